@@ -1,0 +1,104 @@
+"""Writing and reading files so that a crash, a full disk or a kill never leaves a half-written one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unip.errors import UnipError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a temporary path next to ``path``; rename it onto ``path`` if the body succeeds, else remove it.
+
+    Args:
+        path: The final file or folder. Parents are made. A folder that is already there is replaced.
+
+    Yields:
+        A path that does not exist yet; write a file or make a folder there.
+
+    Raises:
+        UnipError: The disk is full, read-only or the path cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        target = temporary / path.name
+        yield target
+        if target.is_dir() and path.is_dir():
+            os.replace(path, temporary / "replaced")  # a folder cannot be renamed onto a full one
+        os.replace(target, path)
+    except OSError as error:
+        if error.filename is not None and temporary is not None and str(temporary) not in str(error.filename):
+            if Path(error.filename) != path:
+                raise  # some other file that the body read
+        raise UnipError(
+            f"cannot write {path}: {error.strerror or error}",
+            "Free some space or choose another output folder; what was there before is untouched.",
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; NaN is refused because JSON has none."""
+    text = json.dumps(value, indent=1, allow_nan=False, default=str)
+    with writing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UnipError: The file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnipError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UnipError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Raises:
+        UnipError: The file is missing, unreadable, not YAML, or holds something else than a mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnipError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UnipError(f"{path} is not valid YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UnipError(f"{path} must hold `key: value` lines, but holds a {type(value).__name__}")
+    return value
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
