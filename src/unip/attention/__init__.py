@@ -1,0 +1,1 @@
+"""Look at attention: capture queries and keys, NMI, patterns, the hybrid layer."""

@@ -1,0 +1,1 @@
+"""Images in, tensors out: reading, manifests, mixing, segmentation folders, synthetic scenes."""

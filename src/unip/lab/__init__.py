@@ -1,0 +1,1 @@
+"""Reports about how ViTs look at infrared images."""

@@ -1,0 +1,1 @@
+"""NMI-HAD: distil a teacher's hybrid attention into a student."""

@@ -1,0 +1,1 @@
+"""Segmentation: LL-FPN, heads, fine-tuning, evaluation, prediction."""

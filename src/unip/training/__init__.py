@@ -1,0 +1,1 @@
+"""The loop both training programs share."""
