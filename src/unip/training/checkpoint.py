@@ -1,0 +1,86 @@
+"""Checkpoints as safetensors + JSON: no pickle, renamed into place when whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from unip.errors import UnipError
+from unip.files import read_json, writing
+
+
+def save_checkpoint(
+    folder: Path, *, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Any], keep: int
+) -> Path:
+    """Write ``folder/step-XXXXXXXX`` and delete all but the ``keep`` newest checkpoints.
+
+    Args:
+        folder: The run's ``checkpoints``.
+        step: Optimiser steps done so far.
+        model: Whose state is saved.
+        optimizer: Whose state tensors and group settings are saved.
+        extra: JSON values that the run wants back when it continues.
+        keep: How many checkpoints stay.
+
+    Raises:
+        UnipError: The disk is full or cannot be written; older checkpoints stay as they were.
+    """
+    path = folder / f"step-{step:08d}"
+    state = optimizer.state_dict()
+    tensors = {
+        f"{index}.{key}": value.detach().contiguous() if isinstance(value, torch.Tensor) else torch.tensor(value)
+        for index, values in state["state"].items()
+        for key, value in values.items()
+    }
+    record = {"step": step, "extra": extra}
+    with writing(path) as temporary:
+        temporary.mkdir()
+        try:
+            save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
+            save_file(tensors, temporary / "optimizer.safetensors")
+        except SafetensorError as error:
+            raise OSError(str(error)) from error  # safetensors hides a full disk behind its own type
+        (temporary / "state.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the whole checkpoints of a run, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
+
+
+def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+    """Put a checkpoint back into ``model`` and ``optimizer``.
+
+    Returns:
+        The step it was taken at and the extra values saved with it.
+
+    Raises:
+        UnipError: A file is missing, damaged or of another model.
+    """
+    record = read_json(path / "state.json")
+    try:
+        weights = load_file(path / "model.safetensors")
+        tensors = load_file(path / "optimizer.safetensors")
+        model.load_state_dict(weights)
+        state: dict[int, dict[str, Any]] = {}
+        for name, tensor in tensors.items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UnipError(
+            f"cannot continue from {path}: {error}",
+            "Delete that checkpoint folder to continue from the one before, or start anew with --overwrite.",
+        ) from error
+    return int(record["step"]), dict(record["extra"])

@@ -1,0 +1,39 @@
+"""Settings that both training programs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from unip.config import Config
+
+
+class TrainingConfig(Config):
+    """How long, where and how to train; each program adds what it trains."""
+
+    out: Path = Field(description="Run folder; the same command run again continues an interrupted run.")
+    steps: int = Field(1000, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(64, ge=1, description="Samples per step, over all devices together.")
+    accumulate: int = Field(1, ge=1, description="Split each device's share of a batch into this many passes.")
+    seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
+    clip: float | None = Field(None, gt=0, description="Largest gradient norm; none leaves it free.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU."
+    )
+    compile: bool | Literal["auto"] = Field("auto", description="torch.compile the step; auto: on GPUs only.")
+    workers: int | Literal["auto"] = Field("auto", description="Loader processes; auto: one a core, up to 16.")
+    log_every: int = Field(10, ge=1, description="Steps between lines of log.jsonl.")
+    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints stay on disk.")
+    tensorboard: bool = Field(True, description="Also log to TensorBoard where it is installed.")
+    overwrite: bool = Field(False, description="Start anew in a folder that holds another run.")
+    dry_run: bool = Field(False, description="Check data and shapes, print what would happen, write nothing.")
+
+
+#: Settings that may differ between a run and its continuation: they do not change what is computed on one device.
+RESUMABLE = frozenset(
+    {"out", "workers", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard", "overwrite", "dry_run"}
+)

@@ -1,0 +1,265 @@
+"""The training loop that pre-training and fine-tuning share."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import TorchDynamoPlugin
+from PIL import Image
+from torch import nn
+
+from unip.data.order import seed_for
+from unip.errors import Interrupted, UnipError
+from unip.files import writing
+from unip.progress import meter
+from unip.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from unip.training.config import TrainingConfig
+from unip.training.feed import PositionDataset, batches
+from unip.training.run_folder import RunFolder
+from unip.training.schedule import Schedule
+from unip.training.signals import StopRequest, stop_on_signals
+
+Picture = Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What a program hands to the loop.
+
+    Attributes:
+        model: Called as ``model(*batch)`` with the dataset's items collated on the device; returns scalar tensors by
+            name, one of them ``loss``.
+        saved: The part of ``model`` (or all of it) whose state a checkpoint holds.
+        dataset: ``dataset[position]`` for any position >= 0.
+        groups: AdamW groups of :func:`unip.training.optim.parameter_groups`.
+        schedule: Factor on each group's learning rate by step.
+        betas: AdamW's.
+        picture: Makes an RGB uint8 picture (H, W, 3) of the state of training, shown every ``picture_every`` steps.
+        picture_every: Steps between pictures; 0 makes none.
+    """
+
+    model: nn.Module
+    saved: nn.Module
+    dataset: PositionDataset
+    groups: list[dict[str, Any]]
+    schedule: Schedule
+    betas: tuple[float, float] = (0.9, 0.999)
+    picture: Picture | None = None
+    picture_every: int = 0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How training went: steps done, seconds in this process, samples/s, and the last line of the log."""
+
+    steps: int
+    seconds: float
+    samples_per_second: float
+    last: dict[str, Any]
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Set up devices, ranks and precision (also under ``accelerate launch`` and ``torchrun``).
+
+    Raises:
+        UnipError: The device or the precision is not there.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
+    precision = config.precision
+    if precision == "auto":
+        precision = "fp32" if not on_gpu else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if precision == "fp16" and not on_gpu:
+        raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
+    compiled = on_gpu if config.compile == "auto" else config.compile
+    return Accelerator(
+        mixed_precision={"fp32": "no"}.get(precision, precision),
+        cpu=not on_gpu,
+        dynamo_plugin=TorchDynamoPlugin(backend="inductor" if compiled else "no", dynamic=False),
+    )
+
+
+def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> TrainResult:
+    """Train from the run's newest checkpoint, or from the start, to ``config.steps``.
+
+    Sample order, augmentation and dropout are functions of (seed, step, sample), so a continued run computes what an
+    uninterrupted one would.
+
+    Raises:
+        UnipError: The loss is not finite, a sample cannot be read, the disk is full, or a checkpoint does not fit.
+        Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved.
+    """
+    return _Loop(trainable, config, run, accelerator).run_all()
+
+
+class _Loop:
+    def __init__(self, trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> None:
+        self.trainable, self.config, self.run, self.accelerator = trainable, config, run, accelerator
+        self.main = accelerator.is_main_process
+        on_gpu = accelerator.device.type == "cuda"
+        optimizer = torch.optim.AdamW(trainable.groups, betas=trainable.betas, fused=on_gpu)
+        self.rates = [group["lr"] for group in trainable.groups]
+        trainable.model.train()
+        self.model, self.optimizer = accelerator.prepare(trainable.model, optimizer)
+        self.parameters = [p for group in trainable.groups for p in group["params"]]
+        self.step = 0
+        self.writer: Any = None
+
+    def run_all(self) -> TrainResult:
+        self._continue_from_checkpoint()
+        first, begun = self.step, time.monotonic()
+        if self.main and self.config.tensorboard:
+            self.writer = _tensorboard(self.run)
+        try:
+            with (
+                stop_on_signals() as stop,
+                meter("training", self.config.steps, "steps", start=first, enabled=self.main) as progress,
+            ):
+                self._steps(stop, progress)
+        finally:
+            if self.writer is not None:
+                self.writer.close()
+        seconds = time.monotonic() - begun
+        rate = (self.step - first) * self.config.batch_size / max(seconds, 1e-9)
+        log = self.run.read_log()
+        return TrainResult(self.step, seconds, rate, log[-1] if log else {})
+
+    def _steps(self, stop: StopRequest, progress: Any) -> None:
+        feed = batches(
+            self.trainable.dataset,
+            self.config,
+            start=self.step,
+            rank=self.accelerator.process_index,
+            ranks=self.accelerator.num_processes,
+            device=self.accelerator.device,
+        )
+        sums: dict[str, torch.Tensor] = {}
+        since, logged = self.step, time.monotonic()
+        while self.step < self.config.steps:
+            for name, value in self._one_step(feed).items():
+                sums[name] = sums[name] + value if name in sums else value
+            self.step += 1
+            at_end = self.step == self.config.steps
+            note = ""
+            if self.step % self.config.log_every == 0 or at_end:
+                means = self._means(sums, self.step - since)
+                self._log(means, (self.step - since) * self.config.batch_size / (time.monotonic() - logged))
+                note = f"loss {means['loss']:.4f}"
+                sums, since, logged = {}, self.step, time.monotonic()
+            progress.advance(note=note)
+            every = self.trainable.picture_every
+            if every and (self.step % every == 0 or at_end):
+                self._show()
+            stopping = self._agree(stop)
+            if self.step % self.config.checkpoint_every == 0 or at_end or stopping:
+                if sums:  # never let a checkpoint replace a good one before its loss was looked at
+                    self._means(sums, self.step - since)
+                self._save()
+            if stopping and not at_end:
+                raise Interrupted(
+                    f"stopped at step {self.step} of {self.config.steps}; all of it is saved in {self.run.path}",
+                    "Run the same command again to continue.",
+                )
+
+    def _one_step(self, feed: Iterator[tuple[torch.Tensor, ...]]) -> dict[str, torch.Tensor]:
+        accelerator, passes = self.accelerator, self.config.accumulate
+        torch.manual_seed(seed_for(self.config.seed, self.step, accelerator.process_index))
+        factor = self.trainable.schedule(self.step)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        totals: dict[str, torch.Tensor] = {}
+        for number in range(passes):
+            batch = next(feed)
+            last = number == passes - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                values = self.model(*batch)
+                accelerator.backward(values["loss"] / passes)
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0) + value.detach().float() / passes
+        if self.config.clip is not None:
+            totals["grad_norm"] = accelerator.clip_grad_norm_(self.parameters, self.config.clip).float()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return totals
+
+    def _means(self, sums: dict[str, torch.Tensor], steps: int) -> dict[str, float]:
+        """Average over steps and ranks (the only wait for the device), and refuse what is not finite."""
+        stacked = torch.stack(list(sums.values())) / steps
+        means = dict(zip(sums, self.accelerator.reduce(stacked, "mean").tolist(), strict=True))
+        if not math.isfinite(means["loss"]):
+            saved = list_checkpoints(self.run.checkpoints)
+            raise UnipError(
+                f"the loss became {means['loss']} between steps {self.step - steps} and {self.step}",
+                "Lower --lr, set --clip 1.0 or use --precision fp32 or bf16; "
+                + (f"the last good checkpoint is {saved[-1]}." if saved else "no checkpoint was saved yet."),
+            )
+        return {name: value if math.isfinite(value) else 0.0 for name, value in means.items()}
+
+    def _log(self, means: dict[str, float], rate: float) -> None:
+        if not self.main:
+            return
+        lr = max(group["lr"] for group in self.optimizer.param_groups)
+        record = {"step": self.step, **means, "lr": lr, "samples_per_second": round(rate, 2)}
+        self.run.append_log(record)
+        if self.writer is not None:
+            for name, value in record.items():
+                if name != "step":
+                    self.writer.add_scalar(name, value, self.step)
+
+    def _show(self) -> None:
+        if not self.main or self.trainable.picture is None:
+            return
+        picture = self.trainable.picture()
+        with writing(self.run.path / "pictures" / f"step-{self.step:08d}.png") as temporary:
+            Image.fromarray(picture).save(temporary)
+        if self.writer is not None:
+            self.writer.add_image("picture", picture, self.step, dataformats="HWC")
+
+    def _agree(self, stop: StopRequest) -> bool:
+        """Stop on all ranks at one step; ranks ask each other only now and then, since asking waits for the device."""
+        if self.accelerator.num_processes == 1:
+            return bool(stop)
+        if self.step % self.config.log_every:
+            return False
+        flag = torch.tensor(float(bool(stop)), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item() > 0)
+
+    def _save(self) -> None:
+        if self.main:
+            scaler = self.accelerator.scaler
+            save_checkpoint(
+                self.run.checkpoints,
+                step=self.step,
+                model=self.trainable.saved,
+                optimizer=self.optimizer,
+                extra={"scaler": scaler.state_dict() if scaler is not None else None},
+                keep=self.config.keep_checkpoints,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _continue_from_checkpoint(self) -> None:
+        found = list_checkpoints(self.run.checkpoints)
+        if found:
+            self.step, extra = load_checkpoint(found[-1], model=self.trainable.saved, optimizer=self.optimizer)
+            if extra["scaler"] and self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(extra["scaler"])
+            self.accelerator.print(f"continuing from {found[-1]}")
+        if self.main:
+            self.run.trim_log(self.step)
+
+
+def _tensorboard(run: RunFolder) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra `tensorboard` is not installed; log.jsonl has the same numbers
+        return None
+    return SummaryWriter(str(run.path / "tensorboard"))  # type: ignore[no-untyped-call]

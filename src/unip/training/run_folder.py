@@ -1,0 +1,127 @@
+"""The folder a run lives in: its config, environment, log, checkpoints and model.
+
+    RUN/
+      config.yaml         every setting, resolved
+      environment.json    versions, device, command
+      log.jsonl           one line per logged step
+      checkpoints/        step-00001000/{model,optimizer}.safetensors + state.json
+      model/              the result: model.safetensors + config.json + README.md
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from unip.errors import UnipError
+from unip.files import read_yaml, write_json, write_text
+from unip.training.config import RESUMABLE, TrainingConfig
+
+
+class RunFolder:
+    """Paths of one run, and the decision whether it starts, continues or is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.log = path / "log.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+
+    def open(self, config: TrainingConfig, *, main_process: bool = True) -> None:
+        """Start the run, or continue it when the folder holds the same one.
+
+        Args:
+            config: What will run, every ``auto`` resolved where it can be before the data is seen.
+            main_process: Only this rank writes.
+
+        Raises:
+            UnipError: The folder holds another run or foreign files, or cannot be written.
+        """
+        wanted = yaml.safe_load(config.to_yaml())
+        if config.overwrite:
+            if main_process and self.config.exists():
+                self._clear()
+        elif self.config.exists():
+            self._refuse_other_run(wanted)
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UnipError(
+                f"{self.path} is not empty and holds no run of ours (no config.yaml)",
+                "Choose an empty or new folder with --out.",
+            )
+        if main_process:
+            write_text(self.config, config.to_yaml())
+            write_json(self.environment, describe_environment())
+
+    def _refuse_other_run(self, wanted: dict[str, Any]) -> None:
+        there = read_yaml(self.config)
+        keys = [k for k in {**there, **wanted} if k not in RESUMABLE and there.get(k) != wanted.get(k)]
+        if keys:
+            changes = "; ".join(f"{k}: {there.get(k)!r} there, {wanted.get(k)!r} now" for k in keys)
+            raise UnipError(
+                f"{self.path} holds a run with other settings ({changes})",
+                "Give the same settings to continue it, another --out, or --overwrite to start anew.",
+            )
+
+    def _clear(self) -> None:
+        for path in (self.checkpoints, self.model, self.path / "tensorboard"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self.log, self.config, self.environment):
+            path.unlink(missing_ok=True)
+
+    def trim_log(self, step: int) -> None:
+        """Drop log lines beyond ``step``: they were written after the checkpoint that the run continues from."""
+        if not self.log.exists():
+            return
+        kept = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError):
+                continue  # the line a kill cut short
+        write_text(self.log, "".join(f"{line}\n" for line in kept))
+
+    def append_log(self, record: dict[str, Any]) -> None:
+        """Append one JSON line to the log."""
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, allow_nan=False) + "\n")
+        except OSError as error:
+            raise UnipError(f"cannot write {self.log}: {error.strerror}", "Free some space and run again.") from error
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """Return the log's records, oldest first."""
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+
+
+def describe_environment() -> dict[str, Any]:
+    """Say what this run runs on: versions, device and command line."""
+    packages = ("unip", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in packages},
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["cpu"],
+        "cores": os.cpu_count(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"

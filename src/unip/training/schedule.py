@@ -1,0 +1,29 @@
+"""Learning-rate schedules as plain functions of the step, each returning a factor between 0 and 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[int], float]
+
+
+def warmup_cosine(steps: int, warmup: int) -> Schedule:
+    """Linear warm-up over ``warmup`` steps, then a half cosine down to 0 at ``steps`` (paper's pre-training)."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return factor
+
+
+def warmup_poly(steps: int, warmup: int, power: float = 1.0) -> Schedule:
+    """Linear warm-up over ``warmup`` steps, times ``(1 - step / steps) ** power`` (paper's fine-tuning)."""
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        return float(rise * (1 - step / steps) ** power)
+
+    return factor
