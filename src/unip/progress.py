@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -16,7 +23,9 @@ SECONDS_BETWEEN_LINES = 10.0
 class Meter:
     """Counts finished units and shows rate, remaining time and a note."""
 
-    def __init__(self, title: str, total: int, unit: str, start: int, console: Console, bar: Progress | None) -> None:
+    def __init__(
+        self, title: str, total: int, unit: str, start: int, console: Console, bar: Progress | None
+    ) -> None:
         self._title, self._total, self._unit, self._start = title, total, unit, start
         self._console, self._bar = console, bar
         self._begun = self._shown = time.monotonic()

@@ -17,7 +17,13 @@ from unip.files import read_json, writing
 
 
 def save_checkpoint(
-    folder: Path, *, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Any], keep: int
+    folder: Path,
+    *,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extra: dict[str, Any],
+    keep: int,
 ) -> Path:
     """Write ``folder/step-XXXXXXXX`` and delete all but the ``keep`` newest checkpoints.
 
@@ -35,7 +41,9 @@ def save_checkpoint(
     path = folder / f"step-{step:08d}"
     state = optimizer.state_dict()
     tensors = {
-        f"{index}.{key}": value.detach().contiguous() if isinstance(value, torch.Tensor) else torch.tensor(value)
+        f"{index}.{key}": value.detach().contiguous()
+        if isinstance(value, torch.Tensor)
+        else torch.tensor(value)
         for index, values in state["state"].items()
         for key, value in values.items()
     }
@@ -43,7 +51,10 @@ def save_checkpoint(
     with writing(path) as temporary:
         temporary.mkdir()
         try:
-            save_file({k: v.detach().contiguous() for k, v in model.state_dict().items()}, temporary / "model.safetensors")
+            save_file(
+                {k: v.detach().contiguous() for k, v in model.state_dict().items()},
+                temporary / "model.safetensors",
+            )
             save_file(tensors, temporary / "optimizer.safetensors")
         except SafetensorError as error:
             raise OSError(str(error)) from error  # safetensors hides a full disk behind its own type
@@ -58,7 +69,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
 
 
-def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+def load_checkpoint(
+    path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, dict[str, Any]]:
     """Put a checkpoint back into ``model`` and ``optimizer``.
 
     Returns:

@@ -78,7 +78,13 @@ def resolve_workers(workers: int | str) -> int:
 
 
 def batches(
-    dataset: PositionDataset, config: TrainingConfig, *, start: int, rank: int, ranks: int, device: torch.device
+    dataset: PositionDataset,
+    config: TrainingConfig,
+    *,
+    start: int,
+    rank: int,
+    ranks: int,
+    device: torch.device,
 ) -> Iterator[Batch]:
     """Yield each pass's batch, on ``device``, from step ``start`` on.
 

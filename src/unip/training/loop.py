@@ -73,7 +73,9 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         UnipError: The device or the precision is not there.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
+        raise UnipError(
+            "device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver."
+        )
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     precision = config.precision
     if precision == "auto":
@@ -88,7 +90,9 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     )
 
 
-def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> TrainResult:
+def train(
+    trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator
+) -> TrainResult:
     """Train from the run's newest checkpoint, or from the start, to ``config.steps``.
 
     Sample order, augmentation and dropout are functions of (seed, step, sample), so a continued run computes what an
@@ -102,7 +106,9 @@ def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelera
 
 
 class _Loop:
-    def __init__(self, trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> None:
+    def __init__(
+        self, trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator
+    ) -> None:
         self.trainable, self.config, self.run, self.accelerator = trainable, config, run, accelerator
         self.main = accelerator.is_main_process
         on_gpu = accelerator.device.type == "cuda"
@@ -202,7 +208,7 @@ class _Loop:
                 "Lower --lr, set --clip 1.0 or use --precision fp32 or bf16; "
                 + (f"the last good checkpoint is {saved[-1]}." if saved else "no checkpoint was saved yet."),
             )
-        return {name: value if math.isfinite(value) else 0.0 for name, value in means.items()}
+        return {name: value for name, value in means.items() if math.isfinite(value)}
 
     def _log(self, means: dict[str, float], rate: float) -> None:
         if not self.main:
@@ -249,7 +255,9 @@ class _Loop:
     def _continue_from_checkpoint(self) -> None:
         found = list_checkpoints(self.run.checkpoints)
         if found:
-            self.step, extra = load_checkpoint(found[-1], model=self.trainable.saved, optimizer=self.optimizer)
+            self.step, extra = load_checkpoint(
+                found[-1], model=self.trainable.saved, optimizer=self.optimizer
+            )
             if extra["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
             self.accelerator.print(f"continuing from {found[-1]}")

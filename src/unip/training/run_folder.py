@@ -1,11 +1,11 @@
 """The folder a run lives in: its config, environment, log, checkpoints and model.
 
-    RUN/
-      config.yaml         every setting, resolved
-      environment.json    versions, device, command
-      log.jsonl           one line per logged step
-      checkpoints/        step-00001000/{model,optimizer}.safetensors + state.json
-      model/              the result: model.safetensors + config.json + README.md
+RUN/
+  config.yaml         every setting, resolved
+  environment.json    versions, device, command
+  log.jsonl           one line per logged step
+  checkpoints/        step-00001000/{model,optimizer}.safetensors + state.json
+  model/              the result: model.safetensors + config.json + README.md
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class RunFolder:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, allow_nan=False) + "\n")
         except OSError as error:
-            raise UnipError(f"cannot write {self.log}: {error.strerror}", "Free some space and run again.") from error
+            raise UnipError(
+                f"cannot write {self.log}: {error.strerror}", "Free some space and run again."
+            ) from error
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the log's records, oldest first."""

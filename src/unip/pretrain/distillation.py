@@ -1,0 +1,128 @@
+"""NMI-HAD: the student's last attention learns the teacher's hybrid one."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from torch import nn
+
+from unip.attention.capture import QueryKeyTrunk, depth_of
+from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
+from unip.errors import UnipError
+from unip.pretrain.loss import attention_kl, shared_tokens
+
+
+def normalise_grey(images: torch.Tensor) -> torch.Tensor:
+    """Turn uint8 grey images (B, 1, H, W) into InfMix-normalised float ones (B, 3, H, W)."""
+    return ((images.float() / 255 - INFMIX_MEAN) / INFMIX_STD).expand(-1, 3, -1, -1)
+
+
+def patch_size(model: nn.Module) -> int:
+    """Side of a ViT's square patches, in pixels."""
+    side = model.patch_embed.patch_size  # type: ignore[union-attr]
+    return int(side[0] if isinstance(side, tuple) else side)  # type: ignore[index, arg-type]
+
+
+class AttentionDistillation(nn.Module):
+    """Teacher cut at its hybrid layer and student cut at its last queries and keys; called with images, gives the loss.
+
+    Teacher and student see the same tensor (paper: InfMix normalisation for both). A teacher with other patches sees
+    it resized so that both patch grids agree.
+
+    Args:
+        teacher: A timm ViT; frozen here.
+        student: A timm ViT whose last block has as many heads as the teacher's layer.
+        layer: The teacher's layer, 1-based.
+        size: Side of the square training crops, in pixels.
+
+    Raises:
+        UnipError: Layer out of range, head counts differ, or no input size gives both the same patch grid.
+    """
+
+    def __init__(self, teacher: nn.Module, student: nn.Module, *, layer: int, size: int) -> None:
+        super().__init__()
+        self.teacher = QueryKeyTrunk(teacher, layer).requires_grad_(False).eval()
+        self.student_trunk = QueryKeyTrunk(student, depth_of(student))
+        freeze_unused(student)
+        if self.teacher.num_heads != self.student_trunk.num_heads:
+            raise UnipError(
+                f"the teacher's layer has {self.teacher.num_heads} heads, the student's last block "
+                f"{self.student_trunk.num_heads}",
+                "Build the student with as many heads in its last block.",
+            )
+        if size % patch_size(student):
+            raise UnipError(
+                f"patch grids cannot match: crops of {size} px are no whole number of the student's "
+                f"{patch_size(student)}-px patches",
+                f"Choose --size as a multiple of {patch_size(student)}.",
+            )
+        self.teacher_size = size // patch_size(student) * patch_size(teacher)
+        self._check_grids(size)
+
+    def _check_grids(self, size: int) -> None:
+        device = next(self.parameters()).device
+        probe = torch.zeros(1, 1, size, size, dtype=torch.uint8, device=device)
+        (q_t, _), (q_s, _) = self.both(probe)
+        patches = [
+            q.shape[2] - side.num_prefix_tokens
+            for q, side in ((q_t, self.teacher), (q_s, self.student_trunk))
+        ]
+        if patches[0] != patches[1]:
+            raise UnipError(
+                f"patch grids cannot match: the teacher makes {patches[0]} patches, the student {patches[1]}",
+                "Use a teacher that takes other input sizes, or another --size.",
+            )
+
+    def train(self, mode: bool = True) -> AttentionDistillation:
+        """Set the student's mode; the teacher stays in evaluation."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def both(
+        self, images: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """Run uint8 grey images (B, 1, S, S); return (q, k) of the teacher and of the student, all tokens."""
+        pixels = normalise_grey(images)
+        with torch.no_grad():
+            seen = pixels
+            if self.teacher_size != pixels.shape[-1]:
+                side = (self.teacher_size, self.teacher_size)
+                seen = F.interpolate(pixels, side, mode="bicubic", antialias=True, align_corners=False)
+            taught = self.teacher(seen)
+        return taught, self.student_trunk(pixels)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the loss of uint8 grey crops (B, 1, S, S)."""
+        taught, learnt = self.both(images)
+        prefixes = self.teacher.num_prefix_tokens, self.student_trunk.num_prefix_tokens
+        if prefixes[0] != prefixes[1]:
+            keep_t = shared_tokens(prefixes[0], prefixes[1], taught[0].shape[2])
+            keep_s = shared_tokens(prefixes[1], prefixes[0], learnt[0].shape[2])
+            taught = (taught[0][:, :, keep_t], taught[1][:, :, keep_t])
+            learnt = (learnt[0][:, :, keep_s], learnt[1][:, :, keep_s])
+        # autocast would round the logits to half precision
+        with torch.autocast(images.device.type, enabled=False):
+            loss = attention_kl(
+                taught, learnt, teacher_scale=self.teacher.scale, student_scale=self.student_trunk.scale
+            )
+        return {"loss": loss}
+
+
+def freeze_unused(student: nn.Module) -> None:
+    """Freeze what the loss never reaches: the last block beyond its queries and keys, the final norm, class heads."""
+    last = student.blocks[-1]  # type: ignore[index]
+    reached = {id(p) for part in (last.norm1, last.attn) for p in part.parameters()}
+    reached -= {
+        id(p)
+        for name in ("proj", "norm", "gate")
+        if (m := getattr(last.attn, name, None))
+        for p in m.parameters()
+    }
+    for parameter in last.parameters():
+        if id(parameter) not in reached:
+            parameter.requires_grad_(False)
+    for name in ("norm", "fc_norm", "head"):
+        module = getattr(student, name, None)
+        if isinstance(module, nn.Module):
+            module.requires_grad_(False)
