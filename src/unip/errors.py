@@ -19,7 +19,7 @@ class UnipError(Exception):
         super().__init__(f"{what}\n{fix}" if fix else what)
 
 
-class Interrupted(UnipError):  # noqa: N818 - it is not a fault
+class Interrupted(UnipError):
     """Work stopped by Ctrl-C or SIGTERM after everything done so far was saved."""
 
     exit_code = 130

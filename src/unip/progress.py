@@ -23,9 +23,7 @@ SECONDS_BETWEEN_LINES = 10.0
 class Meter:
     """Counts finished units and shows rate, remaining time and a note."""
 
-    def __init__(
-        self, title: str, total: int, unit: str, start: int, console: Console, bar: Progress | None
-    ) -> None:
+    def __init__(self, title: str, total: int, unit: str, start: int, console: Console, bar: Progress | None) -> None:
         self._title, self._total, self._unit, self._start = title, total, unit, start
         self._console, self._bar = console, bar
         self._begun = self._shown = time.monotonic()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+import torch.nn.functional as F
 from timm.layers import apply_rot_embed_cat
 from torch import nn
 
@@ -55,9 +55,7 @@ def queries_keys(
         prefix = getattr(attn, "num_prefix_tokens", 1)
         half = getattr(attn, "rotate_half", False)
         q, k = (
-            torch.cat(
-                [t[:, :, :prefix], apply_rot_embed_cat(t[:, :, prefix:], rope, half=half).type_as(t)], dim=2
-            )
+            torch.cat([t[:, :, :prefix], apply_rot_embed_cat(t[:, :, prefix:], rope, half=half).type_as(t)], dim=2)
             for t in (q, k)
         )
     return q, k
@@ -128,9 +126,7 @@ def visiting(model: nn.Module, layers: Sequence[int], visit: Visit) -> Iterator[
     def hook_for(layer: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             x = inputs[0] if inputs else named["x"]
-            rope = named.get(
-                "rope", inputs[1] if len(inputs) > 1 and isinstance(inputs[1], torch.Tensor) else None
-            )
+            rope = named.get("rope", inputs[1] if len(inputs) > 1 and isinstance(inputs[1], torch.Tensor) else None)
             q, k = queries_keys(module, x, rope)
             visit(layer, q, k, float(module.scale))  # type: ignore[arg-type]
 
@@ -138,8 +134,7 @@ def visiting(model: nn.Module, layers: Sequence[int], visit: Visit) -> Iterator[
 
     blocks: Any = model.blocks
     handles = [
-        blocks[layer - 1].attn.register_forward_pre_hook(hook_for(layer), with_kwargs=True)
-        for layer in sorted(layers)
+        blocks[layer - 1].attn.register_forward_pre_hook(hook_for(layer), with_kwargs=True) for layer in sorted(layers)
     ]
     try:
         yield

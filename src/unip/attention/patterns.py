@@ -60,7 +60,8 @@ class LayerChoice:
     @property
     def reason(self) -> str:
         """One sentence for people."""
-        text = f"layer {self.layer} has the NMI ({self.nmi:.3f}) nearest to {self.target:g} after the peak at layer {self.peak}"
+        text = f"layer {self.layer} has the NMI ({self.nmi:.3f}) nearest to {self.target:g}"
+        text += f" after the peak at layer {self.peak}"
         if self.excluded:
             text += f", layers {', '.join(map(str, self.excluded))} excluded"
         if self.runner_up is not None:

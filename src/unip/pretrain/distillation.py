@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+import torch.nn.functional as F
 from torch import nn
 
 from unip.attention.capture import QueryKeyTrunk, depth_of
@@ -14,13 +16,14 @@ from unip.pretrain.loss import attention_kl, shared_tokens
 
 def normalise_grey(images: torch.Tensor) -> torch.Tensor:
     """Turn uint8 grey images (B, 1, H, W) into InfMix-normalised float ones (B, 3, H, W)."""
-    return ((images.float() / 255 - INFMIX_MEAN) / INFMIX_STD).expand(-1, 3, -1, -1)
+    pixels: torch.Tensor = (images.float() / 255 - INFMIX_MEAN) / INFMIX_STD
+    return pixels.expand(-1, 3, -1, -1)
 
 
-def patch_size(model: nn.Module) -> int:
+def patch_size(model: Any) -> int:
     """Side of a ViT's square patches, in pixels."""
-    side = model.patch_embed.patch_size  # type: ignore[union-attr]
-    return int(side[0] if isinstance(side, tuple) else side)  # type: ignore[index, arg-type]
+    side = model.patch_embed.patch_size
+    return int(side[0] if isinstance(side, tuple) else side)
 
 
 class AttentionDistillation(nn.Module):
@@ -63,10 +66,7 @@ class AttentionDistillation(nn.Module):
         device = next(self.parameters()).device
         probe = torch.zeros(1, 1, size, size, dtype=torch.uint8, device=device)
         (q_t, _), (q_s, _) = self.both(probe)
-        patches = [
-            q.shape[2] - side.num_prefix_tokens
-            for q, side in ((q_t, self.teacher), (q_s, self.student_trunk))
-        ]
+        patches = [q.shape[2] - side.num_prefix_tokens for q, side in ((q_t, self.teacher), (q_s, self.student_trunk))]
         if patches[0] != patches[1]:
             raise UnipError(
                 f"patch grids cannot match: the teacher makes {patches[0]} patches, the student {patches[1]}",
@@ -79,9 +79,7 @@ class AttentionDistillation(nn.Module):
         self.teacher.eval()
         return self
 
-    def both(
-        self, images: torch.Tensor
-    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    def both(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         """Run uint8 grey images (B, 1, S, S); return (q, k) of the teacher and of the student, all tokens."""
         pixels = normalise_grey(images)
         with torch.no_grad():
@@ -109,15 +107,12 @@ class AttentionDistillation(nn.Module):
         return {"loss": loss}
 
 
-def freeze_unused(student: nn.Module) -> None:
+def freeze_unused(student: Any) -> None:
     """Freeze what the loss never reaches: the last block beyond its queries and keys, the final norm, class heads."""
-    last = student.blocks[-1]  # type: ignore[index]
+    last = student.blocks[-1]
     reached = {id(p) for part in (last.norm1, last.attn) for p in part.parameters()}
     reached -= {
-        id(p)
-        for name in ("proj", "norm", "gate")
-        if (m := getattr(last.attn, name, None))
-        for p in m.parameters()
+        id(p) for name in ("proj", "norm", "gate") if (m := getattr(last.attn, name, None)) for p in m.parameters()
     }
     for parameter in last.parameters():
         if id(parameter) not in reached:

@@ -41,9 +41,7 @@ def save_checkpoint(
     path = folder / f"step-{step:08d}"
     state = optimizer.state_dict()
     tensors = {
-        f"{index}.{key}": value.detach().contiguous()
-        if isinstance(value, torch.Tensor)
-        else torch.tensor(value)
+        f"{index}.{key}": value.detach().contiguous() if isinstance(value, torch.Tensor) else torch.tensor(value)
         for index, values in state["state"].items()
         for key, value in values.items()
     }
@@ -69,9 +67,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
 
 
-def load_checkpoint(
-    path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, dict[str, Any]]:
+def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
     """Put a checkpoint back into ``model`` and ``optimizer``.
 
     Returns:

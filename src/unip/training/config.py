@@ -16,9 +16,7 @@ class TrainingConfig(Config):
     out: Path = Field(description="Run folder; the same command run again continues an interrupted run.")
     steps: int = Field(1000, ge=1, description="Optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Samples per step, over all devices together.")
-    accumulate: int = Field(
-        1, ge=1, description="Split each device's share of a batch into this many passes."
-    )
+    accumulate: int = Field(1, ge=1, description="Split each device's share of a batch into this many passes.")
     seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm; none leaves it free.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run.")
@@ -26,9 +24,7 @@ class TrainingConfig(Config):
         "auto", description="Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU."
     )
     compile: bool | Literal["auto"] = Field("auto", description="torch.compile the step; auto: on GPUs only.")
-    workers: int | Literal["auto"] = Field(
-        "auto", description="Loader processes; auto: one a core, up to 16."
-    )
+    workers: int | Literal["auto"] = Field("auto", description="Loader processes; auto: one a core, up to 16.")
     log_every: int = Field(10, ge=1, description="Steps between lines of log.jsonl.")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints stay on disk.")

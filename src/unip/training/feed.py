@@ -26,7 +26,7 @@ class PositionDataset(Protocol):
 
 
 class _Carrying(Dataset[Any]):
-    """Hands a UnipError over as a value: raised in a worker it would arrive with that worker's traceback as its text."""
+    """Hands a UnipError over as a value: raised in a worker, its text would be that worker's traceback."""
 
     def __init__(self, dataset: PositionDataset) -> None:
         self.dataset = dataset

@@ -73,9 +73,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         UnipError: The device or the precision is not there.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise UnipError(
-            "device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver."
-        )
+        raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     precision = config.precision
     if precision == "auto":
@@ -90,9 +88,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     )
 
 
-def train(
-    trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator
-) -> TrainResult:
+def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> TrainResult:
     """Train from the run's newest checkpoint, or from the start, to ``config.steps``.
 
     Sample order, augmentation and dropout are functions of (seed, step, sample), so a continued run computes what an
@@ -106,9 +102,7 @@ def train(
 
 
 class _Loop:
-    def __init__(
-        self, trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator
-    ) -> None:
+    def __init__(self, trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> None:
         self.trainable, self.config, self.run, self.accelerator = trainable, config, run, accelerator
         self.main = accelerator.is_main_process
         on_gpu = accelerator.device.type == "cuda"
@@ -255,9 +249,7 @@ class _Loop:
     def _continue_from_checkpoint(self) -> None:
         found = list_checkpoints(self.run.checkpoints)
         if found:
-            self.step, extra = load_checkpoint(
-                found[-1], model=self.trainable.saved, optimizer=self.optimizer
-            )
+            self.step, extra = load_checkpoint(found[-1], model=self.trainable.saved, optimizer=self.optimizer)
             if extra["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
             self.accelerator.print(f"continuing from {found[-1]}")
@@ -270,4 +262,5 @@ def _tensorboard(run: RunFolder) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:  # the extra `tensorboard` is not installed; log.jsonl has the same numbers
         return None
-    return SummaryWriter(str(run.path / "tensorboard"))  # type: ignore[no-untyped-call]
+    make: Any = SummaryWriter  # untyped in torch
+    return make(str(run.path / "tensorboard"))

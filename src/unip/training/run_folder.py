@@ -98,9 +98,7 @@ class RunFolder:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, allow_nan=False) + "\n")
         except OSError as error:
-            raise UnipError(
-                f"cannot write {self.log}: {error.strerror}", "Free some space and run again."
-            ) from error
+            raise UnipError(f"cannot write {self.log}: {error.strerror}", "Free some space and run again.") from error
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the log's records, oldest first."""
