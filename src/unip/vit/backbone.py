@@ -1,0 +1,162 @@
+"""One way to get a backbone with its weights and its preprocessing, wherever it comes from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import nn
+
+from unip.errors import UnipError
+from unip.files import read_json
+from unip.vit.hub import hub_model, timm_model, timm_weights
+from unip.vit.infer import infer_spec
+from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.student import INFMIX_MEAN, INFMIX_STD, STUDENTS, student_spec
+from unip.vit.weights import Checkpoint, LoadReport, load_into, read_checkpoint
+
+BACKBONE_FORMAT = "unip-backbone-1"
+SEGMENTER_FORMAT = "unip-segmenter-1"
+WEIGHTS_NAME = "model.safetensors"
+
+
+@dataclass
+class Backbone:
+    """A backbone and what it needs to be used.
+
+    Attributes:
+        model: The timm ViT, ``(B, 3, H, W)`` float32 in.
+        spec: What rebuilds it.
+        mean: Channel means to subtract from RGB in 0..1.
+        std: Channel deviations to divide by.
+        input_size: Side in pixels of the square images it was trained on.
+        source: Where it came from, as it was asked for.
+        report: What of its weights fitted; None when they are random.
+    """
+
+    model: nn.Module
+    spec: BackboneSpec
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_size: int
+    source: str
+    report: LoadReport | None = None
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a source was resolved to: the architecture, its preprocessing, and a file or read weights."""
+
+    spec: BackboneSpec
+    description: Mapping[str, Any]
+    weights: Checkpoint | None
+
+
+def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool = False) -> Backbone:
+    """Build the backbone that ``source`` names and load its weights.
+
+    Args:
+        source: ``timm:NAME[.TAG]`` (weights from the hub), ``timm:NAME[.TAG]@FILE`` (weights from a local file of
+            any layout), ``hf:OWNER/NAME[@REVISION]`` (a timm model there), a checkpoint file of a plain ViT, a
+            model folder or run folder of ours, or a student's name (random weights).
+        drop_path: Stochastic depth rate, the same in every block.
+        random_weights: Build the architecture only.
+
+    Returns:
+        The backbone, in training mode as timm builds it.
+
+    Raises:
+        UnipError: The source cannot be found, read or matched; the message says what to do.
+    """
+    origin = _resolve(source.strip(), random_weights)
+    model = build_backbone(origin.spec, drop_path=drop_path)
+    report = None if origin.weights is None or random_weights else load_into(model, origin.weights)
+    described = origin.description
+    size: tuple[int, int] = model.patch_embed.img_size  # type: ignore[union-attr,assignment]
+    return Backbone(
+        model=model,
+        spec=origin.spec,
+        mean=_three(described.get("mean", IMAGENET_DEFAULT_MEAN)),
+        std=_three(described.get("std", IMAGENET_DEFAULT_STD)),
+        input_size=int(described.get("input_size", size[0])),
+        source=source,
+        report=report,
+    )
+
+
+def _resolve(source: str, random_weights: bool) -> _Origin:
+    if source in STUDENTS:
+        return _Origin(student_spec(source), {"mean": [INFMIX_MEAN] * 3, "std": [INFMIX_STD] * 3}, None)
+    kind, colon, name = source.partition(":")
+    if colon and kind == "timm":
+        name, at, file = name.partition("@")
+        spec, cfg = timm_model(name)
+        weights = None
+        if at or not random_weights:
+            weights = read_checkpoint(Path(file).expanduser() if at else timm_weights(name, cfg))
+            if weights.last_heads is not None:
+                spec = spec.model_copy(update={"last_heads": weights.last_heads})
+        return _Origin(spec, _preprocessing(cfg), weights)
+    if colon and kind == "hf":
+        spec, cfg, found = hub_model(name)
+        return _Origin(spec, _preprocessing(cfg), read_checkpoint(found))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file():
+        return _from_file(path)
+    near = difflib.get_close_matches(source, STUDENTS, n=1)
+    raise UnipError(
+        f"no backbone {source!r}: there is no such file or folder, and no student of that name",
+        f"Did you mean {near[0]!r}?" if near else "Give timm:NAME, hf:OWNER/NAME, a file, a folder or a student.",
+    )
+
+
+def _from_file(path: Path) -> _Origin:
+    weights = read_checkpoint(path)
+    if "unip" not in weights.metadata:
+        return _Origin(infer_spec(weights), {}, weights)
+    try:
+        described = json.loads(weights.metadata["unip"])
+    except ValueError as error:
+        raise UnipError(f"{path}: its own description is spoilt") from error
+    return _Origin(BackboneSpec.make(**described["spec"]), described, weights)
+
+
+def _from_folder(folder: Path) -> _Origin:
+    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
+        folder = folder / "model"  # a run folder
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UnipError(f"{folder} is no model folder: it has no config.json", "Give a run's model/ folder, or a file.")
+    config = read_json(file)
+    kind = config.get("format") if isinstance(config, dict) else None
+    if kind not in (BACKBONE_FORMAT, SEGMENTER_FORMAT):
+        hint = f"For a timm model give timm:{config['architecture']}@{folder}/FILE." if _is_timm(config) else ""
+        raise UnipError(f"{file} is not of ours: format {kind!r}", hint or f"Expected {BACKBONE_FORMAT!r}.")
+    try:
+        spec = config["spec"]["backbone"] if kind == SEGMENTER_FORMAT else config["spec"]
+        described = {**config, **config["spec"]} if kind == SEGMENTER_FORMAT else config
+        described = {key: described[key] for key in ("mean", "std", "input_size") if key in described}
+        return _Origin(BackboneSpec.make(**spec), described, read_checkpoint(folder / WEIGHTS_NAME))
+    except (KeyError, TypeError) as error:
+        raise UnipError(f"{file} is incomplete: {error}", "Save the model again.") from error
+
+
+def _is_timm(config: Any) -> bool:
+    return isinstance(config, dict) and isinstance(config.get("architecture"), str)
+
+
+def _preprocessing(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    described = {key: cfg[key] for key in ("mean", "std") if cfg.get(key)}
+    return described | ({"input_size": min(cfg["input_size"][1:])} if cfg.get("input_size") else {})
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third

@@ -1,0 +1,128 @@
+"""Architectures by timm's names, and their weights from the Hugging Face hub or its local cache."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import timm
+from huggingface_hub import errors as hub_errors
+from huggingface_hub import hf_hub_download
+from timm.models import get_pretrained_cfg, is_model_in_modules, load_model_config_from_hf
+
+from unip.errors import UnipError
+from unip.vit.spec import DENSE_ARGUMENTS, BackboneSpec, not_plain
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+# Arguments that a hub model's config may carry and that a feature backbone sets itself or has no use for.
+_NOT_SHAPE = ("num_classes", "global_pool", "fc_norm", "use_fc_norm", "drop_rate", "drop_path_rate", "in_chans")
+
+
+def timm_model(name: str) -> tuple[BackboneSpec, dict[str, Any]]:
+    """Look up a timm name.
+
+    Args:
+        name: ``NAME`` or ``NAME.TAG``.
+
+    Returns:
+        The architecture and timm's description of the (default) tag's weights.
+
+    Raises:
+        UnipError: timm knows no such model or tag (near ones are named), or it is not a plain ViT.
+    """
+    architecture, _, tag = name.partition(".")
+    plain = timm.list_models(module=list(DENSE_ARGUMENTS))
+    if not timm.is_model(architecture):
+        raise UnipError(f"timm {timm.__version__} has no model {architecture!r}", _near(architecture, plain))
+    if not is_model_in_modules(architecture, set(DENSE_ARGUMENTS)):
+        raise not_plain(architecture)
+    try:
+        described = get_pretrained_cfg(name)
+    except RuntimeError:
+        known = timm.list_models(f"{architecture}.*", include_tags=True)
+        tags = [k.partition(".")[2] for k in known if k.partition(".")[0] == architecture]
+        raise UnipError(f"timm's {architecture} has no weights {tag!r}", f"Known: {', '.join(tags)}.") from None
+    if described is None:
+        raise UnipError(f"timm has renamed {architecture!r}", _near(architecture, plain))
+    cfg = described.to_dict()
+    return BackboneSpec(timm_name=architecture, arguments={"img_size": _size(cfg)}), cfg
+
+
+def timm_weights(name: str, cfg: dict[str, Any]) -> Path:
+    """Return the local file of a timm model's pretrained weights, downloaded if it is not in the cache.
+
+    timm's own ``pretrained=True`` names the same files, but loads some of them with the unsafe unpickler in its
+    older releases and does not say which keys stayed random; so the file is fetched here and read by ours.
+
+    Args:
+        name: ``NAME`` or ``NAME.TAG``, for messages.
+        cfg: timm's description of the weights.
+
+    Raises:
+        UnipError: There are no such weights, or the hub cannot be reached.
+    """
+    remedy = f"Download the weights elsewhere and give the file: timm:{name}@FILE."
+    repository = cfg.get("hf_hub_id")
+    if not repository or cfg.get("custom_load") == "hf":
+        raise UnipError(f"timm has no weights of {name} that can be fetched from the hub", remedy)
+    named = cfg.get("hf_hub_filename")
+    files = (named,) if named else WEIGHT_FILES
+    return _fetch(str(repository), files, remedy)
+
+
+def hub_model(repository: str) -> tuple[BackboneSpec, dict[str, Any], Path]:
+    """Look up a timm model in a Hugging Face repository.
+
+    Args:
+        repository: ``OWNER/NAME``, or ``OWNER/NAME@REVISION``.
+
+    Returns:
+        The architecture, timm's description of the weights, and the local weights file.
+
+    Raises:
+        UnipError: The hub cannot be reached, there is no such repository, or it holds no timm plain ViT.
+    """
+    remedy = "Download its weights elsewhere and give the file: timm:NAME@FILE."
+    _fetch(repository, ("config.json",), remedy)
+    try:
+        cfg, architecture, arguments = load_model_config_from_hf(repository)
+        spec, _ = timm_model(str(architecture))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UnipError(f"hf:{repository} is no timm model: its config.json names none", remedy) from error
+    shape = {key: value for key, value in (arguments or {}).items() if key not in _NOT_SHAPE}
+    spec = BackboneSpec(timm_name=spec.timm_name, arguments={"img_size": _size(cfg), **shape})
+    return spec, cfg, _fetch(repository, WEIGHT_FILES, remedy)
+
+
+def _fetch(repository: str, files: tuple[str, ...], remedy: str) -> Path:
+    """Return the local path of the first of ``files`` that the repository (``NAME[@REVISION]``) has."""
+    name, _, revision = repository.partition("@")
+    unreachable: Exception | None = None
+    for file in files:
+        try:
+            offline = unreachable is not None  # asked once: the client's own retries take half a minute
+            return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=offline))
+        except hub_errors.LocalEntryNotFoundError as error:
+            unreachable = error  # perhaps another of the files is in the cache
+        except hub_errors.EntryNotFoundError:
+            continue
+        except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
+            raise UnipError(f"the hub has no {repository}, or it needs a login", remedy) from error
+        except hub_errors.HFValidationError as error:
+            raise UnipError(f"hf:{repository} is no repository name", "Give hf:OWNER/NAME.") from error
+        except Exception as error:  # whatever the HTTP library of this hub client raises without a network
+            unreachable = error
+    if unreachable is not None:
+        raise UnipError(f"the hub could not be reached for {repository}", remedy) from unreachable
+    raise UnipError(f"hf:{repository} holds none of {', '.join(files)}", remedy)
+
+
+def _size(cfg: dict[str, Any]) -> int | list[int]:
+    height, width = (int(side) for side in cfg.get("input_size", (3, 224, 224))[1:])
+    return height if height == width else [height, width]
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"Did you mean {', '.join(near)}?" if near else "timm.list_models('*vit*') shows the names."

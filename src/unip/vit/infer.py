@@ -1,0 +1,128 @@
+"""Tell a plain ViT's architecture from the tensors of its checkpoint."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from unip.errors import UnipError
+from unip.vit.layouts import ANCHOR, NOT_BACKBONE, is_square
+from unip.vit.spec import BackboneSpec
+from unip.vit.weights import Checkpoint
+
+# Every tensor that a plain ViT can have here. A file with any other is of an architecture that its tensors do
+# not tell fully (rotary positions, another activation, extra norms), so guessing would be silently wrong.
+PLAIN = re.compile(
+    r"(cls_token|pos_embed|reg_token|register_tokens|dist_token"
+    r"|patch_embed\.proj\.(weight|bias)|(fc_)?norm\.(weight|bias)"
+    r"|blocks\.\d+\.((norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias)"
+    r"|attn\.[qk]_norm\.(weight|bias)|ls[12]\.gamma|gamma_[12]))"
+)
+NEEDED = (
+    "pos_embed",
+    "patch_embed.proj.bias",
+    "blocks.0.attn.qkv.weight",
+    "blocks.0.attn.proj.bias",
+    "blocks.0.mlp.fc1.weight",
+    "blocks.0.mlp.fc2.weight",
+)
+# ViT-H, -g and -G have 16 heads of 80, 88 and 104 channels; all other standard ViTs have heads of 64.
+HEADS = {1280: 16, 1408: 16, 1664: 16}
+
+
+def infer_spec(checkpoint: Checkpoint) -> BackboneSpec:
+    """Tell the architecture of a plain ViT from its tensors.
+
+    Heads are not in the tensors: q/k norms tell them, else they are 64 channels wide as in all standard ViTs up
+    to ViT-L (16 heads in ViT-H, -g and -G).
+
+    Args:
+        checkpoint: What :func:`unip.vit.weights.read_checkpoint` gave.
+
+    Returns:
+        The architecture, with the file's own position grid.
+
+    Raises:
+        UnipError: It is not a ViT, or one that must be named with ``timm:NAME@FILE``.
+    """
+    state, file = checkpoint.state, checkpoint.file
+    kernel = state.get(ANCHOR)
+    if kernel is None:
+        raise UnipError(
+            f"{file} holds no ViT: there is no tensor {ANCHOR}; it begins with {', '.join(list(state)[:3])}",
+            "If timm can read it, name the architecture: timm:NAME@FILE.",
+        )
+    _refuse_unknown(checkpoint)
+    if kernel.ndim != 4 or kernel.shape[1] != 3:
+        raise UnipError(f"{file}: its patch embedding {tuple(kernel.shape)} is not one of 3-channel images")
+    width, patch = int(kernel.shape[0]), (int(kernel.shape[2]), int(kernel.shape[3]))
+    hidden = int(state["blocks.0.mlp.fc1.weight"].shape[0])
+    if state["blocks.0.mlp.fc2.weight"].shape[1] != hidden:
+        raise _name_it(checkpoint, "its MLPs are gated (SwiGLU)")
+    registers = next((int(state[k].shape[1]) for k in ("reg_token", "register_tokens") if k in state), 0)
+    prefix = registers + ("cls_token" in state) + ("dist_token" in state)
+    side, bare = _grid(checkpoint, prefix)
+    arguments: dict[str, Any] = {
+        "img_size": side * patch[0] if patch[0] == patch[1] else [side * patch[0], side * patch[1]],
+        "patch_size": patch[0] if patch[0] == patch[1] else list(patch),
+        "embed_dim": width,
+        "depth": 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks.")),
+        "num_heads": _heads(checkpoint, width),
+        "mlp_ratio": _ratio(hidden, width),
+        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
+    }
+    if "blocks.0.attn.q_norm.weight" in state:
+        arguments["qk_norm"] = True
+    if "blocks.0.ls1.gamma" in state or "blocks.0.gamma_1" in state:
+        arguments["init_values"] = 1e-5  # any value: the file holds the trained ones
+    heads = checkpoint.last_heads if checkpoint.last_heads != arguments["num_heads"] else None
+    if "dist_token" in state:
+        return BackboneSpec(timm_name="deit_base_distilled_patch16_224", arguments=arguments, last_heads=heads)
+    arguments |= {"class_token": "cls_token" in state, "no_embed_class": bare, "reg_tokens": registers}
+    return BackboneSpec(arguments=arguments, last_heads=heads)
+
+
+def _refuse_unknown(checkpoint: Checkpoint) -> None:
+    state = checkpoint.state
+    if "storage_tokens" in state:
+        raise _name_it(checkpoint, "it is a DINOv3", "timm:vit_small_patch16_dinov3@FILE")
+    odd = [name for name in state if not PLAIN.fullmatch(name) and not NOT_BACKBONE.search(name)]
+    if odd:
+        raise _name_it(checkpoint, f"it holds {odd[0]}, which a plain ViT has not")
+    absent = [name for name in NEEDED if name not in state]
+    if absent:
+        raise _name_it(checkpoint, f"it has no {absent[0]}")
+
+
+def _grid(checkpoint: Checkpoint, prefix: int) -> tuple[int, bool]:
+    """Return the side of the square position grid and whether class and register tokens have no position."""
+    count = int(checkpoint.state["pos_embed"].shape[1])
+    if is_square(count):
+        return math.isqrt(count), True
+    if is_square(count - prefix):
+        return math.isqrt(count - prefix), False
+    if "register_tokens" in checkpoint.state and is_square(count - 1):
+        return math.isqrt(count - 1), True  # DINOv2: only the class token has a position; it goes into the token
+    raise _name_it(checkpoint, f"its {count} positions are no square grid")
+
+
+def _heads(checkpoint: Checkpoint, width: int) -> int:
+    norm = checkpoint.state.get("blocks.0.attn.q_norm.weight")
+    if norm is not None:
+        return width // int(norm.shape[0])
+    if width in HEADS or width % 64 == 0:
+        return HEADS.get(width, width // 64)
+    raise _name_it(checkpoint, f"its head count cannot be told ({width} channels are no multiple of 64)")
+
+
+def _ratio(hidden: int, width: int) -> float:
+    exact = hidden / width
+    return exact if int(width * exact) == hidden else (hidden + 0.5) / width  # timm truncates
+
+
+def _name_it(checkpoint: Checkpoint, why: str, example: str = "timm:vit_base_patch16_224@FILE") -> UnipError:
+    return UnipError(
+        f"{checkpoint.file}: the architecture cannot be told from the tensors: {why}",
+        f"Name it with timm:NAME@FILE, for instance {example}.",
+    )

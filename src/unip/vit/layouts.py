@@ -1,0 +1,144 @@
+"""The wrappers, prefixes and names that ViT checkpoints come with, reduced to one flat dict of timm-like names."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Where the weights are in a checkpoint, the better one first: an averaged model before the trained one.
+WRAPPERS = (
+    "teacher",  # DINO, iBOT, DINOv2
+    "state_dict_ema",
+    "model_ema",
+    "target_encoder",  # I-JEPA
+    "model",  # MAE, DeiT, DeiT III, UNIP
+    "state_dict",
+    "module",  # EVA
+    "encoder",
+    "student",
+)
+ANCHOR = "patch_embed.proj.weight"  # every layout that we read has it, behind some prefix
+GUARD = re.compile(r"blocks\.\d+\.attn\.num_heads")  # our export's mark for a last block with its own heads
+
+# Parts of a checkpoint that are not the backbone: heads, decoders, tokens and buffers of pre-training.
+NOT_BACKBONE = re.compile(
+    r"^(heads?|head_dist|fc|classifier|aux_head|decoder|mask_token|masked_embed|pre_logits|attn_pool|lm_head"
+    r"|dino_head|ibot_head|projectors|local_cls_norm|predictor|text|logit_scale|logit_bias|rope|rope_embed)([._]|$)"
+    r"|(bias_mask|periods|num_batches_tracked)$"
+)
+
+
+def unwrap(payload: Any) -> tuple[dict[str, Tensor], tuple[str, ...], int | None]:
+    """Find the tensors in what a checkpoint file holds.
+
+    Args:
+        payload: The loaded object.
+
+    Returns:
+        The tensors by name (empty if there are none), the wrappers passed on the way, and the head count that
+        UNIP's released files keep in ``args.last_heads``.
+    """
+    wrappers: list[str] = []
+    heads: int | None = None
+    while isinstance(payload, Mapping):
+        args = payload.get("args")
+        args = args if isinstance(args, Mapping) else getattr(args, "__dict__", {})
+        if isinstance(args.get("last_heads"), int):
+            heads = args["last_heads"]
+        inner = next((key for key in WRAPPERS if isinstance(payload.get(key), Mapping)), None)
+        if inner is None:
+            return {str(k): v for k, v in payload.items() if isinstance(v, Tensor)}, tuple(wrappers), heads
+        wrappers.append(inner)
+        payload = payload[inner]
+    return {}, tuple(wrappers), heads
+
+
+def split_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Take the backbone out of a larger model, whatever prefix it has there.
+
+    Args:
+        tensors: All tensors of a checkpoint.
+
+    Returns:
+        The backbone's tensors without the prefix, and the names of the tensors outside it.
+    """
+    found = [key.removesuffix(ANCHOR) for key in tensors if key.endswith(ANCHOR)]
+    prefixes = [prefix for prefix in found if not prefix or prefix.endswith(".")]
+    if not prefixes:
+        return dict(tensors), ()
+    prefix = min(prefixes, key=lambda p: ("teacher" not in p, len(p)))
+    inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return inside, tuple(key for key in tensors if not key.startswith(prefix))
+
+
+def name_layout(
+    names: Mapping[str, Any], outside: tuple[str, ...], wrappers: tuple[str, ...], unip_heads: int | None
+) -> str:
+    """Say in a word or two whose layout a checkpoint has.
+
+    Args:
+        names: The backbone's tensors by name.
+        outside: Names of the tensors outside the backbone.
+        wrappers: Keys the tensors were found under.
+        unip_heads: The head count that only UNIP's released files hold.
+    """
+    everything = [*names, *outside]
+    if unip_heads is not None:
+        return "UNIP"
+    if "storage_tokens" in names:
+        return "DINOv3"
+    if any(key.startswith("decoder_") for key in everything):
+        return "MAE"
+    if any("masked_embed" in key or "last_layer2" in key for key in everything):
+        return "iBOT"
+    if "register_tokens" in names or ("mask_token" in names and "blocks.0.ls1.gamma" in names):
+        return "DINOv2"
+    if {"teacher", "student"} & set(wrappers):
+        return "DINO"
+    if "blocks.0.gamma_1" in names and "blocks.0.attn.q_bias" not in names:
+        return "DeiT III"
+    if "dist_token" in names:
+        return "DeiT, distilled"
+    return f"ViT in {wrappers[-1]!r}" if wrappers else "ViT"
+
+
+def fit_prefix_positions(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give the positions of class and register tokens the form that the model has; both forms mean the same.
+
+    A model without such positions adds nothing to these tokens (DeiT III), so a zero position equals none, and
+    a class position can be added into the class token once and for all (what timm does for DINOv2's registers).
+
+    Args:
+        tensors: Backbone tensors, ``pos_embed`` of shape ``(1, [prefix +] patches, width)`` among them.
+        model: The timm model that shall take them.
+
+    Returns:
+        The tensors, with ``pos_embed`` and ``cls_token`` changed where needed.
+    """
+    positions = tensors.get("pos_embed")
+    if positions is None or positions.ndim != 3 or getattr(model, "pos_embed", None) is None:
+        return tensors
+    if "register_tokens" in tensors:
+        tensors = dict(tensors)
+        tensors["reg_token"] = tensors.pop("register_tokens")
+    prefix = 0 if getattr(model, "no_embed_class", False) else int(model.num_prefix_tokens)  # type: ignore[arg-type]
+    count = positions.shape[1]
+    if is_square(count - prefix) or count == model.get_parameter("pos_embed").shape[1]:
+        return tensors
+    if prefix == 0 and is_square(count - 1) and "cls_token" in tensors:
+        folded = tensors["cls_token"] + positions[:, :1]
+        return {**tensors, "cls_token": folded, "pos_embed": positions[:, 1:]}
+    if prefix and is_square(count):
+        zeros = positions.new_zeros(1, prefix, positions.shape[2])
+        return {**tensors, "pos_embed": torch.cat([zeros, positions], dim=1)}
+    return tensors
+
+
+def is_square(number: int) -> bool:
+    """Say whether ``number`` patches can be a square grid."""
+    return number > 0 and math.isqrt(number) ** 2 == number

@@ -1,0 +1,160 @@
+"""What rebuilds a backbone with no network: a timm architecture, its arguments and the last block's heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from pydantic import Field
+from timm.layers import Attention, AttentionRope, DropPath
+from timm.models import is_model_in_modules
+from timm.models.eva import Eva, EvaAttention
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from unip.config import Config
+from unip.errors import UnipError
+from unip.vit.positions import initialise_from_scratch
+
+# The timm modules whose models are plain ViTs, and what leaves their final norm on every token (`norm`, not
+# `fc_norm` behind a pooling), so that dense features can use it.
+DENSE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "vision_transformer": {"global_pool": "", "fc_norm": False},
+    "deit": {},  # always a class token and `norm`
+    "eva": {"global_pool": "", "use_fc_norm": False},
+}
+ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
+
+
+class BackboneSpec(Config):
+    """The architecture of a backbone.
+
+    Attributes:
+        timm_name: A timm architecture without its weights' tag; None means timm's ``VisionTransformer`` itself.
+        arguments: Keyword arguments of that architecture, JSON values only.
+        last_heads: Head count of the last block where it is not that of the others.
+        fixed_positions: Positions are fixed 2-D sin-cos ones and random weights are MAE's.
+    """
+
+    timm_name: str | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    last_heads: int | None = None
+    fixed_positions: bool = False
+
+
+def timm_arguments(spec: BackboneSpec) -> dict[str, Any]:
+    """Return all keyword arguments with which timm builds the spec's architecture (last block aside)."""
+    module = "vision_transformer"
+    if spec.timm_name is not None:
+        module = next((m for m in DENSE_ARGUMENTS if is_model_in_modules(spec.timm_name, {m})), "")
+        if not module:
+            raise not_plain(spec.timm_name)
+    return {"num_classes": 0, **ANY_SIZE, **DENSE_ARGUMENTS[module], **spec.arguments}
+
+
+def build_backbone(spec: BackboneSpec, *, drop_path: float = 0.0) -> nn.Module:
+    """Build a backbone with random weights; inputs of any size work, sides are padded to whole patches.
+
+    Args:
+        spec: The architecture.
+        drop_path: Stochastic depth rate, the same in every block (UNIP, section 4.1: 0.1).
+
+    Returns:
+        A timm ``VisionTransformer`` or ``Eva`` without a classifier, ``(B, 3, H, W)`` in, with ``blocks``,
+        ``norm``, ``forward_features`` and ``forward_intermediates``.
+
+    Raises:
+        UnipError: The architecture is unknown, not a plain ViT, or its arguments do not fit together.
+    """
+    if not 0.0 <= drop_path < 1.0:
+        raise UnipError(f"drop path must be in [0, 1), got {drop_path}")
+    arguments = timm_arguments(spec)
+    try:
+        if spec.timm_name is None:
+            model: nn.Module = VisionTransformer(**arguments)
+        else:
+            model = timm.create_model(spec.timm_name, pretrained=False, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        name = spec.timm_name or "VisionTransformer"
+        raise UnipError(f"cannot build {name} with {spec.arguments}: {error}") from error
+    _check_plain(model, spec.timm_name or type(model).__name__)
+    if spec.last_heads is not None:
+        set_last_heads(model, spec.last_heads)
+    if spec.fixed_positions:
+        initialise_from_scratch(model)
+    if drop_path:
+        for block in blocks(model):
+            block.drop_path1, block.drop_path2 = DropPath(drop_path), DropPath(drop_path)
+    return model
+
+
+def set_last_heads(model: nn.Module, heads: int) -> None:
+    """Give the last block ``heads`` attention heads, in place; its weights stay, they are cut differently.
+
+    Args:
+        model: A backbone from :func:`build_backbone`.
+        heads: The new head count (UNIP, section 4.1: as many as the teacher's).
+
+    Raises:
+        UnipError: ``heads`` does not divide the width, or the block's attention depends on its head count.
+    """
+    block = blocks(model)[-1]
+    old = block.attn
+    if heads == old.num_heads:
+        return
+    if type(old) is not Attention or not isinstance(old.q_norm, nn.Identity):
+        raise UnipError(
+            f"the last block's attention ({type(old).__name__}) cannot take another head count",
+            "Only plain attention without rotary positions and q/k norms can.",
+        )
+    width = old.proj.in_features
+    if heads < 1 or width % heads:
+        raise UnipError(
+            f"the last block cannot have {heads} heads: they do not divide the width {width}",
+            "Choose a head count that divides the width, or a student of another width.",
+        )
+    new = Attention(
+        old.qkv.in_features,
+        num_heads=heads,
+        qkv_bias=old.qkv.bias is not None,
+        proj_bias=old.proj.bias is not None,
+        attn_drop=old.attn_drop.p,
+        proj_drop=old.proj_drop.p,
+    ).to(old.qkv.weight)
+    new.load_state_dict(old.state_dict())  # strict: an option of the old one that is not above shows here
+    new.train(old.training)
+    block.attn = new
+
+
+def blocks(model: nn.Module) -> list[Any]:
+    """Return the blocks of a backbone."""
+    return list(model.get_submodule("blocks").children())
+
+
+def last_heads(model: nn.Module) -> int:
+    """Return the head count of the last block."""
+    return int(blocks(model)[-1].attn.num_heads)
+
+
+def has_own_last_heads(model: nn.Module) -> bool:
+    """Say whether the last block's head count differs from the first block's."""
+    return last_heads(model) != int(blocks(model)[0].attn.num_heads)
+
+
+def not_plain(name: str) -> UnipError:
+    """Return the error for an architecture that is not a plain ViT."""
+    return UnipError(
+        f"{name} is not a plain ViT",
+        "Take a timm ViT, DeiT, DeiT III, DINOv2, EVA or DINOv3: blocks of softmax attention on one patch grid.",
+    )
+
+
+def _check_plain(model: nn.Module, name: str) -> None:
+    if not isinstance(model, (VisionTransformer, Eva)):
+        raise not_plain(name)
+    for block in blocks(model):
+        attn: Any = getattr(block, "attn", None)
+        if type(attn) not in (Attention, AttentionRope, EvaAttention):
+            raise not_plain(name)
+        if getattr(attn, "num_kv_heads", attn.num_heads) not in (None, attn.num_heads):
+            raise not_plain(name)
