@@ -1,0 +1,266 @@
+"""Reading images to 8- or 16-bit arrays without clipping, and turning them grey or 8-bit.
+
+Pixels come as they are stored: an EXIF orientation is not applied, because masks and the frames of a paired sensor are
+stored beside those pixels and thermal cameras do not set it. Of a file with several pages, the first is read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+import torch
+from PIL import Image, UnidentifiedImageError
+from torchvision.io import ImageReadMode, decode_png
+
+from unip.errors import UnipError
+
+Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W) or (H, W, 3)
+Pixels8 = npt.NDArray[np.uint8]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+MAX_PIXELS = 178_956_970  # where Pillow stops too; a file that claims more is taken for a decompression bomb
+STRETCH = (0.5, 99.5)  # percentiles of a 16-bit frame that become 0 and 255
+GREY_SPREAD = 2  # levels by which lossy grey files differ between channels
+
+
+def read_image(path: Path | str) -> Pixels:
+    """Read an image file (PNG, JPEG, WebP, TIFF or BMP) without clipping or rescaling integer samples.
+
+    Alpha is dropped, palettes become RGB, other colour spaces too. 16-bit PNG and TIFF stay 16-bit, grey or colour.
+    TIFF with other samples becomes uint16: integers within 0..65535 keep their value, other integers are
+    shifted so that the frame's minimum is 0 when its range fits, all else (floats) is mapped linearly from
+    the frame's finite minimum..maximum to 0..65535; a sample that is not finite becomes the minimum.
+
+    Args:
+        path: The file; its content decides the format, not its name.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
+
+    Raises:
+        UnipError: The file is missing, truncated, not an image, or claims more than ``MAX_PIXELS`` pixels.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnipError(f"cannot read image {path}: {error.strerror or error}") from error
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, name: Path | str) -> Pixels:
+    """Decode the bytes of an image file; ``name`` is for messages. See :func:`read_image`."""
+    if not data:
+        raise UnipError(f"image {name} is empty (0 bytes)", "Copy it again or remove it.")
+    try:
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            pixels = _decode_tiff(data)
+            if pixels is not None:
+                return pixels
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            if image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
+                return _decode_colour_png16(data)
+            return _from_pillow(image)
+    except UnipError as error:
+        raise UnipError(f"image {name}: {error.what}", error.fix) from None
+    except Image.DecompressionBombError:
+        raise UnipError(*_bomb(f"image {name}:")) from None
+    except UnidentifiedImageError:
+        raise UnipError(f"{name} is not an image that can be read", "Use PNG, JPEG, WebP, TIFF or BMP files.") from None
+    except Exception as error:  # on broken bytes the decoders raise nearly anything
+        raise UnipError(f"image {name} is truncated or damaged ({error})", "Copy it again or remove it.") from error
+
+
+def to_grey8(image: Pixels) -> Pixels8:
+    """Turn an image into 8-bit grey.
+
+    Colour becomes luma (ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B). 16 bits become 8 by a linear stretch of the
+    frame's 0.5 .. 99.5 percentiles to 0 .. 255; if those are equal, of its minimum .. maximum; a
+    constant 16-bit frame becomes 0. 8-bit values are not stretched.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
+
+    Returns:
+        ``(H, W)`` uint8.
+    """
+    if image.dtype == np.uint8:
+        return image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
+    grey = _luma(image)
+    return _stretch(grey, grey)
+
+
+def to_rgb8(image: Pixels) -> Pixels8:
+    """Turn an image into 8-bit RGB for display: grey is repeated, 16 bits are stretched as in :func:`to_grey8`.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    image8 = image if image.dtype == np.uint8 else _stretch(image, _luma(image))
+    return image8 if image8.ndim == 3 else np.repeat(image8[..., None], 3, axis=2)
+
+
+def read_image8(path: Path | str) -> Pixels8:
+    """Read an image as a segmentation model sees it: ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB."""
+    image = read_image(path)
+    return to_grey8(image) if is_grey(image) else to_rgb8(image)
+
+
+def is_grey(image: Pixels) -> bool:
+    """Say whether an image has one channel, or three equal ones (within 2 levels of 8 bits, for lossy files)."""
+    if image.ndim == 2:
+        return True
+    limit = GREY_SPREAD if image.dtype == np.uint8 else GREY_SPREAD * 257
+    for part in (image[::8, ::8], image):  # a colour image shows it at once
+        red, green, blue = (part[..., channel] for channel in range(3))
+        low = np.minimum(np.minimum(red, green), blue)
+        if (np.maximum(np.maximum(red, green), blue) - low).max(initial=0) > limit:
+            return False
+    return True
+
+
+def list_images(location: Path | str) -> list[Path]:
+    """List the images of a folder and its subfolders (links are followed), or a single image file.
+
+    Names are matched by suffix in any case; hidden files and folders are skipped.
+
+    Args:
+        location: A folder or an image file.
+
+    Returns:
+        Paths sorted by their bytes.
+
+    Raises:
+        UnipError: It is missing, or there is no image.
+    """
+    location = Path(location)
+    known = ", ".join(SUFFIXES)
+    if location.is_file():
+        if location.suffix.lower() not in SUFFIXES:
+            raise UnipError(f"{location} is not an image file by its name", f"Known endings: {known}.")
+        return [location]
+    if not location.is_dir():
+        raise UnipError(f"no such folder or image: {location}", "Check the path.")
+    found: list[Path] = []
+    seen: set[str] = set()  # a link may lead back up
+    for folder, folders, files in os.walk(location, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += (
+            Path(folder, name)
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+        )
+    if not found:
+        raise UnipError(f"no images in {location}", f"Known endings: {known}.")
+    return sorted(found, key=os.fsencode)
+
+
+def _bomb(prefix: str) -> tuple[str, str]:
+    return (
+        f"{prefix} claims more than {MAX_PIXELS // 10**6} million pixels",
+        "Cut it into tiles if it is real; it may be made to fill the memory.",
+    )
+
+
+def _luma(image: Pixels) -> Pixels:
+    if image.ndim == 2:
+        return image
+    return image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def _stretch(values: Pixels, grey: Pixels) -> Pixels8:
+    """Map ``values`` linearly so that the percentiles of ``grey`` become 0 and 255."""
+    low, high = np.percentile(grey, STRETCH)
+    if low == high:
+        low, high = float(grey.min()), float(grey.max())
+    if low == high:
+        return np.zeros(values.shape, dtype=np.uint8)
+    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
+    levels: Pixels8 = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return levels
+
+
+def _from_pillow(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in ("I", "F"):
+        return _to_16bit(np.asarray(image))
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.array(image.convert("L"))
+    return np.array(image.convert("RGB"))
+
+
+def _decode_colour_png16(data: bytes) -> Pixels:
+    """Decode 16-bit colour PNG, of which Pillow keeps only the high bytes."""
+    decoded = decode_png(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.UNCHANGED)
+    channels = decoded.numpy().astype(np.uint16)
+    return channels[0] if len(channels) < 3 else np.ascontiguousarray(channels[:3].transpose(1, 2, 0))
+
+
+def _decode_tiff(data: bytes) -> Pixels | None:
+    """Decode the first page if its samples are wider than 8 bits; None leaves the file to Pillow."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page: Any = file.pages[0]
+        if page.dtype is None or page.dtype.itemsize == 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            return None
+        if page.imagelength * page.imagewidth * page.imagedepth > MAX_PIXELS:
+            raise UnipError(*_bomb("it"))
+        try:
+            pixels = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            if page.samplesperpixel == 1:
+                return None  # Pillow has the codec and keeps 16 bits of one channel
+            raise UnipError(
+                f"TIFF compression {page.compression.name} of wide colour samples needs one more package",
+                "Install imagecodecs, or save the file uncompressed.",
+            ) from None
+    if pixels.ndim == 3 and page.axes.startswith("S"):
+        pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.ndim == 3 and pixels.shape[-1] in (1, 2):
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[-1] == 4:
+        pixels = pixels[..., :3]
+    if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[-1] == 3):
+        raise UnipError(f"has the shape {pixels.shape}, not grey or RGB", "Save one grey or RGB page.")
+    pixels = _to_16bit(pixels)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = pixels.max() - pixels + pixels.min()
+    return np.ascontiguousarray(pixels)
+
+
+def _to_16bit(pixels: Pixels) -> Pixels:
+    """Bring any samples to uint16 by the rule of :func:`read_image`."""
+    if pixels.dtype.kind in "iu":
+        low, high = int(pixels.min()), int(pixels.max())
+        if low >= 0 and high <= 65535:
+            return pixels.astype(np.uint16)
+        if high - low <= 65535:
+            return (pixels.astype(np.int64) - low).astype(np.uint16)
+    elif pixels.dtype.kind != "f":
+        raise UnipError(f"holds samples of type {pixels.dtype}", "Save it with integer or float samples.")
+    values = pixels.astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise UnipError("holds no finite sample", "Save it again from its source.")
+    smallest, largest = values[finite].min(), values[finite].max()
+    if smallest == largest:
+        return np.zeros(values.shape, dtype=np.uint16)
+    values = np.where(finite, values, smallest)
+    counts: Pixels = np.rint((values - smallest) / (largest - smallest) * 65535.0).astype(np.uint16)
+    return counts

@@ -1,0 +1,179 @@
+"""Images for pre-training: infrared and RGB mixed, all as grey, in a seeded order with seeded crops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from unip.data.images import Pixels8, read_image, to_grey8
+from unip.data.memory import Cache, use_ram
+from unip.data.order import SampleOrder, seed_for
+from unip.data.parallel import threaded
+from unip.errors import UnipError
+
+ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
+
+
+class MixDataset(Dataset[Tensor]):
+    """Grey crops for pre-training (METHOD: RandomResizedCrop, bicubic, and a horizontal flip).
+
+    ``dataset[position]`` is a ``(1, size, size)`` uint8 tensor and a pure function of ``(seed, position)``, where
+    ``position`` counts samples from the start of training, over all epochs; ``len`` is one epoch. Values are not
+    normalised here: bytes are four times smaller than floats on their way to the device.
+
+    In memory, images are one block of bytes. Workers that are forked share it; where workers are spawned
+    (Windows, macOS) each gets a copy, so give few workers or ``cache="none"`` there.
+
+    Args:
+        table: A manifest (columns ``path``, ``width``, ``height``), see :mod:`unip.data.manifest`.
+        size: Side of a crop, pixels.
+        seed: Seed of order and augmentation.
+        cache: Keep decoded images: ``"ram"``, ``"none"``, or ``"auto"`` (when a quarter of the free memory holds them).
+        scale: Range of a crop's share of the image's area.
+        flip: Probability of a horizontal flip.
+
+    Raises:
+        UnipError: There is no image, or an image that is kept cannot be read or has another size than listed.
+    """
+
+    def __init__(
+        self,
+        table: Any,
+        *,
+        size: int = 224,
+        seed: int = 0,
+        cache: Cache = "auto",
+        scale: tuple[float, float] = (0.2, 1.0),
+        flip: float = 0.5,
+    ) -> None:
+        if table.num_rows == 0:
+            raise UnipError("the manifest lists no image", "Build it from a folder that holds images.")
+        self.paths: tuple[str, ...] = tuple(table["path"].to_pylist())
+        self.size = size
+        self.seed = seed
+        self.scale = scale
+        self.flip = flip
+        self.order = SampleOrder(len(self.paths), seed)
+        heights = table["height"].to_numpy().astype(np.int64)
+        widths = table["width"].to_numpy().astype(np.int64)
+        self._shapes = np.stack([heights, widths], axis=1)
+        self._ends = np.cumsum(heights * widths)
+        self._block: npt.NDArray[np.uint8] | None = None
+        if use_ram(cache, int(self._ends[-1])):
+            self._block = np.empty(int(self._ends[-1]), dtype=np.uint8)
+            for _ in threaded(self._keep, range(len(self.paths)), "reading images"):
+                pass
+
+    def __len__(self) -> int:
+        """Return the number of images, which is one epoch."""
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> Tensor:
+        """Return the crop shown at ``position``."""
+        image = self.image(self.order(position))
+        rng = np.random.default_rng(seed_for(self.seed, position))
+        top, left, height, width = crop_box(image.shape[0], image.shape[1], self.scale, rng)
+        crop = torch.from_numpy(image[None, top : top + height, left : left + width])
+        out: Tensor = F.resize(crop, [self.size, self.size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+        return out.flip(-1) if rng.random() < self.flip else out
+
+    def image(self, index: int) -> Pixels8:
+        """Return the whole image ``index`` of the manifest as ``(H, W)`` uint8."""
+        if self._block is None:
+            return to_grey8(read_image(self.paths[index]))
+        height, width = self._shapes[index]
+        end = self._ends[index]
+        return self._block[end - height * width : end].reshape(height, width)
+
+    def _keep(self, index: int) -> None:
+        image = to_grey8(read_image(self.paths[index]))
+        if image.shape != tuple(self._shapes[index]):
+            height, width = self._shapes[index]
+            raise UnipError(
+                f"image {self.paths[index]} is {image.shape[1]}x{image.shape[0]}, "
+                f"but its manifest says {width}x{height}",
+                "The file has changed: build the manifest again.",
+            )
+        assert self._block is not None
+        end = self._ends[index]
+        self._block[end - image.size : end] = image.ravel()
+
+
+def crop_box(
+    height: int, width: int, scale: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Draw the box of a RandomResizedCrop: area share uniform, aspect ratio log-uniform in 3/4..4/3.
+
+    Args:
+        height: Of the image, pixels.
+        width: Of the image, pixels.
+        scale: Range of the share of the area.
+        rng: Where the numbers come from.
+
+    Returns:
+        Top, left, height and width; after ten boxes that do not fit, the largest centred one of a fitting shape.
+    """
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+        box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = int(rng.integers(0, height - box_height + 1))
+            left = int(rng.integers(0, width - box_width + 1))
+            return top, left, box_height, box_width
+    box_height = min(height, max(1, round(width / ASPECT[0])))
+    box_width = min(width, max(1, round(height * ASPECT[1])))
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def sample_indices(table: Any, modality: str | None, count: int, seed: int) -> list[int]:
+    """Choose ``count`` different rows of a manifest (all, when it has fewer), sorted.
+
+    Args:
+        table: The manifest.
+        modality: ``"infrared"``, ``"rgb"``, or None for any.
+        count: How many.
+        seed: Seed of the choice.
+
+    Raises:
+        UnipError: No row has this modality.
+    """
+    modalities = table["modality"].to_pylist()
+    rows = [i for i, value in enumerate(modalities) if modality is None or value == modality]
+    if not rows:
+        raise UnipError(
+            f"no {modality or ''} image among {len(modalities)} of the manifest".replace("  ", " "),
+            "Add a source, such as infrared=FOLDER.",
+        )
+    chosen = np.random.default_rng(seed_for(seed, len(rows))).permutation(len(rows))[:count]
+    return sorted(rows[i] for i in chosen)
+
+
+def squashed(images: Any, indices: Sequence[int], size: int) -> Tensor:
+    """Read whole images as grey and squash each to a square (bicubic, antialiased), for measuring attention.
+
+    Args:
+        images: A manifest, or a list of paths.
+        indices: Rows of the manifest or places in the list.
+        size: Side of the square, pixels.
+
+    Returns:
+        ``(len(indices), 1, size, size)`` uint8.
+    """
+    paths = images if isinstance(images, list | tuple) else images["path"].to_pylist()
+
+    def read(index: int) -> Tensor:
+        image = torch.from_numpy(np.array(to_grey8(read_image(paths[index]))))[None]
+        out: Tensor = F.resize(image, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+        return out
+
+    return torch.stack(list(threaded(read, list(indices), "reading images")))

@@ -1,0 +1,50 @@
+"""Which image is shown at which position of training: a pure function of the seed, so that resuming is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def seed_for(*parts: int) -> int:
+    """Mix integers into one 63-bit seed; other parts, another order or another count give another seed.
+
+    Args:
+        *parts: Integers of any sign below 2^63 in size, such as ``(seed, step, rank)``.
+
+    Returns:
+        An integer in ``0 .. 2^63 - 1`` that every generator accepts.
+    """
+    # SeedSequence splits big integers into words and pads with zeros; fixed words and the count keep parts apart.
+    words = [len(parts)]
+    for part in parts:
+        value = int(part) & 0xFFFF_FFFF_FFFF_FFFF
+        words += [value & 0xFFFF_FFFF, value >> 32]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class SampleOrder:
+    """The order of ``n`` samples over all epochs: each epoch is its own seeded permutation.
+
+    Args:
+        n: Number of samples, at least 1.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        if n < 1:
+            raise ValueError("an order needs at least one sample")
+        self.n = n
+        self.seed = seed
+        self._epochs: dict[int, npt.NDArray[np.int64]] = {}
+
+    def __call__(self, position: int) -> int:
+        """Return the index of the sample shown at ``position``, counted from the start of training."""
+        epoch, place = divmod(position, self.n)
+        permutation = self._epochs.get(epoch)
+        if permutation is None:
+            permutation = np.random.default_rng(seed_for(self.seed, epoch)).permutation(self.n)
+            # One earlier epoch is kept: around its end, workers ask for both.
+            self._epochs = {key: old for key, old in self._epochs.items() if key == epoch - 1}
+            self._epochs[epoch] = permutation
+        return int(permutation[place])
