@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -71,3 +72,8 @@ def meter(title: str, total: int, unit: str, *, start: int = 0, enabled: bool = 
     )
     with Progress(*columns, console=console) as bar:
         yield Meter(title, total, unit, start, console, bar)
+
+
+def say(what: object) -> None:
+    """Print text or a rich table for people, on stdout."""
+    Console(soft_wrap=not isinstance(what, Table)).print(what, highlight=False, markup=False)

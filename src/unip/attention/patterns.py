@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from unip.errors import UnipError
 
@@ -67,6 +67,10 @@ class LayerChoice:
         if self.runner_up is not None:
             text += f"; runner-up layer {self.runner_up}, {self.margin:.3f} farther from it"
         return text
+
+    def as_json(self) -> dict[str, Any]:
+        """The choice and its reason as JSON values."""
+        return {**asdict(self), "reason": self.reason}
 
 
 def choose_hybrid_layer(

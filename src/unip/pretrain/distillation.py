@@ -20,6 +20,13 @@ def normalise_grey(images: torch.Tensor) -> torch.Tensor:
     return pixels.expand(-1, 3, -1, -1)
 
 
+def resize_to(pixels: torch.Tensor, side: int) -> torch.Tensor:
+    """Resize square float images (B, C, S, S) to ``side``, bicubic with antialiasing; as they are when they fit."""
+    if pixels.shape[-1] == side:
+        return pixels
+    return F.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
+
+
 def patch_size(model: Any) -> int:
     """Side of a ViT's square patches, in pixels."""
     side = model.patch_embed.patch_size
@@ -83,11 +90,7 @@ class AttentionDistillation(nn.Module):
         """Run uint8 grey images (B, 1, S, S); return (q, k) of the teacher and of the student, all tokens."""
         pixels = normalise_grey(images)
         with torch.no_grad():
-            seen = pixels
-            if self.teacher_size != pixels.shape[-1]:
-                side = (self.teacher_size, self.teacher_size)
-                seen = F.interpolate(pixels, side, mode="bicubic", antialias=True, align_corners=False)
-            taught = self.teacher(seen)
+            taught = self.teacher(resize_to(pixels, self.teacher_size))
         return taught, self.student_trunk(pixels)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ class TrainingConfig(Config):
 
     out: Path = Field(description="Run folder; the same command run again continues an interrupted run.")
     steps: int = Field(1000, ge=1, description="Optimiser steps.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the data, instead of steps.")
     batch_size: int = Field(64, ge=1, description="Samples per step, over all devices together.")
     accumulate: int = Field(1, ge=1, description="Split each device's share of a batch into this many passes.")
     seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")

@@ -96,6 +96,7 @@ def batches(
         _Carrying(dataset),
         batch_sampler=Positions(config, start=start, rank=rank, ranks=ranks),
         num_workers=workers,
+        generator=torch.Generator(),  # else making the iterator draws from the generator that dropout uses
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
         worker_init_fn=leave_signals_to_parent,

@@ -17,7 +17,7 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -25,6 +25,8 @@ import yaml
 from unip.errors import UnipError
 from unip.files import read_yaml, write_json, write_text
 from unip.training.config import RESUMABLE, TrainingConfig
+
+C = TypeVar("C", bound=TrainingConfig)
 
 
 class RunFolder:
@@ -37,6 +39,14 @@ class RunFolder:
         self.log = path / "log.jsonl"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+
+    def adopt(self, config: C) -> C:
+        """Fill the settings left at ``auto`` with what the run here resolved them to, if there is one to continue."""
+        if config.overwrite or not self.config.exists():
+            return config
+        there = read_yaml(self.config)
+        known = {k: there[k] for k, v in config if v == "auto" and k not in RESUMABLE and k in there}
+        return config.make(**{**config.model_dump(), **known})
 
     def open(self, config: TrainingConfig, *, main_process: bool = True) -> None:
         """Start the run, or continue it when the folder holds the same one.

@@ -1,0 +1,125 @@
+"""The command line: one thin function a verb; settings come from ``--config FILE.yaml`` and options, options win."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter, ValidationError
+from pydantic import ValidationError as PydanticError
+from rich.console import Console
+
+import unip
+from unip.config import describe_validation
+from unip.data.build import BuildConfig, build
+from unip.data.scenes import ScenesConfig, write_scenes
+from unip.demo.program import DemoConfig, demo
+from unip.errors import UnipError
+from unip.files import read_yaml
+from unip.lab.analyze import AnalyzeConfig, analyze
+from unip.pretrain.program import PretrainConfig, pretrain
+from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.predict import PredictConfig, predict
+
+Flat = Parameter(name="*")
+
+app = App(
+    name="unip",
+    help="Vision Transformers for infrared semantic segmentation: look inside, distil, fine-tune, evaluate, predict.",
+    version=unip.__version__,
+    default_parameter=Parameter(consume_multiple=True, negative=""),
+)
+data = App(name="data", help="Build training data.")
+app.command(data)
+
+
+@app.command(name="analyze")
+def _analyze(config: Annotated[AnalyzeConfig, Flat]) -> None:
+    """Measure how models attend to images, layer by layer, and name the layer to distil."""
+    analyze(config)
+
+
+@app.command(name="pretrain")
+def _pretrain(*, config: Annotated[PretrainConfig, Flat]) -> None:
+    """Distil a teacher's hybrid attention into a small student."""
+    pretrain(config)
+
+
+@app.command(name="finetune")
+def _finetune(*, config: Annotated[FinetuneConfig, Flat]) -> None:
+    """Train a segmentation model on labelled images from a pre-trained backbone."""
+    finetune(config)
+
+
+@app.command(name="evaluate")
+def _evaluate(config: Annotated[EvaluateConfig, Flat]) -> None:
+    """Measure a segmentation model on labelled images."""
+    evaluate(config)
+
+
+@app.command(name="predict")
+def _predict(config: Annotated[PredictConfig, Flat]) -> None:
+    """Segment images: masks, overlays and, on request, probabilities."""
+    predict(config)
+
+
+@app.command(name="demo")
+def _demo(*, config: Annotated[DemoConfig, Flat]) -> None:
+    """Run the whole story on synthetic scenes, on two CPU cores in a few minutes."""
+    demo(config)
+
+
+@data.command(name="build")
+def _build(config: Annotated[BuildConfig, Flat]) -> None:
+    """List and check the images of folders and manifests in one Parquet manifest."""
+    build(config)
+
+
+@data.command(name="scenes")
+def _scenes(*, config: Annotated[ScenesConfig, Flat]) -> None:
+    """Make synthetic paired thermal and visible scenes with masks."""
+    write_scenes(config)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(help="Recipe file with settings; options win over it.")] = None,
+) -> Any:
+    app.config = (lambda *given: _fill_from_recipe(config, *given),) if config else ()
+    return app(tokens, exit_on_error=False, print_error=False)
+
+
+def _fill_from_recipe(path: Path, *given: Any) -> None:
+    import cyclopts.config
+
+    cyclopts.config.Dict(read_yaml(path), use_commands_as_keys=False, source=str(path))(*given)
+
+
+def main() -> None:
+    """Run the command line; problems print one message and exit with 2."""
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        app.meta(exit_on_error=False, print_error=False)
+    except UnipError as error:
+        _complain(console, error.what, error.fix)
+        sys.exit(error.exit_code)
+    except ValidationError as error:
+        cause = error.__cause__
+        what = describe_validation("", cause).replace("\n.", "\n--").removeprefix(".") if isinstance(cause, PydanticError) else str(error)
+        _complain(console, what, "See --help.")
+        sys.exit(2)
+    except CycloptsError as error:
+        _complain(console, str(error), "See --help.")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _complain(console, "interrupted", "")
+        sys.exit(130)
+
+
+def _complain(console: Console, what: str, fix: str) -> None:
+    console.print(f"error: {what}", style="bold red", highlight=False, markup=False)
+    if fix:
+        console.print(fix, highlight=False, markup=False)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+
+import pytest
+
+from unip.errors import UnipError
+from unip.files import read_json, sha256, write_json, write_text, writing
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "value.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ZeroDivisionError), writing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_message(tmp_path):
+    path = tmp_path / "value.txt"
+    write_text(path, "old")
+    with pytest.raises(UnipError, match=r"cannot write .*value.txt: No space left on device") as caught, writing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "untouched" in caught.value.fix
+    assert path.read_text() == "old"
+
+
+def test_a_folder_replaces_a_folder_whole(tmp_path):
+    for text in ("one", "two"):
+        with writing(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / f"{text}.txt").write_text(text)
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["two.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_problem_with_another_file_is_not_blamed_on_this_one(tmp_path):
+    with pytest.raises(FileNotFoundError), writing(tmp_path / "new.txt"):
+        (tmp_path / "other.txt").read_text()
+
+
+def test_parent_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnipError, match="cannot write"):
+        write_text(tmp_path / "file" / "below.txt", "x")
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "nan.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_reading(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("{")
+    with pytest.raises(UnipError, match=r"a.json is not valid JSON"):
+        read_json(path)
+    with pytest.raises(UnipError, match="cannot read"):
+        read_json(tmp_path / "none.json")
+    path.write_text(json.dumps([1]))
+    assert sha256(path) == hashlib.sha256(b"[1]").hexdigest()

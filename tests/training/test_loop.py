@@ -1,0 +1,203 @@
+"""The loop: continuing equals not stopping, bad numbers stop it, foreign folders are refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from unip.errors import Interrupted, UnipError
+from unip.training.checkpoint import list_checkpoints
+from unip.training.config import TrainingConfig
+from unip.training.feed import Positions
+from unip.training.loop import Trainable, make_accelerator, train
+from unip.training.optim import parameter_groups
+from unip.training.run_folder import RunFolder
+from unip.training.schedule import warmup_cosine
+
+
+class Numbers:
+    """Two features of a position; some positions can be made to misbehave."""
+
+    def __init__(self, on=None):
+        self.on = on or (lambda position: None)
+
+    def __getitem__(self, position):
+        self.on(position)
+        generator = torch.Generator().manual_seed(position)
+        x = torch.randn(2, generator=generator)
+        return x, x.sum()
+
+
+class Model(nn.Module):
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 1))
+        self.scale = scale
+
+    def forward(self, x, y):
+        return {"loss": ((self.net(x)[:, 0] - y) ** 2).mean() * self.scale}
+
+
+def config_for(path, **values):
+    settings = {"steps": 12, "batch_size": 4, "log_every": 1, "checkpoint_every": 3, "device": "cpu", "workers": 0}
+    return TrainingConfig.make(out=path, tensorboard=False, **{**settings, **values})
+
+
+def run(config, *, dataset=None, scale=1.0, lr=0.05):
+    torch.manual_seed(config.seed)
+    model, folder = Model(scale), RunFolder(config.out)
+    folder.open(config)
+    trainable = Trainable(
+        model=model,
+        saved=model.net,
+        dataset=dataset or Numbers(),
+        groups=parameter_groups(model, lr=lr, weight_decay=0.01),
+        schedule=warmup_cosine(config.steps, 2),
+    )
+    result = train(trainable, config, folder, make_accelerator(config))
+    return result, [r["loss"] for r in folder.read_log()], {k: v.clone() for k, v in model.net.state_dict().items()}
+
+
+def kill_at(position, number=signal.SIGTERM):
+    return Numbers(lambda p: os.kill(os.getpid(), number) if p == position else None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_by_a_signal_and_continued_is_bitwise_the_same(tmp_path, number):
+    result, losses, weights = run(config_for(tmp_path / "whole"))
+    assert result.steps == 12
+    assert losses[-1] < losses[0]
+    with pytest.raises(Interrupted, match="stopped at step 5 of 12"):
+        run(config_for(tmp_path / "cut"), dataset=kill_at(18, number))
+    assert list_checkpoints(tmp_path / "cut/checkpoints")[-1].name == "step-00000005"
+    _, again, same = run(config_for(tmp_path / "cut"))
+    assert again == losses
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+def test_killed_between_checkpoints_the_log_has_no_line_twice(tmp_path):
+    _, losses, weights = run(config_for(tmp_path / "whole"))
+
+    def pull_the_plug(position):
+        if position == 30:  # step 8: the last checkpoint is of step 6
+            raise SystemError
+
+    with pytest.raises(SystemError):
+        run(config_for(tmp_path / "cut"), dataset=Numbers(pull_the_plug))
+    with (tmp_path / "cut/log.jsonl").open("a") as file:
+        file.write('{"step": 8, "los')  # the line that was being written
+    _, again, same = run(config_for(tmp_path / "cut"))
+    assert again == losses
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    run(config_for(tmp_path / "run"))
+
+    def nothing_may_be_read(position):
+        raise AssertionError
+
+    result, losses, _ = run(config_for(tmp_path / "run"), dataset=Numbers(nothing_may_be_read))
+    assert result.steps == 12
+    assert len(losses) == 12
+
+
+def test_workers_do_not_change_the_numbers(tmp_path):
+    _, here, _ = run(config_for(tmp_path / "a"))
+    _, there, _ = run(config_for(tmp_path / "b", workers=2))
+    assert here == there
+
+
+def test_accumulation_gives_the_same_gradient(tmp_path):
+    class Plain(Model):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(2, 1)
+
+    losses = []
+    for passes in (1, 4):
+        config = config_for(tmp_path / str(passes), accumulate=passes)
+        torch.manual_seed(0)
+        model, folder = Plain(), RunFolder(config.out)
+        folder.open(config)
+        groups = parameter_groups(model, lr=0.05, weight_decay=0)
+        train(
+            Trainable(model, model, Numbers(), groups, warmup_cosine(12, 2)), config, folder, make_accelerator(config)
+        )
+        losses.append([r["loss"] for r in folder.read_log()])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    run(config_for(tmp_path / "run", keep_checkpoints=2))
+    assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-00000009", "step-00000012"]
+
+
+def test_a_loss_that_is_not_finite_stops_before_a_checkpoint_takes_it(tmp_path):
+    class Poisoned(Numbers):
+        def __getitem__(self, position):
+            x, y = super().__getitem__(position)
+            return x, y * float("nan") if position >= 20 else y
+
+    with pytest.raises(UnipError, match=r"the loss became nan between steps 0 and 6") as caught:
+        run(config_for(tmp_path / "run", log_every=100), dataset=Poisoned())
+    assert "step-00000003" in caught.value.fix
+    assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-00000003"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_sample_is_one_message(tmp_path, workers):
+    def broken(position):
+        if position == 9:
+            raise UnipError("frame.png is truncated", "Remove it.")
+
+    with pytest.raises(UnipError) as caught:
+        run(config_for(tmp_path / "run", workers=workers), dataset=Numbers(broken))
+    assert (caught.value.what, caught.value.fix) == ("frame.png is truncated", "Remove it.")
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path):
+    run(config_for(tmp_path / "run"))
+    with pytest.raises(UnipError, match=r"other settings \(steps: 12 there, 13 now\)"):
+        run(config_for(tmp_path / "run", steps=13))
+    run(config_for(tmp_path / "run", log_every=5))  # only how it is watched
+    _, losses, _ = run(config_for(tmp_path / "run", steps=2, overwrite=True))
+    assert len(losses) == 2
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "precious.txt").write_text("")
+    with pytest.raises(UnipError, match="is not empty and holds no run of ours"):
+        run(config_for(tmp_path))
+
+
+def test_a_damaged_checkpoint(tmp_path):
+    run(config_for(tmp_path / "run", steps=3))
+    newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
+    (newest / "optimizer.safetensors").write_bytes(b"123")
+    with pytest.raises(UnipError, match=rf"cannot continue from {newest}"):
+        run(config_for(tmp_path / "run", steps=3))
+    shutil.rmtree(newest)
+    run(config_for(tmp_path / "run", steps=3))
+
+
+def test_positions_share_a_batch_over_ranks_and_passes(tmp_path):
+    config = config_for(tmp_path, steps=2, batch_size=8, accumulate=2)
+    taken = [list(Positions(config, start=0, rank=rank, ranks=2)) for rank in (0, 1)]
+    assert taken == [[[0, 1], [4, 5], [8, 9], [12, 13]], [[2, 3], [6, 7], [10, 11], [14, 15]]]
+    with pytest.raises(UnipError, match="batch_size 8 cannot be shared by 3 devices x 2 passes"):
+        Positions(config, start=0, rank=0, ranks=3)
+
+
+def test_devices_that_are_not_there(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UnipError, match="torch sees no GPU"):
+        make_accelerator(config_for(tmp_path, device="cuda"))
+    with pytest.raises(UnipError, match="precision fp16 needs a GPU"):
+        make_accelerator(config_for(tmp_path, precision="fp16"))
