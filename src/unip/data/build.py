@@ -1,0 +1,74 @@
+"""`unip data build`: scan folders of images and write the manifest of a pre-training mix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+from rich.console import Console
+
+from unip.config import Config, verb
+from unip.data.manifest import SourceSummary, notes, scan_sources, summary, summary_table, write_manifest
+from unip.errors import UnipError
+
+FOLDERS_SHOWN = 5
+
+
+class BuildConfig(Config):
+    """Settings of ``unip data build``."""
+
+    sources: tuple[str, ...] = Field(description="folders, infrared=FOLDER, rgb=FOLDER, or manifests")
+    out: Path = Field(description="folder that gets manifest.parquet")
+    workers: int = Field(0, ge=0, description="threads; 0 is one for each core")
+    overwrite: bool = Field(False, description="replace a manifest that is there")
+    dry_run: bool = Field(False, description="read and check everything, write nothing")
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was found and written.
+
+    Attributes:
+        manifest: Where the manifest is, or would be after a dry run.
+        sources: Counts of each source and modality.
+        copies: Images whose file has the same bytes as another one.
+    """
+
+    manifest: Path
+    sources: tuple[SourceSummary, ...]
+    copies: int
+
+
+@verb(BuildConfig)
+def build(config: BuildConfig) -> BuildResult:
+    """Read every image of the sources, write ``OUT/manifest.parquet`` and print what the mix holds.
+
+    Raises:
+        UnipError: A source is missing, empty or damaged, or a manifest is there and must not be replaced.
+    """
+    manifest = config.out / "manifest.parquet"
+    if manifest.exists() and not config.overwrite:
+        raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
+    table = scan_sources(config.sources, workers=config.workers)
+    hashes = table["sha256"].to_pylist()
+    result = BuildResult(manifest, tuple(summary(table)), len(hashes) - len(set(hashes)))
+    if not config.dry_run:
+        write_manifest(table, manifest)
+    _print(result, notes(table), config.dry_run)
+    return result
+
+
+def _print(result: BuildResult, said: list[str], dry_run: bool) -> None:
+    console = Console()
+    console.print(summary_table(result.sources))
+    for line in said[:FOLDERS_SHOWN]:
+        console.print(line, markup=False, soft_wrap=True)
+    if len(said) > FOLDERS_SHOWN:
+        console.print(f"and {len(said) - FOLDERS_SHOWN} more folders by their pixels")
+    if said:
+        console.print("Write infrared=FOLDER or rgb=FOLDER to settle a modality yourself.", markup=False)
+    if result.copies:
+        console.print(f"{result.copies} images are exact copies of others.")
+    verb_done = "dry run, not written:" if dry_run else "written:"
+    console.print(f"{verb_done} {result.manifest}", markup=False, soft_wrap=True)
