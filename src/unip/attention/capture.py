@@ -17,6 +17,7 @@ from timm.layers import apply_rot_embed_cat
 from torch import nn
 
 from unip.errors import UnipError
+from unip.vit.shape import check_layer, heads_of
 
 Visit = Callable[[int, torch.Tensor, torch.Tensor, float], None]
 
@@ -89,28 +90,6 @@ def attention_logits(q: torch.Tensor, k: torch.Tensor, scale: float | None = Non
     return (q.to(precise) * scale) @ k.to(precise).transpose(-2, -1)
 
 
-def depth_of(model: nn.Module) -> int:
-    """Number of blocks of a timm ViT.
-
-    Raises:
-        UnipError: The model has no plain blocks with attention.
-    """
-    blocks = getattr(model, "blocks", None)
-    if blocks is None or not all(hasattr(block, "attn") for block in blocks):
-        raise UnipError(
-            f"{type(model).__name__} is not a plain ViT: it has no `blocks` with `attn`",
-            "Use timm's vit_*, deit*, eva02_* or dinov3 models.",
-        )
-    return len(blocks)
-
-
-def check_layer(model: nn.Module, layer: int) -> None:
-    """Refuse a 1-based layer number that the model does not have."""
-    depth = depth_of(model)
-    if not 1 <= layer <= depth:
-        raise UnipError(f"layer {layer} is out of range: this model has layers 1 to {depth}")
-
-
 @contextmanager
 def visiting(model: nn.Module, layers: Sequence[int], visit: Visit) -> Iterator[None]:
     """While the body runs the model, hand each chosen layer's queries and keys to ``visit``, one layer at a time.
@@ -178,7 +157,7 @@ class QueryKeyTrunk(nn.Module):
         self.trunk = trunk
         self.layer = layer
         self.scale = float(blocks[layer - 1].attn.scale)
-        self.num_heads = int(blocks[layer - 1].attn.num_heads)
+        self.num_heads = heads_of(model, layer)
         self.num_prefix_tokens = int(model.num_prefix_tokens)  # type: ignore[arg-type]
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

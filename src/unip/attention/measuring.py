@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from unip.attention.capture import depth_of, visiting
+from unip.attention.capture import visiting
 from unip.attention.measures import nmi
+from unip.vit.shape import depth_of
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from rich.table import Table
 
-from unip.attention.capture import attention_map, depth_of, visiting
+from unip.attention.capture import attention_map, visiting
 from unip.attention.measuring import measure_nmi
 from unip.attention.patterns import (
     GLOBAL_BELOW,
@@ -26,7 +26,7 @@ from unip.attention.patterns import (
 )
 from unip.attention.pictures import Picture, attention_picture, example_queries, patch_rows, sheet
 from unip.config import Config, verb
-from unip.data.manifest import scan_sources, summary
+from unip.data.manifest import open_images, summary, summary_table
 from unip.data.mix import sample_indices, squashed
 from unip.data.transforms import IMAGENET_MEAN, IMAGENET_STD, INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
@@ -34,6 +34,7 @@ from unip.files import write_json
 from unip.lab.plots import plot_nmi, write_figure, write_picture
 from unip.progress import meter, say
 from unip.vit.backbone import Backbone, load_backbone
+from unip.vit.shape import depth_of, patch_size
 
 
 class AnalyzeConfig(Config):
@@ -78,9 +79,9 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
     Raises:
         UnipError: A model or image cannot be read, or a model has no layer to choose.
     """
-    table = scan_sources(config.images)
+    table = open_images(config.images)
     indices = sample_indices(table, None, config.max_images, config.seed)
-    say(summary(table))
+    say(summary_table(summary(table)))
     backbones = [load_backbone(source) for source in config.models]
     for backbone in backbones:
         say(str(backbone.report or f"{backbone.source}: random weights"))
@@ -149,7 +150,7 @@ def analyze_model(config: AnalyzeConfig, backbone: Backbone, table: pa.Table, in
 def input_side(config: AnalyzeConfig, backbone: Backbone) -> int:
     """Side of the square the images are squashed to, in pixels."""
     side = config.size or backbone.input_size
-    patch = backbone.patch_size
+    patch = patch_size(backbone.model)
     if side % patch:
         raise UnipError(f"--size {side} is no whole number of {backbone.source}'s {patch}-px patches")
     return side

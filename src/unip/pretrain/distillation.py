@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unip.attention.capture import QueryKeyTrunk, depth_of
+from unip.attention.capture import QueryKeyTrunk
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
 from unip.pretrain.loss import attention_kl, shared_tokens
+from unip.vit.shape import depth_of, patch_size
 
 
 def normalise_grey(images: torch.Tensor) -> torch.Tensor:
@@ -25,12 +26,6 @@ def resize_to(pixels: torch.Tensor, side: int) -> torch.Tensor:
     if pixels.shape[-1] == side:
         return pixels
     return F.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
-
-
-def patch_size(model: Any) -> int:
-    """Side of a ViT's square patches, in pixels."""
-    side = model.patch_embed.patch_size
-    return int(side[0] if isinstance(side, tuple) else side)
 
 
 class AttentionDistillation(nn.Module):

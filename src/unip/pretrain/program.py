@@ -14,17 +14,17 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from unip.attention.capture import attention_map, check_layer
+from unip.attention.capture import attention_map
 from unip.attention.measuring import measure_nmi
 from unip.attention.patterns import HYBRID_NMI, LayerChoice, choose_hybrid_layer, name_patterns
 from unip.attention.pictures import attention_picture, example_queries, patch_rows, sheet
 from unip.config import verb
-from unip.data.manifest import scan_sources, summary, write_manifest
+from unip.data.manifest import open_images, summary, summary_table, write_manifest
 from unip.data.mix import MixDataset, sample_indices, squashed
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
 from unip.files import read_json, write_json
-from unip.pretrain.distillation import AttentionDistillation, normalise_grey, patch_size, resize_to
+from unip.pretrain.distillation import AttentionDistillation, normalise_grey, resize_to
 from unip.progress import say
 from unip.training.config import TrainingConfig
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
@@ -33,6 +33,7 @@ from unip.training.run_folder import RunFolder
 from unip.training.schedule import warmup_cosine
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.export import save_backbone
+from unip.vit.shape import check_layer, heads_of, patch_size
 from unip.vit.spec import BackboneSpec, build_backbone
 from unip.vit.student import student_spec
 
@@ -88,10 +89,10 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     accelerator = make_accelerator(config)
     main = accelerator.is_main_process
 
-    table = scan_sources(config.data)
+    table = open_images(config.data)
     teacher = load_backbone(config.teacher)
     if main:
-        say(summary(table))
+        say(summary_table(summary(table)))
         say(str(teacher.report or f"{config.teacher}: random weights"))
     teacher.model.to(accelerator.device)
     layer, measured = resolve_layer(config, teacher, table, run)
@@ -148,11 +149,6 @@ def resolve(config: PretrainConfig, *, layer: int, images: int) -> PretrainConfi
             "warmup": max(1, steps // 20) if config.warmup == "auto" else config.warmup,
         }
     )
-
-
-def heads_of(model: Any, layer: int) -> int:
-    """Attention heads of a ViT's layer (1-based)."""
-    return int(model.blocks[layer - 1].attn.num_heads)
 
 
 def resolve_layer(

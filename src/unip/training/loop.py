@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import TorchDynamoPlugin
 from PIL import Image
 from torch import nn
@@ -81,6 +82,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     if precision == "fp16" and not on_gpu:
         raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
     compiled = on_gpu if config.compile == "auto" else config.compile
+    # accelerate keeps its state for the life of the process, and would give a second program the first one's
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(
         mixed_precision={"fp32": "no"}.get(precision, precision),
         cpu=not on_gpu,
