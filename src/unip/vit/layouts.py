@@ -27,9 +27,9 @@ GUARD = re.compile(r"blocks\.\d+\.attn\.num_heads")  # our export's mark for a l
 
 # Parts of a checkpoint that are not the backbone: heads, decoders, tokens and buffers of pre-training.
 NOT_BACKBONE = re.compile(
-    r"^(heads?|head_dist|fc|classifier|aux_head|decoder|mask_token|masked_embed|pre_logits|attn_pool|lm_head"
+    r"^(heads?|head_dist|classifier|aux_head|decoder|mask_token|masked_embed|pre_logits|attn_pool|lm_head"
     r"|dino_head|ibot_head|projectors|local_cls_norm|predictor|text|logit_scale|logit_bias|rope|rope_embed)([._]|$)"
-    r"|(bias_mask|periods|num_batches_tracked)$"
+    r"|^fc\.|(bias_mask|periods|num_batches_tracked)$"
 )
 
 

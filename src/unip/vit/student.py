@@ -7,8 +7,6 @@ import difflib
 from unip.errors import UnipError
 from unip.vit.spec import BackboneSpec
 
-INFMIX_MEAN, INFMIX_STD = 0.3801, 0.1871  # of InfMix, on each channel (UNIP, section 4.1)
-
 
 def _shape(width: int, depth: int, heads: int) -> BackboneSpec:
     arguments = {"img_size": 224, "patch_size": 16, "embed_dim": width, "depth": depth, "num_heads": heads}

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import pickle
+import pickletools
 import re
 import warnings
 from collections.abc import Mapping
@@ -199,16 +200,30 @@ def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
             warnings.simplefilter("ignore")  # about old pickle formats; what matters raises
             return torch.load(file, map_location="cpu", weights_only=True), {}
     except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL ([\w.]+)|[Gg]lobal:? ([\w.]+)|Unsupported class ([\w.]+)", str(error))
-        if "weights_only" not in str(error).lower() or refused is None:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        name = refused[1] if refused else _first_call(file)
+        if name is None:
             raise broken from error
-        name = next(group for group in refused.groups() if group)
         raise UnipError(
             f"{file} is a pickle that would run {name} when loaded; it was refused and nothing was run",
             "If you trust its origin, open it there and save only the state_dict(), best as safetensors.",
         ) from error
     except Exception as error:  # a torn pickle or archive raises nearly anything
         raise broken from error
+
+
+def _first_call(file: Path) -> str | None:
+    """Return the first Python object that a bare pickle names, told from its opcodes without running them."""
+    strings = ["", ""]
+    with file.open("rb") as stream, contextlib.suppress(Exception):  # it may be anything else, or torn
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "GLOBAL":
+                return str(argument).replace(" ", ".")
+            if opcode.name == "STACK_GLOBAL":
+                return ".".join(strings)
+            if isinstance(argument, str):
+                strings = [strings[1], argument]
+    return None
 
 
 def _in_timm_names(model: nn.Module, state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
