@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision.io import ImageReadMode, decode_png
 
 from unip.errors import UnipError
 
@@ -32,7 +30,8 @@ GREY_SPREAD = 2  # levels by which lossy grey files differ between channels
 def read_image(path: Path | str) -> Pixels:
     """Read an image file (PNG, JPEG, WebP, TIFF or BMP) without clipping or rescaling integer samples.
 
-    Alpha is dropped, palettes become RGB, other colour spaces too. 16-bit PNG and TIFF stay 16-bit, grey or colour.
+    Alpha is dropped, palettes become RGB, other colour spaces too. 16-bit grey PNG and any 16-bit TIFF stay
+    16-bit; of 16-bit colour PNG the high byte of each sample is kept, which is refused if the picture is grey.
     TIFF with other samples becomes uint16: integers within 0..65535 keep their value, other integers are
     shifted so that the frame's minimum is 0 when its range fits, all else (floats) is mapped linearly from
     the frame's finite minimum..maximum to 0..65535; a sample that is not finite becomes the minimum.
@@ -65,7 +64,7 @@ def decode_image(data: bytes, name: Path | str) -> Pixels:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             if image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
-                return _decode_colour_png16(data)
+                return _colour_png16(image)
             return _from_pillow(image)
     except UnipError as error:
         raise UnipError(f"image {name}: {error.what}", error.fix) from None
@@ -204,11 +203,15 @@ def _from_pillow(image: Image.Image) -> Pixels:
     return np.array(image.convert("RGB"))
 
 
-def _decode_colour_png16(data: bytes) -> Pixels:
-    """Decode 16-bit colour PNG, of which Pillow keeps only the high bytes."""
-    decoded = decode_png(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.UNCHANGED)
-    channels = decoded.numpy().astype(np.uint16)
-    return channels[0] if len(channels) < 3 else np.ascontiguousarray(channels[:3].transpose(1, 2, 0))
+def _colour_png16(image: Image.Image) -> Pixels:
+    """Take the high bytes of 16-bit colour PNG, all that Pillow reads; refuse if counts of a sensor would be lost."""
+    pixels = _from_pillow(image)
+    if is_grey(pixels):
+        raise UnipError(
+            "holds 16-bit grey samples in a colour PNG, of which only 8 bits can be read",
+            "Save it as 16-bit grey PNG or as TIFF.",
+        )
+    return pixels
 
 
 def _decode_tiff(data: bytes) -> Pixels | None:

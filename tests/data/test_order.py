@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+from unip.data.order import SampleOrder, seed_for
+
+
+def test_each_epoch_is_a_permutation_of_its_own() -> None:
+    order = SampleOrder(50, seed=3)
+    epochs = [[order(epoch * 50 + i) for i in range(50)] for epoch in range(4)]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert all(a != b for a, b in itertools.combinations(epochs, 2))
+
+
+def test_the_order_depends_on_seed_and_position_alone() -> None:
+    order = SampleOrder(20, seed=1)
+    straight = [order(i) for i in range(100)]
+    shuffled = np.random.default_rng(0).permutation(100)
+    other = SampleOrder(20, seed=1)
+    assert [other(int(i)) for i in shuffled] == [straight[i] for i in shuffled]
+    copied = pickle.loads(pickle.dumps(order))
+    assert [copied(i) for i in range(100)] == straight
+    assert [SampleOrder(20, seed=2)(i) for i in range(20)] != straight[:20]
+
+
+def test_at_most_two_epochs_are_kept() -> None:
+    order = SampleOrder(10, seed=0)
+    for position in range(100):
+        order(position)
+    assert len(order._epochs) == 2
+
+
+def test_an_order_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        SampleOrder(0, seed=0)
+
+
+def test_seeds_tell_parts_apart() -> None:
+    parts = [(), (0,), (0, 0), (1,), (1, 0), (0, 1), (1, 2), (2, 1), (1, 2, 0), (2**32,), (-1,), (2**63 - 1,)]
+    seeds = [seed_for(*part) for part in parts]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seeds == [seed_for(*part) for part in parts]
+
+
+def test_seeds_are_the_same_on_every_machine() -> None:
+    # Written down once: another value would break the resuming of runs made before.
+    assert seed_for(0, 0) == int(np.random.SeedSequence([2, 0, 0, 0, 0]).generate_state(1, np.uint64)[0] >> 1)
+    assert seed_for(7, 5) == 6359984160339915907
