@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Subset
+
+from unip.data.manifest import scan_sources
+from unip.data.mix import MixDataset, crop_box, sample_indices, squashed
+from unip.data.order import seed_for
+from unip.errors import UnipError
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    root = tmp_path_factory.mktemp("mix")
+    (root / "infpre/a/thermal").mkdir(parents=True)
+    (root / "rgb/b").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        smooth = Image.fromarray(rng.integers(0, 256, (6, 7), dtype=np.uint8)).resize((60 + i, 48))
+        smooth.save(root / f"infpre/a/thermal/{i}.png")
+    for i in range(4):
+        colour = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((50, 40 + i))
+        colour.save(root / f"rgb/b/{i}.png")
+    deep = rng.integers(7000, 9000, (40, 50), dtype=np.uint16)
+    Image.fromarray(deep).save(root / "infpre/a/thermal/deep.png")
+    return scan_sources([str(root)])
+
+
+def test_items_are_a_function_of_seed_and_position(table: pa.Table) -> None:
+    first = MixDataset(table, size=32, seed=5, cache="ram")
+    second = MixDataset(table, size=32, seed=5, cache="none")
+    positions = [37, 0, 12, 3, 37]
+    for position in positions:
+        assert first[position].shape == (1, 32, 32) and first[position].dtype == torch.uint8
+        torch.testing.assert_close(first[position], second[position], rtol=0, atol=0)
+    other = MixDataset(table, size=32, seed=6, cache="ram")
+    assert any(not torch.equal(first[i], other[i]) for i in range(3))
+    assert not torch.equal(first[0], first[len(first) + first_again(first)])
+
+
+def first_again(dataset: MixDataset) -> int:
+    """Return where in the second epoch the image of position 0 is shown: it must be cut differently."""
+    n = len(dataset)
+    return next(i for i in range(n) if dataset.order(n + i) == dataset.order(0))
+
+
+def test_workers_and_copies_give_the_same_items(table: pa.Table) -> None:
+    dataset = MixDataset(table, size=24, seed=1, cache="ram")
+    expected = torch.stack([dataset[i] for i in range(8)])
+    batches = list(DataLoader(Subset(dataset, range(8)), batch_size=4, num_workers=2))
+    torch.testing.assert_close(torch.cat(batches), expected, rtol=0, atol=0)
+    copied = pickle.loads(pickle.dumps(dataset))
+    torch.testing.assert_close(copied[3], expected[3], rtol=0, atol=0)
+
+
+def test_every_image_is_shown_once_an_epoch(table: pa.Table) -> None:
+    dataset = MixDataset(table, size=16, cache="none")
+    assert len(dataset) == 10
+    assert sorted(dataset.order(i) for i in range(10, 20)) == list(range(10))
+
+
+def test_an_item_is_the_resized_box(table: pa.Table) -> None:
+    dataset = MixDataset(table, size=40, seed=2, flip=0.0, cache="none")
+    for position in range(6):
+        image = dataset.image(dataset.order(position))
+        top, left, height, width = crop_box(*image.shape, (0.2, 1.0), np.random.default_rng(seed_for(2, position)))
+        box = Image.fromarray(image[top : top + height, left : left + width])
+        expected = np.asarray(box.resize((40, 40), Image.Resampling.BICUBIC)).astype(int)
+        assert np.abs(dataset[position][0].numpy() - expected).max() <= 1
+
+
+def test_flips(table: pa.Table) -> None:
+    never = MixDataset(table, size=16, flip=0.0, cache="ram")
+    always = MixDataset(table, size=16, flip=1.0, cache="ram")
+    for i in range(4):
+        torch.testing.assert_close(always[i], never[i].flip(-1), rtol=0, atol=0)
+
+
+def test_the_cache_notices_a_changed_file(table: pa.Table) -> None:
+    wrong = table.set_column(3, "width", pa.array([9] * table.num_rows, pa.int32()))
+    with pytest.raises(UnipError, match=r"is \d+x\d+, but its manifest says 9x"):
+        MixDataset(wrong, cache="ram")
+
+
+def test_a_mix_of_nothing_is_refused(table: pa.Table) -> None:
+    with pytest.raises(UnipError, match="lists no image"):
+        MixDataset(table.slice(0, 0))
+
+
+def test_crop_boxes_have_the_asked_areas_and_shapes() -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.array([crop_box(240, 320, (0.2, 1.0), rng) for _ in range(4000)])
+    top, left, height, width = boxes.T
+    assert (top >= 0).all() and (left >= 0).all()
+    assert (top + height <= 240).all() and (left + width <= 320).all()
+    share = height * width / (240 * 320)
+    assert 0.19 < share.min() < 0.22 and 0.97 < share.max() <= 1.0
+    shape = np.log(width / height)
+    assert abs(shape.min() - math.log(3 / 4)) < 0.03 and abs(shape.max() - math.log(4 / 3)) < 0.03
+    small = share < 0.4  # these fit with any shape, so nothing was thrown away
+    assert abs(share[small].mean() - 0.3) < 0.01 and abs(shape[small].mean()) < 0.02
+    assert len(set(map(tuple, boxes))) > 3900
+
+
+@pytest.mark.parametrize(
+    "height, width, expected", [(10, 100, (0, 43, 10, 13)), (100, 10, (43, 0, 13, 10)), (1, 1, (0, 0, 1, 1))]
+)
+def test_strips_fall_back_to_the_centre(height: int, width: int, expected: tuple[int, int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    assert crop_box(height, width, (0.9, 1.0), rng) == expected
+
+
+def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
+    ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8), (30, 1))
+    path = Path(table["path"][0].as_py()).parent / "ramp.webp"
+    Image.fromarray(ramp).save(path, lossless=True)
+    out = squashed([path], [0], 45)
+    assert out.shape == (1, 1, 45, 45) and out.dtype == torch.uint8
+    expected = ramp.reshape(30, 45, 2).mean(axis=(0, 2))
+    np.testing.assert_allclose(out[0, 0].numpy().mean(axis=0)[2:-2], expected[2:-2], atol=1.5)
+    pillow = np.asarray(Image.fromarray(ramp).resize((45, 45), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(out[0, 0].numpy() - pillow).max() <= 1
+    picked = squashed(table, [4, 1], 16)
+    torch.testing.assert_close(picked[1], squashed(table["path"].to_pylist(), [1], 16)[0], rtol=0, atol=0)
+
+
+def test_seeded_choices(table: pa.Table) -> None:
+    modality = table["modality"].to_pylist()
+    chosen = sample_indices(table, "infrared", 3, seed=0)
+    assert len(set(chosen)) == 3 and chosen == sorted(chosen)
+    assert all(modality[i] == "infrared" for i in chosen)
+    assert chosen == sample_indices(table, "infrared", 3, seed=0)
+    assert len({tuple(sample_indices(table, "infrared", 3, seed=seed)) for seed in range(8)}) > 1
+    assert len(sample_indices(table, "rgb", 99, seed=0)) == 4
+    assert sample_indices(table, None, 99, seed=0) == list(range(10))
+    grey_only = table.filter(pc.equal(table["modality"], "infrared"))
+    with pytest.raises(UnipError, match="no rgb image among 6"):
+        sample_indices(grey_only, "rgb", 1, seed=0)
