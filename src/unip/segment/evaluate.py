@@ -1,0 +1,156 @@
+"""`unip evaluate`: how well a segmentation model does on labelled images."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from unip.config import Config, verb
+from unip.data.classes import IGNORE, Classes
+from unip.data.segmentation import SegmentationData, open_segmentation
+from unip.errors import UnipError
+from unip.files import write_json, write_text
+from unip.progress import meter, say
+from unip.segment.gallery import WorstFrame, render_report
+from unip.segment.inference import (
+    Device,
+    Frames,
+    Precision,
+    Window,
+    WindowBatch,
+    Workers,
+    choose_device,
+    choose_precision,
+    segment_frames,
+)
+from unip.segment.metrics import Scores, confusion, score
+from unip.segment.model import Segmenter
+from unip.segment.storage import load_segmenter
+
+
+class EvaluateConfig(Config):
+    """What to evaluate on what."""
+
+    model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
+    data: Path = Field(description="Segmentation folder (images/, masks/, classes.json; with or without splits).")
+    split: str | None = Field("test", description="Which split; none for a folder without splits.")
+    out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
+    worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
+    window: Window = "slide"
+    batch_size: WindowBatch = 8
+    device: Device = "auto"
+    precision: Precision = "auto"
+    workers: Workers = "auto"
+    dry_run: bool = Field(False, description="Check model and data, print what would happen, write nothing.")
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """The scores, the mIoU of every frame (NaN where nothing is labelled), and the folder with the results."""
+
+    scores: Scores
+    frames: dict[str, float]
+    out: Path
+
+
+@verb(EvaluateConfig)
+def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
+    """Segment labelled images and compare.
+
+    Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
+    logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
+    matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: Model or data are missing, damaged, or have other classes than each other.
+    """
+    segmenter = load_segmenter(config.model)
+    data = open_segmentation(config.data, config.split)
+    check_classes(segmenter.spec.classes, data.classes, config)
+    out = config.out or config.model / "evaluation" / (config.split or "all")
+    device = choose_device(config.device)
+    dtype = choose_precision(config.precision, device)
+    spec = segmenter.spec
+    view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
+    say(
+        f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
+        f"{view}, {len(spec.classes.names)} classes, on {device} in {str(dtype).removeprefix('torch.')}"
+    )
+    if config.dry_run:
+        say(f"dry run: would write metrics.json and evaluation.html to {out}; nothing was written")
+        return None
+
+    scores, frames, worst = compare(segmenter, data, config, device, dtype)
+    about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
+    settings = {"window": config.window, "short_side": spec.short_side, "crop": spec.crop, "stride": spec.stride}
+    record = {**about, **settings, "precision": str(dtype).removeprefix("torch."), **scores.to_dict()}
+    listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
+    write_json(out / "metrics.json", {**record, "frames": listed})
+    write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst))
+    say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
+    say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
+    return EvaluateResult(scores, frames, out)
+
+
+def compare(
+    segmenter: Segmenter, data: SegmentationData, config: EvaluateConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[Scores, dict[str, float], list[WorstFrame]]:
+    """Segment all images; return the scores, each frame's mIoU, and the worst frames with the worst first."""
+    count = len(data.classes.names)
+    total = np.zeros((count, count), np.int64)
+    values: dict[str, float] = {}
+    worst: list[tuple[float, int, WorstFrame]] = []
+    frames = Frames(data.images, segmenter.spec.short_side, data.masks, data.classes)
+    results = segment_frames(
+        segmenter,
+        frames,
+        device=device,
+        dtype=dtype,
+        window=config.window,
+        batch_size=config.batch_size,
+        workers=config.workers,
+    )
+    with meter("evaluating", len(frames), "images") as progress:
+        for frame, logits in results:
+            if frame.problem is not None:
+                raise frame.problem
+            assert frame.mask is not None
+            prediction = logits.argmax(0).byte()
+            truth = prediction.new_tensor(frame.mask)
+            matrix = confusion(prediction, truth, count, IGNORE).cpu().numpy()
+            total += matrix
+            value = score(matrix, data.classes.names).miou
+            path = data.images[frame.index]
+            values[str(path)] = value
+            if config.worst and not np.isnan(value):
+                shown = WorstFrame(path, value, frame.image, frame.mask, prediction.cpu().numpy())
+                push = heapq.heappush if len(worst) < config.worst else heapq.heappushpop
+                push(worst, (-value, -frame.index, shown))
+            progress.advance()
+    return score(total, data.classes.names), values, [item[2] for item in sorted(worst, key=_badness)]
+
+
+def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None:
+    """Refuse data whose classes are not the model's, in the same order.
+
+    Raises:
+        UnipError: They differ.
+    """
+    if model.names != data.names:
+        raise UnipError(
+            f"{config.model} knows the classes {list(model.names)}, but {config.data} has {list(data.names)}",
+            "Evaluate on data with the same classes in the same order.",
+        )
+
+
+def _badness(item: tuple[float, int, Any]) -> tuple[float, int]:
+    return -item[0], -item[1]

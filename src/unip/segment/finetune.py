@@ -1,0 +1,330 @@
+"""`unip finetune`: train a segmentation model from a backbone, all of it or only a linear probe."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from pydantic import Field
+from torch import nn
+
+from unip.config import verb
+from unip.data.memory import Cache
+from unip.data.segmentation import SegmentationData, check_segmentation, open_segmentation, subset
+from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform
+from unip.errors import UnipError
+from unip.progress import say
+from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.metrics import Scores, percent
+from unip.segment.model import (
+    Decoder,
+    PyramidName,
+    SegmentationLoss,
+    Segmenter,
+    SegmenterSpec,
+    default_channels,
+    default_layers,
+    width_of,
+)
+from unip.segment.storage import save_segmenter
+from unip.training.config import TrainingConfig
+from unip.training.loop import Trainable, TrainResult, make_accelerator, train
+from unip.training.optim import count_parameters, parameter_groups
+from unip.training.run_folder import RunFolder
+from unip.training.schedule import warmup_poly
+from unip.vit.backbone import Backbone, load_backbone
+from unip.vit.shape import depth_of, heads_of
+from unip.vit.spec import set_last_heads
+
+PAPER_WARMUP = 1500  # steps
+
+
+class FinetuneConfig(TrainingConfig):
+    """What to train on which labels; the defaults are the paper's, with fewer steps."""
+
+    model: str = Field(
+        description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch."
+    )
+    data: Path = Field(description="Segmentation folder (images/, masks/, classes.json; with or without splits).")
+    split: str | None = Field("train", description="Split to train on; none for a folder without splits.")
+    val: str | None = Field(None, description="Split to evaluate on at the end.")
+    labels: int | float | None = Field(
+        None, gt=0, description="Few labels: a number of images, or a share such as 0.1."
+    )
+    label_seed: int = Field(0, ge=0, description="Seed of the choice of few labels.")
+    mode: Literal["full", "linear"] = Field("full", description="Train all, or a linear probe on the frozen backbone.")
+    decoder: Literal["auto"] | Decoder = Field("auto", description="auto: upernet, for a linear probe linear.")
+    pyramid: PyramidName = Field("llfpn", description="Levels from the last layer, or (fpn) from four layers.")
+    layers: tuple[int, ...] = Field((), description="Layers for the decoder, 1-based; none: the paper's.")
+    channels: Literal["auto"] | int = Field("auto", description="Decoder channels; auto: backbone's width, light 128.")
+    auxiliary_weight: Literal["auto"] | float = Field("auto", description="auto: 0.4 with upernet, else 0 (none).")
+    probe_norm: bool = Field(False, description="Linear decoder: standardise the features first (not in the paper).")
+    last_heads: Literal["keep", "uniform"] = Field(
+        "keep", description="Heads of the last block: as distilled, or as many as in the other blocks."
+    )
+    batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
+    steps: int = Field(2000, ge=1, description="Optimiser steps; the paper has epochs 100.")
+    lr: float = Field(1e-4, gt=0, description="Highest learning rate.")
+    layer_decay: Literal["auto"] | float = Field(
+        "auto", description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch."
+    )
+    weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
+    warmup: Literal["auto"] | int = Field("auto", description="Warm-up steps; auto: 1500, at most a tenth of all.")
+    power: float = Field(1.0, gt=0, description="Power of the polynomial decay to 0.")
+    drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 in a linear probe.")
+    crop: int = Field(512, ge=16, description="Side of crops and, later, windows, in pixels.")
+    base: tuple[int, int] = Field((2048, 512), description="Long and short side that ratio multiplies, in pixels.")
+    ratio: tuple[float, float] = Field((0.5, 2.0), description="Range of the random resize.")
+    cat_max_ratio: float = Field(0.75, gt=0, le=1, description="A crop that one class fills more than this is redrawn.")
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    photometric: bool = Field(True, description="Distort brightness and contrast (and colours).")
+    cache: Cache = Field("auto", description="Keep decoded pairs in memory.")
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """The run folder (a model for evaluate and predict), how training went, and the scores on ``val`` if given."""
+
+    run: Path
+    training: TrainResult
+    scores: Scores | None
+
+
+@verb(FinetuneConfig)
+def finetune(config: FinetuneConfig) -> FinetuneResult | None:
+    """Fine-tune a backbone for segmentation, or probe it.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: Data, backbone or settings do not fit together; the loss is not finite; the disk is full.
+        Interrupted: Stopped by a signal; the same call continues.
+    """
+    run = RunFolder(config.out)
+    config = run.adopt(config)
+    accelerator = make_accelerator(config)
+    main = accelerator.is_main_process
+
+    data = open_segmentation(config.data, config.split)
+    if config.val is not None:
+        check_val(config, data)
+    if config.labels is not None:
+        data = subset(data, config.labels, config.label_seed)
+    counts = check_segmentation(data)
+    torch.manual_seed(config.seed)  # weights from scratch and heads
+    backbone = load_backbone(config.model, drop_path=0.0 if config.mode == "linear" else config.drop_path)
+    config = resolve(config, backbone, images=len(data))
+    check_batch(config, accelerator)
+    segmenter = build(config, backbone, data)
+    model = SegmentationLoss(segmenter, frozen_backbone=config.mode == "linear")
+    if main:
+        for line in describe(config, backbone, data, counts, segmenter):
+            say(line)
+    if config.dry_run:
+        say(f"one forward pass: {forward_shapes(segmenter, config)}")
+        say(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
+        return None
+
+    run.open(config, main_process=main)
+    if accelerator.num_processes > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)  # type: ignore[no-untyped-call]
+    trainable = Trainable(
+        model=model,
+        saved=segmenter,
+        dataset=make_dataset(config, data),
+        groups=parameter_groups(
+            segmenter,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            backbone="backbone.",
+            depth=segmenter.depth,
+            layer_decay=_number(config.layer_decay),
+        ),
+        schedule=warmup_poly(config.steps, int(config.warmup), config.power),
+    )
+    done = train(trainable, config, run, accelerator)
+    scores = None
+    if main:
+        save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
+        say(f"trained for {done.steps} steps; the model is {run.model}")
+        scores = final_scores(config, run)
+    accelerator.wait_for_everyone()
+    return FinetuneResult(run.path, done, scores)
+
+
+def resolve(config: FinetuneConfig, backbone: Backbone, *, images: int) -> FinetuneConfig:
+    """Replace what was left at ``auto`` by values.
+
+    Raises:
+        UnipError: A linear probe was asked for with another decoder.
+    """
+    linear = config.mode == "linear"
+    decoder: Decoder = ("linear" if linear else "upernet") if config.decoder == "auto" else config.decoder
+    if linear and decoder != "linear":
+        raise UnipError(f"mode linear has no decoder {decoder}", "Leave the decoder out, or use mode full.")
+    depth, width = depth_of(backbone.model), width_of(backbone.model)
+    steps = math.ceil(config.epochs * images / config.batch_size) if config.epochs else config.steps
+    decay = 0.65
+    if backbone.report is None or linear:
+        decay = 1.0  # nothing learnt before that should be kept; or nothing there to train
+    elif backbone.spec.fixed_positions:
+        decay = 0.85
+    resolved = {
+        "decoder": decoder,
+        "layers": config.layers or default_layers(decoder, config.pyramid, depth),
+        "channels": default_channels(decoder, width) if config.channels == "auto" else config.channels,
+        "auxiliary_weight": _or_auto(config.auxiliary_weight, 0.4 if decoder == "upernet" else 0.0),
+        "steps": steps,
+        "warmup": _or_auto(config.warmup, min(PAPER_WARMUP, steps // 10)),
+        "layer_decay": _or_auto(config.layer_decay, decay),
+    }
+    return config.model_copy(update=resolved)
+
+
+def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
+    """Check the data of the evaluation at the end, rather now than after hours of training.
+
+    Raises:
+        UnipError: It is missing, damaged, or has other classes than the training data.
+    """
+    val = open_segmentation(config.data, config.val)
+    if val.classes.names != data.classes.names:
+        raise UnipError(
+            f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
+            "Use one classes.json for both.",
+        )
+    check_segmentation(val)
+
+
+def check_batch(config: FinetuneConfig, accelerator: Accelerator) -> None:
+    """Refuse a batch of one image a pass where batch norm would see a single pooled value.
+
+    Raises:
+        UnipError: It is one, and the decoder pools the whole image.
+    """
+    share = config.batch_size // (accelerator.num_processes * config.accumulate)
+    if config.decoder == "upernet" and share * accelerator.num_processes < 2:
+        raise UnipError(
+            f"batch_size {config.batch_size} gives upernet's batch norm one image at a time",
+            "Use at least 2 images a pass, or --decoder light.",
+        )
+
+
+def build(config: FinetuneConfig, backbone: Backbone, data: SegmentationData) -> Segmenter:
+    """Put a resolved config's decoder on a backbone."""
+    spec = backbone.spec
+    if config.last_heads == "uniform" and spec.last_heads is not None:
+        set_last_heads(backbone.model, heads_of(backbone.model, 1))
+        spec = spec.model_copy(update={"last_heads": None})
+    return Segmenter(
+        SegmenterSpec.make(
+            backbone=spec,
+            classes=data.classes,
+            decoder=config.decoder,
+            pyramid=config.pyramid,
+            layers=config.layers,
+            channels=config.channels,
+            auxiliary_weight=config.auxiliary_weight,
+            probe_norm=config.probe_norm,
+            mean=backbone.mean,
+            std=backbone.std,
+            short_side=config.base[1],
+            crop=config.crop,
+            stride=max(1, config.crop * 2 // 3),
+        ),
+        backbone.model,
+    )
+
+
+def make_dataset(config: FinetuneConfig, data: SegmentationData) -> SegmentationTrainDataset:
+    """Return the augmented training crops."""
+    transform = SegmentationTrainTransform(
+        crop=config.crop,
+        ratio=config.ratio,
+        base=config.base,
+        cat_max_ratio=config.cat_max_ratio,
+        flip=config.flip,
+        photometric=config.photometric,
+    )
+    return SegmentationTrainDataset(data, transform, seed=config.seed, cache=config.cache)
+
+
+def describe(
+    config: FinetuneConfig, backbone: Backbone, data: SegmentationData, counts: dict[str, int], segmenter: Segmenter
+) -> list[str]:
+    """Say what will be trained, every ``auto`` resolved."""
+    spec = segmenter.spec
+    pixels = max(1, sum(counts.values()))
+    shares = ", ".join(f"{name} {percent(count / pixels)} %" for name, count in counts.items())
+    trained = count_parameters(p for p in segmenter.parameters() if p.requires_grad)
+    decoder = (
+        spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
+    )
+    return [
+        str(backbone.report or f"{config.model}: random weights"),
+        f"{len(data)} labelled images: {shares}",
+        f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
+        f"auxiliary weight {spec.auxiliary_weight:g}",
+        f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained",
+        f"{config.steps} steps of {config.batch_size} crops of {config.crop} "
+        f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
+        f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {config.drop_path:g}",
+    ]
+
+
+@torch.no_grad()
+def forward_shapes(segmenter: Segmenter, config: FinetuneConfig) -> str:
+    """Run one black crop and say the shapes on the way."""
+    segmenter.eval()
+    images = torch.zeros(1, 3, config.crop, config.crop, dtype=torch.uint8)
+    levels = [tuple(level.shape[1:]) for level in segmenter.levels(images)]
+    name = "features" if segmenter.spec.decoder == "linear" else "levels"
+    return f"image {tuple(images.shape[1:])}, {name} {levels}, logits {tuple(segmenter(images).shape[1:])}"
+
+
+def model_info(config: FinetuneConfig, backbone: Backbone, data: SegmentationData, done: TrainResult) -> dict[str, Any]:
+    """Return what the model folder tells about its making."""
+    return {
+        "backbone": config.model,
+        "backbone_sha256": backbone.report.sha256 if backbone.report else None,
+        "data": str(config.data),
+        "split": config.split,
+        "labelled_images": len(data),
+        "mode": config.mode,
+        "steps": done.steps,
+        "batch_size": config.batch_size,
+        "lr": config.lr,
+        "layer_decay": config.layer_decay,
+        "seed": config.seed,
+        "final_loss": done.last.get("loss"),
+    }
+
+
+def final_scores(config: FinetuneConfig, run: RunFolder) -> Scores | None:
+    """Evaluate the saved model on ``val``."""
+    if config.val is None:
+        return None
+    result = evaluate(
+        EvaluateConfig.make(
+            model=run.path,
+            data=config.data,
+            split=config.val,
+            device=config.device,
+            precision=config.precision,
+            workers=config.workers,
+        )
+    )
+    return None if result is None else result.scores
+
+
+def _or_auto(value: Any, otherwise: float | int) -> Any:
+    return otherwise if value == "auto" else value
+
+
+def _number(value: str | float) -> float:
+    return float(value)

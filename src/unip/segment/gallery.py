@@ -1,0 +1,96 @@
+"""The evaluation as one self-contained HTML page: scores, confusion matrix, worst frames."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from unip.data.classes import IGNORE, Classes
+from unip.segment.metrics import Scores, has_background, percent
+from unip.segment.overlay import draw_overlay
+
+Pixels = npt.NDArray[np.uint8]
+WIDTH = 480  # pixels; three pictures a row
+
+
+@dataclass(frozen=True)
+class WorstFrame:
+    """A frame to show: its file, its mIoU, the RGB image ``(H, W, 3)`` and both masks ``(H, W)``."""
+
+    path: Path
+    miou: float
+    image: Pixels
+    truth: Pixels
+    prediction: Pixels
+
+
+def render_report(scores: Scores, classes: Classes, about: Mapping[str, Any], worst: Sequence[WorstFrame]) -> str:
+    """Return the page.
+
+    Args:
+        scores: Of the whole data set.
+        classes: Names and colours.
+        about: What was evaluated on what, shown on top.
+        worst: Frames to show, worst first; a dozen takes about a megabyte.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    template = environment.from_string(files("unip.segment").joinpath("evaluation.html.j2").read_text(encoding="utf-8"))
+    truth = scores.matrix.sum(1)
+    pixels = max(1, int(truth.sum()))
+    rows = [
+        {
+            "name": name,
+            "colour": "#{:02x}{:02x}{:02x}".format(*classes.palette[index]),
+            "iou": percent(scores.iou[index]),
+            "bar": 0.0 if np.isnan(scores.iou[index]) else 100 * float(scores.iou[index]),
+            "accuracy": percent(scores.accuracy[index]),
+            "share": percent(truth[index] / pixels),
+            "confusion": [
+                {"text": percent(part), "shade": 0.0 if np.isnan(part) else float(part)}
+                for part in (scores.matrix[index] / truth[index] if truth[index] else np.full(len(truth), np.nan))
+            ],
+        }
+        for index, name in enumerate(scores.names)
+    ]
+    summary = {
+        "mIoU": percent(scores.miou),
+        **({"mIoU without background": percent(scores.foreground_miou)} if has_background(scores.names) else {}),
+        "mean accuracy": percent(scores.mean_accuracy),
+        "pixel accuracy": percent(scores.pixel_accuracy),
+    }
+    frames = [
+        {
+            "name": frame.path.name,
+            "miou": percent(frame.miou),
+            "image": data_uri(frame.image),
+            "truth": data_uri(draw_overlay(_shade_unlabelled(frame), frame.truth, classes)),
+            "prediction": data_uri(draw_overlay(frame.image, frame.prediction, classes)),
+        }
+        for frame in worst
+    ]
+    return template.render(about=dict(about), summary=summary, rows=rows, frames=frames)
+
+
+def data_uri(image: Pixels, width: int = WIDTH) -> str:
+    """Return an RGB image ``(H, W, 3)`` as a JPEG data URI, at most ``width`` pixels wide and four times as tall."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((width, 4 * width))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _shade_unlabelled(frame: WorstFrame) -> Pixels:
+    return np.where((frame.truth == IGNORE)[..., None], frame.image // 3, frame.image)

@@ -1,0 +1,187 @@
+"""Running a segmentation model over image files: device, precision, decoding ahead, windows, original size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
+
+from unip.data.classes import Classes
+from unip.data.images import read_image8, to_rgb8
+from unip.data.segmentation import check_pair, read_mask
+from unip.errors import UnipError
+from unip.segment.heads import resize
+from unip.segment.model import Segmenter
+from unip.segment.sliding import sliding_logits
+
+IMAGES_PER_PASS = 4  # whose windows share batches
+
+
+# The settings that evaluation and prediction share.
+Window = Annotated[
+    Literal["slide", "whole"],
+    Field(description="Overlapping windows of the training crop's size, or the whole image at once."),
+]
+WindowBatch = Annotated[int, Field(ge=1, description="Windows that run together.")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Where to run.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    Field(description="Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere."),
+]
+Workers = Annotated[
+    int | Literal["auto"], Field(description="Processes that decode images; auto: up to 8, none on two cores.")
+]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device to run on; ``auto`` prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        UnipError: The device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, usable in there.items() if usable)
+    if not there[name]:
+        raise UnipError(f"device is {name}, but torch sees none", "Use --device auto or --device cpu.")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the type to compute in.
+
+    Raises:
+        UnipError: float16 was asked for on the CPU.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if name == "fp16" and device.type == "cpu":
+        raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Return the size that an image has when its short side is scaled to ``short_side`` pixels, ratio kept."""
+    factor = short_side / min(height, width)
+    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+
+
+@dataclass
+class Frame:
+    """One decoded image.
+
+    Attributes:
+        index: Its place in the list of paths.
+        image: uint8 RGB ``(H, W, 3)`` as stored.
+        pixels: uint8 ``(3, h, w)``, resized to the model's short side.
+        mask: Class ids ``(H, W)`` where there is truth, 255 without a label.
+        problem: Why it could not be read; the arrays are empty then.
+    """
+
+    index: int
+    image: npt.NDArray[np.uint8]
+    pixels: Tensor
+    mask: npt.NDArray[np.uint8] | None = None
+    problem: UnipError | None = None
+
+
+class Frames(Dataset[Frame]):
+    """Decodes images (and masks) and resizes them for a model; a broken file gives a frame with its problem.
+
+    Args:
+        paths: Image files.
+        short_side: To resize to, in pixels; bilinear with antialiasing, as in training.
+        masks: One for each image, or none.
+        classes: What ids the masks may hold.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], short_side: int, masks: Sequence[Path] = (), classes: Classes | None = None
+    ) -> None:
+        self.paths, self.short_side, self.masks, self.classes = paths, short_side, masks, classes
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Frame:
+        try:
+            image = to_rgb8(read_image8(self.paths[index]))
+            mask = read_mask(self.masks[index], self.classes) if self.classes is not None and self.masks else None
+            if mask is not None:
+                check_pair(image, mask, self.paths[index], self.masks[index])
+        except UnipError as error:
+            # as a value: raised in a worker it would arrive with that worker's traceback as its text
+            return Frame(
+                index, np.zeros((0, 0, 3), np.uint8), torch.zeros(3, 0, 0), problem=UnipError(error.what, error.fix)
+            )
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        size = short_side_size(image.shape[0], image.shape[1], self.short_side)
+        if size != image.shape[:2]:
+            pixels = TF.resize(pixels, list(size), antialias=True)
+        return Frame(index, image, pixels, mask)
+
+
+def segment_frames(
+    segmenter: Segmenter,
+    frames: Frames,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    window: Window = "slide",
+    batch_size: WindowBatch = 8,
+    workers: Workers = "auto",
+) -> Iterator[tuple[Frame, Tensor]]:
+    """Run a model over frames.
+
+    Args:
+        segmenter: In evaluation mode; moved to ``device``.
+        frames: Resized to the model's short side.
+        device: Where to run.
+        dtype: What to compute in.
+        window: Sliding windows or whole images.
+        batch_size: Windows that run together.
+        workers: Processes that decode images.
+
+    Yields:
+        Each frame in order, with float32 logits ``(C, H, W)`` at its stored size, on the device; no logits
+        ``(0, 0, 0)`` for a frame that could not be read.
+    """
+    segmenter.to(device)
+    spec = segmenter.spec
+    for group in _decoded(frames, workers):
+        good = [frame for frame in group if frame.problem is None]
+        pixels = [frame.pixels.to(device, non_blocking=True) for frame in good]
+        crop = spec.crop if window == "slide" else max([1, *(max(p.shape) for p in pixels)])
+        with torch.inference_mode(), _arithmetic(device, dtype):
+            found = sliding_logits(segmenter, pixels, crop=crop, stride=spec.stride, batch=batch_size)
+        whole = iter(found)
+        for frame in group:
+            if frame.problem is not None:
+                yield frame, torch.zeros(0, 0, 0)
+            else:
+                yield frame, resize(next(whole)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
+
+
+def _decoded(frames: Frames, workers: Workers) -> DataLoader[list[Frame]]:
+    count = workers
+    if count == "auto":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        count = 0 if cores <= 2 or len(frames) < 16 else min(8, cores)
+    dataset: Dataset[Any] = frames
+    ahead = 2 if count else None  # batches per worker
+    return DataLoader(dataset, batch_size=IMAGES_PER_PASS, num_workers=count, collate_fn=list, prefetch_factor=ahead)
+
+
+def _arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
