@@ -142,6 +142,21 @@ def test_an_unreachable_hub_points_to_local_files(monkeypatch: pytest.MonkeyPatc
         load_backbone("hf:a/b")
 
 
+def test_a_timm_name_takes_its_tags_file_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = timm.create_model("deit_tiny_patch16_224").eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    asked: list[tuple[str, str]] = []
+
+    def serve(repository: str, file: str, **_: Any) -> str:
+        asked.append((repository, file))
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(hub, "hf_hub_download", serve)
+    backbone = load_backbone("timm:deit_tiny_patch16_224.fb_in1k")
+    assert asked == [("timm/deit_tiny_patch16_224.fb_in1k", "model.safetensors")]
+    same_features(backbone.model, model, 224)
+
+
 def test_any_failure_of_the_http_client_is_an_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
 

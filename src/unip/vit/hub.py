@@ -9,9 +9,10 @@ from typing import Any
 import timm
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import hf_hub_download
-from timm.models import get_pretrained_cfg, is_model_in_modules, load_model_config_from_hf
+from timm.models import get_pretrained_cfg, is_model_in_modules
 
 from unip.errors import UnipError
+from unip.files import read_json
 from unip.vit.spec import DENSE_ARGUMENTS, BackboneSpec, not_plain
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -84,13 +85,14 @@ def hub_model(repository: str) -> tuple[BackboneSpec, dict[str, Any], Path]:
         UnipError: The hub cannot be reached, there is no such repository, or it holds no timm plain ViT.
     """
     remedy = "Download its weights elsewhere and give the file: timm:NAME@FILE."
-    _fetch(repository, ("config.json",), remedy)
-    try:
-        cfg, architecture, arguments = load_model_config_from_hf(repository)
-        spec, _ = timm_model(str(architecture))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UnipError(f"hf:{repository} is no timm model: its config.json names none", remedy) from error
-    shape = {key: value for key, value in (arguments or {}).items() if key not in _NOT_SHAPE}
+    config = read_json(_fetch(repository, ("config.json",), remedy))
+    architecture = config.get("architecture") if isinstance(config, dict) else None
+    if not isinstance(architecture, str):
+        raise UnipError(f"hf:{repository} is no timm model: its config.json names none", remedy)
+    spec, _ = timm_model(architecture)
+    cfg: dict[str, Any] = config.get("pretrained_cfg", config)  # older files have one level only
+    arguments: dict[str, Any] = config.get("model_args") or {}
+    shape = {key: value for key, value in arguments.items() if key not in _NOT_SHAPE}
     spec = BackboneSpec(timm_name=spec.timm_name, arguments={"img_size": _size(cfg), **shape})
     return spec, cfg, _fetch(repository, WEIGHT_FILES, remedy)
 
