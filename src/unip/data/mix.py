@@ -24,7 +24,7 @@ ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
 
 
 class MixDataset(Dataset[Tensor]):
-    """Grey crops for pre-training (METHOD: RandomResizedCrop, bicubic, and a horizontal flip).
+    """Grey crops for pre-training, cut as in the paper: RandomResizedCrop (bicubic) and a horizontal flip.
 
     ``dataset[position]`` is a ``(1, size, size)`` uint8 tensor and a pure function of ``(seed, position)``, where
     ``position`` counts samples from the start of training, over all epochs; ``len`` is one epoch. Values are not

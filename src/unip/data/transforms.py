@@ -28,7 +28,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 REDRAWS = 10  # of a crop that one class fills
 BRIGHTNESS = 32.0  # levels added or taken away
 FACTORS = (0.5, 1.5)  # of contrast and saturation
-HUE = 0.05  # of a turn either way: 18 of 360 degrees
+HUE = 0.1  # of a turn either way: 36 of 360 degrees
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SegmentationTrainTransform:
        ten times.
     3. A horizontal flip.
     4. Photometric distortion, each piece with probability 1/2: brightness plus -32..32 levels, contrast times 0.5..1.5
-       (before or after the colours), and for colour images saturation times 0.5..1.5 and hue by -18..18 degrees.
+       (before or after the colours), and for colour images saturation times 0.5..1.5 and hue by -36..36 degrees.
     5. Padding at the right and the bottom: images with 0, masks with ``ignore_index``.
 
     Attributes:
