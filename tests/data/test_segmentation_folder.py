@@ -190,6 +190,7 @@ def test_checking_names_what_is_bad(tmp_path: Path) -> None:
     with pytest.raises(UnipError, match="3 of 3 pairs are bad:") as caught:
         check_segmentation(open_segmentation(root))
     assert "unknown id 9" in caught.value.what and "c.webp" in caught.value.what
+    assert caught.value.fix.startswith("For the first: Save the mask")
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str,
         raise bad[0]
     if bad:
         lines = "\n".join(f"  {error.what}" for error in bad[:SHOWN])
-        raise UnipError(f"{len(bad)} of {len(data)} pairs are bad:\n{lines}", bad[0].fix)
+        raise UnipError(f"{len(bad)} of {len(data)} pairs are bad:\n{lines}", f"For the first: {bad[0].fix}")
     pixels = {name: int(counts[i]) for i, name in enumerate(data.classes.names)}
     return {**pixels, "ignore": int(counts[IGNORE])}
 
