@@ -20,6 +20,7 @@ Image32 = NDArray[np.float32]
 OVERSAMPLING = 2
 _TILE = 512  # samples of the noise tile along one side, a power of two
 _GRID = 4  # samples across one blob of noise
+_LAMP = np.array((1.0, 0.78, 0.5), dtype=np.float32)  # colour of lamps
 
 
 @functools.lru_cache(maxsize=1)
@@ -225,26 +226,33 @@ def _sky_colour(rays: Image32, cloud: Image32, weather: Weather) -> tuple[Image3
     blue = high + (low - high) * np.exp(-5.0 * height).astype(np.float32)
     clouds = np.array(white, dtype=np.float32) * np.float32(grey)
     sky = blue + (clouds - blue) * cloud[..., None]
-    return sky, (low + (clouds - low) * np.float32(weather.clouds)).astype(np.float32)
+    haze = low + (clouds - low) * np.float32(weather.clouds)
+    # Near the ground the air scatters light from all sides, so a coloured horizon tints it only by half.
+    return sky, (0.5 * haze + 0.5 * haze.mean() * (0.8 if weather.sun[1] < 0.25 else 1.0)).astype(np.float32)
 
 
-def _lamp_light(parts: Parts, place: _Place, table: _Table) -> Image32:
-    """Light of the street lamps and of the camera's own vehicle, (H, W), in units of the sun."""
-    # Every other pixel: light changes slowly.
-    labels, flat = place.labels[::2, ::2], place.flat[::2, ::2]
-    where = np.where(flat[..., None], place.world[::2, ::2], table.centre[labels])
-    light = np.zeros(labels.shape, dtype=np.float32)
+def _ground_light(parts: Parts, place: _Place) -> Image32:
+    """Light of the lamps on the ground, (H, W); it changes slowly, so every other pixel will do."""
+    height, width = place.labels.shape
+    light = Image.fromarray(_light_at(parts, place.world[::2, ::2], level=True))
+    return np.asarray(light.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
+
+
+def _light_at(parts: Parts, where: Image32, *, level: bool) -> Image32:
+    """Light of street lamps and of the camera's own vehicle, in units of the sun.
+
+    At world points (..., 3) of level ground, or of upright surfaces.
+    """
+    light = np.zeros(where.shape[:-1], dtype=np.float32)
     for lamp in parts.lamps:
         offset = np.asarray(lamp, dtype=np.float32) - where
-        square = np.einsum("hwc,hwc->hw", offset, offset) + 1.0
-        slope = np.where(flat, offset[..., 1] / np.sqrt(square), 0.7)
-        light += 6.0 * np.maximum(slope, 0.15) / square
+        square = np.einsum("...c,...c->...", offset, offset) + 1.0
+        slope = np.maximum(offset[..., 1] / np.sqrt(square), 0.15) if level else np.float32(0.7)
+        light += np.float32(6.0) * slope / square
     if parts.camera.eye[1] < 2.6:
         ahead = (where - parts.camera.eye.astype(np.float32)) @ parts.camera.axes[2].astype(np.float32)
-        light += np.where(flat, 1.6, 4.0) / (16.0 + ahead * ahead) * (ahead > 0)
-    height, width = place.labels.shape
-    image = Image.fromarray(light).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.float32)
+        light += np.float32(1.6 if level else 4.0) / (16.0 + ahead * ahead) * (ahead > 0)
+    return light
 
 
 def _visible(
@@ -268,14 +276,17 @@ def _visible(
     ambient *= np.float32(0.012 if weather.night else 0.55 if low_sun else 0.75 + 0.4 * weather.clouds)
     light = ambient * (0.55 + 0.45 * table.up[:, None]) + sun * table.lit[:, None]
     tint = np.stack([np.ones_like(table.glow), 0.8 - 0.75 * table.glow_red, 0.5 - 0.48 * table.glow_red], axis=1)
+    if weather.night:
+        light = light + (_light_at(parts, table.centre, level=False) * ~table.flat)[:, None] * _LAMP
     colours = (table.albedo * light + table.glow[:, None] * tint).astype(np.float32)
     picture = np.stack([_mean(colours[:, i][labels2]) for i in range(3)], axis=-1)
     # What the ground would be without the sun, where a shadow falls.
     dark = (ambient / np.maximum(ambient + sun * np.float32(max(weather.sun[1], 0.0)), 1e-6)).astype(np.float32)
     picture *= 1 - shadow[..., None] * (1 - dark)
     if weather.night:
-        lamps = _lamp_light(parts, place, table)[..., None] * np.array((1.0, 0.78, 0.5), dtype=np.float32)
-        picture += np.stack([_mean(table.albedo[:, i][labels2]) for i in range(3)], axis=-1) * lamps
+        lamps = _ground_light(parts, place)[..., None] * _LAMP
+        ground = table.albedo * table.flat[:, None]
+        picture += np.stack([_mean(ground[:, i][labels2]) for i in range(3)], axis=-1) * lamps
     pattern = table.pattern[place.labels]
     factor = 1 + pattern * (0.8 * fine + 0.7 * small + 0.4 * large + 0.3 * huge)
     picture *= np.clip(factor, 0.15, 2.5)[..., None]
