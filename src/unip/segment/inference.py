@@ -174,13 +174,15 @@ def segment_frames(
 
 
 def _decoded(frames: Frames, workers: Workers) -> DataLoader[list[Frame]]:
-    count = workers
-    if count == "auto":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        count = 0 if cores <= 2 or len(frames) < 16 else min(8, cores)
+    count = _default_workers(len(frames)) if workers == "auto" else workers
     dataset: Dataset[Any] = frames
     ahead = 2 if count else None  # batches per worker
     return DataLoader(dataset, batch_size=IMAGES_PER_PASS, num_workers=count, collate_fn=list, prefetch_factor=ahead)
+
+
+def _default_workers(images: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores <= 2 or images < 16 else min(8, cores)
 
 
 def _arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -1,0 +1,175 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unip.errors import UnipError
+from unip.segment.evaluate import evaluate
+from unip.segment.finetune import FinetuneConfig, build, finetune, resolve
+from unip.segment.predict import predict
+from unip.segment.storage import load_segmenter
+from unip.training.optim import parameter_groups
+from unip.vit.backbone import load_backbone
+
+
+@pytest.fixture
+def settings(tmp_path, backbone_folder, segmentation_folder):
+    return {
+        "model": str(backbone_folder),
+        "data": segmentation_folder,
+        "out": tmp_path / "run",
+        "steps": 3,
+        "batch_size": 2,
+        "crop": 32,
+        "base": (128, 32),
+        "log_every": 1,
+        "device": "cpu",
+        "compile": False,
+        "workers": 0,
+        "tensorboard": False,
+    }
+
+
+def test_finetune_evaluate_predict(settings, capsys):
+    result = finetune(**settings, val="test")
+    run = settings["out"]
+    assert result.training.steps == 3
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2, 3]
+    assert {"loss", "loss_main", "loss_aux", "pixel_accuracy"} <= log[0].keys()
+    printed = capsys.readouterr().out
+    assert "6 labelled images: background" in printed
+    assert "layer decay 0.85, warm-up 0" in printed
+
+    again = evaluate(model=run, data=settings["data"], split="test", device="cpu")
+    assert again.scores.matrix.tolist() == result.scores.matrix.tolist()
+    assert json.loads((run / "evaluation" / "test" / "metrics.json").read_text())["miou"] == again.scores.miou
+
+    found = predict(model=run, images=(settings["data"] / "test" / "images",), out=run.parent / "p", device="cpu")
+    with Image.open(run.parent / "p" / "masks" / "0.png") as mask:
+        assert mask.size == (40, 32)
+    assert len(found.masks) == 3
+
+
+def test_it_learns(settings):
+    result = finetune(**{**settings, "steps": 60, "decoder": "light", "lr": 3e-3, "log_every": 20, "batch_size": 4})
+    log = [json.loads(line) for line in (settings["out"] / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < 0.6 * log[0]["loss"]
+    assert result.scores is None
+
+
+def test_a_continued_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
+    finetune(**{**settings, "steps": 4})
+    whole = load_segmenter(settings["out"]).state_dict()
+    other = {**settings, "steps": 4, "out": tmp_path / "other", "checkpoint_every": 2}
+    finetune(**other)
+    for path in (tmp_path / "other" / "checkpoints" / "step-00000004").iterdir():
+        path.unlink()
+    (tmp_path / "other" / "checkpoints" / "step-00000004").rmdir()
+    finetune(**other)
+    for name, tensor in load_segmenter(tmp_path / "other").state_dict().items():
+        assert torch.equal(tensor, whole[name]), name
+
+
+def test_linear_probe_trains_the_classifier_only(settings):
+    finetune(**{**settings, "mode": "linear", "probe_norm": True})
+    probe = load_segmenter(settings["out"])
+    assert probe.spec.decoder == "linear" and probe.spec.layers == (1, 2, 3, 4)
+    before = load_backbone(settings["model"]).model.state_dict()
+    after = probe.backbone.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"decoder": "upernet", "layers": (4,), "channels": 16, "auxiliary_weight": 0.4, "layer_decay": 0.85}),
+        ({"decoder": "light"}, {"channels": 128, "auxiliary_weight": 0.0}),
+        ({"pyramid": "fpn"}, {"layers": (1, 2, 3, 4)}),
+        ({"mode": "linear"}, {"decoder": "linear", "layers": (1, 2, 3, 4), "layer_decay": 1.0}),
+        ({"epochs": 100}, {"steps": 500, "warmup": 50}),
+        ({"steps": 40_000}, {"warmup": 1500}),
+        ({"warmup": 7, "layer_decay": 0.5, "layers": (2,), "channels": 4}, {"warmup": 7, "layer_decay": 0.5}),
+    ],
+)
+def test_auto_is_resolved(settings, changes, expected):
+    config = resolve(FinetuneConfig.make(**{**settings, **changes}), load_backbone(settings["model"]), images=10)
+    assert {key: getattr(config, key) for key in expected} == expected
+
+
+def test_layer_decay_by_origin(settings):
+    config = FinetuneConfig.make(**settings)
+    scratch, other = load_backbone("unip_micro"), load_backbone(settings["model"])
+    other.spec = other.spec.model_copy(update={"fixed_positions": False})
+    assert resolve(config, scratch, images=10).layer_decay == 1.0
+    assert resolve(config, other, images=10).layer_decay == 0.65
+
+
+def test_learning_rates_shrink_towards_the_input(settings, segmentation_folder):
+    from unip.data.segmentation import open_segmentation
+
+    backbone = load_backbone(settings["model"])
+    config = resolve(FinetuneConfig.make(**settings, lr=1.0, layer_decay=0.5), backbone, images=10)
+    segmenter = build(config, backbone, open_segmentation(segmentation_folder, "train"))
+    groups = parameter_groups(segmenter, lr=1.0, weight_decay=0.05, backbone="backbone.", depth=4, layer_decay=0.5)
+    rate = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    of = {name: rate[id(p)] for name, p in segmenter.named_parameters() if p.requires_grad}
+    assert of["head.classifier.weight"] == (1.0, 0.05)
+    assert of["pyramid.scales.0.0.bias"] == (1.0, 0.0)
+    for block in range(4):
+        assert of[f"backbone.blocks.{block}.attn.qkv.weight"] == (0.5 ** (4 - block), 0.05)
+    assert of["backbone.patch_embed.proj.weight"] == (0.5**5, 0.05)
+    assert of["backbone.cls_token"] == (0.5**5, 0.0)
+
+
+def test_heads_of_the_last_block(settings):
+    from unip.data.segmentation import open_segmentation
+
+    data = open_segmentation(settings["data"], "train")
+    for choice, heads in (("keep", 4), ("uniform", 2)):
+        backbone = load_backbone(settings["model"])
+        config = resolve(FinetuneConfig.make(**settings, last_heads=choice), backbone, images=6)
+        segmenter = build(config, backbone, data)
+        assert segmenter.backbone.blocks[-1].attn.num_heads == heads
+        assert (segmenter.spec.backbone.last_heads or 2) == heads
+
+
+def test_dry_run_writes_nothing(settings, capsys):
+    assert finetune(**settings, labels=4, dry_run=True) is None
+    assert not settings["out"].exists()
+    printed = capsys.readouterr().out
+    assert "4 labelled images" in printed
+    assert "levels [(16, 16, 16), (16, 8, 8), (16, 4, 4), (16, 2, 2)], logits (3, 32, 32)" in printed
+    assert "nothing was written" in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "linear", "decoder": "light"}, "mode linear has no decoder light"),
+        ({"batch_size": 1}, "one image at a time"),
+        ({"layers": (9,)}, "no layer 9"),
+        ({"split": "trian"}, "is not a segmentation folder"),
+        ({"val": "vall"}, "is not a segmentation folder"),
+        ({"labels": 100}, "100 labelled images are asked for"),
+        ({"model": "unip_tny"}, "no backbone 'unip_tny'"),
+    ],
+)
+def test_what_cannot_be(settings, changes, message):
+    with pytest.raises(UnipError, match=message):
+        finetune(**{**settings, **changes})
+    assert not settings["out"].exists()
+
+
+def test_val_is_checked_before_training(settings):
+    path = settings["data"] / "test" / "masks" / "1.png"
+    Image.fromarray(np.full((32, 40), 77, np.uint8)).save(path)
+    with pytest.raises(UnipError, match="unknown id 77"):
+        finetune(**settings, val="test")
+    path.unlink()
+    (settings["data"] / "test" / "classes.json").write_text(json.dumps({"names": ["background", "cat"]}))
+    Image.fromarray(np.zeros((32, 40), np.uint8)).save(path)
+    with pytest.raises(UnipError, match="test has the classes"):
+        finetune(**settings, val="test")

@@ -1,0 +1,54 @@
+import numpy as np
+import torch
+
+from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize
+
+
+def levels(width=6):
+    return [torch.randn(2, width, side, side + 8) for side in (16, 8, 4, 2)]
+
+
+def test_heads_answer_at_their_finest_level():
+    for head in (UPerNetHead(6, 5, 3), LightHead(6, 5, 3)):
+        assert head.eval()(levels()).shape == (2, 3, 16, 24)
+    assert FCNHead(6, 256, 3).eval()(levels()[2]).shape == (2, 3, 4, 12)
+
+
+def test_every_level_matters():
+    for head in (UPerNetHead(6, 5, 3).eval(), LightHead(6, 5, 3).eval()):
+        given = levels()
+        before = head(given)
+        for index in range(4):
+            changed = [level + 1 if i == index else level for i, level in enumerate(given)]
+            assert not torch.allclose(head(changed), before)
+
+
+def test_upernet_pools_the_coarsest_level_at_the_papers_scales():
+    head = UPerNetHead(6, 5, 3)
+    assert [pool[0].output_size for pool in head.pools] == [1, 2, 3, 6]
+    assert head.bottleneck[0].in_channels == 6 + 4 * 5
+    assert head.dropout.p == 0.1
+
+
+def test_linear_head_is_one_matrix():
+    features = [torch.randn(2, 4, 3, 5) for _ in range(3)]
+    head = LinearHead(12, 7)
+    weight, bias = (p.detach().double().numpy() for p in (head.classifier.weight, head.classifier.bias))
+    stacked = np.concatenate([f.double().numpy() for f in features], axis=1)
+    expected = np.einsum("kc,bchw->bkhw", weight[:, :, 0, 0], stacked) + bias[None, :, None, None]
+    np.testing.assert_allclose(head(features).detach().numpy(), expected, atol=1e-5)
+    assert sum(p.numel() for p in head.parameters()) == 7 * 12 + 7
+
+
+def test_probe_norm_standardises_and_has_no_weights():
+    head = LinearHead(4, 2, norm=True).train()
+    scaled = head.norm(torch.randn(8, 4, 5, 5) * 100 + 30)
+    assert torch.allclose(scaled.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(scaled.std((0, 2, 3)), torch.ones(4), atol=1e-2)
+    assert [name for name, _ in head.named_parameters()] == ["classifier.weight", "classifier.bias"]
+
+
+def test_resize_keeps_pixel_centres():
+    ramp = torch.arange(4.0).view(1, 1, 1, 4)
+    assert torch.allclose(resize(ramp, (1, 8))[0, 0, 0, 1:-1], torch.arange(0.25, 3, 0.5))
+    assert resize(ramp, (1, 4)) is ramp

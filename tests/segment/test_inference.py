@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unip.errors import UnipError
+from unip.segment.inference import Frames, choose_device, choose_precision, segment_frames, short_side_size
+
+CPU = torch.device("cpu")
+
+
+def write(path, height, width, seed=0):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_device_and_precision(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+    for name in ("cuda", "mps"):
+        with pytest.raises(UnipError, match=f"device is {name}"):
+            choose_device(name)
+    assert choose_precision("auto", CPU) == torch.float32
+    assert choose_precision("bf16", CPU) == torch.bfloat16
+    with pytest.raises(UnipError, match="fp16 needs a GPU"):
+        choose_precision("fp16", CPU)
+
+
+def test_short_side_keeps_the_ratio():
+    assert short_side_size(512, 640, 512) == (512, 640)
+    assert short_side_size(240, 360, 512) == (512, 768)
+    assert short_side_size(1000, 20, 10) == (500, 10)
+
+
+def test_frames_are_resized_and_remember_the_original(tmp_path):
+    frame = Frames([write(tmp_path / "a.png", 16, 24)], 32)[0]
+    assert frame.image.shape == (16, 24, 3)
+    assert frame.pixels.shape == (3, 32, 48) and frame.pixels.dtype == torch.uint8
+
+
+def test_answers_come_in_order_at_the_stored_size(tmp_path, make_segmenter):
+    """Frames of several sizes, with a broken one, over batches: each equals the model run on it alone."""
+    segmenter = make_segmenter()
+    sizes = [(32, 40), (48, 40), (32, 32), (50, 33), (32, 40), (64, 32)]
+    paths = [write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)]
+    paths[2].write_bytes(paths[2].read_bytes()[:60])
+    found = list(segment_frames(segmenter, Frames(paths, 32), device=CPU, window="whole", workers=0))
+    assert [frame.index for frame, _ in found] == list(range(6))
+    for (frame, logits), size in zip(found, sizes, strict=True):
+        if frame.index == 2:
+            assert frame.problem is not None and "2.png" in frame.problem.what
+            assert logits.numel() == 0
+            continue
+        assert frame.problem is None
+        with torch.no_grad():
+            alone = segmenter(frame.pixels[None])
+            expected = torch.nn.functional.interpolate(alone, size=size, mode="bilinear")[0]
+        assert logits.shape == (3, *size)
+        assert torch.allclose(logits, expected, atol=1e-4)
+
+
+def test_slide_equals_whole_where_one_window_covers_the_image(tmp_path, make_segmenter):
+    frames = Frames([write(tmp_path / "a.png", 32, 32)], 32)
+    segmenter = make_segmenter()
+    answers = [
+        next(segment_frames(segmenter, frames, device=CPU, window=window, workers=0))[1]
+        for window in ("slide", "whole")
+    ]
+    assert torch.equal(*answers)
+
+
+def test_a_worker_hands_over_the_problem(tmp_path, make_segmenter):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    found = list(segment_frames(make_segmenter(), Frames([tmp_path / "bad.png"], 32), device=CPU, workers=1))
+    assert "bad.png is not an image" in found[0][0].problem.what

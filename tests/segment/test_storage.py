@@ -1,0 +1,106 @@
+import json
+import os
+import stat
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unip.errors import UnipError
+from unip.segment.storage import load_segmenter, model_folder, save_segmenter
+from unip.vit.backbone import load_backbone
+from unip.vit.spec import BackboneSpec
+
+
+@pytest.fixture
+def saved(tmp_path, make_segmenter):
+    segmenter = make_segmenter()
+    save_segmenter(segmenter, tmp_path / "run" / "model", info={"data": "here", "miou": 0.5})
+    return segmenter, tmp_path / "run"
+
+
+def test_round_trip(saved):
+    segmenter, run = saved
+    images = torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)
+    for path in (run, run / "model", str(run)):
+        loaded = load_segmenter(path)
+        assert not loaded.training
+        assert loaded.spec == segmenter.spec
+        assert torch.equal(loaded(images), segmenter(images))
+
+
+def test_own_head_count_of_the_last_block_is_kept(tmp_path, make_segmenter):
+    spec = BackboneSpec(
+        arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}, last_heads=8
+    )
+    save_segmenter(make_segmenter(backbone=spec), tmp_path / "m")
+    assert load_segmenter(tmp_path / "m").backbone.blocks[-1].attn.num_heads == 8
+    assert load_backbone(str(tmp_path / "m")).model.blocks[-1].attn.num_heads == 8
+
+
+def test_files(saved):
+    _, run = saved
+    folder = run / "model"
+    assert sorted(os.listdir(folder)) == ["README.md", "config.json", "model.safetensors"]
+    assert any(name.startswith("backbone.blocks.0.") for name in load_file(folder / "model.safetensors"))
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE((folder / "model.safetensors").stat().st_mode) == 0o666 & ~mask
+    card = (folder / "README.md").read_text()
+    assert "1 hot" in card and "unip predict" in card and '- data: "here"' in card
+    assert json.loads((folder / "config.json").read_text())["info"]["miou"] == 0.5
+
+
+def test_missing(tmp_path):
+    with pytest.raises(UnipError, match="nowhere does not exist"):
+        load_segmenter(tmp_path / "nowhere")
+    with pytest.raises(UnipError, match="holds no model"):
+        model_folder(tmp_path)
+
+
+def edit(folder, change):
+    record = json.loads((folder / "config.json").read_text())
+    change(record)
+    (folder / "config.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(format="unip-backbone-1"), "is no segmentation model .* 'unip-backbone-1'"),
+        (lambda r: r.pop("format"), "is no segmentation model"),
+        (lambda r: r.pop("spec"), "has no whole `spec`"),
+        (lambda r: r["spec"].pop("mean"), "spec.mean: field required"),
+        (lambda r: r["spec"].update(crops=3), "unknown setting 'crops'"),
+        (lambda r: r["spec"].update(channels=9), "does not fit its config.json"),
+        (lambda r: r["spec"].update(layers=[7]), "no layer 7"),
+    ],
+)
+def test_spoilt_config(saved, change, message):
+    _, run = saved
+    edit(run / "model", change)
+    with pytest.raises(UnipError, match=message):
+        load_segmenter(run)
+
+
+def test_spoilt_weights(saved):
+    _, run = saved
+    weights = run / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UnipError, match=r"cannot read .*model\.safetensors"):
+        load_segmenter(run)
+    weights.unlink()
+    with pytest.raises(UnipError, match=r"cannot read .*model\.safetensors"):
+        load_segmenter(run)
+
+
+def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
+    segmenter, run = saved
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("unip.segment.storage.save", full)
+    with pytest.raises(UnipError, match="cannot write"):
+        save_segmenter(segmenter, run / "model")
+    assert load_segmenter(run).spec == segmenter.spec
