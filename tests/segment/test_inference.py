@@ -39,6 +39,13 @@ def test_frames_are_resized_and_remember_the_original(tmp_path):
     assert frame.pixels.shape == (3, 32, 48) and frame.pixels.dtype == torch.uint8
 
 
+def test_shrinking_is_antialiased_as_in_training(tmp_path):
+    path = write(tmp_path / "a.png", 96, 128)
+    with Image.open(path) as image:
+        expected = np.asarray(image.resize((43, 32), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(Frames([path], 32)[0].pixels[0].numpy().astype(int) - expected).max() <= 1
+
+
 def test_answers_come_in_order_at_the_stored_size(tmp_path, make_segmenter):
     """Frames of several sizes, with a broken one, over batches: each equals the model run on it alone."""
     segmenter = make_segmenter()

@@ -131,7 +131,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         return None
 
     run.open(config, main_process=main)
-    if accelerator.num_processes > 1:
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # torch has none for the CPU
         nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)  # type: ignore[no-untyped-call]
     trainable = Trainable(
         model=model,
@@ -208,7 +208,8 @@ def check_batch(config: FinetuneConfig, accelerator: Accelerator) -> None:
         UnipError: It is one, and the decoder pools the whole image.
     """
     share = config.batch_size // (accelerator.num_processes * config.accumulate)
-    if config.decoder == "upernet" and share * accelerator.num_processes < 2:
+    synced = accelerator.num_processes if accelerator.device.type == "cuda" else 1
+    if config.decoder == "upernet" and share * synced < 2:
         raise UnipError(
             f"batch_size {config.batch_size} gives upernet's batch norm one image at a time",
             "Use at least 2 images a pass, or --decoder light.",
