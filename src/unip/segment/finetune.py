@@ -121,6 +121,8 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     config = resolve(config, backbone, images=len(data))
     check_batch(config, accelerator)
     segmenter = build(config, backbone, data)
+    if accelerator.device.type == "cuda":
+        segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
     model = SegmentationLoss(segmenter, frozen_backbone=config.mode == "linear")
     if main:
         for line in describe(config, backbone, data, counts, segmenter):

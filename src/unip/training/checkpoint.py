@@ -87,9 +87,18 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Opti
             state.setdefault(int(index), {})[key] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+        _match_layout(optimizer)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UnipError(
             f"cannot continue from {path}: {error}",
             "Delete that checkpoint folder to continue from the one before, or start anew with --overwrite.",
         ) from error
     return int(record["step"]), dict(record["extra"])
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give each moment its parameter's memory layout: files hold plain rows, fused AdamW walks both side by side."""
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -81,6 +81,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         precision = "fp32" if not on_gpu else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if precision == "fp16" and not on_gpu:
         raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
+    if on_gpu and precision != "fp32":
+        torch.set_float32_matmul_precision("high")  # what stays float32 may use TF32, still finer than its half inputs
     compiled = on_gpu if config.compile == "auto" else config.compile
     # accelerate keeps its state for the life of the process, and would give a second program the first one's
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
