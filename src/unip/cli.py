@@ -13,7 +13,7 @@ from rich.console import Console
 import unip
 from unip.config import describe_validation
 from unip.data.build import BuildConfig, build
-from unip.data.scenes import ScenesConfig, write_scenes
+from unip.data.scene_files import ScenesConfig, write_scenes
 from unip.demo.program import DemoConfig, demo
 from unip.errors import UnipError
 from unip.files import read_yaml
