@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter, ValidationError
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, ValidationError
+from cyclopts.config import Dict as FromDict
 from pydantic import ValidationError as PydanticError
 from rich.console import Console
 
@@ -24,12 +27,13 @@ from unip.segment.finetune import FinetuneConfig, finetune
 from unip.segment.predict import PredictConfig, predict
 
 Flat = Parameter(name="*")
+_DEMO = DemoConfig()
 
 app = App(
     name="unip",
     help="Vision Transformers for infrared semantic segmentation: look inside, distil, fine-tune, evaluate, predict.",
     version=unip.__version__,
-    default_parameter=Parameter(consume_multiple=True, negative=""),
+    default_parameter=Parameter(consume_multiple=True, negative_iterable=""),
 )
 data = App(name="data", help="Build training data.")
 app.command(data)
@@ -66,7 +70,7 @@ def _predict(config: Annotated[PredictConfig, Flat]) -> None:
 
 
 @app.command(name="demo")
-def _demo(*, config: Annotated[DemoConfig, Flat]) -> None:
+def _demo(*, config: Annotated[DemoConfig, Flat] = _DEMO) -> None:
     """Run the whole story on synthetic scenes, on two CPU cores in a few minutes."""
     demo(config)
 
@@ -88,14 +92,19 @@ def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     config: Annotated[Path | None, Parameter(help="Recipe file with settings; options win over it.")] = None,
 ) -> Any:
-    app.config = (lambda *given: _fill_from_recipe(config, *given),) if config else ()
+    app.config = (functools.partial(_fill_from_recipe, config),) if config else ()
     return app(tokens, exit_on_error=False, print_error=False)
 
 
-def _fill_from_recipe(path: Path, *given: Any) -> None:
-    import cyclopts.config
-
-    cyclopts.config.Dict(read_yaml(path), use_commands_as_keys=False, source=str(path))(*given)
+def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    recipe = read_yaml(path)
+    known = [name.removeprefix("--").replace("-", "_") for argument in arguments for name in argument.names]
+    for key in recipe:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "See --help for the settings there are."
+            raise UnipError(f"unknown setting {key!r} in {path}", hint)
+    FromDict(recipe, use_commands_as_keys=False, source=str(path))(app, commands, arguments)
 
 
 def main() -> None:
@@ -108,8 +117,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except ValidationError as error:
         cause = error.__cause__
-        what = describe_validation("", cause).replace("\n.", "\n--").removeprefix(".") if isinstance(cause, PydanticError) else str(error)
-        _complain(console, what, "See --help.")
+        _complain(
+            console, describe_validation(cause) if isinstance(cause, PydanticError) else str(error), "See --help."
+        )
         sys.exit(2)
     except CycloptsError as error:
         _complain(console, str(error), "See --help.")

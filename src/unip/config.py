@@ -44,7 +44,7 @@ class Config(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise UnipError(describe_validation(cls.__name__, error)) from None
+            raise UnipError(describe_validation(error), f"See the fields of {cls.__name__}.") from None
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> Self:
@@ -56,15 +56,15 @@ class Config(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def describe_validation(name: str, error: ValidationError) -> str:
-    """Say in plain lines which settings of config ``name`` do not fit and why."""
+def describe_validation(error: ValidationError) -> str:
+    """Say in plain lines which settings do not fit and why."""
     seen: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
         key = str(problem["loc"][0]) if problem["loc"] else "settings"
         given = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
         text = problem["msg"].removeprefix("Value error, ")
         seen.setdefault(key, []).append(f"{text[:1].lower()}{text[1:]}{given}")
-    return "\n".join(f"{name}.{key}: {'; or '.join(texts)}" for key, texts in seen.items())
+    return "\n".join(f"{key}: {'; or '.join(texts)}" for key, texts in seen.items())
 
 
 def verb(config_type: type[C]) -> Callable[[Callable[[C], R]], Callable[Concatenate[C | None, ...], R]]:
