@@ -104,7 +104,9 @@ def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "See --help for the settings there are."
             raise UnipError(f"unknown setting {key!r} in {path}", hint)
-    FromDict(recipe, use_commands_as_keys=False, source=str(path))(app, commands, arguments)
+    for command in reversed(commands):  # a flat one would lose its key `data` to the command of that name
+        recipe = {command: recipe}
+    FromDict(recipe, source=str(path))(app, commands, arguments)
 
 
 def main() -> None:

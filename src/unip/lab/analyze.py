@@ -171,17 +171,17 @@ def model_input(config: AnalyzeConfig, backbone: Backbone, images: torch.Tensor)
 @torch.inference_mode()
 def draw_maps(config: AnalyzeConfig, backbone: Backbone, table: pa.Table, indices: list[int]) -> Picture:
     """Draw what three query tokens attend to in every layer (mean over heads)."""
-    side = input_side(config, backbone)
-    images = squashed(table, indices, side)
+    model: Any = backbone.model
+    images = squashed(table, indices, input_side(config, backbone))
     rows_of: dict[int, np.ndarray] = {}
 
     def visit(layer: int, q: torch.Tensor, k: torch.Tensor, scale: float) -> None:
         rows_of[layer] = attention_map(q, k, scale).mean(1).cpu().numpy()
 
-    layers = list(range(1, depth_of(backbone.model) + 1))
-    with visiting(backbone.model, layers, visit):
-        backbone.model.forward_features(model_input(config, backbone, images))
-    prefix = int(backbone.model.num_prefix_tokens)
+    layers = list(range(1, depth_of(model) + 1))
+    with visiting(model, layers, visit):
+        model.forward_features(model_input(config, backbone, images))
+    prefix = int(model.num_prefix_tokens)
     count = math.isqrt(rows_of[1].shape[-1] - prefix)
     rows, labels = [], []
     for number, image in enumerate(images[:, 0].numpy()):

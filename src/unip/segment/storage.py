@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from unip.config import describe_validation
 from unip.errors import UnipError
-from unip.files import read_json, writing
+from unip.files import read_json, write_tensors, writing
 from unip.segment.model import Segmenter, SegmenterSpec
 
 FORMAT = "unip-segmenter-1"
@@ -31,13 +31,11 @@ def save_segmenter(segmenter: Segmenter, folder: Path, *, info: dict[str, Any] |
     """
     info = info or {}
     record = {"format": FORMAT, "spec": segmenter.spec.model_dump(mode="json"), "info": info}
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in segmenter.state_dict().items()}
     with writing(folder) as temporary:
         temporary.mkdir()
         (temporary / "config.json").write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(model_card(segmenter.spec, info), encoding="utf-8")
-        # not `save_file`: it makes files that only their owner can read
-        (temporary / "model.safetensors").write_bytes(save(state, metadata={"format": "pt"}))
+        write_tensors(temporary / "model.safetensors", segmenter.state_dict())
 
 
 def load_segmenter(path: str | Path) -> Segmenter:
@@ -57,7 +55,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     try:
         spec = SegmenterSpec(**record["spec"])
     except ValidationError as error:
-        raise UnipError(describe_validation(f"{folder / 'config.json'}: spec", error)) from error
+        raise UnipError(f"{folder / 'config.json'}: spec: {describe_validation(error)}") from error
     except (KeyError, TypeError) as error:
         raise UnipError(f"{folder / 'config.json'} has no whole `spec`") from error
     segmenter = Segmenter(spec)

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import UnipError
-from unip.files import read_json, writing
+from unip.files import read_json, write_tensors, writing
 
 
 def save_checkpoint(
@@ -41,21 +41,15 @@ def save_checkpoint(
     path = folder / f"step-{step:08d}"
     state = optimizer.state_dict()
     tensors = {
-        f"{index}.{key}": value.detach().contiguous() if isinstance(value, torch.Tensor) else torch.tensor(value)
+        f"{index}.{key}": torch.as_tensor(value)
         for index, values in state["state"].items()
         for key, value in values.items()
     }
     record = {"step": step, "extra": extra}
     with writing(path) as temporary:
         temporary.mkdir()
-        try:
-            save_file(
-                {k: v.detach().contiguous() for k, v in model.state_dict().items()},
-                temporary / "model.safetensors",
-            )
-            save_file(tensors, temporary / "optimizer.safetensors")
-        except SafetensorError as error:
-            raise OSError(str(error)) from error  # safetensors hides a full disk behind its own type
+        write_tensors(temporary / "model.safetensors", model.state_dict())
+        write_tensors(temporary / "optimizer.safetensors", tensors)
         (temporary / "state.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
-from unip.files import writing
+from unip.files import write_tensors, writing
 from unip.vit.backbone import BACKBONE_FORMAT, WEIGHTS_NAME, load_backbone
 from unip.vit.spec import BackboneSpec, blocks, has_own_last_heads, last_heads, timm_arguments
 
@@ -52,7 +50,7 @@ def save_backbone(
     own = has_own_last_heads(model)
     if last_heads(model) != (spec.last_heads or blocks(model)[0].attn.num_heads):
         raise ValueError(f"the last block has {last_heads(model)} heads, the spec says {spec.last_heads}")
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    state = dict(model.state_dict())
     if own:
         state[f"blocks.{len(blocks(model)) - 1}.attn.num_heads"] = torch.tensor(last_heads(model))
     config = {
@@ -62,14 +60,11 @@ def save_backbone(
         "std": [float(value) for value in std],
         "input_size": int(input_size),
     }
-    metadata = {"format": "pt", "unip": json.dumps(config), "last_heads": str(last_heads(model))}
+    metadata = {"unip": json.dumps(config), "last_heads": str(last_heads(model))}
     path = Path(folder)
     with writing(path) as target:
         target.mkdir()
-        try:
-            save_file(state, target / WEIGHTS_NAME, metadata=metadata)
-        except SafetensorError as error:  # it hides the disk's own error
-            raise OSError(str(error)) from error
+        write_tensors(target / WEIGHTS_NAME, state, metadata)
         text = json.dumps({**config, "info": dict(info)}, indent=1, allow_nan=False, default=str)
         (target / "config.json").write_text(text + "\n", encoding="utf-8")
         (target / "README.md").write_text(model_card(spec, config, info, own_last_heads=own), encoding="utf-8")
