@@ -36,11 +36,13 @@ def test_unknown_key_names_the_nearest():
 
 
 def test_bad_values_are_one_line_each():
-    with pytest.raises(
-        UnipError,
-        match=r"^teacher: field required\nsteps: input should be a valid integer, .*, got 'many'\nSee the fields of Recipe",
-    ):
+    with pytest.raises(UnipError) as caught:
         Recipe.make(steps="many")
+    first, second = caught.value.what.splitlines()
+    assert first == "teacher: field required"
+    assert second.startswith("steps: input should be a valid integer")
+    assert second.endswith("got 'many'")
+    assert caught.value.fix == "See the fields of Recipe."
 
 
 def test_configs_are_frozen():
