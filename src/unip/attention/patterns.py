@@ -33,6 +33,10 @@ def name_patterns(
     ]
 
 
+class NoHybridLayer(UnipError):
+    """A model whose NMI peaks at its end, as that of masked-image models can: no layer to recommend."""
+
+
 @dataclass(frozen=True)
 class LayerChoice:
     """The layer to distil and how clear the choice is.
@@ -91,14 +95,15 @@ def choose_hybrid_layer(
         near_tie: Margins below this are warned about.
 
     Raises:
-        UnipError: No layer is left to choose from, or ``exclude`` names a layer that is not there.
+        NoHybridLayer: No layer is left to choose from.
+        UnipError: ``exclude`` names a layer that is not there.
     """
     if wrong := [layer for layer in exclude if not 1 <= layer <= len(nmi)]:
         raise UnipError(f"excluded layer {wrong[0]} is out of range: this model has layers 1 to {len(nmi)}")
     peak = _peak(nmi)
     candidates = [layer for layer in range(peak + 1, len(nmi) + 1) if layer not in exclude]
     if not candidates:
-        raise UnipError(
+        raise NoHybridLayer(
             f"no layer to choose: the NMI peaks at layer {peak} of {len(nmi)} and nothing is left after it",
             "This model stays local; give the layer as a number, or use another teacher.",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from unip.attention.patterns import (
     GLOBAL_BELOW,
     HYBRID_NMI,
     LOCAL_ABOVE,
+    NoHybridLayer,
     choose_hybrid_layer,
     name_patterns,
 )
@@ -34,7 +35,7 @@ from unip.files import write_json
 from unip.lab.plots import plot_nmi, write_figure, write_picture
 from unip.progress import meter, say
 from unip.vit.backbone import Backbone, load_backbone
-from unip.vit.shape import depth_of, patch_size
+from unip.vit.shape import check_layer, depth_of, patch_size
 
 
 class AnalyzeConfig(Config):
@@ -77,7 +78,7 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
         The result, or None for a dry run.
 
     Raises:
-        UnipError: A model or image cannot be read, or a model has no layer to choose.
+        UnipError: A model or image cannot be read, or the settings do not fit a model.
     """
     table = open_images(config.images)
     indices = sample_indices(table, None, config.max_images, config.seed)
@@ -85,7 +86,9 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
     backbones = [load_backbone(source) for source in config.models]
     for backbone in backbones:
         say(str(backbone.report or f"{backbone.source}: random weights"))
-        side = config.size or backbone.input_size
+        side = input_side(config, backbone)
+        for layer in config.exclude_layers:
+            check_layer(backbone.model, layer)
         say(f"{backbone.source}: {depth_of(backbone.model)} layers, {len(indices)} images squashed to {side} px")
     if config.dry_run:
         say(f"dry run: would write {config.out}; nothing was written")
@@ -98,14 +101,15 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
         "thresholds": {"local_above": config.local_above, "global_below": config.global_below},
         "models": records,
     }
-    for record, backbone in zip(records, backbones, strict=True):
+    names = file_names([backbone.source for backbone in backbones])
+    for record, backbone, name in zip(records, backbones, names, strict=True):
         say(layer_table(record))
         choice = record["choice"]
         for line in [f"{backbone.source}: {choice['reason']}", *(f"warning: {w}" for w in choice["warnings"])]:
             say(line)
         if config.pictures:
             picture = draw_maps(config, backbone, table, indices[: config.pictures])
-            write_picture(config.out / f"maps-{file_name(backbone.source)}.png", picture)
+            write_picture(config.out / f"maps-{name}.png", picture)
     write_figure(config.out / "nmi.png", plot_nmi(records, target=config.target_nmi))
     write_json(config.out / "analysis.json", analysis)
     say(f"wrote {config.out}/analysis.json, nmi.png and attention maps")
@@ -126,7 +130,10 @@ def analyze_model(config: AnalyzeConfig, backbone: Backbone, table: pa.Table, in
         found = measure_nmi(backbone.model, batches())
     means = [found[layer].mean().item() for layer in sorted(found)]
     patterns = name_patterns(means, local_above=config.local_above, global_below=config.global_below)
-    choice = choose_hybrid_layer(means, target=config.target_nmi, exclude=config.exclude_layers)
+    try:
+        choice = choose_hybrid_layer(means, target=config.target_nmi, exclude=config.exclude_layers).as_json()
+    except NoHybridLayer as error:  # that a model stays local is a finding, not a failure
+        choice = {"layer": None, "reason": error.what, "warnings": []}
     layers = [
         {
             "layer": layer,
@@ -143,7 +150,7 @@ def analyze_model(config: AnalyzeConfig, backbone: Backbone, table: pa.Table, in
         "sha256": backbone.report.sha256 if backbone.report else None,
         "input_size": input_side(config, backbone),
         "layers": layers,
-        "choice": choice.as_json(),
+        "choice": choice,
     }
 
 
@@ -152,7 +159,10 @@ def input_side(config: AnalyzeConfig, backbone: Backbone) -> int:
     side = config.size or backbone.input_size
     patch = patch_size(backbone.model)
     if side % patch:
-        raise UnipError(f"--size {side} is no whole number of {backbone.source}'s {patch}-px patches")
+        raise UnipError(
+            f"{side} px is no whole number of {backbone.source}'s {patch}-px patches",
+            f"Choose --size as a multiple of {patch}.",
+        )
     return side
 
 
@@ -210,9 +220,14 @@ def layer_table(record: dict[str, Any]) -> Table:
     return table
 
 
-def file_name(source: str) -> str:
-    """Make a model's name fit for a file name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name if "/" in source else source).strip("-.")
+def file_names(sources: Sequence[str]) -> list[str]:
+    """Make the models' names fit for file names, and different from each other."""
+    names: list[str] = []
+    for source in sources:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name if "/" in source else source).strip("-.") or "model"
+        same = sum(name == plain or name.startswith(f"{plain}--") for name in names)
+        names.append(f"{plain}--{same + 1}" if same else plain)
+    return names
 
 
 def pick_device(name: str) -> torch.device:

@@ -22,7 +22,8 @@ def plot_nmi(records: list[dict[str, Any]], *, target: float) -> Figure:
         values = [layer["nmi"] for layer in record["layers"]]
         (line,) = axes.plot(layers, values, marker="o", markersize=4, label=record["model"])
         chosen = record["choice"]["layer"]
-        axes.plot(chosen, values[chosen - 1], marker="o", markersize=12, fillstyle="none", color=line.get_color())
+        if chosen is not None:
+            axes.plot(chosen, values[chosen - 1], marker="o", markersize=12, fillstyle="none", color=line.get_color())
     axes.set(xlabel="layer", ylabel="NMI", ylim=(0, None), title="NMI by layer (ringed: the layer to distil)")
     axes.legend(fontsize=8)
     return figure

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 
 from unip.attention.capture import attention_map
@@ -27,6 +27,7 @@ from unip.files import read_json, write_json
 from unip.pretrain.distillation import AttentionDistillation, normalise_grey, resize_to
 from unip.progress import say
 from unip.training.config import TrainingConfig
+from unip.training.feed import Positions
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import count_parameters, parameter_groups
 from unip.training.run_folder import RunFolder
@@ -56,11 +57,22 @@ class PretrainConfig(TrainingConfig):
     scale: tuple[float, float] = Field((0.2, 1.0), description="Share of an image's area that a crop covers.")
     cache: Literal["auto", "ram", "none"] = Field("auto", description="Keep decoded images in memory.")
     batch_size: int = Field(4096, ge=1, description="Samples per step, over all devices together.")
-    lr: Literal["auto"] | float = Field("auto", description="Highest learning rate; auto: 1.5e-4 x batch_size / 256.")
-    warmup: Literal["auto"] | int = Field("auto", description="Warm-up steps; auto: a twentieth of all.")
+    lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="Highest learning rate; auto: 1.5e-4 x batch_size / 256."
+    )
+    warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="Warm-up steps; auto: a twentieth of all."
+    )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every student block.")
     picture_every: int = Field(500, ge=0, description="Steps between pictures of both attentions; 0: none.")
+
+    @field_validator("scale")
+    @classmethod
+    def _is_a_range_of_shares(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError("scale must be two rising numbers above 0 and at most 1")
+        return scale
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     teacher.model.to(accelerator.device)
     layer, measured = resolve_layer(config, teacher, table, run)
     config = resolve(config, layer=layer, images=table.num_rows)
+    Positions(config, start=0, rank=accelerator.process_index, ranks=accelerator.num_processes)  # can it be shared?
     if main:
         for line in measured.get("lines", []):
             say(line)
@@ -112,11 +125,11 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
             f"{trained / 1e6:.2f} M trained, {model.teacher.num_heads} heads in the last block; "
             f"{config.steps} steps of {config.batch_size}, lr {config.lr:.3g}, warm-up {config.warmup}"
         )
+    run.open(config, main_process=main)
     if config.dry_run:
         say(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
         return None
 
-    run.open(config, main_process=main)
     if main:
         write_manifest(table, run.path / "manifest.parquet")
         write_json(run.path / "teacher.json", measured)
@@ -158,7 +171,7 @@ def resolve_layer(
     if config.teacher_layer != "auto":
         check_layer(teacher.model, config.teacher_layer)
         known = run.path / "teacher.json"
-        if not config.overwrite and known.exists():  # a continued run: what it measured when it started
+        if run.continues(config) and known.exists():  # what it measured when it started
             return config.teacher_layer, read_json(known)
         return config.teacher_layer, {
             "layer": config.teacher_layer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -25,7 +25,9 @@ class TrainingConfig(Config):
         "auto", description="Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU."
     )
     compile: bool | Literal["auto"] = Field("auto", description="torch.compile the step; auto: on GPUs only.")
-    workers: int | Literal["auto"] = Field("auto", description="Loader processes; auto: one a core, up to 16.")
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="Loader processes; auto: one a core, up to 16."
+    )
     log_every: int = Field(10, ge=1, description="Steps between lines of log.jsonl.")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints stay on disk.")

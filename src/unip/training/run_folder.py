@@ -24,6 +24,7 @@ import yaml
 
 from unip.errors import UnipError
 from unip.files import read_yaml, write_json, write_text
+from unip.training.checkpoint import list_checkpoints
 from unip.training.config import RESUMABLE, TrainingConfig
 
 C = TypeVar("C", bound=TrainingConfig)
@@ -40,38 +41,55 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
 
+    def continues(self, config: TrainingConfig) -> bool:
+        """Say whether there is something to continue here: a run with a checkpoint that is not to be overwritten.
+
+        A run that ended before its first checkpoint (say, for settings that did not fit) is begun anew instead.
+        """
+        return not config.overwrite and self.config.exists() and bool(list_checkpoints(self.checkpoints))
+
     def adopt(self, config: C) -> C:
-        """Fill the settings left at ``auto`` with what the run here resolved them to, if there is one to continue."""
-        if config.overwrite or not self.config.exists():
+        """Fill the settings left at ``auto`` with what the run here resolved them to, if there is one to continue.
+
+        Raises:
+            UnipError: The folder holds foreign files.
+        """
+        if not self.config.exists() and not config.overwrite and self.path.exists():
+            self._refuse_foreign_files()
+        if not self.continues(config):
             return config
         there = read_yaml(self.config)
         known = {k: there[k] for k, v in config if v == "auto" and k not in RESUMABLE and k in there}
         return config.make(**{**config.model_dump(), **known})
 
     def open(self, config: TrainingConfig, *, main_process: bool = True) -> None:
-        """Start the run, or continue it when the folder holds the same one.
+        """Start the run, or continue it when the folder holds the same one; a dry run only checks.
 
         Args:
             config: What will run, every ``auto`` resolved where it can be before the data is seen.
-            main_process: Only this rank writes.
+            main_process: Only this rank looks and writes, so that no rank sees what another has half done.
 
         Raises:
-            UnipError: The folder holds another run or foreign files, or cannot be written.
+            UnipError: The folder holds another run, or cannot be written.
         """
-        wanted = yaml.safe_load(config.to_yaml())
-        if config.overwrite:
-            if main_process and self.config.exists():
-                self._clear()
-        elif self.config.exists():
-            self._refuse_other_run(wanted)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if not main_process:
+            return
+        if self.continues(config):
+            self._refuse_other_run(yaml.safe_load(config.to_yaml()))
+        elif self.config.exists() and not config.dry_run:
+            self._clear()
+        if not config.dry_run:
+            write_text(self.config, config.to_yaml())
+            write_json(self.environment, describe_environment())
+
+    def _refuse_foreign_files(self) -> None:
+        if not self.path.is_dir():
+            raise UnipError(f"{self.path} is a file, not a run folder", "Choose a new folder with --out.")
+        if any(self.path.iterdir()):
             raise UnipError(
                 f"{self.path} is not empty and holds no run of ours (no config.yaml)",
                 "Choose an empty or new folder with --out.",
             )
-        if main_process:
-            write_text(self.config, config.to_yaml())
-            write_json(self.environment, describe_environment())
 
     def _refuse_other_run(self, wanted: dict[str, Any]) -> None:
         there = read_yaml(self.config)
@@ -84,7 +102,7 @@ class RunFolder:
             )
 
     def _clear(self) -> None:
-        for path in (self.checkpoints, self.model, self.path / "tensorboard"):
+        for path in (self.checkpoints, self.model, self.path / "tensorboard", self.path / "pictures"):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self.log, self.config, self.environment):
             path.unlink(missing_ok=True)
