@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from typing import Literal
 
 import pytest
 import torch
@@ -174,6 +175,57 @@ def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "precious.txt").write_text("")
     with pytest.raises(UnipError, match="is not empty and holds no run of ours"):
         run(config_for(tmp_path))
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    for overwrite in (False, True):
+        with pytest.raises(UnipError, match="run is a file, not a run folder"):
+            run(config_for(tmp_path / "run", overwrite=overwrite))
+
+
+def test_a_run_that_saved_nothing_is_begun_anew(tmp_path):
+    class Poisoned(Numbers):
+        def __getitem__(self, position):
+            x, y = super().__getitem__(position)
+            return x, y * float("nan")
+
+    with pytest.raises(UnipError, match="no checkpoint was saved yet"):
+        run(config_for(tmp_path / "run", steps=2), dataset=Poisoned())
+    _, losses, _ = run(config_for(tmp_path / "run", steps=3, clip=1.0))  # as the message advises
+    assert len(losses) == 3
+
+
+def test_auto_is_taken_from_the_run_that_is_continued_and_from_no_other(tmp_path):
+    class Chosen(TrainingConfig):
+        layer: Literal["auto"] | int = "auto"
+
+    folder = RunFolder(tmp_path)
+    folder.open(Chosen.make(out=tmp_path, layer=4))
+    fresh = Chosen.make(out=tmp_path)
+    assert folder.adopt(fresh) == fresh  # nothing was saved: nothing to continue
+    (folder.checkpoints / "step-00000001").mkdir(parents=True)
+    (folder.checkpoints / "step-00000001" / "state.json").write_text("{}")
+    assert folder.adopt(fresh).layer == 4
+    assert folder.adopt(Chosen.make(out=tmp_path, layer=5)).layer == 5  # refused later, by open()
+    overwriting = Chosen.make(out=tmp_path, overwrite=True)
+    assert folder.adopt(overwriting) == overwriting
+
+
+def test_a_dry_run_checks_the_folder_and_writes_nothing(tmp_path):
+    run(config_for(tmp_path / "run", steps=3))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UnipError, match="holds a run with other settings"):
+        RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=4, dry_run=True))
+    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=4, dry_run=True, overwrite=True))
+    RunFolder(tmp_path / "new").open(config_for(tmp_path / "new", dry_run=True))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_the_first_rank_looks_and_writes(tmp_path):
+    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run"), main_process=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_checkpoint(tmp_path):

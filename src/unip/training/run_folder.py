@@ -54,8 +54,7 @@ class RunFolder:
         Raises:
             UnipError: The folder holds foreign files.
         """
-        if not self.config.exists() and not config.overwrite and self.path.exists():
-            self._refuse_foreign_files()
+        self._refuse_foreign_files(config)
         if not self.continues(config):
             return config
         there = read_yaml(self.config)
@@ -70,10 +69,11 @@ class RunFolder:
             main_process: Only this rank looks and writes, so that no rank sees what another has half done.
 
         Raises:
-            UnipError: The folder holds another run, or cannot be written.
+            UnipError: The folder holds another run or foreign files, or cannot be written.
         """
         if not main_process:
             return
+        self._refuse_foreign_files(config)
         if self.continues(config):
             self._refuse_other_run(yaml.safe_load(config.to_yaml()))
         elif self.config.exists() and not config.dry_run:
@@ -82,10 +82,10 @@ class RunFolder:
             write_text(self.config, config.to_yaml())
             write_json(self.environment, describe_environment())
 
-    def _refuse_foreign_files(self) -> None:
-        if not self.path.is_dir():
+    def _refuse_foreign_files(self, config: TrainingConfig) -> None:
+        if self.path.exists() and not self.path.is_dir():
             raise UnipError(f"{self.path} is a file, not a run folder", "Choose a new folder with --out.")
-        if any(self.path.iterdir()):
+        if not config.overwrite and self.path.exists() and not self.config.exists() and any(self.path.iterdir()):
             raise UnipError(
                 f"{self.path} is not empty and holds no run of ours (no config.yaml)",
                 "Choose an empty or new folder with --out.",
