@@ -177,12 +177,12 @@ def resolve_layer(
             "layer": config.teacher_layer,
             "lines": [f"layer {config.teacher_layer}, as given"],
         }
-    indices = sample_indices(table, "infrared", config.probe_images, config.seed)
-    if not indices:
+    if "infrared" not in table["modality"].to_pylist():
         raise UnipError(
             "teacher_layer auto needs infrared images, and the data has none",
             "Give the layer as a number, or mark a folder as infrared=FOLDER.",
         )
+    indices = sample_indices(table, "infrared", config.probe_images, config.seed)
     found = measure_nmi(teacher.model, teacher_batches(table, indices, teacher, config))
     values = [found[layer].mean().item() for layer in sorted(found)]
     choice = choose_hybrid_layer(values, target=config.target_nmi, exclude=config.exclude_layers)
@@ -212,7 +212,8 @@ def teacher_batches(
 @torch.no_grad()
 def compare_attention(model: AttentionDistillation, table: pa.Table, config: PretrainConfig) -> np.ndarray:
     """Draw what three query tokens attend to in teacher and student (mean over heads), on two images of the mix."""
-    indices = sample_indices(table, "infrared", 2, config.seed) or [0]
+    infrared = "infrared" in table["modality"].to_pylist()
+    indices = sample_indices(table, "infrared" if infrared else None, 2, config.seed)
     images = squashed(table, indices, config.size)
     device = next(model.parameters()).device
     model.eval()
