@@ -70,7 +70,7 @@ def edit(folder, change):
         (lambda r: r.update(format="unip-backbone-1"), "is no segmentation model .* 'unip-backbone-1'"),
         (lambda r: r.pop("format"), "is no segmentation model"),
         (lambda r: r.pop("spec"), "has no whole `spec`"),
-        (lambda r: r["spec"].pop("mean"), "spec.mean: field required"),
+        (lambda r: r["spec"].pop("mean"), "spec: mean: field required"),
         (lambda r: r["spec"].update(crops=3), "unknown setting 'crops'"),
         (lambda r: r["spec"].update(channels=9), "does not fit its config.json"),
         (lambda r: r["spec"].update(layers=[7]), "no layer 7"),
@@ -100,7 +100,7 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unip.segment.storage.save", full)
+    monkeypatch.setattr("unip.segment.storage.write_tensors", full)
     with pytest.raises(UnipError, match="cannot write"):
         save_segmenter(segmenter, run / "model")
     assert load_segmenter(run).spec == segmenter.spec

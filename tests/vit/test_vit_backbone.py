@@ -261,7 +261,7 @@ def test_model_folders_run_folders_and_their_files(folder: Path, what: str) -> N
     assert (backbone.mean, backbone.std, backbone.input_size) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 64)
     assert backbone.report is not None
     assert (backbone.report.layout, backbone.report.missing, backbone.report.unexpected) == ("unip", (), ())
-    assert [block.attn.num_heads for block in backbone.model.blocks] == [4] * 5 + [8]
+    assert [block.attn.num_heads for block in backbone.model.blocks] == [3] * 5 + [8]
     assert not backbone.model.pos_embed.requires_grad
     torch.manual_seed(0)
     same_features(backbone.model, build_backbone(student_spec("unip_micro", last_heads=8)))

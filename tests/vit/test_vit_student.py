@@ -41,7 +41,7 @@ def test_positions_need_a_multiple_of_four() -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape", "millions"),
-    [("unip_micro", (128, 6, 4), 1.3), ("unip_tiny", (192, 12, 3), 5.5), ("unip_small", (384, 12, 6), 21.7)],
+    [("unip_micro", (96, 6, 3), 0.76), ("unip_tiny", (192, 12, 3), 5.5), ("unip_small", (384, 12, 6), 21.7)],
 )
 def test_student_shapes(name: str, shape: tuple[int, int, int], millions: float) -> None:
     model = build_backbone(STUDENTS[name])
@@ -61,7 +61,7 @@ def test_student_positions_are_fixed_and_the_class_position_is_zero() -> None:
     model = build_backbone(student_spec("unip_micro"))
     assert not model.pos_embed.requires_grad
     assert model.pos_embed[0, 0].abs().max() == 0
-    torch.testing.assert_close(model.pos_embed, sincos_positions((14, 14), 128), rtol=0, atol=0)
+    torch.testing.assert_close(model.pos_embed, sincos_positions((14, 14), 96), rtol=0, atol=0)
 
 
 def test_initial_weights_are_xavier_with_zero_biases() -> None:
@@ -72,7 +72,7 @@ def test_initial_weights_are_xavier_with_zero_biases() -> None:
             assert 0.9 * bound < module.weight.abs().max() <= bound
             assert module.bias.abs().max() == 0
     kernel = model.patch_embed.proj.weight
-    bound = (6 / (128 + 3 * 256)) ** 0.5  # as a linear layer, not as a convolution
+    bound = (6 / (96 + 3 * 256)) ** 0.5  # as a linear layer, not as a convolution
     assert 0.9 * bound < kernel.abs().max() <= bound
     assert 0.01 < model.cls_token.std() < 0.03
 
@@ -92,14 +92,14 @@ def test_last_block_has_its_own_heads_and_keeps_its_weights(heads: int) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     set_last_heads(model, heads)
     assert last_heads(model) == heads
-    assert [block.attn.num_heads for block in model.blocks] == [4] * 5 + [heads]
+    assert [block.attn.num_heads for block in model.blocks] == [3] * 5 + [heads]
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-    x = torch.randn(2, 9, 128)
+    x = torch.randn(2, 9, 96)
     with torch.no_grad():
         ours = model.blocks[-1].attn(x)
         torch.testing.assert_close(ours, eager_last_attention(model, x, heads), rtol=1e-4, atol=1e-5)
-        assert (ours - eager_last_attention(model, x, 4)).abs().max() > 1e-3
+        assert (ours - eager_last_attention(model, x, 3)).abs().max() > 1e-3
 
 
 def test_student_spec_takes_the_last_heads() -> None:
@@ -121,8 +121,8 @@ def test_other_input_sizes_work_and_are_padded_to_whole_patches() -> None:
     model = build_backbone(student_spec("unip_micro")).eval()
     with torch.no_grad():
         final, maps = model.forward_intermediates(torch.randn(1, 3, 40, 70), indices=[1, 5])
-    assert [tuple(m.shape) for m in maps] == [(1, 128, 3, 5)] * 2
-    assert final.shape == (1, 16, 128)
+    assert [tuple(m.shape) for m in maps] == [(1, 96, 3, 5)] * 2
+    assert final.shape == (1, 16, 96)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_other_input_sizes_work_and_are_padded_to_whole_patches() -> None:
         (lambda: student_spec("unip_tinny"), "Did you mean 'unip_tiny'"),
         (lambda: student_spec("resnet"), "Known: unip_micro"),
         (lambda: build_backbone(student_spec("unip_micro"), drop_path=1.0), r"drop path must be in \[0, 1\)"),
-        (lambda: set_last_heads(build_backbone(student_spec("unip_micro")), 7), "do not divide the width 128"),
+        (lambda: set_last_heads(build_backbone(student_spec("unip_micro")), 7), "do not divide the width 96"),
     ],
 )
 def test_errors(call, message: str) -> None:

@@ -15,7 +15,7 @@ def _shape(width: int, depth: int, heads: int) -> BackboneSpec:
 
 # ViT-T/S/B of UNIP's section 4.1: 16-pixel patches, class token, fixed 2-D sin-cos positions.
 STUDENTS: dict[str, BackboneSpec] = {
-    "unip_micro": _shape(128, 6, 4),  # ours, for demonstrations on a CPU
+    "unip_micro": _shape(96, 6, 3),  # ours, for demonstrations on a CPU
     "unip_tiny": _shape(192, 12, 3),
     "unip_small": _shape(384, 12, 6),
     "unip_base": _shape(768, 12, 12),
