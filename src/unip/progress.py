@@ -43,7 +43,7 @@ class Meter:
             self._shown = now
             left = timedelta(seconds=round((self._total - self._done) / max(rate, 1e-9)))
             line = f"{self._title}: {self._done}/{self._total} {self._unit}, ETA {left}, {text}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -62,13 +62,13 @@ def meter(title: str, total: int, unit: str, *, start: int = 0, enabled: bool = 
         yield Meter(title, total, unit, start, console, None)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
         yield Meter(title, total, unit, start, console, bar)
