@@ -93,7 +93,10 @@ def _launch(
     config: Annotated[Path | None, Parameter(help="Recipe file with settings; options win over it.")] = None,
 ) -> Any:
     app.config = (functools.partial(_fill_from_recipe, config),) if config else ()
-    return app(tokens, exit_on_error=False, print_error=False)
+    try:
+        return app(tokens, exit_on_error=False, print_error=False)
+    finally:
+        app.config = ()  # else the next call in this process would read the recipe too, even to find its own --config
 
 
 def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from unip.data import parallel
-from unip.data.parallel import threaded, track
+from unip.data.parallel import threaded
 
 
 def test_results_come_in_order_whatever_takes_long() -> None:
@@ -30,21 +30,3 @@ def test_an_exception_comes_through() -> None:
 
     with pytest.raises(ValueError, match="two"):
         list(threaded(fail, range(50), "numbers", workers=2))
-
-
-def test_a_log_file_gets_plain_lines_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert list(track(range(3), "reading", 3)) == [0, 1, 2]
-    assert capsys.readouterr().err == ""  # short work is silent
-    monkeypatch.setattr(parallel, "LINE_SECONDS", 0.0)
-    assert list(track(range(3), "reading", 3)) == [0, 1, 2]
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and lines[1].startswith("reading: 2/3, ") and "s left" in lines[1]
-
-
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
-    monkeypatch.setenv("TERM", "xterm")
-    assert list(track(range(5), "reading", 5)) == list(range(5))
-    assert "reading" in capsys.readouterr().err

@@ -106,7 +106,7 @@ def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = write_scenes(out=tmp_path / "s", dry_run=True, **SMALL)
     assert result.made == 0 and not (tmp_path / "s").exists()
-    assert "would write 6 of 6 scenes (4 train, 1 val, 1 test)" in " ".join(capsys.readouterr().err.split())
+    assert "would write 6 of 6 scenes (4 train, 1 val, 1 test)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
-from rich.console import Console
 
 from unip.config import Config, verb
 from unip.data.manifest import SourceSummary, notes, scan_sources, summary, summary_table, write_manifest
 from unip.errors import UnipError
+from unip.progress import say
 
 FOLDERS_SHOWN = 5
 
@@ -60,15 +60,13 @@ def build(config: BuildConfig) -> BuildResult:
 
 
 def _print(result: BuildResult, said: list[str], dry_run: bool) -> None:
-    console = Console()
-    console.print(summary_table(result.sources))
+    say(summary_table(result.sources))
     for line in said[:FOLDERS_SHOWN]:
-        console.print(line, markup=False, soft_wrap=True)
+        say(line)
     if len(said) > FOLDERS_SHOWN:
-        console.print(f"and {len(said) - FOLDERS_SHOWN} more folders by their pixels")
+        say(f"and {len(said) - FOLDERS_SHOWN} more folders by their pixels")
     if said:
-        console.print("Write infrared=FOLDER or rgb=FOLDER to settle a modality yourself.", markup=False)
+        say("Write infrared=FOLDER or rgb=FOLDER to settle a modality yourself.")
     if result.copies:
-        console.print(f"{result.copies} images are exact copies of others.")
-    verb_done = "dry run, not written:" if dry_run else "written:"
-    console.print(f"{verb_done} {result.manifest}", markup=False, soft_wrap=True)
+        say(f"{result.copies} images are exact copies of others.")
+    say(f"{'dry run, not written:' if dry_run else 'written:'} {result.manifest}")

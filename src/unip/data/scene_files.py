@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unip.config import Config, verb
 from unip.data.scenes import SCENE_CLASSES, SCENE_PALETTE, SMALLEST, generate_scene
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json, write_json, writing
+from unip.progress import meter, say
 
 SPLITS = ("train", "val", "test")
 KINDS = ("thermal16", "visible", "masks", "images")  # images last: its presence says that a frame is whole
@@ -145,21 +143,19 @@ def write_scenes(config: ScenesConfig) -> ScenesResult:
     """
     start = time.monotonic()
     counts = config.counts()
-    console = Console(stderr=True)
     _check_folder(config)
     frames = list(_frames(config, counts))
     missing = [frame for frame in frames if config.overwrite or not _is_whole(frame)]
     workers = _workers(config, len(missing))
     if config.dry_run:
         shares = ", ".join(f"{count} {name}" for name, count in counts.items())
-        console.print(
-            f"would write {len(missing)} of {config.count} scenes ({shares}) of {config.size[0]}x{config.size[1]} "
-            f"pixels to {config.out} with {workers} processes",
-            highlight=False,
+        say(
+            f"dry run: would write {len(missing)} of {config.count} scenes ({shares}) of "
+            f"{config.size[0]}x{config.size[1]} pixels to {config.out} with {workers} processes; nothing was written"
         )
         return ScenesResult(config.out, counts, 0, len(frames) - len(missing), time.monotonic() - start)
     _prepare(config, counts)
-    _generate(missing, workers, console)
+    _generate(missing, workers)
     write_json(
         config.out / "classes.json",
         {"names": list(SCENE_CLASSES), "ignore_index": 255, "palette": [list(colour) for colour in SCENE_PALETTE]},
@@ -239,14 +235,20 @@ def _workers(config: ScenesConfig, frames: int) -> int:
     return max(1, min(wanted, math.ceil(frames / _BATCH)))
 
 
-def _generate(frames: list[_Frame], workers: int, console: Console) -> None:
+def _generate(frames: list[_Frame], workers: int) -> None:
     batches = [frames[i : i + _BATCH] for i in range(0, len(frames), _BATCH)]
     done = 0
     try:
-        with _progress(len(frames), console) as advance:
+        with meter("scenes", len(frames), "scenes") as progress:
+
+            def count(written: int) -> None:
+                nonlocal done
+                done += written
+                progress.advance(written)
+
             if workers == 1:
                 for batch in batches:
-                    done += advance(_write_batch(batch))
+                    count(_write_batch(batch))
                 return
             # Forking starts at once and needs no importable main module; elsewhere it is not safe.
             method = "fork" if sys.platform == "linux" else "spawn"
@@ -256,7 +258,7 @@ def _generate(frames: list[_Frame], workers: int, console: Console) -> None:
                 futures: list[Future[int]] = [pool.submit(_write_batch, batch) for batch in batches]
                 try:
                     for future in as_completed(futures):
-                        done += advance(future.result())
+                        count(future.result())
                 except BaseException:
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
@@ -300,29 +302,3 @@ def _write_batch(frames: list[_Frame]) -> int:
 def _save(picture: NDArray[Any], path: Path) -> None:
     with writing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG", compress_level=3)
-
-
-@contextmanager
-def _progress(total: int, console: Console) -> Iterator[Any]:
-    """Yield a function that takes finished frames and returns them: a bar, or a line every tenth."""
-    start, done = time.monotonic(), 0
-    columns = (
-        TextColumn("scenes"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.1f}/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("scenes", total=total, rate=0.0)
-
-        def advance(frames: int) -> int:
-            nonlocal done
-            before, done = done, done + frames
-            rate = done / max(time.monotonic() - start, 1e-9)
-            bar.update(task, advance=frames, rate=rate)
-            if not console.is_terminal and (done == total or 10 * done // total > 10 * before // total):
-                console.print(f"scenes {done}/{total}, {rate:.1f}/s", highlight=False)
-            return frames
-
-        yield advance

@@ -2,20 +2,190 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydantic import Field
+from rich.table import Table
 
 from unip.config import Config, verb
+from unip.data.scene_files import ScenesConfig, write_scenes
+from unip.demo.page import render_page
+from unip.files import write_json, write_text
+from unip.lab.analyze import AnalyzeConfig, analyze
+from unip.pretrain.program import PretrainConfig, pretrain
+from unip.progress import say
+from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.metrics import Scores
+from unip.segment.predict import PredictConfig, predict
+
+SIDE = 160  # pixels: short side and crops; ten patches a side keep two cores busy for minutes, not hours
+SHOWN = 4  # test frames on the page
+STARTS = ("scratch", "distilled")
 
 
 class DemoConfig(Config):
-    """How much of the story to run."""
+    """How much of the story to run; the defaults take a few minutes on two cores."""
 
-    out: Path = Field(Path("runs/demo"), description="Folder of the scenes, runs and the page.")
+    out: Path = Field(Path("runs/demo"), description="Folder of the scenes, the runs and the page.")
+    scenes: tuple[int, int] = Field((480, 120), description="Scenes to train on and to test on.")
+    distil_steps: int = Field(260, ge=1, description="Distillation steps of 48 crops.")
+    finetune_steps: int = Field(120, ge=1, description="Fine-tuning steps of 8 crops, for each start and seed.")
+    labels: int = Field(24, ge=1, description="Labelled scenes to fine-tune on, drawn anew for each seed.")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Seeds of labels, weights and crops.")
+    overwrite: bool = Field(False, description="Start anew in a folder that holds another demo.")
     dry_run: bool = Field(False, description="Say what would happen, write nothing.")
 
 
+@dataclass(frozen=True)
+class DemoResult:
+    """Where the page is, and the test mIoU of each seed by start (``scratch``, ``distilled``)."""
+
+    page: Path
+    miou: dict[str, list[float]]
+
+
 @verb(DemoConfig)
-def demo(config: DemoConfig) -> None:
-    """Run the demo."""
+def demo(config: DemoConfig) -> DemoResult | None:
+    """Make scenes, look into the teacher, distil it, fine-tune from few labels, compare with scratch, write a page.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: The folder holds another demo or cannot be written.
+        Interrupted: Stopped by a signal; the same call continues.
+    """
+    out, begun = config.out, time.monotonic()
+    train, test = config.scenes
+    if config.dry_run:
+        runs = len(config.seeds) * len(STARTS)
+        say(
+            f"dry run: would make {train + test} scenes, distil for {config.distil_steps} steps, fine-tune {runs} times"
+        )
+        say(f"for {config.finetune_steps} steps each on {config.labels} labels, and write {out}/demo.html")
+        return None
+    say(f"1/5  {train + test} thermal and visible scenes")
+    scenes = out / "scenes"
+    write_scenes(
+        ScenesConfig.make(
+            out=scenes, count=train + test, size=(128, 160), splits=(train, 0, test), overwrite=config.overwrite
+        )
+    )
+    teacher = str(files("unip.demo").joinpath("teacher.safetensors"))
+    say("2/5  the teacher's attention, layer by layer")
+    thermal = f"infrared={scenes}/train/images"
+    looked = analyze(
+        AnalyzeConfig.make(
+            models=(teacher,), images=(thermal,), out=out / "analysis", size=SIDE, normalization="infmix", max_images=64
+        )
+    )
+    say("3/5  distilling its hybrid layer into unip_micro, without labels")
+    distilled = pretrain(
+        PretrainConfig.make(
+            teacher=teacher,
+            data=(thermal, f"rgb={scenes}/train/visible"),
+            student="unip_micro",
+            out=out / "distilled",
+            size=SIDE,
+            steps=config.distil_steps,
+            batch_size=48,
+            lr=2e-3,
+            clip=1.0,
+            probe_images=64,
+            picture_every=config.distil_steps,
+            checkpoint_every=50,
+            overwrite=config.overwrite,
+        )
+    )
+    say(f"4/5  fine-tuning on {config.labels} labelled scenes: from the distilled student and from scratch")
+    scores = {start: [fine_tune(config, start, seed) for seed in config.seeds] for start in STARTS}
+    say("5/5  the page")
+    masks = {start: predict_some(config, start) for start in STARTS}
+    assert looked is not None
+    assert distilled is not None
+    results = summarise(config, scores, layer=distilled.layer, loss=distilled.loss, minutes=minutes_since(begun))
+    write_json(out / "results.json", results)
+    write_text(out / "demo.html", render_page(out, results, looked.analysis, masks))
+    say(result_table(scores, config))
+    say(f"took {results['minutes']:.1f} minutes; open {out}/demo.html")
+    return DemoResult(out / "demo.html", {start: [s.miou for s in found] for start, found in scores.items()})
+
+
+def fine_tune(config: DemoConfig, start: str, seed: int) -> Scores:
+    """Fine-tune one start on few labels with one seed; return its scores on the test scenes."""
+    run = config.out / f"{start}-{seed}"
+    model = str(config.out / "distilled") if start == "distilled" else "unip_micro"
+    finetune(
+        FinetuneConfig.make(
+            model=model,
+            data=config.out / "scenes",
+            out=run,
+            labels=config.labels,
+            label_seed=seed,
+            seed=seed,
+            decoder="light",
+            channels=64,
+            steps=config.finetune_steps,
+            batch_size=8,
+            lr=1e-3,
+            layer_decay=1.0,
+            clip=1.0,
+            crop=SIDE,
+            base=(4 * SIDE, SIDE),
+            ratio=(0.75, 1.5),
+            drop_path=0.0,
+            checkpoint_every=60,
+            overwrite=config.overwrite,
+        )
+    )
+    result = evaluate(EvaluateConfig.make(model=run, data=config.out / "scenes", window="whole", worst=6))
+    assert result is not None
+    return result.scores
+
+
+def predict_some(config: DemoConfig, start: str) -> list[Path]:
+    """Segment the first test frames with the first seed's model; return the mask files."""
+    frames = sorted((config.out / "scenes/test/images").glob("*.png"))[:SHOWN]
+    model = config.out / f"{start}-{config.seeds[0]}"
+    result = predict(PredictConfig.make(model=model, images=frames, out=config.out / "predictions" / start))
+    assert result is not None
+    return [result.masks[frame] for frame in frames]
+
+
+def summarise(
+    config: DemoConfig, scores: dict[str, list[Scores]], *, layer: int, loss: float, minutes: float
+) -> dict[str, Any]:
+    """Put what came out into JSON values."""
+    return {
+        "labels": config.labels,
+        "seeds": list(config.seeds),
+        "teacher_layer": layer,
+        "final_kl": loss,
+        "minutes": minutes,
+        "classes": list(scores[STARTS[0]][0].names),
+        "miou": {start: [s.miou for s in found] for start, found in scores.items()},
+        "iou": {start: np.nanmean([s.iou for s in found], axis=0).tolist() for start, found in scores.items()},
+    }
+
+
+def minutes_since(begun: float) -> float:
+    """Minutes since a monotonic time."""
+    return (time.monotonic() - begun) / 60
+
+
+def result_table(scores: dict[str, list[Scores]], config: DemoConfig) -> Table:
+    """Lay out both mIoUs, seed by seed."""
+    table = Table("start", title=f"Test mIoU after fine-tuning on {config.labels} labelled scenes")
+    for heading in (*(f"seed {seed}" for seed in config.seeds), "mean ± sd"):
+        table.add_column(heading, justify="right")
+    for start, found in scores.items():
+        values = np.array([100 * s.miou for s in found])
+        spread = f"{values.mean():.1f} ± {values.std(ddof=1) if len(values) > 1 else 0:.1f}"
+        table.add_row(start, *(f"{value:.1f}" for value in values), spread)
+    return table

@@ -34,6 +34,7 @@ from unip.errors import UnipError
 from unip.files import write_json
 from unip.lab.plots import plot_nmi, write_figure, write_picture
 from unip.progress import meter, say
+from unip.segment.inference import Device, choose_device
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import check_layer, depth_of, patch_size
 
@@ -58,7 +59,7 @@ class AnalyzeConfig(Config):
     exclude_layers: tuple[int, ...] = Field((), description="Layers not to choose.")
     pictures: int = Field(2, ge=0, description="Images whose attention maps are drawn.")
     batch_size: int = Field(16, ge=1, description="Images per forward pass.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run.")
+    device: Device = Field("auto", description="Where to run.")
     dry_run: bool = Field(False, description="Load models and look at the images, write nothing.")
 
 
@@ -118,7 +119,7 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
 
 def analyze_model(config: AnalyzeConfig, backbone: Backbone, table: pa.Table, indices: list[int]) -> dict[str, Any]:
     """Measure one model; returns its record of ``analysis.json``."""
-    backbone.model.to(pick_device(config.device))
+    backbone.model.to(choose_device(config.device))
     with meter(f"measuring {backbone.source}", len(indices), "images") as progress:
 
         def batches() -> Iterator[torch.Tensor]:
@@ -228,10 +229,3 @@ def file_names(sources: Sequence[str]) -> list[str]:
         same = sum(name == plain or name.startswith(f"{plain}--") for name in names)
         names.append(f"{plain}--{same + 1}" if same else plain)
     return names
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device that ``auto`` means here, or the one asked for."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,74 @@
+"""The demo's page: one self-contained HTML file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from unip.data.images import read_image8, to_rgb8
+from unip.data.segmentation import open_segmentation, read_mask
+from unip.segment.gallery import data_uri
+from unip.segment.overlay import draw_overlay
+
+
+def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], masks: dict[str, list[Path]]) -> str:
+    """Return the page.
+
+    Args:
+        out: The demo's folder, with ``scenes``, ``analysis`` and ``distilled`` in it.
+        results: Content of ``results.json``.
+        analysis: Content of ``analysis/analysis.json``.
+        masks: Predicted masks of the first test frames, by start.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    template = environment.from_string(files("unip.demo").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    test = open_segmentation(out / "scenes", "test")
+    classes = test.classes
+    frames = []
+    for index in range(len(masks["scratch"])):
+        image = to_rgb8(read_image8(test.images[index]))
+        visible = out / "scenes/test/visible" / test.images[index].name
+        predicted = {start: np.asarray(Image.open(paths[index])) for start, paths in masks.items()}
+        frames.append(
+            {
+                "thermal": data_uri(image),
+                "visible": data_uri(to_rgb8(read_image8(visible))),
+                "truth": data_uri(draw_overlay(image, read_mask(test.masks[index], classes), classes)),
+                **{start: data_uri(draw_overlay(image, mask, classes)) for start, mask in predicted.items()},
+            }
+        )
+    model = analysis["models"][0]
+    rows = [
+        {
+            "start": start,
+            "seeds": [f"{100 * value:.1f}" for value in values],
+            "mean": f"{100 * np.mean(values):.1f}",
+            "sd": f"{100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "–",
+            "classes": ["–" if np.isnan(v) else f"{100 * v:.1f}" for v in results["iou"][start]],
+        }
+        for start, values in results["miou"].items()
+    ]
+    newest = sorted((out / "distilled/pictures").glob("*.png"))[-1]
+    return template.render(
+        results=results,
+        rows=rows,
+        legend=[(name, "#{:02x}{:02x}{:02x}".format(*classes.palette[i])) for i, name in enumerate(classes.names)],
+        layers=model["layers"],
+        choice=model["choice"],
+        frames=frames,
+        nmi=picture(out / "analysis/nmi.png", 800),
+        maps=picture(next((out / "analysis").glob("maps-*.png")), 1600),
+        comparison=picture(newest, 700),
+    )
+
+
+def picture(path: Path, width: int) -> str:
+    """Return an image file as a data URI of at most ``width`` pixels."""
+    return data_uri(to_rgb8(read_image8(path)), width)
