@@ -34,7 +34,9 @@ app = App(
     help="Vision Transformers for infrared semantic segmentation: look inside, distil, fine-tune, evaluate, predict.",
     version=unip.__version__,
     default_parameter=Parameter(consume_multiple=True, negative_iterable=""),
+    suppress_keyboard_interrupt=False,  # main() says that it was interrupted
 )
+app.meta.suppress_keyboard_interrupt = False
 data = App(name="data", help="Build training data.")
 app.command(data)
 
@@ -96,7 +98,7 @@ def _launch(
     try:
         return app(tokens, exit_on_error=False, print_error=False)
     finally:
-        app.config = ()  # else the next call in this process would read the recipe too, even to find its own --config
+        app.config = ()  # a recipe is one call's
 
 
 def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
