@@ -241,7 +241,8 @@ def test_a_dry_run_writes_nothing(place, tmp_path, capsys):
 
 
 def test_epochs_instead_of_steps_and_the_papers_learning_rate(place, tmp_path, capsys):
-    pretrain(**settings(place, tmp_path, epochs=3, lr="auto", batch_size=8, dry_run=True))
+    values = settings(place, tmp_path, epochs=3, lr="auto", batch_size=8, dry_run=True)
+    pretrain(**{key: value for key, value in values.items() if key != "steps"})
     assert "5 steps of 8, lr 4.69e-06, warm-up 1" in capsys.readouterr().out  # 3 x 12 / 8, 1.5e-4 x 8 / 256
 
 
