@@ -335,7 +335,7 @@ def test_sigterm_and_continued_is_bitwise_the_same(place, whole, stopped):
 def test_kill_9_and_continued_gives_the_same_losses(place, whole, stopped):
     run, code, _ = stopped[signal.SIGKILL]
     assert code == -signal.SIGKILL
-    assert (run / "checkpoints" / "step-00000005").is_dir()
+    assert list((run / "checkpoints").glob("step-*"))
     assert not (run / "model").exists()
     pretrain(**settings(place, run, steps=STEPS, checkpoint_every=5))
     assert losses(run) == losses(whole)

@@ -18,11 +18,11 @@ FOLDERS_SHOWN = 5
 class BuildConfig(Config):
     """Settings of ``unip data build``."""
 
-    sources: tuple[str, ...] = Field(description="folders, infrared=FOLDER, rgb=FOLDER, or manifests")
-    out: Path = Field(description="folder that gets manifest.parquet")
-    workers: int = Field(0, ge=0, description="threads; 0 is one for each core")
-    overwrite: bool = Field(False, description="replace a manifest that is there")
-    dry_run: bool = Field(False, description="read and check everything, write nothing")
+    sources: tuple[str, ...] = Field(description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
+    out: Path = Field(description="Folder that gets manifest.parquet.")
+    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    overwrite: bool = Field(False, description="Replace a manifest that is there.")
+    dry_run: bool = Field(False, description="Read and check everything, write nothing.")
 
 
 @dataclass(frozen=True)

@@ -36,27 +36,18 @@ _BATCH = 8  # frames handed to a worker at once
 
 
 class ScenesConfig(Config):
-    """What to generate and where.
+    """What to generate and where."""
 
-    Args:
-        out: Folder to make; it gets train, val and test with images, masks, visible and thermal16 in each.
-        count: Number of scenes.
-        size: Height and width in pixels.
-        seed: Another seed gives other scenes.
-        splits: Shares of train, val and test that add up to 1, or their counts that add up to ``count``.
-        workers: Processes; auto is one for each core.
-        overwrite: Replace scenes of other settings in ``out``.
-        dry_run: Only say what would be written.
-    """
-
-    out: Path
-    count: int = Field(default=1000, ge=1, le=1_000_000)
-    size: tuple[int, int] = (256, 320)
-    seed: int = Field(default=0, ge=0)
-    splits: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    workers: int | Literal["auto"] = "auto"
-    overwrite: bool = False
-    dry_run: bool = False
+    out: Path = Field(description="Folder to make: train, val and test, each with images, masks, visible, thermal16.")
+    count: int = Field(1000, ge=1, le=1_000_000, description="Number of scenes.")
+    size: tuple[int, int] = Field((256, 320), description="Height and width in pixels.")
+    seed: int = Field(0, ge=0, description="Another seed gives other scenes.")
+    splits: tuple[float, float, float] = Field(
+        (0.8, 0.1, 0.1), description="Shares of train, val and test that add up to 1, or their counts."
+    )
+    workers: int | Literal["auto"] = Field("auto", description="Processes; auto: one for each core.")
+    overwrite: bool = Field(False, description="Replace scenes of other settings.")
+    dry_run: bool = Field(False, description="Say what would be written, write nothing.")
 
     @field_validator("size")
     @classmethod

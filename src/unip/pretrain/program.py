@@ -153,7 +153,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
 
 def resolve(config: PretrainConfig, *, layer: int, images: int) -> PretrainConfig:
     """Replace what was left at ``auto`` by numbers."""
-    steps = math.ceil(config.epochs * images / config.batch_size) if config.epochs else config.steps
+    steps = config.count_steps(images)
     return config.model_copy(
         update={
             "teacher_layer": layer,
@@ -171,8 +171,9 @@ def resolve_layer(
     if config.teacher_layer != "auto":
         check_layer(teacher.model, config.teacher_layer)
         known = run.path / "teacher.json"
-        if run.continues(config) and known.exists():  # what it measured when it started
-            return config.teacher_layer, read_json(known)
+        measured = read_json(known) if run.continues(config) and known.exists() else {}
+        if measured.get("layer") == config.teacher_layer:  # what the run measured when it started
+            return config.teacher_layer, measured
         return config.teacher_layer, {
             "layer": config.teacher_layer,
             "lines": [f"layer {config.teacher_layer}, as given"],

@@ -39,7 +39,7 @@ class EvaluateConfig(Config):
 
     model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
     data: Path = Field(description="Segmentation folder (images/, masks/, classes.json; with or without splits).")
-    split: str | None = Field("test", description="Which split; none for a folder without splits.")
+    split: str | None = Field("test", description='Which split; "" for a folder without splits.')
     out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
     worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
     window: Window = "slide"

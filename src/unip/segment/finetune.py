@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,10 +49,10 @@ class FinetuneConfig(TrainingConfig):
         description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch."
     )
     data: Path = Field(description="Segmentation folder (images/, masks/, classes.json; with or without splits).")
-    split: str | None = Field("train", description="Split to train on; none for a folder without splits.")
+    split: str | None = Field("train", description='Split to train on; "" for a folder without splits.')
     val: str | None = Field(None, description="Split to evaluate on at the end.")
-    labels: int | float | None = Field(
-        None, gt=0, description="Few labels: a number of images, or a share such as 0.1."
+    labels: float | None = Field(
+        None, gt=0, description="Few labels: a share of the images up to 1, or their number above."
     )
     label_seed: int = Field(0, ge=0, description="Seed of the choice of few labels.")
     mode: Literal["full", "linear"] = Field("full", description="Train all, or a linear probe on the frozen backbone.")
@@ -67,7 +66,6 @@ class FinetuneConfig(TrainingConfig):
         "keep", description="Heads of the last block: as distilled, or as many as in the other blocks."
     )
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
-    steps: int = Field(2000, ge=1, description="Optimiser steps; the paper has epochs 100.")
     lr: float = Field(1e-4, gt=0, description="Highest learning rate.")
     layer_decay: Literal["auto"] | float = Field(
         "auto", description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch."
@@ -114,7 +112,8 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     if config.val is not None:
         check_val(config, data)
     if config.labels is not None:
-        data = subset(data, config.labels, config.label_seed)
+        few = config.labels if config.labels <= 1 else round(config.labels)
+        data = subset(data, few, config.label_seed)
     counts = check_segmentation(data)
     torch.manual_seed(config.seed)  # weights from scratch and heads
     backbone = load_backbone(config.model, drop_path=0.0 if config.mode == "linear" else config.drop_path)
@@ -170,7 +169,7 @@ def resolve(config: FinetuneConfig, backbone: Backbone, *, images: int) -> Finet
     if linear and decoder != "linear":
         raise UnipError(f"mode linear has no decoder {decoder}", "Leave the decoder out, or use mode full.")
     depth, width = depth_of(backbone.model), width_of(backbone.model)
-    steps = math.ceil(config.epochs * images / config.batch_size) if config.epochs else config.steps
+    steps = config.count_steps(images)
     decay = 0.65
     if backbone.report is None or linear:
         decay = 1.0  # nothing learnt before that should be kept; or nothing there to train

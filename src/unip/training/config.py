@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,13 +10,15 @@ from pydantic import Field
 
 from unip.config import Config
 
+DEFAULT_STEPS = 1000
+
 
 class TrainingConfig(Config):
     """How long, where and how to train; each program adds what it trains."""
 
     out: Path = Field(description="Run folder; the same command run again continues an interrupted run.")
-    steps: int = Field(1000, ge=1, description="Optimiser steps.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the data, instead of steps.")
+    steps: int = Field(0, ge=0, description="Optimiser steps; 0: as many as epochs make, or 1000 without epochs.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the data, where steps are not given.")
     batch_size: int = Field(64, ge=1, description="Samples per step, over all devices together.")
     accumulate: int = Field(1, ge=1, description="Split each device's share of a batch into this many passes.")
     seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
@@ -34,6 +37,12 @@ class TrainingConfig(Config):
     tensorboard: bool = Field(True, description="Also log to TensorBoard where it is installed.")
     overwrite: bool = Field(False, description="Start anew in a folder that holds another run.")
     dry_run: bool = Field(False, description="Check data and shapes, print what would happen, write nothing.")
+
+    def count_steps(self, samples: int) -> int:
+        """Return the optimiser steps that the settings mean for a data set of ``samples``."""
+        if self.steps or self.epochs is None:
+            return self.steps or DEFAULT_STEPS
+        return math.ceil(self.epochs * samples / self.batch_size)
 
 
 #: Settings that may differ between a run and its continuation: they do not change what is computed on one device.
