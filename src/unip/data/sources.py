@@ -36,6 +36,8 @@ def split_source(source: str) -> tuple[str | None, Path]:
     head, equals, rest = source.partition("=")
     if equals and head in MODALITIES and rest:
         return head, Path(rest)
+    if equals and head in MODALITIES and not Path(source).exists():
+        raise UnipError(f"the source {source!r} names no folder", f"Write {head}=FOLDER.")
     if equals and head.isalpha() and not Path(source).exists():
         raise UnipError(f"unknown modality {head!r} in the source {source!r}", f"Known: {', '.join(MODALITIES)}.")
     return None, Path(source)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from accelerate import Accelerator
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 
 from unip.config import verb
@@ -71,7 +71,9 @@ class FinetuneConfig(TrainingConfig):
         "auto", description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch."
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
-    warmup: Literal["auto"] | int = Field("auto", description="Warm-up steps; auto: 1500, at most a tenth of all.")
+    warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="Warm-up steps; auto: 1500, at most a tenth of all."
+    )
     power: float = Field(1.0, gt=0, description="Power of the polynomial decay to 0.")
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 in a linear probe.")
     crop: int = Field(512, ge=16, description="Side of crops and, later, windows, in pixels.")
@@ -81,6 +83,13 @@ class FinetuneConfig(TrainingConfig):
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     photometric: bool = Field(True, description="Distort brightness and contrast (and colours).")
     cache: Cache = Field("auto", description="Keep decoded pairs in memory.")
+
+    @field_validator("ratio")
+    @classmethod
+    def _is_a_range(cls, ratio: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError("ratio must be two rising numbers above 0")
+        return ratio
 
 
 @dataclass(frozen=True)
@@ -126,12 +135,12 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     if main:
         for line in describe(config, backbone, data, counts, segmenter):
             say(line)
+    run.open(config, main_process=main)
     if config.dry_run:
         say(f"one forward pass: {forward_shapes(segmenter, config)}")
         say(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
         return None
 
-    run.open(config, main_process=main)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # torch has none for the CPU
         nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)  # type: ignore[no-untyped-call]
     trainable = Trainable(
