@@ -27,6 +27,7 @@ from unip.segment.predict import PredictConfig, predict
 SIDE = 160  # pixels: short side and crops; ten patches a side keep two cores busy for minutes, not hours
 SHOWN = 4  # test frames on the page
 STARTS = ("scratch", "distilled")
+TEACHER_FILE = Path(str(files("unip.demo").joinpath("teacher.safetensors")))
 
 
 class DemoConfig(Config):
@@ -64,11 +65,9 @@ def demo(config: DemoConfig) -> DemoResult | None:
     out, begun = config.out, time.monotonic()
     train, test = config.scenes
     if config.dry_run:
+        say(f"dry run: would make {train + test} scenes and distil for {config.distil_steps} steps,")
         runs = len(config.seeds) * len(STARTS)
-        say(
-            f"dry run: would make {train + test} scenes, distil for {config.distil_steps} steps, fine-tune {runs} times"
-        )
-        say(f"for {config.finetune_steps} steps each on {config.labels} labels, and write {out}/demo.html")
+        say(f"then fine-tune {runs} times for {config.finetune_steps} steps on {config.labels} labels, into {out}")
         return None
     say(f"1/5  {train + test} thermal and visible scenes")
     scenes = out / "scenes"
@@ -77,7 +76,7 @@ def demo(config: DemoConfig) -> DemoResult | None:
             out=scenes, count=train + test, size=(128, 160), splits=(train, 0, test), overwrite=config.overwrite
         )
     )
-    teacher = str(files("unip.demo").joinpath("teacher.safetensors"))
+    teacher = str(TEACHER_FILE)
     say("2/5  the teacher's attention, layer by layer")
     thermal = f"infrared={scenes}/train/images"
     looked = analyze(
