@@ -51,7 +51,7 @@ def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], ma
             "seeds": [f"{100 * value:.1f}" for value in values],
             "mean": f"{100 * np.mean(values):.1f}",
             "sd": f"{100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "–",
-            "classes": ["–" if np.isnan(v) else f"{100 * v:.1f}" for v in results["iou"][start]],
+            "classes": ["–" if v is None else f"{100 * v:.1f}" for v in results["iou"][start]],
         }
         for start, values in results["miou"].items()
     ]

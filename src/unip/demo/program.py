@@ -96,6 +96,7 @@ def demo(config: DemoConfig) -> DemoResult | None:
             batch_size=48,
             lr=2e-3,
             clip=1.0,
+            compile=False,  # would take longer than these few steps
             probe_images=64,
             picture_every=config.distil_steps,
             checkpoint_every=50,
@@ -135,6 +136,7 @@ def fine_tune(config: DemoConfig, start: str, seed: int) -> Scores:
             lr=1e-3,
             layer_decay=1.0,
             clip=1.0,
+            compile=False,
             crop=SIDE,
             base=(4 * SIDE, SIDE),
             ratio=(0.75, 1.5),
@@ -169,8 +171,14 @@ def summarise(
         "minutes": minutes,
         "classes": list(scores[STARTS[0]][0].names),
         "miou": {start: [s.miou for s in found] for start, found in scores.items()},
-        "iou": {start: np.nanmean([s.iou for s in found], axis=0).tolist() for start, found in scores.items()},
+        "iou": {start: mean_iou(found) for start, found in scores.items()},
     }
+
+
+def mean_iou(scores: list[Scores]) -> list[float | None]:
+    """Each class's IoU, averaged over the seeds in which it has one; None where it has none."""
+    columns = np.stack([s.iou for s in scores], axis=1)
+    return [None if np.isnan(column).all() else float(np.nanmean(column)) for column in columns]
 
 
 def minutes_since(begun: float) -> float:

@@ -20,13 +20,18 @@ def plot_nmi(records: list[dict[str, Any]], *, target: float) -> Figure:
     for record in records:
         layers = [layer["layer"] for layer in record["layers"]]
         values = [layer["nmi"] for layer in record["layers"]]
-        (line,) = axes.plot(layers, values, marker="o", markersize=4, label=record["model"])
+        (line,) = axes.plot(layers, values, marker="o", markersize=4, label=short_name(record["model"]))
         chosen = record["choice"]["layer"]
         if chosen is not None:
             axes.plot(chosen, values[chosen - 1], marker="o", markersize=12, fillstyle="none", color=line.get_color())
     axes.set(xlabel="layer", ylabel="NMI", ylim=(0, None), title="NMI by layer (ringed: the layer to distil)")
     axes.legend(fontsize=8)
     return figure
+
+
+def short_name(source: str) -> str:
+    """A model's name without the folders of a file."""
+    return Path(source).name if "/" in source and not source.startswith(("timm:", "hf:")) else source
 
 
 def write_figure(path: Path, figure: Figure) -> None:
