@@ -53,7 +53,7 @@ def test_image_and_mask_stay_together(size: tuple[int, int], channels: int) -> N
     image, mask = pair(*size, channels)
     for seed in range(10):
         out, labels = PLAIN(image, mask, generator(seed))
-        assert out.shape == (channels, 64, 64) and labels.shape == (64, 64)
+        assert out.shape == (3, 64, 64) and labels.shape == (64, 64)
         assert out.dtype == labels.dtype == torch.uint8
         assert isinstance(out, tv_tensors.Image) and isinstance(labels, tv_tensors.Mask)
         seen = labels != 255
@@ -66,11 +66,12 @@ def test_nothing_is_random_when_nothing_can_vary() -> None:
     image, mask = pair(64, 64)
     fixed = SegmentationTrainTransform(crop=64, base=(256, 64), ratio=(1.0, 1.0), flip=0.0, photometric=False)
     out, labels = fixed(image, mask, generator(0))
-    torch.testing.assert_close(out.as_subclass(Tensor), image.as_subclass(Tensor), rtol=0, atol=0)
+    three = image.as_subclass(Tensor).expand(3, -1, -1)
+    torch.testing.assert_close(out.as_subclass(Tensor), three, rtol=0, atol=0)
     torch.testing.assert_close(labels.as_subclass(Tensor), mask.as_subclass(Tensor), rtol=0, atol=0)
     flipped = SegmentationTrainTransform(crop=64, base=(256, 64), ratio=(1.0, 1.0), flip=1.0, photometric=False)
     out, labels = flipped(image, mask, generator(0))
-    torch.testing.assert_close(out.flip(-1).as_subclass(Tensor), image.as_subclass(Tensor), rtol=0, atol=0)
+    torch.testing.assert_close(out.flip(-1).as_subclass(Tensor), three, rtol=0, atol=0)
     torch.testing.assert_close(labels.flip(-1).as_subclass(Tensor), mask.as_subclass(Tensor), rtol=0, atol=0)
 
 
@@ -79,7 +80,20 @@ def test_small_frames_are_padded_at_the_right_and_the_bottom() -> None:
     half = SegmentationTrainTransform(crop=64, base=(256, 30), ratio=(1.0, 1.0), photometric=False, ignore_index=9)
     out, labels = half(image, mask, generator(1))
     assert (out[:, :30, :40] == 200).all() and (labels[:30, :40] == 1).all()
-    assert out.sum() == 200 * 30 * 40 and (labels == 9).sum() == 64 * 64 - 30 * 40
+    assert out.sum() == 3 * 200 * 30 * 40 and (labels == 9).sum() == 64 * 64 - 30 * 40
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_padding_may_have_a_colour(channels: int) -> None:
+    image = torch.full((channels, 30, 40), 200, dtype=torch.uint8)
+    mask = torch.zeros(30, 40, dtype=torch.uint8)
+    half = SegmentationTrainTransform(
+        crop=64, base=(256, 30), ratio=(1.0, 1.0), photometric=False, fill=(124, 116, 104)
+    )
+    out, labels = half(image, mask, generator(1))
+    assert (out[:, :30, :40] == 200).all()
+    padding = labels == 255
+    assert [set(channel[padding].tolist()) for channel in out] == [{124}, {116}, {104}]
 
 
 def test_masks_are_cut_as_a_nearest_resize_would() -> None:

@@ -82,6 +82,16 @@ def test_bad_pairs(model, segmentation_folder):
     assert not (model / "evaluation").exists()
 
 
+def test_a_dry_run_checks_the_data(model, segmentation_folder):
+    mask = segmentation_folder / "test" / "masks" / "1.png"
+    Image.fromarray(np.full((32, 40), 9, np.uint8)).save(mask)
+    with pytest.raises(UnipError, match="unknown id 9"):
+        evaluate(model=model, data=segmentation_folder, dry_run=True)
+    mask.write_bytes(mask.read_bytes()[:50])
+    with pytest.raises(UnipError, match=r"1\.png is truncated"):
+        evaluate(model=model, data=segmentation_folder, dry_run=True)
+
+
 def test_nothing_there(model, segmentation_folder, tmp_path):
     with pytest.raises(UnipError, match="does not exist"):
         evaluate(model=tmp_path / "no", data=segmentation_folder)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -5,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from unip.data.segmentation import open_segmentation
 from unip.errors import UnipError
 from unip.segment.evaluate import evaluate
-from unip.segment.finetune import FinetuneConfig, build, finetune, resolve
+from unip.segment.finetune import FinetuneConfig, build, finetune, make_dataset, resolve
 from unip.segment.predict import predict
 from unip.segment.storage import load_segmenter
 from unip.training.optim import parameter_groups
@@ -106,11 +108,18 @@ def test_layer_decay_by_origin(settings):
     other.spec = other.spec.model_copy(update={"fixed_positions": False})
     assert resolve(config, scratch, images=10).layer_decay == 1.0
     assert resolve(config, other, images=10).layer_decay == 0.65
+    other.report = dataclasses.replace(other.report, layout="UNIP")  # a released file has learnt positions
+    assert resolve(config, other, images=10).layer_decay == 0.85
+    assert resolve(FinetuneConfig.make(**settings, mode="linear"), other, images=10).layer_decay == 1.0
+
+
+@pytest.mark.parametrize("decay", [0, -0.5, 1.5])
+def test_layer_decay_is_a_share(settings, decay):
+    with pytest.raises(UnipError, match=r"layer_decay: .*(greater than 0|less than or equal to 1)"):
+        FinetuneConfig.make(**settings, layer_decay=decay)
 
 
 def test_learning_rates_shrink_towards_the_input(settings, segmentation_folder):
-    from unip.data.segmentation import open_segmentation
-
     backbone = load_backbone(settings["model"])
     config = resolve(FinetuneConfig.make(**settings, lr=1.0, layer_decay=0.5), backbone, images=10)
     segmenter = build(config, backbone, open_segmentation(segmentation_folder, "train"))
@@ -126,8 +135,6 @@ def test_learning_rates_shrink_towards_the_input(settings, segmentation_folder):
 
 
 def test_heads_of_the_last_block(settings):
-    from unip.data.segmentation import open_segmentation
-
     data = open_segmentation(settings["data"], "train")
     for choice, heads in (("keep", 4), ("uniform", 2)):
         backbone = load_backbone(settings["model"])
@@ -162,6 +169,23 @@ def test_what_cannot_be(settings, changes, message):
     with pytest.raises(UnipError, match=message):
         finetune(**{**settings, **changes})
     assert not settings["out"].exists()
+
+
+def test_a_finished_run_may_be_evaluated_on_a_split_named_later(settings):
+    assert finetune(**settings).scores is None
+    assert finetune(**settings, val="test", cache="none").scores is not None
+
+
+def test_crops_are_padded_with_the_models_mean(settings):
+    """As the model itself pads: what it sees there is 0 after normalisation, up to rounding to levels."""
+    data = open_segmentation(settings["data"], "train")
+    mean = (0.4, 0.3, 0.2)
+    config = FinetuneConfig.make(**{**settings, "crop": 64, "photometric": False, "ratio": (0.5, 0.5)})
+    image, mask = make_dataset(config, data, mean)[0]
+    assert image.shape == (3, 64, 64)
+    for channel, value in zip(image, mean, strict=True):
+        assert (channel[16:] == round(255 * value)).all() and (channel[:, 20:] == round(255 * value)).all()
+    assert (mask[16:] == 255).all() and (mask[:16, :20] != 255).any()
 
 
 def test_val_is_checked_before_training(settings):

@@ -4,7 +4,9 @@ import torch
 from PIL import Image
 
 from unip.errors import UnipError
+from unip.segment.evaluate import EvaluateConfig
 from unip.segment.inference import Frames, choose_device, choose_precision, segment_frames, short_side_size
+from unip.segment.predict import PredictConfig
 
 CPU = torch.device("cpu")
 
@@ -25,6 +27,14 @@ def test_device_and_precision(monkeypatch):
     assert choose_precision("bf16", CPU) == torch.bfloat16
     with pytest.raises(UnipError, match="fp16 needs a GPU"):
         choose_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize("config", [EvaluateConfig, PredictConfig])
+def test_fewer_than_no_workers(config):
+    given = {"model": "m", **({"data": "d"} if config is EvaluateConfig else {"images": ("i",)})}
+    with pytest.raises(UnipError, match=r"workers: .*greater than or equal to 0"):
+        config.make(**given, workers=-1)
+    assert [config.make(**given, workers=value).workers for value in (0, "auto")] == [0, "auto"]
 
 
 def test_short_side_keeps_the_ratio():
@@ -75,6 +85,20 @@ def test_slide_equals_whole_where_one_window_covers_the_image(tmp_path, make_seg
         for window in ("slide", "whole")
     ]
     assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("window", ["slide", "whole"])
+def test_too_little_memory_on_the_device(tmp_path, make_segmenter, monkeypatch, window):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("unip.segment.inference.sliding_logits", full)
+    frames = Frames([write(tmp_path / "a.png", 32, 48)], 32)
+    pixels = {"slide": 32, "whole": 48}[window]
+    with pytest.raises(UnipError, match=f"ran out of memory with windows of {pixels} pixels, 8 at a time") as caught:
+        list(segment_frames(make_segmenter(), frames, device=CPU, window=window, workers=0))
+    assert caught.value.fix.startswith("Lower --batch-size")
+    assert ("--window slide" in caught.value.fix) == (window == "whole")
 
 
 def test_a_worker_hands_over_the_problem(tmp_path, make_segmenter):

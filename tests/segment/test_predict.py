@@ -85,6 +85,17 @@ def test_dry_run_writes_nothing(model, tmp_path, capsys):
     assert "would write 1 results" in capsys.readouterr().out
 
 
+def test_a_dry_run_reads_the_images(model, tmp_path):
+    for name in "abc":
+        write(tmp_path / "in" / f"{name}.png")
+    path = tmp_path / "in" / "b.png"
+    path.write_bytes(path.read_bytes()[:80])
+    with pytest.raises(UnipError, match=r"1 of 3 images could not be read:\n.*b\.png") as caught:
+        predict(model=model, images=(tmp_path / "in",), out=tmp_path / "out", dry_run=True)
+    assert "leave them out" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_there(model, tmp_path):
     with pytest.raises(UnipError, match="no such folder or image"):
         predict(model=model, images=(tmp_path / "none",))

@@ -38,6 +38,27 @@ def test_own_head_count_of_the_last_block_is_kept(tmp_path, make_segmenter):
     assert load_backbone(str(tmp_path / "m")).model.blocks[-1].attn.num_heads == 8
 
 
+def test_the_bare_file_is_the_backbone_of_the_folder(tmp_path, make_segmenter):
+    """The tensors alone would say 3 heads, for 192 channels, and nothing of the preprocessing."""
+    arguments = {"img_size": 32, "patch_size": 16, "embed_dim": 192, "depth": 2, "num_heads": 3}
+    segmenter = make_segmenter(backbone=BackboneSpec(arguments=arguments, last_heads=12))
+    save_segmenter(segmenter, tmp_path / "run" / "model")
+    folder = load_backbone(str(tmp_path / "run"))
+    file = load_backbone(str(tmp_path / "run" / "model" / "model.safetensors"))
+    assert file.model.blocks[-1].attn.num_heads == 12
+    assert (file.mean, file.std) == ((0.4, 0.3, 0.2), (0.2, 0.3, 0.4))
+    assert (file.spec, file.mean, file.std, file.input_size) == (
+        folder.spec,
+        folder.mean,
+        folder.std,
+        folder.input_size,
+    )
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        outputs = [model.eval()(images) for model in (file.model, folder.model, segmenter.backbone)]
+    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
+
+
 def test_files(saved):
     _, run = saved
     folder = run / "model"

@@ -42,7 +42,7 @@ class SegmentationTrainTransform:
     3. A horizontal flip.
     4. Photometric distortion, each piece with probability 1/2: brightness plus -32..32 levels, contrast times 0.5..1.5
        (before or after the colours), and for colour images saturation times 0.5..1.5 and hue by -36..36 degrees.
-    5. Padding at the right and the bottom: images with 0, masks with ``ignore_index``.
+    5. Padding at the right and the bottom: images with ``fill``, masks with ``ignore_index``.
 
     Attributes:
         crop: Side of the square that is given out, pixels.
@@ -52,6 +52,7 @@ class SegmentationTrainTransform:
         flip: Probability of a flip.
         photometric: Whether to distort brightness, contrast and colours.
         ignore_index: Id of mask pixels without a label.
+        fill: RGB levels of padding, 0..255; best the mean that the model subtracts, which is also what it pads with.
     """
 
     crop: int = 512
@@ -61,6 +62,7 @@ class SegmentationTrainTransform:
     flip: float = 0.5
     photometric: bool = True
     ignore_index: int = IGNORE
+    fill: tuple[int, int, int] = (0, 0, 0)
 
     def __call__(
         self, image: Tensor, mask: Tensor, rng: np.random.Generator
@@ -73,7 +75,7 @@ class SegmentationTrainTransform:
             rng: Where every random number comes from.
 
         Returns:
-            The image ``(1 or 3, crop, crop)`` uint8 and the mask ``(crop, crop)`` uint8.
+            The image ``(3, crop, crop)`` uint8, grey repeated, and the mask ``(crop, crop)`` uint8.
         """
         height, width = image.shape[-2:]
         size = self.resized(height, width, rng.uniform(*self.ratio))
@@ -89,11 +91,11 @@ class SegmentationTrainTransform:
             out, labels = out.flip(-1), labels.flip(-1)
         if self.photometric:
             out = distort(out, rng)
-        padding = [0, 0, self.crop - wide, self.crop - tall]
-        if any(padding):
-            out = F.pad(out, padding, fill=0)
-            labels = F.pad(labels[None], padding, fill=self.ignore_index)[0]
-        return tv_tensors.Image(out), tv_tensors.Mask(labels)
+        canvas = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, self.crop, self.crop)
+        canvas[:, :tall, :wide] = out
+        ids_canvas = torch.full((self.crop, self.crop), self.ignore_index, dtype=torch.uint8)
+        ids_canvas[:tall, :wide] = labels
+        return tv_tensors.Image(canvas), tv_tensors.Mask(ids_canvas)
 
     def resized(self, height: int, width: int, ratio: float) -> tuple[int, int]:
         """Return the size ``(height, width)`` to which an image is resized with scale ``ratio``."""
@@ -183,7 +185,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         channels = torch.from_numpy(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
         rng = np.random.default_rng(seed_for(self.seed, position))
         out, labels = self.transform(channels, torch.from_numpy(mask), rng)
-        return out.as_subclass(Tensor).expand(3, -1, -1).contiguous(), labels.as_subclass(Tensor)
+        return out.as_subclass(Tensor), labels.as_subclass(Tensor)
 
     def _read(self, index: int) -> tuple[Pixels8, Pixels8]:
         image_path, mask_path = self.data.images[index], self.data.masks[index]

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from unip.config import Config, verb
 from unip.data.classes import IGNORE, Classes
-from unip.data.segmentation import SegmentationData, open_segmentation
+from unip.data.segmentation import SegmentationData, check_segmentation, open_segmentation
 from unip.errors import UnipError
 from unip.files import write_json, write_text
 from unip.progress import meter, say
@@ -86,6 +86,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         f"{view}, {len(spec.classes.names)} classes, on {device} in {str(dtype).removeprefix('torch.')}"
     )
     if config.dry_run:
+        check_segmentation(data)
         say(f"dry run: would write metrics.json and evaluation.html to {out}; nothing was written")
         return None
 

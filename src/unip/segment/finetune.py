@@ -67,7 +67,7 @@ class FinetuneConfig(TrainingConfig):
     )
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
     lr: float = Field(1e-4, gt=0, description="Highest learning rate.")
-    layer_decay: Literal["auto"] | float = Field(
+    layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto", description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch."
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
@@ -146,7 +146,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     trainable = Trainable(
         model=model,
         saved=segmenter,
-        dataset=make_dataset(config, data),
+        dataset=make_dataset(config, data, backbone.mean),
         groups=parameter_groups(
             segmenter,
             lr=config.lr,
@@ -182,8 +182,8 @@ def resolve(config: FinetuneConfig, backbone: Backbone, *, images: int) -> Finet
     decay = 0.65
     if backbone.report is None or linear:
         decay = 1.0  # nothing learnt before that should be kept; or nothing there to train
-    elif backbone.spec.fixed_positions:
-        decay = 0.85
+    elif backbone.spec.fixed_positions or backbone.report.layout == "UNIP":
+        decay = 0.85  # distilled: by this package, or a released file
     resolved = {
         "decoder": decoder,
         "layers": config.layers or default_layers(decoder, config.pyramid, depth),
@@ -252,8 +252,11 @@ def build(config: FinetuneConfig, backbone: Backbone, data: SegmentationData) ->
     )
 
 
-def make_dataset(config: FinetuneConfig, data: SegmentationData) -> SegmentationTrainDataset:
-    """Return the augmented training crops."""
+def make_dataset(
+    config: FinetuneConfig, data: SegmentationData, mean: tuple[float, float, float]
+) -> SegmentationTrainDataset:
+    """Return the augmented training crops, padded with the colour ``mean`` (0..1) as the model pads."""
+    red, green, blue = mean
     transform = SegmentationTrainTransform(
         crop=config.crop,
         ratio=config.ratio,
@@ -261,6 +264,7 @@ def make_dataset(config: FinetuneConfig, data: SegmentationData) -> Segmentation
         cat_max_ratio=config.cat_max_ratio,
         flip=config.flip,
         photometric=config.photometric,
+        fill=(round(255 * red), round(255 * green), round(255 * blue)),
     )
     return SegmentationTrainDataset(data, transform, seed=config.seed, cache=config.cache)
 

@@ -40,7 +40,8 @@ Precision = Annotated[
     Field(description="Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere."),
 ]
 Workers = Annotated[
-    int | Literal["auto"], Field(description="Processes that decode images; auto: up to 8, none on two cores.")
+    Annotated[int, Field(ge=0)] | Literal["auto"],
+    Field(description="Processes that decode images; auto: up to 8, none on two cores."),
 ]
 
 
@@ -156,6 +157,9 @@ def segment_frames(
     Yields:
         Each frame in order, with float32 logits ``(C, H, W)`` at its stored size, on the device; no logits
         ``(0, 0, 0)`` for a frame that could not be read.
+
+    Raises:
+        UnipError: The device's memory is too small.
     """
     segmenter.to(device)
     spec = segmenter.spec
@@ -164,7 +168,13 @@ def segment_frames(
         pixels = [frame.pixels.to(device, non_blocking=True) for frame in good]
         crop = spec.crop if window == "slide" else max([1, *(max(p.shape) for p in pixels)])
         with torch.inference_mode(), _arithmetic(device, dtype):
-            found = sliding_logits(segmenter, pixels, crop=crop, stride=spec.stride, batch=batch_size)
+            try:
+                found = sliding_logits(segmenter, pixels, crop=crop, stride=spec.stride, batch=batch_size)
+            except torch.OutOfMemoryError as error:
+                raise UnipError(
+                    f"the device ran out of memory with windows of {crop} pixels, {batch_size} at a time",
+                    "Lower --batch-size" + (", or use --window slide." if window == "whole" else "."),
+                ) from error
         whole = iter(found)
         for frame in group:
             if frame.problem is not None:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from unip.config import Config, verb
 from unip.data.classes import Classes
-from unip.data.images import list_images
+from unip.data.images import list_images, read_image8
+from unip.data.parallel import threaded
 from unip.errors import UnipError
 from unip.files import write_json, writing
 from unip.progress import meter, say
@@ -83,6 +84,7 @@ def predict(config: PredictConfig) -> PredictResult | None:
     dtype = choose_precision(config.precision, device)
     say(f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}")
     if config.dry_run:
+        check_images(list(names))
         first = next(iter(names.values()))
         say(
             f"dry run: would write {len(names)} results such as {config.out / 'masks' / first}.png; nothing was written"
@@ -122,13 +124,34 @@ def predict(config: PredictConfig) -> PredictResult | None:
     )
     say(f"{len(records)} images segmented; results are in {config.out}")
     if problems:
-        listed = "\n".join(f"  {problem}" for problem in problems[:20])
-        more = f"\n  and {len(problems) - 20} more, listed in predictions.json" if len(problems) > 20 else ""
-        raise UnipError(
-            f"{len(problems)} of {len(paths)} images could not be read:\n{listed}{more}",
-            "All others were segmented.",
-        )
+        raise unreadable(problems, len(paths), "All others were segmented; predictions.json lists these.")
     return PredictResult(config.out, {Path(r["image"]): config.out / r["mask"] for r in records})
+
+
+def check_images(paths: Sequence[Path]) -> None:
+    """Read every image, as prediction will.
+
+    Raises:
+        UnipError: Some cannot be read.
+    """
+
+    def problem(path: Path) -> str:
+        try:
+            read_image8(path)
+        except UnipError as error:
+            return error.what
+        return ""
+
+    problems = [what for what in threaded(problem, paths, "checking images") if what]
+    if problems:
+        raise unreadable(problems, len(paths), "Remove or replace them; prediction would leave them out.")
+
+
+def unreadable(problems: Sequence[str], images: int, fix: str) -> UnipError:
+    """Say which of so many images could not be read, the first 20 by name."""
+    listed = "\n".join(f"  {problem}" for problem in problems[:20])
+    more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+    return UnipError(f"{len(problems)} of {images} images could not be read:\n{listed}{more}", fix)
 
 
 def name_outputs(locations: Sequence[Path], out: Path) -> dict[Path, str]:

@@ -14,6 +14,7 @@ from unip.config import describe_validation
 from unip.errors import UnipError
 from unip.files import read_json, write_tensors, writing
 from unip.segment.model import Segmenter, SegmenterSpec
+from unip.vit.spec import last_heads
 
 FORMAT = "unip-segmenter-1"
 
@@ -30,12 +31,16 @@ def save_segmenter(segmenter: Segmenter, folder: Path, *, info: dict[str, Any] |
         UnipError: The folder cannot be written.
     """
     info = info or {}
-    record = {"format": FORMAT, "spec": segmenter.spec.model_dump(mode="json"), "info": info}
+    spec = segmenter.spec.model_dump(mode="json")
+    record = {"format": FORMAT, "spec": spec, "info": info}
+    # so that the bare file is read as the backbone it holds, with its heads and its preprocessing
+    backbone = {"spec": spec["backbone"], "mean": spec["mean"], "std": spec["std"]}
+    metadata = {"unip": json.dumps(backbone), "last_heads": str(last_heads(segmenter.backbone))}
     with writing(folder) as temporary:
         temporary.mkdir()
         (temporary / "config.json").write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(model_card(segmenter.spec, info), encoding="utf-8")
-        write_tensors(temporary / "model.safetensors", segmenter.state_dict())
+        write_tensors(temporary / "model.safetensors", segmenter.state_dict(), metadata)
 
 
 def load_segmenter(path: str | Path) -> Segmenter:

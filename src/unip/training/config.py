@@ -45,7 +45,7 @@ class TrainingConfig(Config):
         return math.ceil(self.epochs * samples / self.batch_size)
 
 
-#: Settings that may differ between a run and its continuation: they do not change what is computed on one device.
+#: Settings that may differ between a run and its continuation: they do not change what is trained on one device.
 RESUMABLE = frozenset(
     {
         "out",
@@ -56,5 +56,8 @@ RESUMABLE = frozenset(
         "tensorboard",
         "overwrite",
         "dry_run",
+        "cache",
+        "picture_every",
+        "val",
     }
 )
