@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,13 @@ def test_going_on_makes_only_what_is_missing(tmp_path: Path, monkeypatch: pytest
         return generate_scene(seed, size)
 
     monkeypatch.setattr(scene_files, "generate_scene", stopping)
-    with pytest.raises(Interrupted, match="stopped after 0 of 6"):
-        write_scenes(out=tmp_path / "s", **SMALL)
+    for overwrite, hint in ((True, " (without --overwrite)"), (False, "")):
+        calls = 0
+        with pytest.raises(Interrupted, match="stopped after 0 of 6") as caught:
+            write_scenes(out=tmp_path / "s", overwrite=overwrite, **SMALL)
+        assert caught.value.fix == f"Run the same command again{hint} to go on."
+        if overwrite:
+            shutil.rmtree(tmp_path / "s")
     before = _stamps(tmp_path / "s")
     assert len(before) == 3 * 4 and not (tmp_path / "s/classes.json").exists()
     leftover = tmp_path / "s/train/images/.scene-000003.png.x"

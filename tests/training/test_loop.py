@@ -73,12 +73,56 @@ def test_stopped_by_a_signal_and_continued_is_bitwise_the_same(tmp_path, number)
     result, losses, weights = run(config_for(tmp_path / "whole"))
     assert result.steps == 12
     assert losses[-1] < losses[0]
-    with pytest.raises(Interrupted, match="stopped at step 5 of 12"):
+    with pytest.raises(Interrupted, match="stopped at step 5 of 12") as caught:
         run(config_for(tmp_path / "cut"), dataset=kill_at(18, number))
+    assert caught.value.fix == "Run the same command again to continue."
     assert list_checkpoints(tmp_path / "cut/checkpoints")[-1].name == "step-00000005"
     _, again, same = run(config_for(tmp_path / "cut"))
     assert again == losses
     assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+def test_going_on_after_overwriting(tmp_path):
+    """Neither the run's own recipe nor the advice wipes what was trained since."""
+    _, losses, _ = run(config_for(tmp_path / "run"))
+    with pytest.raises(Interrupted) as caught:
+        run(config_for(tmp_path / "run", overwrite=True), dataset=kill_at(18))
+    assert caught.value.fix == "Run the same command again (without --overwrite) to continue."
+    recipe = TrainingConfig.from_yaml(tmp_path / "run/config.yaml")
+    assert not recipe.overwrite
+
+    def only_what_is_left(position):
+        assert position >= 5 * 4
+
+    _, again, _ = run(recipe, dataset=Numbers(only_what_is_left))
+    assert again == losses
+
+
+def test_half_written_checkpoints_of_a_killed_run_are_removed(tmp_path):
+    run(config_for(tmp_path / "run", steps=3))
+    left = tmp_path / "run/checkpoints/.step-00000006.x/step-00000006"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=3, dry_run=True))
+    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=3), main_process=False)
+    assert left.exists()
+    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=3))
+    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000003"]
+
+
+def test_too_little_memory_on_the_device(tmp_path):
+    class Large(Model):
+        def forward(self, x, y):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore lines")
+
+    config = config_for(tmp_path / "run")
+    model, folder = Large(), RunFolder(config.out)
+    folder.open(config)
+    groups = parameter_groups(model, lr=0.05, weight_decay=0)
+    trainable = Trainable(model, model, Numbers(), groups, warmup_cosine(12, 2))
+    with pytest.raises(UnipError, match=r"ran out of memory at step 0: CUDA out of memory. .* 9 GiB\.\n") as caught:
+        train(trainable, config, folder, make_accelerator(config))
+    assert "--accumulate" in caught.value.fix and "--batch-size" in caught.value.fix
 
 
 def test_killed_between_checkpoints_the_log_has_no_line_twice(tmp_path):

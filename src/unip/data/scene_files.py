@@ -146,7 +146,7 @@ def write_scenes(config: ScenesConfig) -> ScenesResult:
         )
         return ScenesResult(config.out, counts, 0, len(frames) - len(missing), time.monotonic() - start)
     _prepare(config, counts)
-    _generate(missing, workers)
+    _generate(missing, workers, overwrite=config.overwrite)
     write_json(
         config.out / "classes.json",
         {"names": list(SCENE_CLASSES), "ignore_index": 255, "palette": [list(colour) for colour in SCENE_PALETTE]},
@@ -226,9 +226,10 @@ def _workers(config: ScenesConfig, frames: int) -> int:
     return max(1, min(wanted, math.ceil(frames / _BATCH)))
 
 
-def _generate(frames: list[_Frame], workers: int) -> None:
+def _generate(frames: list[_Frame], workers: int, *, overwrite: bool) -> None:
     batches = [frames[i : i + _BATCH] for i in range(0, len(frames), _BATCH)]
     done = 0
+    again = f"Run the same command again{' (without --overwrite)' * overwrite}"
     try:
         with meter("scenes", len(frames), "scenes") as progress:
 
@@ -254,13 +255,11 @@ def _generate(frames: list[_Frame], workers: int) -> None:
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"stopped after {done} of {len(frames)} scenes", "Run the same command again to go on."
-        ) from None
+        raise Interrupted(f"stopped after {done} of {len(frames)} scenes", f"{again} to go on.") from None
     except BrokenProcessPool:
         raise UnipError(
             f"a worker process died after {done} of {len(frames)} scenes (out of memory?)",
-            "Run the same command again with fewer workers; the finished scenes are kept.",
+            f"{again} with fewer workers; the finished scenes are kept.",
         ) from None
 
 

@@ -100,7 +100,8 @@ def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelera
     uninterrupted one would.
 
     Raises:
-        UnipError: The loss is not finite, a sample cannot be read, the disk is full, or a checkpoint does not fit.
+        UnipError: The loss is not finite, a sample cannot be read, memory or the disk is full, or a checkpoint does not
+            fit.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved.
     """
     return _Loop(trainable, config, run, accelerator).run_all()
@@ -130,6 +131,11 @@ class _Loop:
                 meter("training", self.config.steps, "steps", start=first, enabled=self.main) as progress,
             ):
                 self._steps(stop, progress)
+        except torch.OutOfMemoryError as error:
+            raise UnipError(
+                f"the device ran out of memory at step {self.step}: {str(error).splitlines()[0][:200]}",
+                "Raise --accumulate (the batch stays the same), or lower --batch-size or --size/--crop.",
+            ) from error
         finally:
             if self.writer is not None:
                 self.writer.close()
@@ -172,7 +178,7 @@ class _Loop:
             if stopping and not at_end:
                 raise Interrupted(
                     f"stopped at step {self.step} of {self.config.steps}; all of it is saved in {self.run.path}",
-                    "Run the same command again to continue.",
+                    f"Run the same command again{' (without --overwrite)' * self.config.overwrite} to continue.",
                 )
 
     def _one_step(self, feed: Iterator[tuple[torch.Tensor, ...]]) -> dict[str, torch.Tensor]:

@@ -79,7 +79,9 @@ class RunFolder:
         elif self.config.exists() and not config.dry_run:
             self._clear()
         if not config.dry_run:
-            write_text(self.config, config.to_yaml())
+            self._remove_leftovers()
+            # the folder's config is a recipe too, and one that goes on with this run must not clear it
+            write_text(self.config, config.model_copy(update={"overwrite": False}).to_yaml())
             write_json(self.environment, describe_environment())
 
     def _refuse_foreign_files(self, config: TrainingConfig) -> None:
@@ -106,6 +108,11 @@ class RunFolder:
             shutil.rmtree(path, ignore_errors=True)
         for path in (self.log, self.config, self.environment):
             path.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Delete the half-written checkpoints of runs that were killed."""
+        for path in self.checkpoints.glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def trim_log(self, step: int) -> None:
         """Drop log lines beyond ``step``: they were written after the checkpoint that the run continues from."""
