@@ -24,6 +24,12 @@ TEACHERS = {
     "no class token": BackboneSpec(
         arguments={"img_size": 64, "patch_size": 16, "class_token": False, "global_pool": "", **SMALL}
     ),
+    "one register, no class token": BackboneSpec(
+        timm_name="vit_little_patch16_reg1_gap_256", arguments={"img_size": 64, **SMALL}
+    ),
+    "four registers, no class token": BackboneSpec(
+        timm_name="vit_medium_patch16_reg4_gap_256", arguments={"img_size": 64, **SMALL}
+    ),
 }
 
 
@@ -149,6 +155,34 @@ def test_loss_is_the_definition_on_timms_own_attention():
     target = found["teacher"][:, :, kept][..., kept]
     target = target / target.sum(-1, keepdim=True)
     wanted = (target * (target.log() - found["student"].log())).sum(-1).mean().item()
+    assert wanted > 1e-3
+    assert value == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "registers"), [("one register, no class token", 1), ("four registers, no class token", 4)]
+)
+def test_a_register_is_never_compared_with_a_class_token(kind, registers):
+    """The loss is that of the patches alone, in float64 from timm's own attention."""
+    model_of_teacher, learner = teacher(kind), student()
+    model = AttentionDistillation(model_of_teacher, learner, layer=2, size=64).eval()
+    found = {}
+
+    def keep(name, prefix):
+        def visit(layer, q, k, scale):
+            found[name] = attention_map(q[:, :, prefix:].double(), k[:, :, prefix:].double(), scale)
+
+        return visit
+
+    with torch.no_grad():
+        pixels = normalise_grey(images())
+        with visiting(model_of_teacher, [2], keep("teacher", registers)):
+            model_of_teacher.forward_features(pixels)
+        with visiting(learner, [3], keep("student", 1)):
+            learner.forward_features(pixels)
+        value = model(images())["loss"].item()
+    assert found["teacher"].shape == found["student"].shape == (2, 3, 16, 16)
+    wanted = (found["teacher"] * (found["teacher"].log() - found["student"].log())).sum(-1).mean().item()
     assert wanted > 1e-3
     assert value == pytest.approx(wanted, rel=1e-4)
 

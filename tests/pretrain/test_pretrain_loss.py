@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from unip.pretrain.loss import attention_kl, shared_tokens
+from unip.pretrain.loss import Prefix, attention_kl, shared_tokens
 
 
 def rows(q: np.ndarray, k: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -150,14 +150,18 @@ def test_half_precision_is_compared_in_float32():
 @pytest.mark.parametrize(
     ("prefix", "other", "tokens", "kept"),
     [
-        (1, 1, 5, [0, 1, 2, 3, 4]),
-        (5, 5, 7, [0, 1, 2, 3, 4, 5, 6]),  # registers on both sides are compared
-        (5, 1, 8, [0, 5, 6, 7]),
-        (1, 5, 4, [0, 1, 2, 3]),
-        (1, 0, 4, [1, 2, 3]),
-        (0, 1, 3, [0, 1, 2]),
-        (4, 0, 7, [4, 5, 6]),
+        ((1, True), (1, True), 5, [0, 1, 2, 3, 4]),
+        ((5, True), (5, True), 7, [0, 1, 2, 3, 4, 5, 6]),  # registers on both sides are compared
+        ((5, True), (1, True), 8, [0, 5, 6, 7]),
+        ((1, True), (5, True), 4, [0, 1, 2, 3]),
+        ((1, True), (0, False), 4, [1, 2, 3]),
+        ((0, False), (1, True), 3, [0, 1, 2]),
+        ((4, False), (0, False), 7, [4, 5, 6]),
+        ((4, False), (1, True), 7, [4, 5, 6]),  # registers only: the first is no class token
+        ((1, True), (4, False), 4, [1, 2, 3]),
+        ((1, False), (1, True), 4, [1, 2, 3]),  # as many tokens, of another kind
+        ((1, True), (1, False), 4, [1, 2, 3]),
     ],
 )
 def test_shared_tokens(prefix, other, tokens, kept):
-    assert shared_tokens(prefix, other, tokens) == kept
+    assert shared_tokens(Prefix(*prefix), Prefix(*other), tokens) == kept

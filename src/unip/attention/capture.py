@@ -159,6 +159,7 @@ class QueryKeyTrunk(nn.Module):
         self.scale = float(blocks[layer - 1].attn.scale)
         self.num_heads = heads_of(model, layer)
         self.num_prefix_tokens = int(model.num_prefix_tokens)  # type: ignore[arg-type]
+        self.has_class_token = getattr(model, "cls_token", None) is not None  # the first prefix token then
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run normalised images (B, 3, H, W); return q and k, each (B, heads, L, D)."""

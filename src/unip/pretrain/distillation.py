@@ -11,7 +11,7 @@ from torch import nn
 from unip.attention.capture import QueryKeyTrunk
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
-from unip.pretrain.loss import attention_kl, shared_tokens
+from unip.pretrain.loss import Prefix, attention_kl, shared_tokens
 from unip.vit.shape import depth_of, patch_size
 
 
@@ -91,10 +91,12 @@ class AttentionDistillation(nn.Module):
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the loss of uint8 grey crops (B, 1, S, S)."""
         taught, learnt = self.both(images)
-        prefixes = self.teacher.num_prefix_tokens, self.student_trunk.num_prefix_tokens
-        if prefixes[0] != prefixes[1]:
-            keep_t = shared_tokens(prefixes[0], prefixes[1], taught[0].shape[2])
-            keep_s = shared_tokens(prefixes[1], prefixes[0], learnt[0].shape[2])
+        theirs, ours = (
+            Prefix(side.num_prefix_tokens, side.has_class_token) for side in (self.teacher, self.student_trunk)
+        )
+        if theirs != ours:
+            keep_t = shared_tokens(theirs, ours, taught[0].shape[2])
+            keep_s = shared_tokens(ours, theirs, learnt[0].shape[2])
             taught = (taught[0][:, :, keep_t], taught[1][:, :, keep_t])
             learnt = (learnt[0][:, :, keep_s], learnt[1][:, :, keep_s])
         # autocast would round the logits to half precision

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from unip.attention.capture import attention_logits
@@ -26,18 +28,25 @@ def attention_kl(teacher: QK, student: QK, *, teacher_scale: float, student_scal
     return (target.exp() * (target - found)).sum(dim=-1).mean()
 
 
-def shared_tokens(prefix: int, other_prefix: int, tokens: int) -> list[int]:
-    """Which tokens of a side take part when the other side has another number of prefix tokens.
+class Prefix(NamedTuple):
+    """The tokens in front of the patches: how many, and whether the first of them is a class token."""
 
-    The class token is compared when both sides have one; registers, which only one side has, are left out of rows and
-    columns before the softmax, so that the remaining attention is normalised again.
+    tokens: int
+    has_class: bool
+
+
+def shared_tokens(prefix: Prefix, other: Prefix, tokens: int) -> list[int]:
+    """Which tokens of a side take part when the other side has other prefix tokens.
+
+    The class token is compared when both sides have one; registers and a class token that only one side has are left
+    out of rows and columns before the softmax, so that the remaining attention is normalised again.
 
     Args:
         prefix: Class and register tokens of this side.
-        other_prefix: Of the other side.
+        other: Of the other side.
         tokens: All tokens of this side.
     """
-    if prefix == other_prefix:
+    if prefix == other:
         return list(range(tokens))
-    first = [0] if prefix and other_prefix else []
-    return first + list(range(prefix, tokens))
+    first = [0] if prefix.has_class and other.has_class else []
+    return first + list(range(prefix.tokens, tokens))
