@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -35,6 +36,29 @@ def test_a_folder_replaces_a_folder_whole(tmp_path):
             temporary.mkdir()
             (temporary / f"{text}.txt").write_text(text)
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["two.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    """The old folder was moved away already when the new one cannot take its place."""
+    path = tmp_path / "folder"
+    with writing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "old.txt").write_text("old")
+    replace, calls = os.replace, []
+
+    def fails_second(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_second)
+    with pytest.raises(UnipError, match=r"cannot write .*folder: Input/output error"), writing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "new.txt").write_text("new")
+    assert len(calls) == 3
+    assert [p.name for p in path.iterdir()] == ["old.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 
 

@@ -40,7 +40,12 @@ def writing(path: Path) -> Iterator[Path]:
         yield target
         if target.is_dir() and path.is_dir():
             os.replace(path, temporary / "replaced")  # a folder cannot be renamed onto a full one
-        os.replace(target, path)
+        try:
+            os.replace(target, path)
+        except OSError:
+            if (temporary / "replaced").exists():
+                os.replace(temporary / "replaced", path)
+            raise
     except OSError as error:
         if error.filename is not None and temporary is not None and str(temporary) not in str(error.filename):
             if Path(error.filename) != path:

@@ -133,6 +133,11 @@ def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
     torch.testing.assert_close(picked[1], squashed(table["path"].to_pylist(), [1], 16)[0], rtol=0, atol=0)
 
 
+def test_squashing_leaves_the_progress_to_its_caller(table: pa.Table, capsys: pytest.CaptureFixture[str]) -> None:
+    squashed(table, [0, 1], 16)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_seeded_choices(table: pa.Table) -> None:
     modality = table["modality"].to_pylist()
     chosen = sample_indices(table, "infrared", 3, seed=0)

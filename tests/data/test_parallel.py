@@ -16,6 +16,13 @@ def test_results_come_in_order_whatever_takes_long() -> None:
     assert list(threaded(slow_first, range(20), "squares", workers=4)) == [i * i for i in range(20)]
 
 
+def test_quiet_work_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(threaded(str, range(2), "numbers", quiet=True)) == ["0", "1"]
+    assert capsys.readouterr() == ("", "")
+    assert list(threaded(str, range(2), "numbers")) == ["0", "1"]
+    assert "numbers: 2/2" in capsys.readouterr().err
+
+
 def test_batches_join(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "BATCH", 3)
     assert list(threaded(str, range(8), "numbers", workers=2)) == [str(i) for i in range(8)]

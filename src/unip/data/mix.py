@@ -176,4 +176,4 @@ def squashed(images: Any, indices: Sequence[int], size: int) -> Tensor:
         out: Tensor = F.resize(image, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
         return out
 
-    return torch.stack(list(threaded(read, list(indices), "reading images")))
+    return torch.stack(list(threaded(read, list(indices), "reading images", quiet=True)))

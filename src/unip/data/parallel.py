@@ -16,7 +16,13 @@ BATCH = 4096  # futures alive at once: a million of them would take gigabytes
 
 
 def threaded(
-    function: Callable[[T], R], items: Sequence[T], what: str, *, workers: int = 0, unit: str = "images"
+    function: Callable[[T], R],
+    items: Sequence[T],
+    what: str,
+    *,
+    workers: int = 0,
+    unit: str = "images",
+    quiet: bool = False,
 ) -> Iterator[R]:
     """Map ``function`` over ``items`` with threads; results come in order, progress goes to stderr.
 
@@ -28,6 +34,7 @@ def threaded(
         what: The words in front of the bar, such as ``"reading images"``.
         workers: Threads; 0 means one for each core.
         unit: What an item is, for the rate.
+        quiet: Show no progress: for one batch of many, whose caller shows its own.
 
     Yields:
         ``function(item)`` in the order of ``items``.
@@ -39,7 +46,7 @@ def threaded(
             yield from pool.map(function, items[start : start + BATCH])
 
     try:
-        with meter(what, len(items), unit) as progress:
+        with meter(what, len(items), unit, enabled=not quiet) as progress:
             for result in results():
                 yield result
                 progress.advance()
