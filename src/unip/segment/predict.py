@@ -124,7 +124,7 @@ def predict(config: PredictConfig) -> PredictResult | None:
     )
     say(f"{len(records)} images segmented; results are in {config.out}")
     if problems:
-        raise unreadable(problems, len(paths), "All others were segmented; predictions.json lists these.")
+        raise unreadable(problems, len(paths), "All others were segmented.", rest=", listed in predictions.json")
     return PredictResult(config.out, {Path(r["image"]): config.out / r["mask"] for r in records})
 
 
@@ -147,10 +147,10 @@ def check_images(paths: Sequence[Path]) -> None:
         raise unreadable(problems, len(paths), "Remove or replace them; prediction would leave them out.")
 
 
-def unreadable(problems: Sequence[str], images: int, fix: str) -> UnipError:
-    """Say which of so many images could not be read, the first 20 by name."""
+def unreadable(problems: Sequence[str], images: int, fix: str, *, rest: str = "") -> UnipError:
+    """Say which of so many images could not be read, the first 20 by name, and where to find the ``rest``."""
     listed = "\n".join(f"  {problem}" for problem in problems[:20])
-    more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+    more = f"\n  and {len(problems) - 20} more{rest}" if len(problems) > 20 else ""
     return UnipError(f"{len(problems)} of {images} images could not be read:\n{listed}{more}", fix)
 
 
