@@ -461,3 +461,14 @@ def test_the_exit_code_of_the_process(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: no such folder or image: {tmp_path / 'missing'}\nCheck the path.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_epochs_on_the_command_line_win_over_a_recipes_steps(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(cli, "pretrain", taken.append)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"teacher: a\ndata: [b]\nout: {tmp_path / 'run'}\nsteps: 1200\nbatch_size: 8\n")
+    for options in ([], ["--epochs", "20"], ["--epochs", "20", "--steps", "7"]):
+        cli.app.meta(["pretrain", "--config", str(recipe), *options], exit_on_error=False, result_action="return_value")
+    assert [(config.steps, config.epochs) for config in taken] == [(1200, None), (0, 20), (7, 20)]
+    assert [config.count_steps(16) for config in taken] == [1200, 40, 7]

@@ -109,6 +109,8 @@ def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "See --help for the settings there are."
             raise UnipError(f"unknown setting {key!r} in {path}", hint)
+    if any("--epochs" in argument.names and argument.tokens for argument in arguments):
+        recipe.pop("steps", None)  # options win over the recipe, and given steps would win over epochs
     for command in reversed(commands):  # a flat one would lose its key `data` to the command of that name
         recipe = {command: recipe}
     FromDict(recipe, source=str(path))(app, commands, arguments)

@@ -96,7 +96,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UnipError(f"cannot read {path}: {error.strerror}") from error
+        raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except ValueError as error:
         raise UnipError(f"{path} is not valid JSON: {error}") from error
 
@@ -110,7 +110,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UnipError(f"cannot read {path}: {error.strerror}") from error
+        raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UnipError(f"{path} is not valid YAML: {error}") from error
     if value is None:

@@ -151,6 +151,7 @@ def write_scenes(config: ScenesConfig) -> ScenesResult:
         config.out / "classes.json",
         {"names": list(SCENE_CLASSES), "ignore_index": 255, "palette": [list(colour) for colour in SCENE_PALETTE]},
     )
+    say(f"{len(missing)} scenes written, {len(frames) - len(missing)} were there: {config.out}")
     return ScenesResult(config.out, counts, len(missing), len(frames) - len(missing), time.monotonic() - start)
 
 
@@ -185,7 +186,7 @@ def _check_folder(config: ScenesConfig) -> None:
         ]
         raise UnipError(
             f"{out} holds scenes of other settings: {', '.join(differing) or 'unknown ones'}",
-            "Choose another folder, or say overwrite to replace them.",
+            "Choose another folder, or --overwrite to replace them.",
         )
 
 

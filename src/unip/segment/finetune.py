@@ -277,6 +277,7 @@ def describe(
     pixels = max(1, sum(counts.values()))
     shares = ", ".join(f"{name} {percent(count / pixels)} %" for name, count in counts.items())
     trained = count_parameters(p for p in segmenter.parameters() if p.requires_grad)
+    drop_path = 0.0 if config.mode == "linear" else config.drop_path
     decoder = (
         spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
     )
@@ -285,10 +286,10 @@ def describe(
         f"{len(data)} labelled images: {shares}",
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
-        f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained / 1e6:.2f} M trained",
+        f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
         f"{config.steps} steps of {config.batch_size} crops of {config.crop} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
-        f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {config.drop_path:g}",
+        f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
     ]
 
 
