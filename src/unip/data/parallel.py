@@ -15,6 +15,11 @@ R = TypeVar("R")
 BATCH = 4096  # futures alive at once: a million of them would take gigabytes
 
 
+def usable_cores() -> int:
+    """Return the cores this process may run on, which a container or batch system may have cut down."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threaded(
     function: Callable[[T], R],
     items: Sequence[T],

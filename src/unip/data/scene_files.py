@@ -23,6 +23,7 @@ from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
 from unip.config import Config, verb
+from unip.data.parallel import usable_cores
 from unip.data.scenes import SCENE_CLASSES, SCENE_PALETTE, SMALLEST, generate_scene
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json, write_json, writing
@@ -222,8 +223,7 @@ def _is_whole(frame: _Frame) -> bool:
 
 
 def _workers(config: ScenesConfig, frames: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = cores if config.workers == "auto" else config.workers
+    wanted = usable_cores() if config.workers == "auto" else config.workers
     return max(1, min(wanted, math.ceil(frames / _BATCH)))
 
 

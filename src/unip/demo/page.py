@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 
 from unip.data.images import read_image8, to_rgb8
 from unip.data.segmentation import open_segmentation, read_mask
-from unip.segment.gallery import data_uri
+from unip.segment.gallery import data_uri, page_template
 from unip.segment.overlay import draw_overlay
 
 
@@ -25,10 +23,7 @@ def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], ma
         analysis: Content of ``analysis/analysis.json``.
         masks: Predicted masks of the first test frames, by start.
     """
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.from_string(files("unip.demo").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    template = page_template("unip.demo", "page.html.j2")
     test = open_segmentation(out / "scenes", "test")
     classes = test.classes
     frames = []

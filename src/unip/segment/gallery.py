@@ -43,10 +43,7 @@ def render_report(scores: Scores, classes: Classes, about: Mapping[str, Any], wo
         about: What was evaluated on what, shown on top.
         worst: Frames to show, worst first; a dozen takes about a megabyte.
     """
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.from_string(files("unip.segment").joinpath("evaluation.html.j2").read_text(encoding="utf-8"))
+    template = page_template("unip.segment", "evaluation.html.j2")
     truth = scores.matrix.sum(1)
     pixels = max(1, int(truth.sum()))
     rows = [
@@ -81,6 +78,14 @@ def render_report(scores: Scores, classes: Classes, about: Mapping[str, Any], wo
         for frame in worst
     ]
     return template.render(about=dict(about), summary=summary, rows=rows, frames=frames)
+
+
+def page_template(package: str, name: str) -> jinja2.Template:
+    """Load a page's template from a package's data; it escapes values and refuses names it was not given."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 def data_uri(image: Pixels, width: int = WIDTH) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from unip.data.classes import Classes
 from unip.data.images import read_image8, to_rgb8
+from unip.data.parallel import usable_cores
 from unip.data.segmentation import check_pair, read_mask
 from unip.errors import UnipError
 from unip.segment.heads import resize
@@ -191,7 +191,7 @@ def _decoded(frames: Frames, workers: Workers) -> DataLoader[list[Frame]]:
 
 
 def _default_workers(images: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return 0 if cores <= 2 or images < 16 else min(8, cores)
 
 

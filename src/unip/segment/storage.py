@@ -14,9 +14,8 @@ from unip.config import describe_validation
 from unip.errors import UnipError
 from unip.files import read_json, write_tensors, writing
 from unip.segment.model import Segmenter, SegmenterSpec
+from unip.vit.backbone import SEGMENTER_FORMAT
 from unip.vit.spec import last_heads
-
-FORMAT = "unip-segmenter-1"
 
 
 def save_segmenter(segmenter: Segmenter, folder: Path, *, info: dict[str, Any] | None = None) -> None:
@@ -32,7 +31,7 @@ def save_segmenter(segmenter: Segmenter, folder: Path, *, info: dict[str, Any] |
     """
     info = info or {}
     spec = segmenter.spec.model_dump(mode="json")
-    record = {"format": FORMAT, "spec": spec, "info": info}
+    record = {"format": SEGMENTER_FORMAT, "spec": spec, "info": info}
     # so that the bare file is read as the backbone it holds, with its heads and its preprocessing
     backbone = {"spec": spec["backbone"], "mean": spec["mean"], "std": spec["std"]}
     metadata = {"unip": json.dumps(backbone), "last_heads": str(last_heads(segmenter.backbone))}
@@ -52,9 +51,9 @@ def load_segmenter(path: str | Path) -> Segmenter:
     folder = model_folder(Path(path))
     record = read_json(folder / "config.json")
     found = record.get("format") if isinstance(record, dict) else None
-    if found != FORMAT:
+    if found != SEGMENTER_FORMAT:
         raise UnipError(
-            f"{folder} is no segmentation model (config.json says format {found!r}, not {FORMAT!r})",
+            f"{folder} is no segmentation model (config.json says format {found!r}, not {SEGMENTER_FORMAT!r})",
             "Give the folder of a `unip finetune` run.",
         )
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from unip.data.parallel import usable_cores
 from unip.errors import UnipError
 from unip.training.config import TrainingConfig
 from unip.training.signals import leave_signals_to_parent
@@ -73,7 +73,7 @@ def resolve_workers(workers: int | str) -> int:
     """Return how many loader processes ``auto`` means here: a core each, none where there are only two cores."""
     if isinstance(workers, int):
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return 0 if cores <= 2 else min(16, cores)
 
 
