@@ -9,7 +9,7 @@ from unip.cli import app
 from unip.config import Config
 from unip.errors import UnipError
 from unip.files import read_yaml
-from unip.pretrain.program import PretrainConfig
+from unip.pretraining.program import PretrainConfig
 from unip.segment.finetune import FinetuneConfig
 
 FOLDER = Path(__file__).parent.parent / "recipes"

@@ -17,11 +17,11 @@ import unip
 from unip.config import describe_validation
 from unip.data.build import BuildConfig, build
 from unip.data.scene_files import ScenesConfig, write_scenes
-from unip.demo.program import DemoConfig, demo
+from unip.demonstration.program import DemoConfig, demo
 from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.lab.analyze import AnalyzeConfig, analyze
-from unip.pretrain.program import PretrainConfig, pretrain
+from unip.pretraining.program import PretrainConfig, pretrain
 from unip.segment.evaluate import EvaluateConfig, evaluate
 from unip.segment.finetune import FinetuneConfig, finetune
 from unip.segment.predict import PredictConfig, predict

@@ -24,7 +24,7 @@ from unip.data.mix import MixDataset, sample_indices, squashed
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
 from unip.files import read_json, write_json
-from unip.pretrain.distillation import AttentionDistillation, normalise_grey, resize_to
+from unip.pretraining.distillation import AttentionDistillation, normalise_grey, resize_to
 from unip.progress import say
 from unip.training.config import TrainingConfig
 from unip.training.feed import Positions

@@ -11,7 +11,7 @@ from torch import nn
 from unip.attention.capture import QueryKeyTrunk
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
-from unip.pretrain.loss import Prefix, attention_kl, shared_tokens
+from unip.pretraining.loss import Prefix, attention_kl, shared_tokens
 from unip.vit.shape import depth_of, patch_size
 
 

@@ -8,7 +8,7 @@ import torch
 from unip.attention.capture import attention_map, visiting
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
-from unip.pretrain.distillation import AttentionDistillation, freeze_unused, normalise_grey, resize_to
+from unip.pretraining.distillation import AttentionDistillation, freeze_unused, normalise_grey, resize_to
 from unip.vit.spec import BackboneSpec, build_backbone
 
 SMALL = {"embed_dim": 24, "depth": 3, "num_heads": 3}

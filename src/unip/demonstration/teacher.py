@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
         case ["export", run, file]:
             export_teacher(Path(run), Path(file))
         case _:
-            raise UnipError("use: python -m unip.demo.teacher start FOLDER | export RUN FILE")
+            raise UnipError("use: python -m unip.demonstration.teacher start FOLDER | export RUN FILE")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], ma
         analysis: Content of ``analysis/analysis.json``.
         masks: Predicted masks of the first test frames, by start.
     """
-    template = page_template("unip.demo", "page.html.j2")
+    template = page_template("unip.demonstration", "page.html.j2")
     test = open_segmentation(out / "scenes", "test")
     classes = test.classes
     frames = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from unip.pretrain.loss import Prefix, attention_kl, shared_tokens
+from unip.pretraining.loss import Prefix, attention_kl, shared_tokens
 
 
 def rows(q: np.ndarray, k: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

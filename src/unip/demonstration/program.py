@@ -14,10 +14,10 @@ from rich.table import Table
 
 from unip.config import Config, verb
 from unip.data.scene_files import ScenesConfig, write_scenes
-from unip.demo.page import render_page
+from unip.demonstration.page import render_page
 from unip.files import write_json, write_text
 from unip.lab.analyze import AnalyzeConfig, analyze
-from unip.pretrain.program import PretrainConfig, pretrain
+from unip.pretraining.program import PretrainConfig, pretrain
 from unip.progress import say
 from unip.segment.evaluate import EvaluateConfig, evaluate
 from unip.segment.finetune import FinetuneConfig, finetune
@@ -27,7 +27,7 @@ from unip.segment.predict import PredictConfig, predict
 SIDE = 160  # pixels: short side and crops; ten patches a side keep two cores busy for minutes, not hours
 SHOWN = 4  # test frames on the page
 STARTS = ("scratch", "distilled")
-TEACHER_FILE = Path(str(files("unip.demo").joinpath("teacher.safetensors")))
+TEACHER_FILE = Path(str(files("unip.demonstration").joinpath("teacher.safetensors")))
 
 
 class DemoConfig(Config):

@@ -8,8 +8,8 @@ import re
 import pytest
 import torch
 
-from unip.demo.program import demo
-from unip.demo.teacher import TEACHER, export_teacher, start_teacher
+from unip.demonstration.program import demo
+from unip.demonstration.teacher import TEACHER, export_teacher, start_teacher
 from unip.errors import UnipError
 from unip.vit.backbone import load_backbone
 
@@ -61,7 +61,7 @@ def test_dry_run(tmp_path, capsys):
 
 
 def test_the_shipped_teacher_loads_with_its_own_shape():
-    from unip.demo.program import TEACHER_FILE
+    from unip.demonstration.program import TEACHER_FILE
 
     assert TEACHER_FILE.stat().st_size < 12e6
     backbone = load_backbone(str(TEACHER_FILE))

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from unip.data.manifest import SCHEMA, read_manifest, scan_sources, write_manifest
 from unip.errors import UnipError
-from unip.pretrain.program import PretrainConfig, pretrain
+from unip.pretraining.program import PretrainConfig, pretrain
 from unip.vit.backbone import load_backbone
 from unip.vit.spec import BackboneSpec, build_backbone, last_heads
 from unip.vit.student import STUDENTS
@@ -215,7 +215,7 @@ def test_a_finished_run_called_again_measures_and_trains_nothing(done, place, mo
     def never(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("unip.pretrain.program.measure_nmi", never)
+    monkeypatch.setattr("unip.pretraining.program.measure_nmi", never)
     before = files(run / "checkpoints") | {run: (run / "teacher.json").read_bytes()}
     again = pretrain(**settings(place, run, steps=60, batch_size=8, lr=2e-3, checkpoint_every=20, picture_every=30))
     assert (again.layer, again.loss, again.training.steps) == (result.layer, result.loss, 60)
