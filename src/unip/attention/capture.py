@@ -17,7 +17,7 @@ from timm.layers import apply_rot_embed_cat
 from torch import nn
 
 from unip.errors import UnipError
-from unip.vit.shape import check_layer, heads_of
+from unip.vit.shape import check_layer, class_tokens, heads_of, prefix_tokens
 
 Visit = Callable[[int, torch.Tensor, torch.Tensor, float], None]
 
@@ -122,6 +122,22 @@ def visiting(model: nn.Module, layers: Sequence[int], visit: Visit) -> Iterator[
             handle.remove()
 
 
+@contextmanager
+def visiting_features(model: nn.Module, visit: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
+    """While the body runs the model, hand each block's output to ``visit(layer, tokens)``, tokens (B, L, C)."""
+
+    def hook_for(layer: int) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda block, inputs, output: visit(layer, output[0] if isinstance(output, tuple) else output)
+
+    blocks: Any = model.blocks
+    handles = [block.register_forward_hook(hook_for(layer)) for layer, block in enumerate(blocks, start=1)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class _QueryKeyBlock(nn.Module):
     """Stands in for the last wanted block: its norm and queries and keys, nothing after them."""
 
@@ -158,8 +174,8 @@ class QueryKeyTrunk(nn.Module):
         self.layer = layer
         self.scale = float(blocks[layer - 1].attn.scale)
         self.num_heads = heads_of(model, layer)
-        self.num_prefix_tokens = int(model.num_prefix_tokens)  # type: ignore[arg-type]
-        self.has_class_token = getattr(model, "cls_token", None) is not None  # the first prefix token then
+        self.num_prefix_tokens = prefix_tokens(model)
+        self.has_class_token = class_tokens(model) > 0
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run normalised images (B, 3, H, W); return q and k, each (B, heads, L, D)."""

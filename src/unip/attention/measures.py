@@ -1,4 +1,8 @@
-"""Numbers that say how a layer attends."""
+"""Numbers that say how a layer attends.
+
+Each function takes the attention of one layer as maps or as their logarithm, ``(..., L, L)`` with rows (queries) over
+keys that sum to 1, and gives one number a map. Logarithms keep entries that float32 attention would round to 0.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +37,75 @@ def nmi_of_attention(attention: torch.Tensor) -> torch.Tensor:
 
 
 def nmi_of_log_attention(log_attention: torch.Tensor) -> torch.Tensor:
-    """NMI of log attention (..., L, L), -inf allowed. Returns (...).
+    """NMI of log attention (..., L, L), -inf allowed. Returns (...)."""
+    return _nmi(log_attention.exp(), _row_entropy(log_attention))
 
-    Working from logarithms keeps entries that float32 attention would round to 0.
+
+def attention_entropy(log_attention: torch.Tensor) -> torch.Tensor:
+    """Entropy of a query's attention over all keys, -sum A log A, mean over queries.
+
+    Args:
+        log_attention: (..., L, L), -inf allowed.
+
+    Returns:
+        (...), nats, from 0 (each query attends to one key) to log L (uniform).
     """
-    length = log_attention.shape[-1]
+    return _row_entropy(log_attention).mean(-1)
+
+
+def attention_distance(attention: torch.Tensor, grid: tuple[int, int], prefix: int = 0) -> torch.Tensor:
+    """Mean distance from a patch query to the patches it attends to (Dosovitskiy et al., ICLR 2021, figure 7).
+
+    Distances are Euclidean between patch centres, weighted by the attention. Class and register tokens have no place:
+    their rows are left out, and each patch row is normalised over the patch keys.
+
+    Args:
+        attention: (..., L, L), prefix tokens first, then the patches row by row.
+        grid: Patch rows and columns.
+        prefix: Class and register tokens.
+
+    Returns:
+        (...), in patches; NaN where a query's attention is all on prefix tokens. Divide by ``grid_diagonal(grid)`` for
+        the share of the image's diagonal.
+    """
+    patches = attention[..., prefix:, prefix:]
+    rows = torch.arange(grid[0] * grid[1], device=attention.device)
+    places = torch.stack([rows // grid[1], rows % grid[1]], dim=1).to(attention.dtype)
+    distances = torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")
+    return ((patches * distances).sum(-1) / patches.sum(-1)).mean(-1)
+
+
+def grid_diagonal(grid: tuple[int, int]) -> float:
+    """Length of the image's diagonal, in patches."""
+    return math.hypot(*grid)
+
+
+def prefix_share(attention: torch.Tensor, first: int, last: int, prefix: int) -> torch.Tensor:
+    """Share of a patch query's attention that falls on the prefix tokens ``first`` to ``last - 1``, mean over queries.
+
+    Args:
+        attention: (..., L, L), prefix tokens first.
+        first: First token counted; the class token is 0.
+        last: One past the last token counted.
+        prefix: Class and register tokens together, whose own rows are left out.
+
+    Returns:
+        (...), from 0 to 1.
+    """
+    return attention[..., prefix:, first:last].sum(-1).mean(-1)
+
+
+def _row_entropy(log_attention: torch.Tensor) -> torch.Tensor:
+    """Entropy of each row (..., L)."""
+    return -(log_attention.exp() * log_attention.clamp_min(-1e4)).sum(-1)
+
+
+def _nmi(attention: torch.Tensor, row_entropy: torch.Tensor) -> torch.Tensor:
+    length = attention.shape[-1]
     if length < 2:
-        return torch.zeros_like(log_attention[..., 0, 0])
-    attention = log_attention.exp()
-    h_key_given_query = -(attention * log_attention.clamp_min(-1e4)).sum(-1).mean(-1)
+        return torch.zeros_like(attention[..., 0, 0])
     received = attention.mean(-2)
     h_key = -torch.xlogy(received, received).sum(-1)
-    information = (h_key - h_key_given_query).clamp_min(0)
+    information = (h_key - row_entropy.mean(-1)).clamp_min(0)
     value = information / (math.log(length) * h_key).sqrt()
     return torch.where(h_key > 0, value, torch.zeros_like(value)).clamp(0, 1)

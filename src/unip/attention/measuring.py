@@ -3,20 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from unip.attention.capture import visiting
-from unip.attention.measures import nmi
-from unip.vit.shape import depth_of
+from unip.attention.capture import attention_logits, visiting, visiting_features
+from unip.attention.features import cka, high_frequency_amplitude, token_gram
+from unip.attention.measures import (
+    attention_distance,
+    attention_entropy,
+    grid_diagonal,
+    nmi,
+    nmi_of_log_attention,
+    prefix_share,
+)
+from unip.vit.shape import class_tokens, depth_of, patch_size, prefix_tokens
+
+MAP_BYTES = 64 * 2**20  # of maps made at once; images are measured in parts where a batch would need more
+
+#: What is measured of each head, and of each layer's features (the last), with the label of a plot's axis.
+MEASURES = {
+    "nmi": "NMI",
+    "distance": "attention distance (patches)",
+    "distance_share": "attention distance (share of the diagonal)",
+    "entropy": "attention entropy (nats)",
+    "entropy_share": "attention entropy (share of log L)",
+    "class_share": "attention on the class token",
+    "register_share": "attention on registers",
+    "high_frequency": "high-frequency amplitude (Δ log)",
+}
+
+
+@dataclass(frozen=True)
+class LayerMeasures:
+    """What was measured of one layer, image by image, float32 on the CPU.
+
+    Attributes:
+        heads: For each measure of the attention, (N images, H heads).
+        features: For each measure of the features, (N images,).
+    """
+
+    heads: dict[str, Tensor]
+    features: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ModelMeasures:
+    """What was measured of a model.
+
+    Attributes:
+        layers: By 1-based layer.
+        cka: (N images, depth, depth); NaN on grids of fewer than four patches.
+    """
+
+    layers: dict[int, LayerMeasures]
+    cka: Tensor
 
 
 @torch.inference_mode()
-def measure_nmi(
-    model: nn.Module, batches: Iterable[torch.Tensor], layers: Sequence[int] | None = None
-) -> dict[int, torch.Tensor]:
-    """Measure the NMI of each layer and head.
+def measure_nmi(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[int] | None = None) -> dict[int, Tensor]:
+    """Measure the NMI of each layer and head, and nothing else.
 
     Args:
         model: A timm ViT, on the device it should run on; put into eval mode here.
@@ -27,9 +74,9 @@ def measure_nmi(
         For each layer the NMI (N images, H heads), float32 on the CPU.
     """
     layers = range(1, depth_of(model) + 1) if layers is None else layers
-    found: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+    found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
 
-    def visit(layer: int, q: torch.Tensor, k: torch.Tensor, scale: float) -> None:
+    def visit(layer: int, q: Tensor, k: Tensor, scale: float) -> None:
         found[layer].append(nmi(q, k, scale).float().cpu())
 
     model.eval()
@@ -38,3 +85,88 @@ def measure_nmi(
         for images in batches:
             model.forward_features(images.to(device))  # type: ignore[operator]
     return {layer: torch.cat(values) for layer, values in found.items()}
+
+
+@torch.inference_mode()
+def measure_layers(model: nn.Module, batches: Iterable[Tensor]) -> ModelMeasures:
+    """Measure the attention and the features of every layer in one pass.
+
+    Only one layer's maps exist at any time, and of those at most ``MAP_BYTES`` for a part of the batch.
+
+    Args:
+        model: A timm ViT, on the device it should run on; put into eval mode here.
+        batches: Normalised images (B, 3, H, W), all of one size, sides whole numbers of patches; moved to the
+            model's device here.
+
+    Returns:
+        The measures named in ``MEASURES``.
+    """
+    depth = depth_of(model)
+    heads: list[dict[str, list[Tensor]]] = [{} for _ in range(depth)]
+    features: list[dict[str, list[Tensor]]] = [{} for _ in range(depth)]
+    grams: list[Tensor] = []
+    similarity: list[Tensor] = []
+    side, prefix, classes = patch_size(model), prefix_tokens(model), class_tokens(model)
+    device = next(model.parameters()).device
+    grid = (0, 0)
+
+    def visit_attention(layer: int, q: Tensor, k: Tensor, scale: float) -> None:
+        length = q.shape[-2]
+        part = max(1, MAP_BYTES // (4 * q.shape[1] * length**2))
+        pieces = [
+            measure_maps(attention_logits(a, b, scale).log_softmax(-1), grid, classes, prefix - classes)
+            for a, b in zip(torch.split(q, part), torch.split(k, part), strict=True)
+        ]
+        for name in pieces[0]:
+            heads[layer - 1].setdefault(name, []).append(torch.cat([piece[name] for piece in pieces]).float().cpu())
+
+    def visit_features(layer: int, tokens: Tensor) -> None:
+        patches = tokens[:, prefix:]
+        maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)
+        features[layer - 1].setdefault("high_frequency", []).append(high_frequency_amplitude(maps).cpu())
+        if patches.shape[1] >= 4:
+            grams.append(token_gram(patches))
+
+    model.eval()
+    with visiting(model, list(range(1, depth + 1)), visit_attention), visiting_features(model, visit_features):
+        for images in batches:
+            grid = (images.shape[-2] // side, images.shape[-1] // side)
+            grams.clear()
+            model.forward_features(images.to(device))  # type: ignore[operator]
+            undefined = torch.full((len(images), depth, depth), torch.nan)
+            similarity.append(cka(torch.stack(grams, dim=1)).cpu() if grams else undefined)
+    layers = {
+        layer: LayerMeasures(_joined(heads[layer - 1]), _joined(features[layer - 1])) for layer in range(1, depth + 1)
+    }
+    return ModelMeasures(layers, torch.cat(similarity))
+
+
+def measure_maps(log_attention: Tensor, grid: tuple[int, int], classes: int, registers: int) -> dict[str, Tensor]:
+    """Measure attention maps.
+
+    Args:
+        log_attention: Logarithm of the attention (..., L, L): class token, registers, then patches row by row.
+        grid: Patch rows and columns.
+        classes: Number of class tokens, 0 or 1.
+        registers: Number of register tokens.
+
+    Returns:
+        For each measure of attention in ``MEASURES``, (...).
+    """
+    attention = log_attention.exp()
+    prefix = classes + registers
+    distance = attention_distance(attention, grid, prefix)
+    entropy = attention_entropy(log_attention)
+    return {
+        "nmi": nmi_of_log_attention(log_attention),
+        "distance": distance,
+        "distance_share": distance / grid_diagonal(grid),
+        "entropy": entropy,
+        "entropy_share": entropy / max(torch.tensor(log_attention.shape[-1]).log().item(), 1e-12),
+        "class_share": prefix_share(attention, 0, classes, prefix),
+        "register_share": prefix_share(attention, classes, prefix, prefix),
+    }
+
+
+def _joined(pieces: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat(values) for name, values in pieces.items()}

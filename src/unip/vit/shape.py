@@ -42,3 +42,13 @@ def patch_size(model: Any) -> int:
     """Side of the square patches, in pixels."""
     side = model.patch_embed.patch_size
     return int(side[0] if isinstance(side, tuple) else side)
+
+
+def prefix_tokens(model: Any) -> int:
+    """Number of class and register tokens in front of the patches; a distillation token counts as a register."""
+    return int(model.num_prefix_tokens)
+
+
+def class_tokens(model: Any) -> int:
+    """Number of class tokens, 0 or 1; it is the first prefix token."""
+    return int(getattr(model, "cls_token", None) is not None)
