@@ -1,0 +1,415 @@
+"""Layer-wise linear probes: how well each layer of a frozen ViT segments with nothing but a linear classifier on top.
+
+All layers are probed on one pass over the images. The probe of a layer is multinomial logistic regression of its
+patch tokens on the classes of the pixels below each patch. That is convex, so there are no training seeds, no schedule
+and no learning rate that could favour one layer: each layer gets its own optimum.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unip.config import Config
+from unip.data.classes import IGNORE
+from unip.data.images import Pixels8
+from unip.data.memory import Cache, use_ram
+from unip.data.parallel import threaded
+from unip.data.segmentation import SegmentationData, open_segmentation, read_mask, subset
+from unip.errors import UnipError
+from unip.progress import meter
+from unip.segment.heads import resize
+from unip.segment.inference import Frame, Frames, short_side_size
+from unip.segment.metrics import Matrix, confusion, score
+from unip.segment.model import Segmenter, SegmenterSpec, width_of
+from unip.vit.backbone import Backbone
+from unip.vit.shape import depth_of, patch_size
+
+Floats = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.float16]
+
+QUIET = 1e-2  # of a layer's mean deviation: channels that vary less are not blown up further
+WHITENED = 16384  # tokens that tell how channels go together
+GRADIENT = 1e-4  # largest entry of the gradient, in whitened coordinates, of a trained probe
+
+
+class ProbeSettings(Config):
+    """Which labelled images the probes are trained and tested on, and how."""
+
+    data: Path = Field(description="Segmentation folder with a split to train and one to test on.")
+    train: str = Field("train", min_length=1, description="Split to train on.")
+    test: str | None = Field(None, min_length=1, description="Split to test on; none: test, or val if there is none.")
+    train_images: int = Field(200, ge=1, description="At most so many training images, drawn with the seed.")
+    test_images: int = Field(100, ge=1, description="At most so many test images, drawn with the seed.")
+    short_side: int = Field(448, ge=16, description="Images are resized to it, rounded to whole patches; pixels.")
+    batch_size: int = Field(4, ge=1, description="Images per forward pass.")
+    seed: int = Field(0, ge=0, description="Seed of the draws.")
+    l2: float = Field(1e-4, gt=0, description="Weight of the probes' squared norm beside the mean cross-entropy.")
+    max_iterations: int = Field(200, ge=1, description="Steps of L-BFGS at most, for each layer.")
+    cache: Cache = Field("auto", description="Keep training features in memory, on disk (none), or as it fits (auto).")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier of one layer's tokens ``x``: scores ``(x - mean) / scale @ weight + bias``.
+
+    Attributes:
+        mean: ``(C,)`` float32.
+        scale: ``(C,)`` float32.
+        weight: ``(C, K)`` float32 for the K classes that occurred in training.
+        bias: ``(K,)`` float32.
+        classes: ``(K,)`` int64 ids of those classes.
+        steps: Steps that L-BFGS took.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+    classes: Tensor
+    steps: int
+
+
+def probe_layers(
+    backbone: Backbone,
+    settings: ProbeSettings,
+    *,
+    device: torch.device,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+) -> dict[str, Any]:
+    """Train one linear probe for each layer of a frozen backbone, and test them.
+
+    The features are the blocks' outputs without the final norm and without prefix tokens, of whole images with their
+    ratio kept. Scores are resized bilinearly to the stored masks, as in `unip evaluate`.
+
+    Args:
+        backbone: The ViT; put into evaluation mode on ``device``.
+        settings: Data and training.
+        device: Where to run.
+        mean: Channel means to subtract instead of the backbone's.
+        std: Channel deviations to divide by instead of the backbone's.
+
+    Returns:
+        JSON values: ``data``, ``train``, ``test``, ``train_images``, ``test_images``, ``short_side``, ``classes``,
+        ``layers`` (a list of ``layer`` from 1 on, ``miou``, ``foreground_miou`` and each class's ``iou``; None where
+        there is none) and ``best_layer`` by mIoU. A class in neither truth nor prediction has no IoU and does not
+        count in the mean, as in `unip evaluate`.
+
+    Raises:
+        UnipError: A split is missing or has no label, a file is damaged, or memory and disk are too small.
+    """
+    train, test, test_split = open_splits(settings)
+    patch = patch_size(backbone.model)
+    side = max(2, int(settings.short_side / patch + 0.5)) * patch
+    spec = SegmenterSpec(
+        backbone=backbone.spec,
+        classes=train.classes,
+        decoder="linear",
+        layers=tuple(range(1, depth_of(backbone.model) + 1)),
+        channels=1,
+        mean=mean or backbone.mean,
+        std=std or backbone.std,
+        short_side=side,
+    )
+    segmenter = Segmenter(spec, backbone.model).eval().to(device)
+    targets = class_shares(segmenter, train)
+    try:
+        with torch.inference_mode():
+            features, shift, stretch = train_features(segmenter, train, targets, settings)
+        shares = np.concatenate(targets)
+        probes = []
+        with meter("training probes", len(spec.layers), "layers") as progress:
+            for layer, tokens in enumerate(features):
+                probe = fit_probe(tokens, shares, settings.l2, settings.max_iterations, device)
+                probes.append(unscaled(probe, shift[layer], stretch[layer]))
+                progress.advance(note=f"layer {layer + 1}: {probe.steps} steps")
+        with torch.inference_mode():
+            matrices = evaluate_probes(segmenter, probes, test, settings.batch_size)
+    except torch.OutOfMemoryError as error:
+        raise UnipError(
+            f"the device ran out of memory with {settings.batch_size} images of {side} px at a time",
+            "Lower the probe's batch size, short side or number of training images.",
+        ) from error
+    scores = [score(matrix, train.classes.names) for matrix in matrices]
+    layers = [
+        {
+            "layer": number,
+            "miou": found["miou"],
+            "foreground_miou": found["foreground_miou"],
+            "iou": [row["iou"] for row in found["classes"]],
+        }
+        for number, found in enumerate((s.to_dict() for s in scores), 1)
+    ]
+    return {
+        "data": str(settings.data),
+        "train": settings.train,
+        "test": test_split,
+        "train_images": len(train),
+        "test_images": len(test),
+        "short_side": side,
+        "classes": list(train.classes.names),
+        "layers": layers,
+        "best_layer": 1 + int(np.argmax([s.miou for s in scores])),
+    }
+
+
+def open_splits(settings: ProbeSettings) -> tuple[SegmentationData, SegmentationData, str]:
+    """Open both splits and draw their images, such that each class occurs if it can; also name the test split.
+
+    Raises:
+        UnipError: A split is missing, both are the same or have other classes, or nothing is labelled.
+    """
+    root = settings.data
+    there = [name for name in ("test", "val") if (root / name / "images").is_dir()]
+    name = settings.test or next(iter(there), None)
+    train = open_segmentation(root, settings.train)
+    if name is None:
+        raise UnipError(
+            f"{root} has no split to test on: neither test nor val", "Add one, or name another with the test split."
+        )
+    if name == settings.train:
+        raise UnipError(
+            f"the probes would be tested on the split they are trained on, {name!r}",
+            "Name two splits: images that were trained on say nothing.",
+        )
+    test = open_segmentation(root, name)
+    if train.classes.names != test.classes.names:
+        raise UnipError(
+            f"{root}: the classes of {settings.train} are not those of {name}",
+            "Keep one classes.json beside the splits.",
+        )
+    train = subset(train, min(settings.train_images, len(train)), settings.seed)
+    test = subset(test, min(settings.test_images, len(test)), settings.seed)
+    for split, data in ((settings.train, train), (name, test)):
+        if not any((read_mask(path, data.classes) != IGNORE).any() for path in data.masks):
+            raise UnipError(
+                f"none of the {len(data)} masks of {root / split} that were drawn has a labelled pixel",
+                "Label some, draw more images, or name another split.",
+            )
+    return train, test, name
+
+
+def class_shares(segmenter: Segmenter, data: SegmentationData) -> list[Floats]:
+    """Count the classes below each patch.
+
+    Cross-entropy against these shares is that of every labelled pixel against the scores of the patch it lies in.
+
+    Returns:
+        For each image ``(patches, classes)`` float32: the area of each class in patches. Rows sum to 1, and to less
+        where pixels have no label or the patch sticks out of the image.
+    """
+
+    def read(path: Path) -> Floats:
+        mask = read_mask(path, data.classes)
+        size = short_side_size(*mask.shape, segmenter.spec.short_side)
+        grid = tuple(side // segmenter.patch for side in segmenter.padded_size(torch.empty(1, 3, *size)))
+        return patch_shares(mask, size, (grid[0], grid[1]), segmenter.patch, len(data.classes.names))
+
+    return list(threaded(read, data.masks, "reading labels", unit="masks"))
+
+
+def patch_shares(mask: Pixels8, size: tuple[int, int], grid: tuple[int, int], patch: int, classes: int) -> Floats:
+    """Return the area of each class below each patch of a mask ``(H, W)`` whose image is resized to ``size``."""
+    rows, columns = (
+        ((np.arange(stored) + 0.5) * (new / stored) / patch).astype(np.int64)
+        for stored, new in zip(mask.shape, size, strict=True)
+    )
+    cells = rows[:, None] * grid[1] + columns
+    labelled = mask != IGNORE
+    counts = np.bincount(cells[labelled] * classes + mask[labelled], minlength=grid[0] * grid[1] * classes)
+    pixel = size[0] * size[1] / mask.size / patch**2  # its area in patches
+    return (counts.reshape(-1, classes) * pixel).astype(np.float32)
+
+
+def layer_maps(segmenter: Segmenter, data: SegmentationData, batch: int, what: str) -> Iterator[tuple[Frame, Tensor]]:
+    """Yield each frame of ``data`` with its features ``(layers, C, h, w)``, float32 on the model's device.
+
+    Frames of one size that follow each other within a batch run together.
+
+    Raises:
+        UnipError: An image is damaged, or the model's features are not finite.
+    """
+    frames = Frames(data.images, segmenter.spec.short_side, data.masks, data.classes)
+    with meter(what, len(frames), "images") as progress:
+        for first in range(0, len(frames), batch):
+            indices = range(first, min(first + batch, len(frames)))
+            group = list(threaded(frames.__getitem__, indices, what, quiet=True))
+            while group:
+                if group[0].problem is not None:
+                    raise group[0].problem
+                same = [frame for frame in group if frame.pixels.shape == group[0].pixels.shape]
+                group = [frame for frame in group if frame.pixels.shape != same[0].pixels.shape]
+                pixels = torch.stack([frame.pixels for frame in same]).to(segmenter.mean.device)
+                maps = torch.stack(segmenter.features(segmenter.normalise(pixels)), dim=1)
+                if not maps.isfinite().all():
+                    raise UnipError(
+                        f"the model gives values that are not finite for {data.images[same[0].index]}",
+                        "Its weights are spoilt, or its normalisation is not the one it was trained with.",
+                    )
+                yield from zip(same, maps, strict=True)
+                progress.advance(len(same))
+
+
+def train_features(
+    segmenter: Segmenter, data: SegmentationData, targets: list[Floats], settings: ProbeSettings
+) -> tuple[Halves, Tensor, Tensor]:
+    """Run the training images through the model once and keep every layer's tokens as float16.
+
+    float16 has 11 significant bits and ends at 65504. Some channels of large ViTs have a mean a hundred times their
+    deviation, or single huge values; so that neither costs digits, tokens are kept centred and scaled by what each
+    channel is in the first image, which a linear classifier cannot tell from the tokens themselves.
+
+    Returns:
+        Tokens ``(layers, tokens, C)`` float16 in the order of ``targets``, in memory or in an unnamed file, and the
+        ``shift`` and ``stretch`` ``(layers, C)``, float32 on the CPU, such that a feature is stretch * token + shift.
+    """
+    counts = [len(shares) for shares in targets]
+    starts = np.cumsum([0, *counts])
+    layers, width = len(segmenter.spec.layers), width_of(segmenter.backbone)
+    store = room_for((layers, int(starts[-1]), width), settings.cache)
+    shift: Tensor | None = None
+    for frame, maps in layer_maps(segmenter, data, settings.batch_size, "features for training"):
+        tokens = maps.flatten(2).transpose(1, 2)
+        if shift is None:
+            shift, deviation = tokens.mean(1), tokens.std(1)
+            quiet = QUIET * deviation.mean(1, keepdim=True)
+            stretch = torch.where(quiet > 0, deviation.maximum(quiet), torch.ones_like(deviation))
+        halves = ((tokens - shift[:, None]) / stretch[:, None]).half()
+        if not halves.isfinite().all():
+            raise UnipError(
+                f"{data.images[frame.index]} gives features more than 65504 deviations away from those of "
+                f"{data.images[0]}",
+                "Look at both images; one of them is no usual image, or the model's weights are spoilt.",
+            )
+        store[:, starts[frame.index] : starts[frame.index + 1]] = halves.cpu().numpy()
+    assert shift is not None
+    return store, shift.cpu(), stretch.cpu()
+
+
+def room_for(shape: tuple[int, int, int], cache: Cache) -> Halves:
+    """Return an empty float16 array, in memory or in a file that has no name, so that nothing can be left behind.
+
+    Raises:
+        UnipError: The temporary folder has too little space.
+    """
+    size = 2 * int(np.prod(shape))
+    if use_ram(cache, size):
+        return np.empty(shape, np.float16)
+    folder = tempfile.gettempdir()
+    if shutil.disk_usage(folder).free < size:  # a mapped file that does not fit would kill the process
+        raise UnipError(
+            f"the features take {size / 1e9:.1f} GB: too much for memory and for {folder}",
+            "Use fewer training images or a smaller short side, or set TMPDIR to a folder with more space.",
+        )
+    with tempfile.TemporaryFile() as file:  # the mapping keeps it until it is dropped
+        return np.memmap(file, np.float16, "w+", shape=shape)
+
+
+def fit_probe(tokens: Halves, shares: Floats, l2: float, max_iterations: int, device: torch.device) -> Probe:
+    """Fit multinomial logistic regression with soft targets to its optimum.
+
+    Minimises over W ``(C, K)`` and b ``(K,)``: sum_i sum_k t_ik (-log softmax(z_i W + b)_k) / sum t + l2 / 2 |W|^2,
+    where z are the tokens, standardised by their weighted mean and deviation, and t the shares.
+
+    L-BFGS runs in whitened coordinates V, with W = R V: neighbouring channels of a ViT say much the same, and how much
+    differs between layers, which would leave some of them further from their optimum than others. This changes the
+    way to the optimum, not the optimum.
+
+    Args:
+        tokens: ``(N, C)`` float16.
+        shares: ``(N, classes)`` float32; classes that never occur are left out of the regression.
+        l2: See above.
+        max_iterations: Steps of L-BFGS at most.
+        device: Where to compute the sums over tokens, in float32; the rest is float64 on the CPU.
+
+    Returns:
+        The probe.
+    """
+    present, labelled = np.flatnonzero(shares.sum(0)), shares.sum(1) > 0
+    x = torch.from_numpy(tokens if labelled.all() else tokens[labelled]).to(device)
+    t = torch.from_numpy(shares[labelled][:, present]).to(device)
+    rows = 1024 if device.type == "cpu" else 65536  # a part in a core's cache is twice as fast; a GPU wants large ones
+    parts = [(x[first : first + rows], t[first : first + rows]) for first in range(0, len(x), rows)]
+
+    def total(of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        return torch.stack([of(x_part.float(), t_part).cpu() for x_part, t_part in parts]).double().sum(0)
+
+    prior = total(lambda x, t: t.sum(0))
+    weight = prior.sum()
+    prior = prior / weight
+    mean = total(lambda x, t: t.sum(1) @ x) / weight
+    centre = mean.float().to(device)
+    scale = (total(lambda x, t: t.sum(1) @ (x - centre).square()) / weight).sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)
+    some = (x[:: -(-len(x) // WHITENED)].cpu().double() - mean) / scale
+    spread, axes = torch.linalg.eigh(some.T @ some / len(some))
+    whiten = axes * (spread.clamp(min=0) + 10 * l2).rsqrt()
+
+    v = torch.zeros(len(mean), len(present), dtype=torch.float64)
+    bias = prior.log()
+
+    def closure() -> float:
+        w = whiten @ v.detach()
+        slopes = w / scale[:, None]
+        offset = bias.detach() - mean @ slopes
+        on_device = slopes.float().to(device), offset.float().to(device)
+
+        def loss_and_gradient(x: Tensor, t: Tensor) -> Tensor:
+            log_p = torch.log_softmax(x @ on_device[0] + on_device[1], dim=1)
+            error = log_p.exp() * t.sum(1, keepdim=True) - t
+            return torch.cat([(error.T @ x).flatten(), error.sum(0), -(t * log_p).sum().view(1)])
+
+        found = total(loss_and_gradient) / weight
+        by_slopes, by_offset = found[: w.numel()].view(len(present), -1).T, found[w.numel() : -1]
+        by_w = (by_slopes - mean[:, None] * by_offset) / scale[:, None] + l2 * w
+        v.grad, bias.grad = whiten.T @ by_w, by_offset
+        return float(found[-1] + l2 / 2 * w.square().sum())
+
+    optimizer = torch.optim.LBFGS(
+        [v, bias],
+        max_iter=max_iterations,
+        max_eval=2 * max_iterations,
+        tolerance_grad=GRADIENT,
+        line_search_fn="strong_wolfe",
+    )
+    optimizer.step(closure)
+    steps = int(optimizer.state_dict()["state"][0]["n_iter"])
+    weights = (whiten @ v).float()
+    return Probe(mean.float(), scale.float(), weights, bias.float(), torch.from_numpy(present), steps)
+
+
+def unscaled(probe: Probe, shift: Tensor, stretch: Tensor) -> Probe:
+    """Return a probe of stored tokens as a probe of the features, stretch * token + shift."""
+    return replace(probe, mean=probe.mean * stretch + shift, scale=probe.scale * stretch)
+
+
+def evaluate_probes(segmenter: Segmenter, probes: list[Probe], data: SegmentationData, batch: int) -> list[Matrix]:
+    """Segment the test images with every layer's probe; return each layer's confusion matrix."""
+    device = segmenter.mean.device
+    count = len(data.classes.names)
+    matrices = torch.zeros(len(probes), count, count, dtype=torch.int64)
+    mean, scale = (torch.stack([getattr(p, name) for p in probes]).to(device) for name in ("mean", "scale"))
+    weight, bias = (torch.stack([getattr(p, name) for p in probes]).to(device) for name in ("weight", "bias"))
+    classes = probes[0].classes.to(device)
+    for frame, maps in layer_maps(segmenter, data, batch, "testing probes"):
+        tokens = (maps.flatten(2).transpose(1, 2) - mean[:, None]) / scale[:, None]
+        logits = torch.baddbmm(bias[:, None], tokens, weight).transpose(1, 2).unflatten(2, maps.shape[-2:])
+        assert frame.mask is not None
+        truth = torch.from_numpy(frame.mask).to(device)
+        height, width = frame.pixels.shape[-2:]
+        padded = segmenter.padded_size(frame.pixels)
+        for layer, scores in enumerate(logits):  # one at a time: at the stored size they are large
+            whole = resize(resize(scores[None], padded)[..., :height, :width], (truth.shape[0], truth.shape[1]))
+            matrices[layer] += confusion(classes[whole[0].argmax(0)], truth, count, IGNORE).cpu()
+    return list(matrices.numpy())
