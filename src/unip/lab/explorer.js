@@ -275,6 +275,7 @@
       paint(panel, grey, panel.shown.share);
       describe(panel);
     } catch (error) {
+      panel.shown = undefined;
       panel.element.querySelector(".readout").textContent = `Cannot show this map: ${error.message}.`;
     }
   }
@@ -331,7 +332,7 @@
       pointAt(panel);
     });
     canvas.addEventListener("keydown", (event) => {
-      if (event.ctrlKey && !event.altKey || event.metaKey) return; // Ctrl+Alt types [ and ] on some keyboards
+      if ((event.ctrlKey && !event.altKey) || event.metaKey) return; // Ctrl+Alt types [ and ] on some keyboards
       const act = action(panel, event.key);
       if (!act) return;
       event.preventDefault();
