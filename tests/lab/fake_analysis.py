@@ -1,0 +1,138 @@
+"""Analyses as `unip analyze` writes them, made up: a supervised model turns global, a masked-image one stays local."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from unip.attention.measuring import MEASURES
+from unip.attention.patterns import NoHybridLayer, choose_hybrid_layer, name_patterns
+
+NAMES = ("deit_tiny", "dino_small", "mae_base")
+GROUPS = ("supervised", "contrastive", "masked-image")
+HEADS = (3, 6, 12)
+
+
+def fake_analysis(
+    models: int = 2, *, pair: bool = False, probe: bool = False, depths: tuple[int, ...] = (12, 12, 12)
+) -> dict[str, Any]:
+    """Make an analysis of one to three models."""
+    records: list[dict[str, Any]] = []
+    for index in range(models):
+        shown = ("infrared", "visible") if pair else ("images",)
+        of_model = [fake_record(index, depths[index], images) for images in shown]
+        if probe:
+            of_model[0]["probe"] = _probe(of_model[0], np.random.default_rng(index))
+        records += of_model
+    return {
+        "images": {"sources": ["frames"], "count": 64, "of": 221, "seed": 0, "skipped": []},
+        "pair": {"sources": ["visible"], "unpaired": 3} if pair else None,
+        "preprocessing": {"resize": "squash", "grey": True, "normalization": "model"},
+        "thresholds": {"local_above": 0.2, "global_below": 0.05, "target_nmi": 0.09},
+        "models": records,
+        "differences": [_difference(*records[2 * n : 2 * n + 2]) for n in range(models)] if pair else [],
+    }
+
+
+def fake_record(index: int = 0, depth: int = 12, images: str = "images") -> dict[str, Any]:
+    """Make one model's record."""
+    seed = np.random.default_rng([index, images == "visible"])
+    at = np.linspace(0, 1, depth)
+    start, end = ((0.38, 0.02), (0.42, 0.05), (0.35, 0.24))[index]
+    curve = np.where(
+        at < 0.15, start * (0.6 + 2.6 * at), start - (start - end) * (np.maximum(at - 0.15, 0) / 0.85) ** 0.7
+    )
+    nmi = np.clip(curve + seed.normal(0, 0.008, depth) + 0.015 * (images == "visible"), 0.005, 0.9).tolist()
+    means = {
+        "nmi": nmi,
+        "distance": (1.5 + 6 * at).tolist(),
+        "distance_share": ((1.5 + 6 * at) / (13 * math.sqrt(2))).tolist(),
+        "entropy": (3.2 + 1.8 * at).tolist(),
+        "entropy_share": ((3.2 + 1.8 * at) / math.log(197)).tolist(),
+        "class_share": (0.02 + 0.3 * at**2).tolist(),
+        "register_share": [0.0] * depth,
+        "high_frequency": (-1.5 - 2 * at * (index < 2) + at * (index == 2)).tolist(),
+    }
+    patterns = name_patterns(nmi)
+    layers = [
+        {
+            "layer": layer,
+            "heads": HEADS[index],
+            "pattern": patterns[layer - 1],
+            "measures": {
+                name: _values(means[name][layer - 1], 0 if name == "high_frequency" else HEADS[index], seed)
+                for name in MEASURES
+            },
+        }
+        for layer in range(1, depth + 1)
+    ]
+    try:
+        choice = choose_hybrid_layer(nmi).as_json()
+    except NoHybridLayer as error:
+        choice = {"layer": None, "reason": error.what, "warnings": []}
+    apart = np.abs(np.arange(depth)[:, None] - np.arange(depth))
+    return {
+        "model": f"models/{NAMES[index]}.safetensors",
+        "name": NAMES[index],
+        "group": GROUPS[index],
+        "images": images,
+        "sha256": "0" * 64,
+        "input_size": 224,
+        "grid": [14, 14],
+        "class_token": True,
+        "registers": 0,
+        "layers": layers,
+        "cka": np.exp(-apart / 4).tolist(),
+        "cka_std": np.full((depth, depth), 0.02).tolist(),
+        "choice": choice,
+        "probe": None,
+    }
+
+
+def _values(mean: float, heads: int, seed: np.random.Generator) -> dict[str, Any]:
+    spread = 0.25 * abs(mean)
+    per_head = (mean + seed.uniform(-spread, spread, heads)).tolist()
+    return {"mean": mean, "std": 0.1 * abs(mean), "per_head": per_head}
+
+
+def _difference(infrared: dict[str, Any], visible: dict[str, Any]) -> dict[str, Any]:
+    layers = [
+        {
+            "layer": a["layer"],
+            "measures": {
+                name: {
+                    "mean": b["measures"][name]["mean"] - a["measures"][name]["mean"],
+                    "std": 0.02,
+                    "per_head": [
+                        y - x
+                        for x, y in zip(a["measures"][name]["per_head"], b["measures"][name]["per_head"], strict=True)
+                    ],
+                }
+                for name in MEASURES
+            },
+        }
+        for a, b in zip(infrared["layers"], visible["layers"], strict=True)
+    ]
+    return {"model": infrared["model"], "name": infrared["name"], "layers": layers}
+
+
+def _probe(record: dict[str, Any], seed: np.random.Generator) -> dict[str, Any]:
+    nmi = np.array([layer["measures"]["nmi"]["mean"] for layer in record["layers"]])
+    miou = 0.2 + 0.4 * np.exp(-(((nmi - 0.12) / 0.12) ** 2)) + seed.normal(0, 0.01, len(nmi))
+    layers = [
+        {"layer": n, "miou": m, "foreground_miou": 0.9 * m, "iou": [0.95, m, 0.8 * m, None]}
+        for n, m in enumerate(miou.tolist(), 1)
+    ]
+    return {
+        "data": "labelled",
+        "train": "train",
+        "test": "test",
+        "train_images": 120,
+        "test_images": 40,
+        "short_side": 224,
+        "classes": ["background", "person", "car", "bicycle"],
+        "layers": layers,
+        "best_layer": int(miou.argmax()) + 1,
+    }
