@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -27,6 +25,7 @@ from unip.data.memory import Cache, use_ram
 from unip.data.parallel import threaded
 from unip.data.segmentation import SegmentationData, open_segmentation, read_mask, subset
 from unip.errors import UnipError
+from unip.lab.logistic import Floats, Halves, Probe, fit_probe, unscaled
 from unip.progress import meter
 from unip.segment.heads import resize
 from unip.segment.inference import Frame, Frames, short_side_size
@@ -35,12 +34,7 @@ from unip.segment.model import Segmenter, SegmenterSpec, width_of
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size
 
-Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
-
 QUIET = 1e-2  # of a layer's mean deviation: channels that vary less are not blown up further
-WHITENED = 16384  # tokens that tell how channels go together
-GRADIENT = 1e-4  # largest entry of the gradient, in whitened coordinates, of a trained probe
 
 
 class ProbeSettings(Config):
@@ -57,27 +51,6 @@ class ProbeSettings(Config):
     l2: float = Field(1e-4, gt=0, description="Weight of the probes' squared norm beside the mean cross-entropy.")
     max_iterations: int = Field(200, ge=1, description="Steps of L-BFGS at most, for each layer.")
     cache: Cache = Field("auto", description="Keep training features in memory, on disk (none), or as it fits (auto).")
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A linear classifier of one layer's tokens ``x``: scores ``(x - mean) / scale @ weight + bias``.
-
-    Attributes:
-        mean: ``(C,)`` float32.
-        scale: ``(C,)`` float32.
-        weight: ``(C, K)`` float32 for the K classes that occurred in training.
-        bias: ``(K,)`` float32.
-        classes: ``(K,)`` int64 ids of those classes.
-        steps: Steps that L-BFGS took.
-    """
-
-    mean: Tensor
-    scale: Tensor
-    weight: Tensor
-    bias: Tensor
-    classes: Tensor
-    steps: int
 
 
 def probe_layers(
@@ -103,8 +76,8 @@ def probe_layers(
     Returns:
         JSON values: ``data``, ``train``, ``test``, ``train_images``, ``test_images``, ``short_side``, ``classes``,
         ``layers`` (a list of ``layer`` from 1 on, ``miou``, ``foreground_miou`` and each class's ``iou``; None where
-        there is none) and ``best_layer`` by mIoU. A class in neither truth nor prediction has no IoU and does not
-        count in the mean, as in `unip evaluate`.
+        there is none), ``best_layer`` by mIoU, and ``warnings`` for people. A class in neither truth nor prediction
+        has no IoU and does not count in the mean, as in `unip evaluate`.
 
     Raises:
         UnipError: A split is missing or has no label, a file is damaged, or memory and disk are too small.
@@ -161,6 +134,11 @@ def probe_layers(
         "classes": list(train.classes.names),
         "layers": layers,
         "best_layer": 1 + int(np.argmax([s.miou for s in scores])),
+        "warnings": [
+            f"the probe of layer {layer} was still improving after {probe.steps} steps"
+            for layer, probe in enumerate(probes, 1)
+            if probe.steps == settings.max_iterations
+        ],
     }
 
 
@@ -212,8 +190,8 @@ def class_shares(segmenter: Segmenter, data: SegmentationData) -> list[Floats]:
 
     def read(path: Path) -> Floats:
         mask = read_mask(path, data.classes)
-        size = short_side_size(*mask.shape, segmenter.spec.short_side)
-        grid = tuple(side // segmenter.patch for side in segmenter.padded_size(torch.empty(1, 3, *size)))
+        size = short_side_size(mask.shape[0], mask.shape[1], segmenter.spec.short_side)
+        grid = tuple(side // segmenter.patch for side in segmenter.padded_size(torch.empty(size, device="meta")))
         return patch_shares(mask, size, (grid[0], grid[1]), segmenter.patch, len(data.classes.names))
 
     return list(threaded(read, data.masks, "reading labels", unit="masks"))
@@ -316,84 +294,6 @@ def room_for(shape: tuple[int, int, int], cache: Cache) -> Halves:
         return np.memmap(file, np.float16, "w+", shape=shape)
 
 
-def fit_probe(tokens: Halves, shares: Floats, l2: float, max_iterations: int, device: torch.device) -> Probe:
-    """Fit multinomial logistic regression with soft targets to its optimum.
-
-    Minimises over W ``(C, K)`` and b ``(K,)``: sum_i sum_k t_ik (-log softmax(z_i W + b)_k) / sum t + l2 / 2 |W|^2,
-    where z are the tokens, standardised by their weighted mean and deviation, and t the shares.
-
-    L-BFGS runs in whitened coordinates V, with W = R V: neighbouring channels of a ViT say much the same, and how much
-    differs between layers, which would leave some of them further from their optimum than others. This changes the
-    way to the optimum, not the optimum.
-
-    Args:
-        tokens: ``(N, C)`` float16.
-        shares: ``(N, classes)`` float32; classes that never occur are left out of the regression.
-        l2: See above.
-        max_iterations: Steps of L-BFGS at most.
-        device: Where to compute the sums over tokens, in float32; the rest is float64 on the CPU.
-
-    Returns:
-        The probe.
-    """
-    present, labelled = np.flatnonzero(shares.sum(0)), shares.sum(1) > 0
-    x = torch.from_numpy(tokens if labelled.all() else tokens[labelled]).to(device)
-    t = torch.from_numpy(shares[labelled][:, present]).to(device)
-    rows = 1024 if device.type == "cpu" else 65536  # a part in a core's cache is twice as fast; a GPU wants large ones
-    parts = [(x[first : first + rows], t[first : first + rows]) for first in range(0, len(x), rows)]
-
-    def total(of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        return torch.stack([of(x_part.float(), t_part).cpu() for x_part, t_part in parts]).double().sum(0)
-
-    prior = total(lambda x, t: t.sum(0))
-    weight = prior.sum()
-    prior = prior / weight
-    mean = total(lambda x, t: t.sum(1) @ x) / weight
-    centre = mean.float().to(device)
-    scale = (total(lambda x, t: t.sum(1) @ (x - centre).square()) / weight).sqrt()
-    scale = torch.where(scale > 0, scale, 1.0)
-    some = (x[:: -(-len(x) // WHITENED)].cpu().double() - mean) / scale
-    spread, axes = torch.linalg.eigh(some.T @ some / len(some))
-    whiten = axes * (spread.clamp(min=0) + 10 * l2).rsqrt()
-
-    v = torch.zeros(len(mean), len(present), dtype=torch.float64)
-    bias = prior.log()
-
-    def closure() -> float:
-        w = whiten @ v.detach()
-        slopes = w / scale[:, None]
-        offset = bias.detach() - mean @ slopes
-        on_device = slopes.float().to(device), offset.float().to(device)
-
-        def loss_and_gradient(x: Tensor, t: Tensor) -> Tensor:
-            log_p = torch.log_softmax(x @ on_device[0] + on_device[1], dim=1)
-            error = log_p.exp() * t.sum(1, keepdim=True) - t
-            return torch.cat([(error.T @ x).flatten(), error.sum(0), -(t * log_p).sum().view(1)])
-
-        found = total(loss_and_gradient) / weight
-        by_slopes, by_offset = found[: w.numel()].view(len(present), -1).T, found[w.numel() : -1]
-        by_w = (by_slopes - mean[:, None] * by_offset) / scale[:, None] + l2 * w
-        v.grad, bias.grad = whiten.T @ by_w, by_offset
-        return float(found[-1] + l2 / 2 * w.square().sum())
-
-    optimizer = torch.optim.LBFGS(
-        [v, bias],
-        max_iter=max_iterations,
-        max_eval=2 * max_iterations,
-        tolerance_grad=GRADIENT,
-        line_search_fn="strong_wolfe",
-    )
-    optimizer.step(closure)
-    steps = int(optimizer.state_dict()["state"][0]["n_iter"])
-    weights = (whiten @ v).float()
-    return Probe(mean.float(), scale.float(), weights, bias.float(), torch.from_numpy(present), steps)
-
-
-def unscaled(probe: Probe, shift: Tensor, stretch: Tensor) -> Probe:
-    """Return a probe of stored tokens as a probe of the features, stretch * token + shift."""
-    return replace(probe, mean=probe.mean * stretch + shift, scale=probe.scale * stretch)
-
-
 def evaluate_probes(segmenter: Segmenter, probes: list[Probe], data: SegmentationData, batch: int) -> list[Matrix]:
     """Segment the test images with every layer's probe; return each layer's confusion matrix."""
     device = segmenter.mean.device
@@ -404,7 +304,7 @@ def evaluate_probes(segmenter: Segmenter, probes: list[Probe], data: Segmentatio
     classes = probes[0].classes.to(device)
     for frame, maps in layer_maps(segmenter, data, batch, "testing probes"):
         tokens = (maps.flatten(2).transpose(1, 2) - mean[:, None]) / scale[:, None]
-        logits = torch.baddbmm(bias[:, None], tokens, weight).transpose(1, 2).unflatten(2, maps.shape[-2:])
+        logits = torch.baddbmm(bias[:, None], tokens, weight).transpose(1, 2).reshape(len(probes), -1, *maps.shape[-2:])
         assert frame.mask is not None
         truth = torch.from_numpy(frame.mask).to(device)
         height, width = frame.pixels.shape[-2:]
