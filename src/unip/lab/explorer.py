@@ -25,6 +25,7 @@ from PIL import Image
 
 from unip.attention.capture import attention_map, visiting
 from unip.attention.pictures import Picture
+from unip.lab.look import PATTERN_COLOURS
 from unip.segment.gallery import data_uri, page_template
 from unip.vit.shape import depth_of
 
@@ -269,6 +270,7 @@ def render_explorer(
         models=[f"{model.name} ({model.group})" for model in models],
         class_token=any(model.class_token for model in models),
         notes=notes,
+        colours=PATTERN_COLOURS,
         levels=LEVELS,
         blobs=blobs,
         data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),  # no tag can end the script
