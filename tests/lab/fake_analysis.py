@@ -45,15 +45,17 @@ def fake_record(index: int = 0, depth: int = 12, images: str = "images") -> dict
         at < 0.15, start * (0.6 + 2.6 * at), start - (start - end) * (np.maximum(at - 0.15, 0) / 0.85) ** 0.7
     )
     nmi = np.clip(curve + seed.normal(0, 0.008, depth) + 0.015 * (images == "visible"), 0.005, 0.9).tolist()
+    distance = 1.5 + 6 * at ** (1 + index) - 0.4 * at * (images == "visible")
+    entropy = 3.2 + (1.8 - 0.7 * index) * at + 0.1 * at * (images == "visible")
     means = {
         "nmi": nmi,
-        "distance": (1.5 + 6 * at).tolist(),
-        "distance_share": ((1.5 + 6 * at) / (13 * math.sqrt(2))).tolist(),
-        "entropy": (3.2 + 1.8 * at).tolist(),
-        "entropy_share": ((3.2 + 1.8 * at) / math.log(197)).tolist(),
-        "class_share": (0.02 + 0.3 * at**2).tolist(),
+        "distance": distance.tolist(),
+        "distance_share": (distance / (13 * math.sqrt(2))).tolist(),
+        "entropy": entropy.tolist(),
+        "entropy_share": (entropy / math.log(197)).tolist(),
+        "class_share": (0.02 + (0.3 - 0.1 * index) * at**2).tolist(),
         "register_share": [0.0] * depth,
-        "high_frequency": (-1.5 - 2 * at * (index < 2) + at * (index == 2)).tolist(),
+        "high_frequency": (-1.5 - (2 - 1.4 * index) * at + 0.2 * at * (images == "visible")).tolist(),
     }
     patterns = name_patterns(nmi)
     layers = [
@@ -84,7 +86,7 @@ def fake_record(index: int = 0, depth: int = 12, images: str = "images") -> dict
         "class_token": True,
         "registers": 0,
         "layers": layers,
-        "cka": np.exp(-apart / 4).tolist(),
+        "cka": np.exp(-apart / (4 + 3 * index)).tolist(),
         "cka_std": np.full((depth, depth), 0.02).tolist(),
         "choice": choice,
         "probe": None,

@@ -113,7 +113,7 @@ def test_patterns_are_letters_and_the_chosen_layer_is_framed():
 def test_cka_shows_the_matrix():
     record = fake_record(1)
     axes = plot_cka(record).axes[0]
-    np.testing.assert_allclose(axes.collections[0].get_array(), record["cka"])
+    np.testing.assert_allclose(axes.images[0].get_array(), record["cka"])
 
 
 def test_difference_is_visible_minus_infrared():
@@ -145,14 +145,14 @@ def test_all_figures_come_in_reading_order():
     assert list(analysis_figures(fake_analysis(1))) == [
         "patterns", "nmi", "distance", "entropy", "class_share", "high_frequency", "cka-1",
     ]  # fmt: skip
-    names = list(analysis_figures(fake_analysis(2, pair=True, probe=True)))
+    names = list(analysis_figures(fake_analysis(2, pair=True, probe=True, depths=(3, 3))))
     assert [name for name in names if name.startswith("cka")] == ["cka-1", "cka-2", "cka-3", "cka-4"]
     assert "difference-nmi" in names
     assert names[-1] == "probe"
 
 
 def test_shares_where_grids_differ_and_registers_where_there_are_some():
-    analysis = fake_analysis(2)
+    analysis = fake_analysis(2, depths=(3, 3))
     analysis["models"][1] |= {"grid": [16, 16], "registers": 4}
     names = list(analysis_figures(analysis))
     assert names[1:6] == ["nmi", "distance_share", "entropy_share", "class_share", "register_share"]
@@ -200,7 +200,7 @@ def test_a_notebook_shows_a_picture(tmp_path):
 
 
 def test_svgs_of_a_page_do_not_clash():
-    figures = analysis_figures(fake_analysis(2, pair=True, probe=True))
+    figures = analysis_figures(fake_analysis(2, pair=True, probe=True, depths=(3, 3)))
     seen = set()
     for name, figure in figures.items():
         text = inline_svg(figure, name=name, label=f"<{name}>")
@@ -222,7 +222,7 @@ def test_svgs_of_a_page_do_not_clash():
 
 
 def test_svg_text_takes_the_pages_colour_and_font():
-    text = inline_svg(plot_measure(fake_analysis(2, pair=True), "nmi"), name="nmi", label="NMI")
+    text = inline_svg(plot_measure(fake_analysis(2, pair=True, depths=(3, 3)), "nmi"), name="nmi", label="NMI")
     root = ElementTree.fromstring(text)
     words = list(root.iter("{http://www.w3.org/2000/svg}text"))
     assert {"NMI", "layer", "hybrid target 0.09", "deit_tiny (visible)"} <= {word.text for word in words}
@@ -232,15 +232,14 @@ def test_svg_text_takes_the_pages_colour_and_font():
     assert "#1a1b1f" not in text
     assert "#000000" not in text
     assert "#ffffff" not in text
-    assert inline_svg(plot_measure(fake_analysis(2, pair=True), "nmi"), name="nmi", label="NMI") == text
+    assert inline_svg(plot_measure(fake_analysis(2, pair=True, depths=(3, 3)), "nmi"), name="nmi", label="NMI") == text
 
 
 @pytest.mark.parametrize("name", ["_hidden", "cost $5 to $6 \\frac", 'a <b> & "c"', "long" * 40])
 def test_any_name_is_drawn_as_it_is(name):
     analysis = fake_analysis(1)
     analysis["models"][0]["name"] = name
-    for kind in ("nmi", "patterns"):
-        figure = analysis_figures(analysis)[kind]
+    for kind, figure in {"nmi": plot_measure(analysis, "nmi"), "patterns": plot_patterns(analysis)}.items():
         root = ElementTree.fromstring(inline_svg(figure, name=kind, label=name))
         words = [word.text for word in root.iter("{http://www.w3.org/2000/svg}text")]
         assert name in words or (len(name) > 60 and any("…" in word for word in words))

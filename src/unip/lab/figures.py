@@ -7,6 +7,7 @@ shows; ``unip.lab.svg.inline_svg`` puts it into a page.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def plot_measure(analysis: Record, name: str) -> Figure:
     Raises:
         UnipError: No model has this measure.
     """
-    records = [record for record in analysis["models"] if _measured(record, name)]
+    records = [record for record in analysis["models"] if has_measure(record, name)]
     if not records:
         raise UnipError(f"no model of this analysis has the measure {name}", f"Choose one of {', '.join(MEASURES)}.")
     figure, axes = _layer_axes(records, ylabel=MEASURES[name])
@@ -106,7 +107,7 @@ def plot_patterns(analysis: Record) -> Figure:
             )
     axes.set(xlim=(0.4, deepest + 0.6), ylim=(len(records) - 0.4, -0.6), xlabel="layer (framed: the one to distil)")
     axes.set_xticks(_ticks(deepest))
-    axes.set_yticks(range(len(records)), [_shortened(record_label(record)) for record in records])
+    axes.set_yticks(range(len(records)), [_wrapped(record_label(record), 26) for record in records])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     present = {layer["pattern"] for record in records for layer in record["layers"]}
@@ -122,15 +123,17 @@ def plot_cka(record: Record) -> Figure:
     values = np.asarray(record["cka"], dtype=float)
     figure = Figure(figsize=(3.9, 3.5), layout="constrained")
     axes = figure.subplots()
-    edges = np.arange(len(values) + 1) + 0.5
-    mesh = axes.pcolormesh(edges, edges, values, vmin=0, vmax=1, cmap="viridis", edgecolors="face", linewidth=0.2)
-    axes.set(aspect="equal", xlabel="layer", ylabel="layer")
-    axes.set_title(_shortened(record_label(record)))
+    end = len(values) + 0.5
+    # "none": a page scales the few pixels itself, with sharp edges
+    image = axes.imshow(
+        values, "viridis", vmin=0, vmax=1, origin="lower", extent=(0.5, end, 0.5, end), interpolation="none"
+    )
+    axes.set(xlabel="layer", ylabel="layer", title=_wrapped(record_label(record), 34))
     ticks = _ticks(len(values), most=12)
     axes.set_xticks(ticks)
     axes.set_yticks(ticks)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, label="CKA", shrink=0.9)
+    bar = figure.colorbar(image, ax=axes, label="CKA", shrink=0.9)
     bar.outline.set_visible(False)
     return figure
 
@@ -146,11 +149,12 @@ def plot_difference(analysis: Record, name: str) -> Figure:
     Raises:
         UnipError: There are no pairs, or no model has this measure.
     """
-    with_it = {record["name"] for record in analysis["models"] if _measured(record, name)}
+    with_it = {record["name"] for record in analysis["models"] if has_measure(record, name)}
     differences = [difference for difference in analysis["differences"] if difference["name"] in with_it]
     if not differences:
         raise UnipError(f"no difference between paired images is there for the measure {name}", "Analyse with --pair.")
-    figure, axes = _layer_axes(differences, ylabel=f"visible − infrared: {MEASURES[name]}", height=2.6)
+    figure, axes = _layer_axes(differences, ylabel="visible − infrared", height=2.6)
+    axes.set_title(MEASURES[name])
     styles = model_styles(analysis["models"])
     relative = _relative(differences)
     axes.axhline(0, color=INK, linewidth=0.8, gid="zero")
@@ -179,7 +183,7 @@ def plot_probe(analysis: Record) -> Figure:
     for part, record in zip(figure.subfigures(rows, columns, squeeze=False).flat, records, strict=False):
         upper, lower = part.subplots(2, 1, sharex=True)
         _draw_probe(upper, lower, record, styles[record["name"]])
-        upper.set(ylim=(0, 118 * best_of_all), ylabel="mIoU (%)", title=_shortened(record["name"], 40))
+        upper.set(ylim=(0, 118 * best_of_all), ylabel="mIoU (%)", title=_wrapped(record["name"], 34))
         lower.set(ylim=(0, 1.18 * largest_nmi), ylabel="NMI", xlabel="layer")
     return figure
 
@@ -209,12 +213,18 @@ def shown_measures(records: Sequence[Record]) -> list[str]:
     """
     unit = "_share" if len({tuple(record["grid"]) for record in records}) > 1 else ""
     names = ["nmi", "distance" + unit, "entropy" + unit, "class_share", "register_share", "high_frequency"]
-    return [name for name in names if any(_measured(record, name) for record in records)]
+    return [name for name in names if any(has_measure(record, name) for record in records)]
 
 
 def record_label(record: Record) -> str:
     """A model's name, and which image of a pair it was shown where there were pairs."""
     return str(record["name"]) + ("" if record["images"] == "images" else f" ({record['images']})")
+
+
+def has_measure(record: Record, name: str) -> bool:
+    """Whether a model has a measure: it is defined, and so are the tokens it is about."""
+    has_tokens = {"class_share": record["class_token"], "register_share": record["registers"] > 0}.get(name, True)
+    return has_tokens and bool(np.isfinite(_column(record["layers"], name, "mean")).any())
 
 
 def has_cka(record: Record) -> bool:
@@ -237,11 +247,6 @@ def write_picture(path: Path, picture: Picture) -> None:
     """Write an RGB picture (H, W, 3) as PNG, whole or not at all."""
     with writing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-
-
-def _measured(record: Record, name: str) -> bool:
-    has_tokens = {"class_share": record["class_token"], "register_share": record["registers"] > 0}.get(name, True)
-    return has_tokens and bool(np.isfinite(_column(record["layers"], name, "mean")).any())
 
 
 def _column(layers: Sequence[Record], name: str, part: str) -> npt.NDArray[np.float64]:
@@ -280,7 +285,7 @@ def _draw(
     heads = [(at, y) for at, layer in zip(x, layers, strict=True) for y in layer["measures"][name]["per_head"]]
     if heads:
         dots = np.array(heads, dtype=float)  # NaN for None
-        axes.plot(dots[:, 0], dots[:, 1], ".", color=colour, markersize=3.2, alpha=0.55, mew=0, gid="heads")
+        axes.plot(dots[:, 0], dots[:, 1], ".", color=colour, markersize=3.6, alpha=0.65, mew=0, gid="heads")
     return axes.plot(
         x, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.6, linestyle="--" if visible else "-",
         markerfacecolor="none" if visible else colour, gid="mean",
@@ -316,6 +321,11 @@ def _legend_columns(names: Sequence[str]) -> int:
 def _ticks(depth: int, most: int = 16) -> list[int]:
     step = math.ceil(depth / most)
     return list(range(step, depth + 1, step))
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Break a name into two lines at most."""
+    return textwrap.fill(_shortened(text, 2 * width), width)
 
 
 def _shortened(text: str, most: int = 60) -> str:

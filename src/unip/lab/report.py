@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from unip.attention.measuring import MEASURES
-from unip.lab.figures import analysis_figures, record_label
+from unip.lab.figures import analysis_figures, has_measure, record_label
 from unip.lab.look import PATTERN_COLOURS
 from unip.lab.svg import inline_svg
 from unip.segment.gallery import data_uri, page_template
@@ -103,7 +103,7 @@ def render_report(
             for example in examples
         ],
         measures=[(MEASURES[name], _reading(name), svgs[name]) for name in measures],
-        ckas=[svgs[name] for name in figures if name.startswith("cka-")],
+        ckas=[(svg, _largest_std(records[int(name[4:]) - 1])) for name, svg in svgs.items() if name.startswith("cka-")],
         differences=[svg for name, svg in svgs.items() if name.startswith("difference-")],
         probe=svgs.get("probe"),
         probes=[_probe(record) for record in records if record["probe"]],
@@ -117,6 +117,8 @@ def _reading(name: str) -> str:
 
 def _svg(name: str, figure: Figure, records: Sequence[Record]) -> Markup:
     """A figure as SVG, with a label for those who cannot see it."""
+    if name in MEASURES:  # the page has a heading of its own for it
+        figure.axes[0].set_title("")
     kind, _, what = name.partition("-")
     label = {
         "patterns": "Pattern of every layer of every model",
@@ -136,11 +138,14 @@ def _choice(record: Record, records: Sequence[Record]) -> Record:
             warnings.insert(0, "no layer is hybrid")
     facts = {}
     if choice["layer"] is not None:
-        facts["NMI"] = _number(layers[choice["layer"]]["measures"]["nmi"]["mean"])
+        facts["NMI"] = f"{_number(layers[choice['layer']]['measures']['nmi']['mean'])} (target {choice['target']:g})"
+        facts["NMI peak"] = f"layer {choice['peak']}"
         runner_up = choice.get("runner_up")
         if runner_up is not None:
             facts["runner-up"] = f"layer {runner_up}, NMI {_number(layers[runner_up]['measures']['nmi']['mean'])}"
             facts["margin"] = f"{choice['margin']:.3f} nearer to the target"
+        if choice["excluded"]:
+            facts["excluded"] = "layers " + ", ".join(map(str, choice["excluded"]))
     for other in records:  # the same model on the visible images of the pairs
         if other is not record and other["name"] == record["name"]:
             layer = other["choice"]["layer"]
@@ -152,9 +157,15 @@ def _choice(record: Record, records: Sequence[Record]) -> Record:
         "depth": len(layers),
         "pattern": None if choice["layer"] is None else layers[choice["layer"]]["pattern"],
         "facts": facts,
-        "reason": choice["reason"],
+        "reason": choice["reason"] if choice["layer"] is None else "",  # else the facts say it
         "warnings": warnings,
     }
+
+
+def _largest_std(record: Record) -> str:
+    """Largest deviation over images of a model's CKA."""
+    stds = [value for row in record["cka_std"] for value in row if value is not None]
+    return _number(max(stds, default=None))
 
 
 def _probe(record: Record) -> Record:
@@ -177,7 +188,7 @@ def _probe(record: Record) -> Record:
 
 def _numbers(record: Record) -> Record:
     """A record's table: each measure's mean and deviation over images, and the range of its heads."""
-    names = [name for name in MEASURES if any(name in layer["measures"] for layer in record["layers"])]
+    names = [name for name in MEASURES if has_measure(record, name)]
     rows = []
     for layer in record["layers"]:
         cells = []

@@ -77,7 +77,7 @@ def _shorten(element: ElementTree.Element) -> None:
         element.set("style", style.replace(INK, "currentColor"))
     if element.get("transform", "").startswith("rotate(-0 "):
         del element.attrib["transform"]
-    for key in ("d", "x", "y", "points", "transform"):
+    for key in ("d", "x", "y"):
         if (value := element.get(key)) is not None:
             short = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), value)
             element.set(key, " ".join(short.split()))
