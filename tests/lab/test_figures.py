@@ -17,7 +17,6 @@ from unip.lab.figures import (
     plot_measure,
     plot_patterns,
     plot_probe,
-    short_name,
     write_figure,
 )
 from unip.lab.look import GROUP_COLOURS, PATTERN_COLOURS, model_styles
@@ -243,8 +242,3 @@ def test_any_name_is_drawn_as_it_is(name):
         root = ElementTree.fromstring(inline_svg(figure, name=kind, label=name))
         words = [word.text for word in root.iter("{http://www.w3.org/2000/svg}text")]
         assert name in words or (len(name) > 60 and any("…" in word for word in words))
-
-
-def test_short_names():
-    assert short_name("runs/a/model.safetensors") == "model.safetensors"
-    assert short_name("timm:vit@/x/y") == "timm:vit@/x/y"

@@ -232,11 +232,6 @@ def has_cka(record: Record) -> bool:
     return bool(np.isfinite(np.asarray(record["cka"] or [math.nan], dtype=float)).any())
 
 
-def short_name(source: str) -> str:
-    """A model's name without the folders of a file."""
-    return Path(source).name if "/" in source and not source.startswith(("timm:", "hf:")) else source
-
-
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure as PNG, whole or not at all."""
     with writing(path) as temporary:
@@ -325,7 +320,7 @@ def _ticks(depth: int, most: int = 16) -> list[int]:
 
 def _wrapped(text: str, width: int) -> str:
     """Break a name into two lines at most."""
-    return textwrap.fill(_shortened(text, 2 * width), width)
+    return textwrap.fill(_shortened(text, 2 * width), width, break_on_hyphens=False)
 
 
 def _shortened(text: str, most: int = 60) -> str:

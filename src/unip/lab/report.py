@@ -37,16 +37,16 @@ READING = {
         "tokens get the same."
     ),
     "class_share": (
-        "Share of a patch's attention that goes to the class token; much of it in late layers means that patches have "
-        "stopped looking at each other."
+        "Share of a patch's attention that goes to the class token rather than to patches; where it is high, patches "
+        "read the summary of the image instead of each other."
     ),
     "register_share": (
         "Share of a patch's attention that goes to the register tokens, which take the place of patches that a model "
         "would otherwise use as scratch paper (Darcet et al., ICLR 2024)."
     ),
     "high_frequency": (
-        "Amplitude of the features' highest frequency against their mean: higher layers of texture, lower ones of "
-        "shape; infrared images have little texture (Park et al., ICLR 2023)."
+        "How strong the features' finest detail is against their mean, as a difference of logarithms: higher means "
+        "more texture, lower more shape; infrared images have little texture (Park et al., ICLR 2023)."
     ),
 }
 NORMALIZATION = {"model": "each model's own mean and deviation", "imagenet": "ImageNet's", "infmix": "InfMix's"}
