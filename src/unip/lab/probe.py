@@ -96,17 +96,8 @@ def probe_layers(
         short_side=side,
     )
     segmenter = Segmenter(spec, backbone.model).eval().to(device)
-    targets = class_shares(segmenter, train)
     try:
-        with torch.inference_mode():
-            features, shift, stretch = train_features(segmenter, train, targets, settings)
-        shares = np.concatenate(targets)
-        probes = []
-        with meter("training probes", len(spec.layers), "layers") as progress:
-            for layer, tokens in enumerate(features):
-                probe = fit_probe(tokens, shares, settings.l2, settings.max_iterations, device)
-                probes.append(unscaled(probe, shift[layer], stretch[layer]))
-                progress.advance(note=f"layer {layer + 1}: {probe.steps} steps")
+        probes = train_probes(segmenter, train, settings)
         with torch.inference_mode():
             matrices = evaluate_probes(segmenter, probes, test, settings.batch_size)
     except torch.OutOfMemoryError as error:
@@ -176,6 +167,21 @@ def open_splits(settings: ProbeSettings) -> tuple[SegmentationData, Segmentation
                 "Label some, draw more images, or name another split.",
             )
     return train, test, name
+
+
+def train_probes(segmenter: Segmenter, data: SegmentationData, settings: ProbeSettings) -> list[Probe]:
+    """Return a trained probe for each layer of the segmenter; the features are dropped again."""
+    targets = class_shares(segmenter, data)
+    with torch.inference_mode():
+        features, shift, stretch = train_features(segmenter, data, targets, settings)
+    shares = np.concatenate(targets)
+    probes = []
+    with meter("training probes", len(features), "layers") as progress:
+        for layer, tokens in enumerate(features):
+            probe = fit_probe(tokens, shares, settings.l2, settings.max_iterations, segmenter.mean.device)
+            probes.append(unscaled(probe, shift[layer], stretch[layer]))
+            progress.advance(note=f"layer {layer + 1}: {probe.steps} steps")
+    return probes
 
 
 def class_shares(segmenter: Segmenter, data: SegmentationData) -> list[Floats]:
@@ -311,5 +317,6 @@ def evaluate_probes(segmenter: Segmenter, probes: list[Probe], data: Segmentatio
         padded = segmenter.padded_size(frame.pixels)
         for layer, scores in enumerate(logits):  # one at a time: at the stored size they are large
             whole = resize(resize(scores[None], padded)[..., :height, :width], (truth.shape[0], truth.shape[1]))
-            matrices[layer] += confusion(classes[whole[0].argmax(0)], truth, count, IGNORE).cpu()
+            # on a CPU, max over the first axis is five times as fast as argmax
+            matrices[layer] += confusion(classes[whole[0].max(0).indices], truth, count, IGNORE).cpu()
     return list(matrices.numpy())
