@@ -109,7 +109,8 @@ def test_large_maps_are_measured_in_parts(monkeypatch):
 
 
 def test_a_grid_of_three_patches_has_no_cka():
-    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=(16, 48), depth=2, embed_dim=6, num_heads=1)
+    small = {"img_size": (16, 48), "depth": 2, "embed_dim": 6, "num_heads": 1}
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **small)
     found = measure_layers(model, [torch.randn(2, 3, 16, 48)])
     assert found.layers[1].heads["distance"].shape == (2, 1)
     assert found.cka.shape == (2, 2, 2)

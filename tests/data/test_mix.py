@@ -123,18 +123,23 @@ def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
     ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8), (30, 1))
     path = Path(table["path"][0].as_py()).parent / "ramp.webp"
     Image.fromarray(ramp).save(path, lossless=True)
-    out = squashed([path], [0], 45)
+    out = squashed([path], 45)
     assert out.shape == (1, 1, 45, 45) and out.dtype == torch.uint8
     expected = ramp.reshape(30, 45, 2).mean(axis=(0, 2))
     np.testing.assert_allclose(out[0, 0].numpy().mean(axis=0)[2:-2], expected[2:-2], atol=1.5)
     pillow = np.asarray(Image.fromarray(ramp).resize((45, 45), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(out[0, 0].numpy() - pillow).max() <= 1
-    picked = squashed(table, [4, 1], 16)
-    torch.testing.assert_close(picked[1], squashed(table["path"].to_pylist(), [1], 16)[0], rtol=0, atol=0)
+    colour = np.stack([ramp, ramp[:, ::-1], np.full_like(ramp, 9)], axis=2)
+    Image.fromarray(colour).save(path, lossless=True)
+    both = squashed([path, path], 45, colour=True)
+    assert both.shape == (2, 3, 45, 45) and both.dtype == torch.uint8
+    torch.testing.assert_close(both[1, 0], out[0, 0], rtol=0, atol=0)
+    torch.testing.assert_close(both[1, 1], out[0, 0].flip(-1), rtol=0, atol=1)
+    assert (both[:, 2] == 9).all()
 
 
 def test_squashing_leaves_the_progress_to_its_caller(table: pa.Table, capsys: pytest.CaptureFixture[str]) -> None:
-    squashed(table, [0, 1], 16)
+    squashed(table["path"].to_pylist(), 16)
     assert capsys.readouterr() == ("", "")
 
 

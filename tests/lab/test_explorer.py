@@ -159,7 +159,7 @@ def blob_bytes(fragment: str) -> int:
     return sum(map(len, re.findall(r'data-blob="\d[^"]+">([^<]+)<', fragment)))
 
 
-def test_the_budget_takes_images_first_and_then_heads():
+def test_the_budget_takes_single_heads_first_and_then_images():
     images, models = made_images(4), [made_model(4, name="small"), made_model(4, name="large", heads=6)]
     whole, notes = render_explorer(images, models)
     assert notes == [] and len(blob_keys(whole)) == 16
@@ -168,20 +168,20 @@ def test_the_budget_takes_images_first_and_then_heads():
     exactly, notes = render_explorer(images, models, budget_bytes=total)
     assert notes == [] and exactly == whole
 
-    for count, budget in ((3, total - 1), (2, total / 2), (1, total / 4)):
+    for count, budget in ((3, total - 1), (2, total * 0.7), (1, total * 0.5)):
         fragment, notes = render_explorer(images, models, budget_bytes=int(budget))
-        assert len(blob_keys(fragment)) == 4 * count
+        assert len(blob_keys(fragment)) == 16
         assert blob_bytes(fragment) <= budget
-        assert len(notes) == 1 and f"The explorer shows {count} of 4 images" in notes[0] and notes[0] in fragment
+        assert len(notes) == 1 and f"single heads on {count} of 4 images" in notes[0] and notes[0] in fragment
+        assert page_data(fragment)["headImages"] == count
 
-    fragment, notes = render_explorer(images, models, budget_bytes=total // 4 - 1)
-    assert len(notes) == 2 and "Of large the explorer holds the mean over heads only" in notes[1]
-    assert notes[1] in fragment and blob_bytes(fragment) < total / 4
-    assert [model["heads"] for model in page_data(fragment)["models"]] == [[3, 3], [0, 0]]
+    means, notes = render_explorer(images, models, budget_bytes=total // 3)
+    assert len(blob_keys(means)) == 16 and "single heads on no image" in notes[0]
+    fragment, notes = render_explorer(images, models, budget_bytes=blob_bytes(means) - 1)
+    assert len(blob_keys(fragment)) == 12 and "shows 3 of 4 images" in notes[0] and len(notes) == 2
 
     fragment, notes = render_explorer(images, models, budget_bytes=1)
-    assert [note.split()[1] for note in notes] == ["explorer", "large", "small", "explorer's"]
-    assert len(blob_keys(fragment)) == 4
+    assert len(blob_keys(fragment)) == 4 and len(notes) == 3 and "even so" in notes[2]
 
 
 def page_data(fragment: str) -> dict[str, Any]:
@@ -393,16 +393,20 @@ def test_taps_on_a_phone(opened):
     )
 
 
-def test_a_model_reduced_to_head_means_is_shown(browser, tmp_path):
-    images, model = made_images(1), made_model(1)
-    fragment, notes = render_explorer(images, [model], budget_bytes=1)
+def test_images_reduced_to_head_means_are_shown(browser, tmp_path):
+    images, model = made_images(2), made_model(2)
+    whole = blob_bytes(render_explorer(images, [model])[0])
+    fragment, notes = render_explorer(images, [model], budget_bytes=whole - 1)
     file = tmp_path / "means.html"
     file.write_text(f"<!doctype html><meta charset='utf-8'><body>{fragment}</body>", encoding="utf-8")
     page = Page(browser, file, [])
-    patch = page.panel(0)["patch"]
+    heads = page.page.locator(".panel >> nth=0 >> .heads button")
+    assert heads.all_inner_texts() == ["mean", "1", "2", "3"]
+    heads.nth(2).click()
+    page.page.locator("[data-image='1']").click()
+    assert heads.all_inner_texts() == ["mean"]
     row = page.page.evaluate("explorer.row(0)")
-    assert page.page.locator(".panel >> nth=0 >> .heads button").all_inner_texts() == ["mean"]
-    wanted = made_attention("random").mean(0)[PREFIX + patch, PREFIX:]
+    wanted = made_attention("random").mean(0)[PREFIX + page.panel(0)["patch"], PREFIX:]
     assert np.abs(row - wanted).max() <= wanted.max() / 255 + 1e-6
     assert all(page.page.get_by_text(note).is_visible() for note in notes)
     page.close()

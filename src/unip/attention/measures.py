@@ -38,7 +38,8 @@ def nmi_of_attention(attention: torch.Tensor) -> torch.Tensor:
 
 def nmi_of_log_attention(log_attention: torch.Tensor) -> torch.Tensor:
     """NMI of log attention (..., L, L), -inf allowed. Returns (...)."""
-    return _nmi(log_attention.exp(), _row_entropy(log_attention))
+    attention = log_attention.exp()
+    return nmi_of_rows(attention, row_entropy(attention, log_attention))
 
 
 def attention_entropy(log_attention: torch.Tensor) -> torch.Tensor:
@@ -50,7 +51,7 @@ def attention_entropy(log_attention: torch.Tensor) -> torch.Tensor:
     Returns:
         (...), nats, from 0 (each query attends to one key) to log L (uniform).
     """
-    return _row_entropy(log_attention).mean(-1)
+    return row_entropy(log_attention.exp(), log_attention).mean(-1)
 
 
 def attention_distance(attention: torch.Tensor, grid: tuple[int, int], prefix: int = 0) -> torch.Tensor:
@@ -95,17 +96,18 @@ def prefix_share(attention: torch.Tensor, first: int, last: int, prefix: int) ->
     return attention[..., prefix:, first:last].sum(-1).mean(-1)
 
 
-def _row_entropy(log_attention: torch.Tensor) -> torch.Tensor:
-    """Entropy of each row (..., L)."""
-    return -(log_attention.exp() * log_attention.clamp_min(-1e4)).sum(-1)
+def row_entropy(attention: torch.Tensor, log_attention: torch.Tensor) -> torch.Tensor:
+    """Entropy (..., L) in nats of each query's attention, from the maps (..., L, L) and their logarithm."""
+    return -(attention * log_attention.clamp_min(-1e4)).sum(-1)
 
 
-def _nmi(attention: torch.Tensor, row_entropy: torch.Tensor) -> torch.Tensor:
+def nmi_of_rows(attention: torch.Tensor, entropy: torch.Tensor) -> torch.Tensor:
+    """NMI of maps (..., L, L) whose row entropies (..., L) are known. Returns (...)."""
     length = attention.shape[-1]
     if length < 2:
         return torch.zeros_like(attention[..., 0, 0])
     received = attention.mean(-2)
     h_key = -torch.xlogy(received, received).sum(-1)
-    information = (h_key - row_entropy.mean(-1)).clamp_min(0)
+    information = (h_key - entropy.mean(-1)).clamp_min(0)
     value = information / (math.log(length) * h_key).sqrt()
     return torch.where(h_key > 0, value, torch.zeros_like(value)).clamp(0, 1)

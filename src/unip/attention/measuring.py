@@ -12,11 +12,11 @@ from unip.attention.capture import attention_logits, visiting, visiting_features
 from unip.attention.features import cka, high_frequency_amplitude, token_gram
 from unip.attention.measures import (
     attention_distance,
-    attention_entropy,
     grid_diagonal,
     nmi,
-    nmi_of_log_attention,
+    nmi_of_rows,
     prefix_share,
+    row_entropy,
 )
 from unip.vit.shape import class_tokens, depth_of, patch_size, prefix_tokens
 
@@ -156,9 +156,10 @@ def measure_maps(log_attention: Tensor, grid: tuple[int, int], classes: int, reg
     attention = log_attention.exp()
     prefix = classes + registers
     distance = attention_distance(attention, grid, prefix)
-    entropy = attention_entropy(log_attention)
+    rows = row_entropy(attention, log_attention)
+    entropy = rows.mean(-1)
     return {
-        "nmi": nmi_of_log_attention(log_attention),
+        "nmi": nmi_of_rows(attention, rows),
         "distance": distance,
         "distance_share": distance / grid_diagonal(grid),
         "entropy": entropy,

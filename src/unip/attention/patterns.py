@@ -83,6 +83,8 @@ def choose_hybrid_layer(
     target: float = HYBRID_NMI,
     exclude: Sequence[int] = (),
     near_tie: float = NEAR_TIE,
+    local_above: float = LOCAL_ABOVE,
+    global_below: float = GLOBAL_BELOW,
 ) -> LayerChoice:
     """Choose the layer whose NMI is nearest to ``target`` among those after the NMI peak (UNIP, section 4).
 
@@ -93,6 +95,8 @@ def choose_hybrid_layer(
         target: The NMI of a hybrid layer.
         exclude: 1-based layers not to choose (say, layers spoilt by another fine-tuning).
         near_tie: Margins below this are warned about.
+        local_above: Layers with a higher NMI are local, see :func:`name_patterns`.
+        global_below: Layers after the peak with a lower NMI are global.
 
     Raises:
         NoHybridLayer: No layer is left to choose from.
@@ -112,8 +116,11 @@ def choose_hybrid_layer(
     runner_up = ranked[1] if len(ranked) > 1 else None
     margin = None if runner_up is None else abs(nmi[runner_up - 1] - target) - abs(nmi[best - 1] - target)
     warnings = []
-    if name_patterns(nmi)[best - 1] != "hybrid":
+    patterns = name_patterns(nmi, local_above=local_above, global_below=global_below)
+    if "hybrid" not in patterns:
         warnings.append(f"no layer is hybrid: the nearest, layer {best}, has NMI {nmi[best - 1]:.3f}")
+    elif patterns[best - 1] != "hybrid":  # the hybrid ones were excluded
+        warnings.append(f"layer {best} is {patterns[best - 1]}, not hybrid")
     if runner_up is not None and margin is not None and margin < near_tie:
         warnings.append(
             f"near tie: layers {best} and {runner_up} differ by {margin:.3f}; other images may turn the choice around"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -15,7 +15,10 @@ QUERY_COLOUR = (0, 255, 160)
 
 
 def example_queries(image: Picture, grid: tuple[int, int]) -> dict[str, int]:
-    """Choose three telling query tokens: the hottest patch, the middle one and the coldest.
+    """Choose three telling query tokens: one on the foreground, one near it and one on the background.
+
+    Foreground is the hottest patch of a white-hot frame, background the coldest; the one nearby is two patches
+    from the hottest, towards the middle of the image.
 
     Args:
         image: Grey (H, W).
@@ -25,30 +28,29 @@ def example_queries(image: Picture, grid: tuple[int, int]) -> dict[str, int]:
         Patch numbers (row-major, prefix tokens not counted) by name.
     """
     means = np.asarray(Image.fromarray(image).resize((grid[1], grid[0]), Image.Resampling.BOX)).astype(float).ravel()
-    return {
-        "hottest patch": int(means.argmax()),
-        "middle": grid[0] // 2 * grid[1] + grid[1] // 2,
-        "coldest patch": int(means.argmin()),
-    }
+    hottest = int(means.argmax())
+    top, left = divmod(hottest, grid[1])
+    near = min(max(top + (2 if top < grid[0] / 2 else -2), 0), grid[0] - 1), left
+    return {"foreground": hottest, "nearby": near[0] * grid[1] + near[1], "background": int(means.argmin())}
 
 
 def attention_picture(image: Picture, row: npt.NDArray[np.floating], query: int | None = None) -> Picture:
-    """Lay one query's attention over a grey image.
+    """Lay one query's attention over an image.
 
     Args:
-        image: Grey (H, W).
+        image: Grey (H, W), or RGB (H, W, 3).
         row: Attention to each patch (rows, columns), any scale; shown relative to its largest value.
         query: Patch number of the query, framed in green; None frames nothing.
 
     Returns:
         RGB (H, W, 3).
     """
-    height, width = image.shape
+    height, width = image.shape[:2]
     share = row / max(float(row.max()), 1e-12)
     levels = Image.fromarray((share * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     colour = matplotlib.colormaps["inferno"](np.asarray(levels))[..., :3] * 255
     weight = 0.25 + 0.65 * np.asarray(levels, dtype=float)[..., None] / 255
-    mixed = Image.fromarray((colour * weight + image[..., None] * (1 - weight)).astype(np.uint8))
+    mixed = Image.fromarray((colour * weight + _rgb(image) * (1 - weight)).astype(np.uint8))
     if query is not None:
         top, left = divmod(query, row.shape[1])
         side_y, side_x = height / row.shape[0], width / row.shape[1]
@@ -58,20 +60,42 @@ def attention_picture(image: Picture, row: npt.NDArray[np.floating], query: int 
 
 
 def patch_rows(
-    attention: npt.NDArray[np.floating], query: int, *, prefix: int, grid: tuple[int, int]
+    attention: npt.NDArray[np.floating], queries: Sequence[int], prefix: int, grid: tuple[int, int]
 ) -> npt.NDArray[np.floating]:
-    """Take the attention of one patch query to all patches.
+    """Take the attention of some patch queries to all patches.
 
     Args:
         attention: One map (L, L), prefix tokens first.
-        query: Patch number.
+        queries: Patch numbers.
         prefix: Class and register tokens before the patches.
         grid: Patch rows and columns.
 
     Returns:
-        (rows, columns).
+        (queries, rows, columns).
     """
-    return attention[prefix + query, prefix:].reshape(grid)
+    return attention[[prefix + query for query in queries], prefix:].reshape(-1, *grid)
+
+
+def query_sheet(
+    images: Sequence[Picture], queries: Sequence[dict[str, int]], columns: Mapping[str, npt.NDArray[np.floating]]
+) -> Picture:
+    """Draw what example queries attend to, side by side in several columns (layers or models).
+
+    Args:
+        images: Grey (H, W) each, or RGB (H, W, 3).
+        queries: For each image its patch numbers by name.
+        columns: For each heading the attention to each patch, (images, queries, rows, columns).
+
+    Returns:
+        RGB, a row for each image and query.
+    """
+    rows, labels = [], []
+    for number, (image, named) in enumerate(zip(images, queries, strict=True)):
+        for place, (name, query) in enumerate(named.items()):
+            maps = [attention_picture(image, attention[number, place], query) for attention in columns.values()]
+            rows.append([_rgb(image), *maps])
+            labels.append(name)
+    return sheet(rows, columns=["image", *columns], labels=labels)
 
 
 def sheet(rows: Sequence[Sequence[Picture]], *, columns: Sequence[str], labels: Sequence[str]) -> Picture:
@@ -97,3 +121,7 @@ def sheet(rows: Sequence[Sequence[Picture]], *, columns: Sequence[str], labels: 
         for index, picture in enumerate(pictures):
             page.paste(Image.fromarray(picture), (left + index * (width + gap), y))
     return np.asarray(page)
+
+
+def _rgb(image: Picture) -> Picture:
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)

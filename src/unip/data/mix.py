@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from unip.data.images import Pixels8, read_image, to_grey8
+from unip.data.images import Pixels8, read_image, to_grey8, to_rgb8
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
 from unip.data.parallel import threaded
@@ -158,22 +159,24 @@ def sample_indices(table: Any, modality: str | None, count: int, seed: int) -> l
     return sorted(rows[i] for i in chosen)
 
 
-def squashed(images: Any, indices: Sequence[int], size: int) -> Tensor:
-    """Read whole images as grey and squash each to a square (bicubic, antialiased), for measuring attention.
+def squashed(paths: Sequence[str | Path], size: int, *, colour: bool = False) -> Tensor:
+    """Read whole images and squash each to a square (bicubic, antialiased), for measuring attention.
 
     Args:
-        images: A manifest, or a list of paths.
-        indices: Rows of the manifest or places in the list.
+        paths: Image files.
         size: Side of the square, pixels.
+        colour: Keep RGB; else all become grey.
 
     Returns:
-        ``(len(indices), 1, size, size)`` uint8.
+        ``(len(paths), 1, size, size)`` uint8, in colour ``(len(paths), 3, size, size)``.
     """
-    paths = images if isinstance(images, list | tuple) else images["path"].to_pylist()
 
-    def read(index: int) -> Tensor:
-        image = torch.from_numpy(np.array(to_grey8(read_image(paths[index]))))[None]
-        out: Tensor = F.resize(image, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    def read(path: str | Path) -> Tensor:
+        image = read_image(path)
+        channels = to_rgb8(image).transpose(2, 0, 1) if colour else to_grey8(image)[None]
+        out: Tensor = F.resize(
+            torch.from_numpy(np.array(channels)), [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True
+        )
         return out
 
-    return torch.stack(list(threaded(read, list(indices), "reading images", quiet=True)))
+    return torch.stack(list(threaded(read, list(paths), "reading images", quiet=True)))

@@ -58,7 +58,7 @@ def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], ma
         layers=model["layers"],
         choice=model["choice"],
         frames=frames,
-        nmi=picture(out / "analysis/nmi.png", 800),
+        nmi=picture(out / "analysis/figures/nmi.png", 800),
         maps=picture(next((out / "analysis").glob("maps-*.png")), 1600),
         comparison=picture(newest, 700),
     )

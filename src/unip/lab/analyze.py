@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import torch
-from pydantic import Field
-from rich.table import Table
+import pyarrow.parquet as pq
+from markupsafe import Markup
 
-from unip.attention.capture import attention_map, visiting
-from unip.attention.measuring import measure_nmi
-from unip.attention.patterns import (
-    GLOBAL_BELOW,
-    HYBRID_NMI,
-    LOCAL_ABOVE,
-    NoHybridLayer,
-    choose_hybrid_layer,
-    name_patterns,
-)
-from unip.attention.pictures import Picture, attention_picture, example_queries, patch_rows, sheet
-from unip.config import Config, verb
-from unip.data.manifest import open_images, summary, summary_table
-from unip.data.mix import sample_indices, squashed
-from unip.data.transforms import IMAGENET_MEAN, IMAGENET_STD, INFMIX_MEAN, INFMIX_STD
+from unip.config import verb
 from unip.errors import UnipError
-from unip.files import write_json
-from unip.lab.plots import plot_nmi, write_figure, write_picture
-from unip.progress import meter, say
-from unip.segment.inference import Device, choose_device
-from unip.vit.backbone import Backbone, load_backbone
-from unip.vit.shape import check_layer, depth_of, patch_size
+from unip.files import write_json, write_text, writing
+from unip.lab.config import AnalyzeConfig as AnalyzeConfig
+from unip.lab.explorer import ExplorerImage, render_explorer
+from unip.lab.figures import analysis_figures, write_figure, write_picture
+from unip.lab.findings import Findings, look_into
+from unip.lab.groups import group_of
+from unip.lab.inputs import frames, image_sets, in_colour, input_side, normalization_of, spread
+from unip.lab.probe import ProbeSettings, open_splits, probe_layers
+from unip.lab.records import difference, layer_table, parquet_table
+from unip.lab.report import render_report
+from unip.lab.samples import Sample, draw_sample
+from unip.progress import say
+from unip.segment.inference import choose_device
+from unip.vit.backbone import load_backbone
+from unip.vit.shape import check_layer, depth_of
 
-
-class AnalyzeConfig(Config):
-    """Which models to look into, on which images, and how the images are shown to them."""
-
-    models: tuple[str, ...] = Field(
-        min_length=1, description="timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, checkpoint files or model folders."
-    )
-    images: tuple[str, ...] = Field(min_length=1, description="Image folders or Parquet manifests.")
-    out: Path = Field(Path("runs/analysis"), description="Where analysis.json and the pictures go.")
-    max_images: int = Field(256, ge=1, description="At most so many images, drawn with the seed.")
-    seed: int = Field(0, ge=0, description="Seed of the draw.")
-    size: int | None = Field(None, ge=16, description="Side that images are squashed to; none: the model's own.")
-    normalization: Literal["model", "imagenet", "infmix"] = Field(
-        "model", description="Mean and standard deviation: the model's own, ImageNet's or InfMix's."
-    )
-    target_nmi: float = Field(HYBRID_NMI, gt=0, lt=1, description="NMI of a hybrid layer.")
-    local_above: float = Field(LOCAL_ABOVE, description="Layers with a higher NMI are local.")
-    global_below: float = Field(GLOBAL_BELOW, description="Layers after the peak with a lower NMI are global.")
-    exclude_layers: tuple[int, ...] = Field((), description="Layers not to choose.")
-    pictures: int = Field(2, ge=0, description="Images whose attention maps are drawn.")
-    batch_size: int = Field(16, ge=1, description="Images per forward pass.")
-    device: Device = Field("auto", description="Where to run.")
-    dry_run: bool = Field(False, description="Load models and look at the images, write nothing.")
+EXPLORER_SIDE = 336  # pixels of the pictures under the explorer's maps
+EXPLORER_PLACE = Markup("<!-- explorer -->")
+REPORT_BYTES = 24_500_000  # of the whole page: the explorer gets what the rest leaves
 
 
 @dataclass(frozen=True)
@@ -73,156 +44,144 @@ class AnalyzeResult:
 
 @verb(AnalyzeConfig)
 def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
-    """Measure each layer's NMI, name its pattern and recommend the layer to distil.
+    """Measure each layer's attention and features, name its pattern, recommend the layer to distil, write a report.
 
     Returns:
         The result, or None for a dry run.
 
     Raises:
-        UnipError: A model or image cannot be read, or the settings do not fit a model.
+        UnipError: A model or every image cannot be read, or the settings do not fit a model.
     """
-    table = open_images(config.images)
-    indices = sample_indices(table, None, config.max_images, config.seed)
-    say(summary_table(summary(table)))
+    if config.groups and len(config.groups) != len(config.models):
+        raise UnipError(
+            f"{len(config.groups)} groups for {len(config.models)} models", "Give one a model, in order, or none."
+        )
+    sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
+    say(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
+    for skipped in sample.skipped:
+        say(f"skipped: {skipped.why}")
+    if sample.unpaired:
+        say(f"{sample.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
+    probe = probe_settings(config)
+    if probe is not None:
+        train, test, split = open_splits(probe)
+        say(f"probe: {len(train)} images of {config.probe} to train on, {len(test)} ({split}) to test on")
     backbones = [load_backbone(source) for source in config.models]
     for backbone in backbones:
         say(str(backbone.report or f"{backbone.source}: random weights"))
         side = input_side(config, backbone)
         for layer in config.exclude_layers:
             check_layer(backbone.model, layer)
-        say(f"{backbone.source}: {depth_of(backbone.model)} layers, {len(indices)} images squashed to {side} px")
+        say(f"{backbone.source}: {depth_of(backbone.model)} layers, {len(sample.paths)} images squashed to {side} px")
     if config.dry_run:
         say(f"dry run: would write {config.out}; nothing was written")
         return None
 
-    records = [analyze_model(config, backbone, table, indices) for backbone in backbones]
-    analysis = {
-        "images": {"sources": list(config.images), "count": len(indices), "of": table.num_rows, "seed": config.seed},
-        "preprocessing": {"resize": "squash", "grey": True, "normalization": config.normalization},
-        "thresholds": {"local_above": config.local_above, "global_below": config.global_below},
-        "models": records,
+    names = short_names(config.models)
+    groups = config.groups or tuple(group_of(source) for source in config.models)
+    found = []
+    for backbone, name, group in zip(backbones, names, groups, strict=True):
+        found.append(look_into(config, backbone, {"name": name, "group": group}, sample))
+        if probe is not None:
+            mean, std = normalization_of(config, backbone)
+            measured = probe_layers(backbone, probe, device=choose_device(config.device), mean=mean, std=std)
+            found[-1].records[0]["probe"] = measured
+        backbone.model.cpu()  # one model at a time on the device
+    analysis: dict[str, Any] = {
+        "images": {
+            "sources": list(config.images),
+            "count": len(sample.paths),
+            "of": sample.of,
+            "seed": config.seed,
+            "skipped": [{"path": skipped.path, "why": skipped.why} for skipped in sample.skipped],
+        },
+        "pair": {"sources": list(config.pair), "unpaired": sample.unpaired} if config.pair else None,
+        "preprocessing": {
+            "resize": "squash",
+            "grey": not (config.pair and config.pair_colour),
+            "normalization": config.normalization,
+        },
+        "thresholds": {
+            "local_above": config.local_above,
+            "global_below": config.global_below,
+            "target_nmi": config.target_nmi,
+        },
+        "models": [record for findings in found for record in findings.records],
+        "differences": [
+            {key: findings.records[0][key] for key in ("model", "name", "group")}
+            | {"layers": difference(findings.measured["infrared"], findings.measured["visible"])}
+            for findings in found
+            if config.pair
+        ],
     }
-    names = file_names([backbone.source for backbone in backbones])
-    for record, backbone, name in zip(records, backbones, names, strict=True):
+    for record in analysis["models"]:
         say(layer_table(record))
-        choice = record["choice"]
-        for line in [f"{backbone.source}: {choice['reason']}", *(f"warning: {w}" for w in choice["warnings"])]:
-            say(line)
-        if config.pictures:
-            picture = draw_maps(config, backbone, table, indices[: config.pictures])
-            write_picture(config.out / f"maps-{name}.png", picture)
-    write_figure(config.out / "nmi.png", plot_nmi(records, target=config.target_nmi))
-    write_json(config.out / "analysis.json", analysis)
-    say(f"wrote {config.out}/analysis.json, nmi.png and attention maps")
+        say(f"{record['name']}: {record['choice']['reason']}")
+        for warning in record["choice"]["warnings"]:
+            say(f"warning: {warning}")
+    write_analysis(config, analysis, found, sample)
     return AnalyzeResult(config.out, analysis)
 
 
-def analyze_model(config: AnalyzeConfig, backbone: Backbone, table: pa.Table, indices: list[int]) -> dict[str, Any]:
-    """Measure one model; returns its record of ``analysis.json``."""
-    backbone.model.to(choose_device(config.device))
-    with meter(f"measuring {backbone.source}", len(indices), "images") as progress:
-
-        def batches() -> Iterator[torch.Tensor]:
-            for first in range(0, len(indices), config.batch_size):
-                part = indices[first : first + config.batch_size]
-                yield model_input(config, backbone, squashed(table, part, input_side(config, backbone)))
-                progress.advance(len(part))
-
-        found = measure_nmi(backbone.model, batches())
-    means = [found[layer].mean().item() for layer in sorted(found)]
-    patterns = name_patterns(means, local_above=config.local_above, global_below=config.global_below)
-    try:
-        choice = choose_hybrid_layer(means, target=config.target_nmi, exclude=config.exclude_layers).as_json()
-    except NoHybridLayer as error:  # that a model stays local is a finding, not a failure
-        choice = {"layer": None, "reason": error.what, "warnings": []}
-    layers = [
-        {
-            "layer": layer,
-            "nmi": means[layer - 1],
-            "nmi_std_over_images": values.mean(1).std(correction=0).item(),
-            "nmi_per_head": values.mean(0).tolist(),
-            "heads": values.shape[1],
-            "pattern": patterns[layer - 1],
-        }
-        for layer, values in sorted(found.items())
-    ]
-    return {
-        "model": backbone.source,
-        "sha256": backbone.report.sha256 if backbone.report else None,
-        "input_size": input_side(config, backbone),
-        "layers": layers,
-        "choice": choice,
+def write_analysis(config: AnalyzeConfig, analysis: dict[str, Any], found: Sequence[Findings], sample: Sample) -> None:
+    """Write the numbers, and on request the pictures and the report."""
+    measured = {
+        (record["model"], record["images"]): findings.measured[record["images"]]
+        for findings in found
+        for record in findings.records
     }
-
-
-def input_side(config: AnalyzeConfig, backbone: Backbone) -> int:
-    """Side of the square the images are squashed to, in pixels."""
-    side = config.size or backbone.input_size
-    patch = patch_size(backbone.model)
-    if side % patch:
-        raise UnipError(
-            f"{side} px is no whole number of {backbone.source}'s {patch}-px patches",
-            f"Choose --size as a multiple of {patch}.",
+    with writing(config.out / "measures.parquet") as temporary:
+        pq.write_table(parquet_table(analysis, measured), temporary)
+    write_json(config.out / "analysis.json", analysis)
+    if not config.report:
+        say(f"wrote {config.out}: analysis.json and measures.parquet")
+        return
+    for findings in found:
+        for images, picture in findings.sheets.items():
+            name = findings.explorer.name + ("" if images == "images" else f"-{images}")
+            write_picture(config.out / f"maps-{name}.png", picture)
+    for name, figure in analysis_figures(analysis).items():
+        write_figure(config.out / "figures" / f"{name}.png", figure)
+    examples = [block for findings in found for block in findings.examples]
+    page = render_report(analysis, examples=examples, explorer=EXPLORER_PLACE if config.explorer else Markup())
+    if config.explorer:
+        explorer, notes = render_explorer(
+            explorer_images(config, sample),
+            [findings.explorer for findings in found],
+            budget_bytes=REPORT_BYTES - len(page.encode()) - len(EXPLORER_PLACE),
         )
-    return side
+        for note in notes:
+            say(note)
+        page = page.replace(EXPLORER_PLACE, explorer)
+    write_text(config.out / "report.html", page)
+    say(f"wrote {config.out}: report.html, analysis.json, measures.parquet, figures and attention maps")
 
 
-def model_input(config: AnalyzeConfig, backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-    """Normalise uint8 grey images (B, 1, S, S) as asked; returns float (B, 3, S, S) on the model's device."""
-    mean, std = {
-        "model": (backbone.mean, backbone.std),
-        "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-        "infmix": ((INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3),
-    }[config.normalization]
-    device = next(backbone.model.parameters()).device
-    pixels = images.to(device).float().expand(-1, 3, -1, -1) / 255
-    return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]
+def explorer_images(config: AnalyzeConfig, sample: Sample) -> list[ExplorerImage]:
+    """Read the images of the report's explorer."""
+    chosen = spread(len(sample.paths), config.explorer)
+    shown = {
+        images: frames(paths, chosen, EXPLORER_SIDE, colour=in_colour(config, images))
+        for images, paths in image_sets(sample).items()
+    }
+    return [
+        ExplorerImage(Path(sample.paths[i]).name, {images: drawn[n] for images, drawn in shown.items()})
+        for n, i in enumerate(chosen)
+    ]
 
 
-@torch.inference_mode()
-def draw_maps(config: AnalyzeConfig, backbone: Backbone, table: pa.Table, indices: list[int]) -> Picture:
-    """Draw what three query tokens attend to in every layer (mean over heads)."""
-    model: Any = backbone.model
-    images = squashed(table, indices, input_side(config, backbone))
-    rows_of: dict[int, np.ndarray] = {}
-
-    def visit(layer: int, q: torch.Tensor, k: torch.Tensor, scale: float) -> None:
-        rows_of[layer] = attention_map(q, k, scale).mean(1).cpu().numpy()
-
-    layers = list(range(1, depth_of(model) + 1))
-    with visiting(model, layers, visit):
-        model.forward_features(model_input(config, backbone, images))
-    prefix = int(model.num_prefix_tokens)
-    count = math.isqrt(rows_of[1].shape[-1] - prefix)
-    rows, labels = [], []
-    for number, image in enumerate(images[:, 0].numpy()):
-        for name, query in example_queries(image, (count, count)).items():
-            maps = [patch_rows(rows_of[n][number], query, prefix=prefix, grid=(count, count)) for n in layers]
-            rows.append([np.repeat(image[..., None], 3, 2), *(attention_picture(image, m, query) for m in maps)])
-            labels.append(name)
-    return sheet(rows, columns=["image", *(f"layer {n}" for n in layers)], labels=labels)
+def probe_settings(config: AnalyzeConfig) -> ProbeSettings | None:
+    """Return what the linear probes are trained with, None where there are none."""
+    if config.probe is None:
+        return None
+    train, test = config.probe_images
+    return ProbeSettings.make(
+        data=config.probe, train_images=train, test_images=test, short_side=config.probe_side, seed=config.seed
+    )
 
 
-def layer_table(record: dict[str, Any]) -> Table:
-    """A model's layers as a table for the terminal."""
-    table = Table(title=record["model"])
-    for heading in ("layer", "NMI", "± images", "heads min–max", "pattern"):
-        table.add_column(heading, justify="left" if heading == "pattern" else "right")
-    for layer in record["layers"]:
-        heads = layer["nmi_per_head"]
-        chosen = "  ← distil" if layer["layer"] == record["choice"]["layer"] else ""
-        table.add_row(
-            str(layer["layer"]),
-            f"{layer['nmi']:.3f}",
-            f"{layer['nmi_std_over_images']:.3f}",
-            f"{min(heads):.3f}–{max(heads):.3f}",
-            layer["pattern"] + chosen,
-        )
-    return table
-
-
-def file_names(sources: Sequence[str]) -> list[str]:
-    """Make the models' names fit for file names, and different from each other."""
+def short_names(sources: Sequence[str]) -> list[str]:
+    """Make the models' names short, fit for file names, and different from each other."""
     names: list[str] = []
     for source in sources:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name if "/" in source else source).strip("-.") or "model"

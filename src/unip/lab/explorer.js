@@ -62,7 +62,7 @@
 
   const modelOf = (panel) => data.models[panel.model];
   const depthOf = (panel) => modelOf(panel).patterns.length;
-  const headsOf = (panel) => modelOf(panel).heads[panel.layer - 1];
+  const headsOf = (panel) => (image < data.headImages ? modelOf(panel).heads[panel.layer - 1] : 0);
   const asksClassToken = (panel) => query.classToken && modelOf(panel).classToken;
 
   /** The query's place on this model's grid: [row, column]. */
@@ -92,6 +92,7 @@
 
   function setImage(number) {
     image = number;
+    for (const panel of panels) if (panel.head > headsOf(panel)) panel.head = 0;
     [query.x, query.y] = data.images[number].start;
     query.classToken = false;
   }
@@ -359,11 +360,11 @@
   // ---- start: two models beside each other, else one model on both variants, else two of its layers ----
 
   change(() => {
-    setImage(0);
     for (const panel of panels) {
       setModel(panel, Math.min(panel.number, data.models.length - 1));
       panel.variant = data.variants[0];
     }
+    setImage(0);
     if (data.models.length > 1) return;
     if (data.variants.length > 1) panels[1].variant = data.variants[1];
     else panels[1].layer = panels[0].layer === depthOf(panels[0]) ? 1 : depthOf(panels[0]);

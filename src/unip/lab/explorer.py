@@ -184,8 +184,8 @@ def _open(blob: bytes) -> tuple[int, int, int, int, int, bytes, npt.NDArray[np.f
 
 def fit_budget(
     images: Sequence[ExplorerImage], models: Sequence[ExplorerModel], budget_bytes: int
-) -> tuple[list[ExplorerImage], list[ExplorerModel], list[str]]:
-    """Leave out images, then the single heads of the models with most heads, until the maps fit.
+) -> tuple[list[ExplorerImage], list[ExplorerModel], int, list[str]]:
+    """Leave out single heads, of the last images first, then images, until the maps fit; head means stay.
 
     Args:
         images: All of them.
@@ -193,31 +193,42 @@ def fit_budget(
         budget_bytes: For the maps as they stand in the page (base64).
 
     Returns:
-        What is kept, and a sentence for each thing left out. One image with every model's head mean always stays.
+        The images and models to show, for how many images the single heads are kept, and a sentence for each thing
+        left out. The head means of one image always stay.
     """
-    count, kept, notes = len(images), list(models), []
-    while count > 1 and sum(_page_bytes(model, count) for model in kept) > budget_bytes:
+    means = [
+        replace(m, maps={v: [[mean_only(blob) for blob in image] for image in blobs] for v, blobs in m.maps.items()})
+        for m in models
+    ]
+    count = whole = len(images)
+
+    def size() -> int:
+        full = sum(_page_bytes(model, 0, whole) for model in models)
+        return full + sum(_page_bytes(model, whole, count) for model in means)
+
+    notes = []
+    while whole and size() > budget_bytes:
+        whole -= 1
+    while count > 1 and size() > budget_bytes:
         count -= 1
+    over = f"more would take over {budget_bytes / 1e6:.3g} MB."
     if count < len(images):
-        notes.append(
-            f"The explorer shows {count} of {len(images)} images: the maps of more would take over "
-            f"{budget_bytes / 1e6:.3g} MB."
-        )
-    kept = [replace(m, maps={v: blobs[:count] for v, blobs in m.maps.items()}) for m in kept]
-    for index in sorted(range(len(kept)), key=lambda i: -max(kept[i].heads)):
-        if sum(_page_bytes(model, count) for model in kept) <= budget_bytes:
-            break
-        means = {v: [[mean_only(blob) for blob in image] for image in blobs] for v, blobs in kept[index].maps.items()}
-        kept[index] = replace(kept[index], heads=[0] * len(kept[index].heads), maps=means)
-        notes.append(f"Of {kept[index].name} the explorer holds the mean over heads only, for the same reason.")
-    if (total := sum(_page_bytes(model, count) for model in kept)) > budget_bytes:
-        notes.append(f"The explorer's maps take {total / 1e6:.3g} MB even so.")
-    return list(images[:count]), kept, notes
+        notes.append(f"The explorer shows {count} of {len(images)} images: the maps of {over}")
+    if whole < count:
+        those = f"{whole} of {count} images" if whole else "no image"
+        notes.append(f"The explorer shows single heads on {those}, elsewhere the mean over heads: the maps of {over}")
+    if size() > budget_bytes:
+        notes.append(f"The explorer's maps take {size() / 1e6:.3g} MB even so.")
+    kept = [
+        replace(full, maps={v: full.maps[v][:whole] + mean.maps[v][whole:count] for v in full.maps})
+        for full, mean in zip(models, means, strict=True)
+    ]
+    return list(images[:count]), kept, whole, notes
 
 
-def _page_bytes(model: ExplorerModel, count: int) -> int:
-    """Size of the maps of the first ``count`` images in base64."""
-    return sum(4 * -(-len(blob) // 3) for blobs in model.maps.values() for image in blobs[:count] for blob in image)
+def _page_bytes(model: ExplorerModel, first: int, last: int) -> int:
+    """Size of the maps of some images in base64."""
+    return sum(4 * -(-len(blob) // 3) for blobs in model.maps.values() for image in blobs[first:last] for blob in image)
 
 
 def render_explorer(
@@ -233,11 +244,12 @@ def render_explorer(
     Returns:
         The fragment, and what was left out of it, in sentences that it also shows.
     """
-    images, models, notes = fit_budget(images, models, budget_bytes)
+    images, models, whole, notes = fit_budget(images, models, budget_bytes)
     variants = list(images[0].pictures)
     data = {
         "images": [{"name": image.name, "start": _brightest(image, models[0].grid)} for image in images],
         "variants": variants,
+        "headImages": whole,  # of the others only the mean over heads is there
         "models": [
             {
                 "name": m.name,
@@ -245,7 +257,7 @@ def render_explorer(
                 "grid": list(m.grid),
                 "classToken": m.class_token,
                 "registers": m.registers,
-                "heads": list(m.heads),  # 0: only the mean is there
+                "heads": list(m.heads),
                 "patterns": list(m.patterns),
                 "chosen": m.chosen,
             }

@@ -17,7 +17,7 @@ from torch import nn
 from unip.attention.capture import attention_map
 from unip.attention.measuring import measure_nmi
 from unip.attention.patterns import HYBRID_NMI, LayerChoice, choose_hybrid_layer, name_patterns
-from unip.attention.pictures import attention_picture, example_queries, patch_rows, sheet
+from unip.attention.pictures import example_queries, patch_rows, query_sheet
 from unip.config import verb
 from unip.data.manifest import open_images, summary, summary_table, write_manifest
 from unip.data.mix import MixDataset, sample_indices, squashed
@@ -205,8 +205,9 @@ def teacher_batches(
     student_patch = patch_size(build_backbone(student_spec(config.student)))
     side = config.size // student_patch * patch_size(teacher.model)
     device = next(teacher.model.parameters()).device
-    for first in range(0, len(indices), 32):
-        images = squashed(table, indices[first : first + 32], config.size)
+    paths = table.take(indices)["path"].to_pylist()
+    for first in range(0, len(paths), 32):
+        images = squashed(paths[first : first + 32], config.size)
         yield resize_to(normalise_grey(images.to(device)), side)
 
 
@@ -215,7 +216,7 @@ def compare_attention(model: AttentionDistillation, table: pa.Table, config: Pre
     """Draw what three query tokens attend to in teacher and student (mean over heads), on two images of the mix."""
     infrared = "infrared" in table["modality"].to_pylist()
     indices = sample_indices(table, "infrared" if infrared else None, 2, config.seed)
-    images = squashed(table, indices, config.size)
+    images = squashed(table.take(indices)["path"].to_pylist(), config.size)
     device = next(model.parameters()).device
     model.eval()
     sides = model.both(images.to(device))
@@ -225,17 +226,19 @@ def compare_attention(model: AttentionDistillation, table: pa.Table, config: Pre
         attention_map(q.float(), k.float(), trunk.scale).mean(1).cpu().numpy()
         for (q, k), trunk in zip(sides, trunks, strict=True)
     ]
-    rows, labels = [], []
-    for number, image in enumerate(images[:, 0].numpy()):
-        side = math.isqrt(maps[0].shape[-1] - trunks[0].num_prefix_tokens)
-        for name, query in example_queries(image, (side, side)).items():
-            pictures = [np.repeat(image[..., None], 3, axis=2)]
-            for attention, trunk in zip(maps, trunks, strict=True):
-                row = patch_rows(attention[number], query, prefix=trunk.num_prefix_tokens, grid=(side, side))
-                pictures.append(attention_picture(image, row, query))
-            rows.append(pictures)
-            labels.append(name)
-    return sheet(rows, columns=["image", "teacher", "student"], labels=labels)
+    frames = list(images[:, 0].numpy())
+    side = math.isqrt(maps[0].shape[-1] - trunks[0].num_prefix_tokens)
+    queries = [example_queries(frame, (side, side)) for frame in frames]
+    columns = {
+        name: np.stack(
+            [
+                patch_rows(attention, list(named.values()), trunk.num_prefix_tokens, (side, side))
+                for attention, named in zip(found, queries, strict=True)
+            ]
+        )
+        for name, found, trunk in zip(("teacher", "student"), maps, trunks, strict=True)
+    }
+    return query_sheet(frames, queries, columns)
 
 
 def save_student(
