@@ -219,7 +219,7 @@ def patch_shares(mask: Pixels8, size: tuple[int, int], grid: tuple[int, int], pa
 def layer_maps(segmenter: Segmenter, data: SegmentationData, batch: int, what: str) -> Iterator[tuple[Frame, Tensor]]:
     """Yield each frame of ``data`` with its features ``(layers, C, h, w)``, float32 on the model's device.
 
-    Frames of one size that follow each other within a batch run together.
+    Frames of a batch that have one size run together.
 
     Raises:
         UnipError: An image is damaged, or the model's features are not finite.
