@@ -45,30 +45,20 @@ def keep_all_maps(model: torch.nn.Module, batches: list[torch.Tensor]) -> dict[s
         for kept, tokens in zip(maps, features, strict=True):
             for attention, patches in zip(kept, tokens, strict=True):
                 for name, values in measure_maps(attention.log(), grid, 1, 0).items():
-                    found[name].append(values.mean().cpu())
-                found["high_frequency"].append(
-                    high_frequency_amplitude(patches.mT.reshape(len(patches), -1, *grid)).mean().cpu()
-                )
+                    found[name].append(values.flatten())
+                found["high_frequency"].append(high_frequency_amplitude(patches.mT.reshape(len(patches), -1, *grid)))
         for number in range(len(batches)):
             grams = torch.stack([token_gram(tokens[number]) for tokens in features], dim=1)
-            found["cka"].append(cka(grams).mean().cpu())
-    return {name: torch.stack(values).mean().item() for name, values in found.items()}
+            found["cka"].append(cka(grams).flatten())
+    return {name: torch.cat(values).mean().item() for name, values in found.items()}
 
 
 def one_layer_at_a_time(model: torch.nn.Module, batches: list[torch.Tensor]) -> dict[str, float]:
     """What `unip analyze` does."""
     measured = measure_layers(model, batches)
-    found = {
-        name: torch.stack(
-            [
-                values.mean()
-                for layer in measured.layers.values()
-                for values in [{**layer.heads, **layer.features}[name]]
-            ]
-        )
-        for name in MEASURES
-    }
-    return {name: values.mean().item() for name, values in found.items()} | {"cka": measured.cka.mean().item()}
+    layers = [{**layer.heads, **layer.features} for layer in measured.layers.values()]
+    found = {name: torch.cat([layer[name].flatten() for layer in layers]).mean().item() for name in MEASURES}
+    return {**found, "cka": measured.cka.mean().item()}
 
 
 def run(way: str, device: str, images: int, model_name: str, batch: int) -> dict[str, Any]:

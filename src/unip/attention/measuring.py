@@ -118,12 +118,12 @@ def measure_layers(model: nn.Module, batches: Iterable[Tensor]) -> ModelMeasures
             for a, b in zip(torch.split(q, part), torch.split(k, part), strict=True)
         ]
         for name in pieces[0]:
-            heads[layer - 1].setdefault(name, []).append(torch.cat([piece[name] for piece in pieces]).float().cpu())
+            heads[layer - 1].setdefault(name, []).append(torch.cat([piece[name] for piece in pieces]).float())
 
     def visit_features(layer: int, tokens: Tensor) -> None:
         patches = tokens[:, prefix:]
         maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)
-        features[layer - 1].setdefault("high_frequency", []).append(high_frequency_amplitude(maps).cpu())
+        features[layer - 1].setdefault("high_frequency", []).append(high_frequency_amplitude(maps))
         if patches.shape[1] >= 4:
             grams.append(token_gram(patches))
 
@@ -134,11 +134,11 @@ def measure_layers(model: nn.Module, batches: Iterable[Tensor]) -> ModelMeasures
             grams.clear()
             model.forward_features(images.to(device))  # type: ignore[operator]
             undefined = torch.full((len(images), depth, depth), torch.nan)
-            similarity.append(cka(torch.stack(grams, dim=1)).cpu() if grams else undefined)
+            similarity.append(cka(torch.stack(grams, dim=1)) if grams else undefined)
     layers = {
         layer: LayerMeasures(_joined(heads[layer - 1]), _joined(features[layer - 1])) for layer in range(1, depth + 1)
     }
-    return ModelMeasures(layers, torch.cat(similarity))
+    return ModelMeasures(layers, torch.cat(similarity).cpu())
 
 
 def measure_maps(log_attention: Tensor, grid: tuple[int, int], classes: int, registers: int) -> dict[str, Tensor]:
@@ -170,4 +170,4 @@ def measure_maps(log_attention: Tensor, grid: tuple[int, int], classes: int, reg
 
 
 def _joined(pieces: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat(values) for name, values in pieces.items()}
+    return {name: torch.cat(values).cpu() for name, values in pieces.items()}  # once: each copy would wait for a GPU
