@@ -51,7 +51,7 @@ def test_a_measure_has_one_line_a_record_with_the_measured_values(pair):
         12 * record["layers"][0]["heads"] for record in analysis["models"]
     ]
     assert axes.get_xlabel() == "layer"
-    assert axes.get_ylabel() == "attention distance (patches)"
+    assert axes.get_ylabel().replace("\n", " ") == "attention distance (patches)"
     expected = "deit_tiny (infrared)" if pair else "deit_tiny"
     assert legend_labels(figure)[0] == expected
 

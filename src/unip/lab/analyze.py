@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from unip.lab.report import render_report
 from unip.lab.samples import Sample, draw_sample
 from unip.progress import say
 from unip.segment.inference import choose_device
+from unip.segment.metrics import percent
 from unip.vit.backbone import load_backbone
 from unip.vit.shape import check_layer, depth_of
 
@@ -117,7 +119,13 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
     for record in analysis["models"]:
         say(layer_table(record))
         say(f"{record['name']}: {record['choice']['reason']}")
-        for warning in record["choice"]["warnings"]:
+        probed = record["probe"]
+        if probed is not None:
+            values = " ".join(percent(layer["miou"] or math.nan) for layer in probed["layers"])
+            say(
+                f"{record['name']}: probes from layer 1 on reach {values} mIoU; the best is layer {probed['best_layer']}"
+            )
+        for warning in [*record["choice"]["warnings"], *(probed["warnings"] if probed else [])]:
             say(f"warning: {warning}")
     write_analysis(config, analysis, found, sample)
     return AnalyzeResult(config.out, analysis)

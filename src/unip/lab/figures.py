@@ -259,7 +259,7 @@ def _layer_axes(records: Sequence[Record], *, ylabel: str, height: float = 3.1) 
     figure = Figure(figsize=(WIDTH, height + 0.19 * rows), layout="constrained")
     axes = figure.subplots()
     axes.grid(True)
-    axes.set(ylabel=ylabel, xlabel="layer")
+    axes.set(ylabel=_wrapped(ylabel, 26), xlabel="layer")
     if _relative(records):
         axes.set(xlim=(0, 1.03), xlabel="relative depth (layer / number of layers; the models differ in depth)")
     else:
