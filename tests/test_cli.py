@@ -260,16 +260,25 @@ def truncate(file: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("verb", ["analyze", "pretrain", "data build"])
+@pytest.mark.parametrize("verb", ["pretrain", "data build"])
 def test_a_truncated_image(refused, place, verb):
     file = truncate(place / "frames" / "1.png")
     out = ["--out", place / "out"]
     words = {
-        "analyze": ["analyze", place / "teacher.safetensors", "--images", place / "frames", *out],
         "pretrain": pretraining(place, *out),
         "data build": ["data", "build", place / "frames", *out],
     }[verb]
     refused(*words, names=file, advice="truncated")
+
+
+def test_a_truncated_image_among_those_to_analyze(run, place):
+    """The others are measured, and it is listed."""
+    file = truncate(place / "frames" / "1.png")
+    teacher = place / "teacher.safetensors"
+    code, out, _ = run("analyze", teacher, "--images", place / "frames", "--out", place / "out", "--no-report")
+    assert code == 0
+    assert f"skipped: image {file} is truncated" in out.replace("\n", "")
+    assert (place / "out/measures.parquet").is_file()
 
 
 def test_a_truncated_image_among_those_to_segment(run, place):

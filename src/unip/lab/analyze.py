@@ -122,9 +122,7 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
         probed = record["probe"]
         if probed is not None:
             values = " ".join(percent(layer["miou"] or math.nan) for layer in probed["layers"])
-            say(
-                f"{record['name']}: probes from layer 1 on reach {values} mIoU; the best is layer {probed['best_layer']}"
-            )
+            say(f"{record['name']}: probes reach {values} mIoU, layer by layer; best is layer {probed['best_layer']}")
         for warning in [*record["choice"]["warnings"], *(probed["warnings"] if probed else [])]:
             say(f"warning: {warning}")
     write_analysis(config, analysis, found, sample)
