@@ -16,6 +16,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
+from unip.data.reading import grey8, luma, to_levels
 from unip.errors import UnipError
 
 Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W) or (H, W, 3)
@@ -23,7 +24,6 @@ Pixels8 = npt.NDArray[np.uint8]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 178_956_970  # where Pillow stops too; a file that claims more is taken for a decompression bomb
-STRETCH = (0.5, 99.5)  # percentiles of a 16-bit frame that become 0 and 255
 GREY_SPREAD = 2  # levels by which lossy grey files differ between channels
 
 
@@ -77,22 +77,8 @@ def decode_image(data: bytes, name: Path | str) -> Pixels:
 
 
 def to_grey8(image: Pixels) -> Pixels8:
-    """Turn an image into 8-bit grey.
-
-    Colour becomes luma (ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B). 16 bits become 8 by a linear stretch of the
-    frame's 0.5 .. 99.5 percentiles to 0 .. 255; if those are equal, of its minimum .. maximum; a
-    constant 16-bit frame becomes 0. 8-bit values are not stretched.
-
-    Args:
-        image: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
-
-    Returns:
-        ``(H, W)`` uint8.
-    """
-    if image.dtype == np.uint8:
-        return image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
-    grey = _luma(image)
-    return _stretch(grey, grey)
+    """Turn an image into 8-bit grey by the default reading: ``(H, W)`` uint8, see :func:`unip.data.reading.grey8`."""
+    return grey8(image)
 
 
 def to_rgb8(image: Pixels) -> Pixels8:
@@ -104,7 +90,7 @@ def to_rgb8(image: Pixels) -> Pixels8:
     Returns:
         ``(H, W, 3)`` uint8.
     """
-    image8 = image if image.dtype == np.uint8 else _stretch(image, _luma(image))
+    image8 = image if image.dtype == np.uint8 else to_levels(image, luma(image))
     return image8 if image8.ndim == 3 else np.repeat(image8[..., None], 3, axis=2)
 
 
@@ -173,24 +159,6 @@ def _bomb(prefix: str) -> tuple[str, str]:
         f"{prefix} claims more than {MAX_PIXELS // 10**6} million pixels",
         "Cut it into tiles if it is real; it may be made to fill the memory.",
     )
-
-
-def _luma(image: Pixels) -> Pixels:
-    if image.ndim == 2:
-        return image
-    return image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-
-
-def _stretch(values: Pixels, grey: Pixels) -> Pixels8:
-    """Map ``values`` linearly so that the percentiles of ``grey`` become 0 and 255."""
-    low, high = np.percentile(grey, STRETCH)
-    if low == high:
-        low, high = float(grey.min()), float(grey.max())
-    if low == high:
-        return np.zeros(values.shape, dtype=np.uint8)
-    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
-    levels: Pixels8 = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-    return levels
 
 
 def _from_pillow(image: Image.Image) -> Pixels:

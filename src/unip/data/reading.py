@@ -1,0 +1,202 @@
+"""From the counts or temperatures of an infrared frame to the 8-bit grey that models see, by a rule that is kept.
+
+Cameras store 14- or 16-bit counts, radiometric files temperatures; models see 256 levels of grey, white hot. Which rule
+leads from one to the other is part of the data and of a model trained on it: a :class:`Reading` is written beside both.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import Field, ValidationError, model_validator
+
+from unip.config import Config, describe_validation
+from unip.errors import UnipError
+
+Values = npt.NDArray[Any]  # uint8, uint16 or float32 (Kelvin), (H, W) or (H, W, 3)
+Grey8 = npt.NDArray[np.uint8]
+Conversion = Literal["percentile", "minmax", "plateau", "window"]
+Polarity = Literal["white-hot", "black-hot"]
+
+PERCENTILES = (0.5, 99.5)
+PLATEAU = 0.01  # 2.6 times what a level would hold if all held the same
+LEVELS = 256  # about so many bins of the histogram lie between the two percentiles
+MOST_LEVELS = 65536  # bins between minimum and maximum
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class Reading(Config):
+    """How the samples of a frame become 8-bit grey; frames that are 8-bit already keep their contrast."""
+
+    conversion: Conversion = Field(
+        "percentile", description="Stretch between percentiles or minimum..maximum, plateau equalisation, or a window."
+    )
+    percentiles: tuple[float, float] = Field(PERCENTILES, description="Of the frame; they become black and white.")
+    plateau: float = Field(PLATEAU, gt=0, le=1, description="Share of the pixels that one level counts at most.")
+    window: tuple[float, float] | None = Field(
+        None, description="What becomes black and white: Kelvin of radiometric files, else stored counts."
+    )
+    polarity: Polarity = Field("white-hot", description="How the frames are stored; black-hot ones are inverted.")
+    radiometric: bool = Field(
+        False, description="Take the temperatures of a radiometric JPEG, not its picture; a window always does."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError("percentiles must be two rising numbers within 0..100")
+        if self.conversion == "window" and self.window is None:
+            raise ValueError("conversion window needs the window, such as 280 and 320 Kelvin")
+        if self.conversion != "window" and self.window is not None:
+            raise ValueError(f"a window does not go with conversion {self.conversion}")
+        if self.window is not None and not -np.inf < self.window[0] < self.window[1] < np.inf:
+            raise ValueError("window must be two rising numbers")
+        return self
+
+    @property
+    def takes_temperature(self) -> bool:
+        """Whether radiometric files are read as temperatures rather than as their picture."""
+        return self.radiometric or self.conversion == "window"
+
+    def as_json(self) -> str:
+        """Return the reading as one line of JSON, all fields in it."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Self:
+        """Read what :meth:`as_json` wrote; None or an empty text is the default reading.
+
+        Raises:
+            UnipError: It does not describe a reading.
+        """
+        return _from_json(cls, text) if text else cls()
+
+    def describe(self) -> str:
+        """Say the rule in a few words, for a program's first lines and model cards."""
+        low, high = self.percentiles
+        rule = {
+            "percentile": f"percentiles {low:g}..{high:g} stretched to black..white",
+            "minmax": "minimum..maximum stretched to black..white",
+            "plateau": f"plateau equalisation, a level counts at most {100 * self.plateau:g} % of the pixels",
+            "window": "window {:g}..{:g} (Kelvin of radiometric files, else counts)".format(*self.window or (0, 0)),
+        }[self.conversion]
+        files = ", radiometric files as temperatures" if self.radiometric and self.conversion != "window" else ""
+        return f"{rule}{files}, {self.polarity}{' inverted' * (self.polarity == 'black-hot')}"
+
+
+DEFAULT = Reading()
+
+
+def grey8(image: Values, reading: Reading = DEFAULT) -> Grey8:
+    """Turn a frame into 8-bit grey, white hot.
+
+    Colour becomes luma (ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B). 8-bit frames keep their values, because their
+    camera has converted them already; only the polarity applies to them. Wider samples become 8-bit by
+
+    - ``percentile``: linearly from the frame's two percentiles to 0 and 255; if those are equal, as ``minmax``;
+    - ``minmax``: linearly from the frame's minimum and maximum;
+    - ``plateau``: plateau equalisation, see :func:`plateau_curve`;
+    - ``window``: linearly from fixed values, so that a level means the same in every frame.
+
+    A frame without any contrast becomes 0 (255 if it is black-hot), except in a window.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 (counts) or float (Kelvin; not finite counts as the minimum).
+        reading: The rule.
+
+    Returns:
+        ``(H, W)`` uint8.
+    """
+    if image.dtype == np.uint8:
+        grey = image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
+    else:
+        grey = luma(image)
+        grey = to_levels(grey, grey, reading)
+    return grey if reading.polarity == "white-hot" else np.uint8(255) - grey
+
+
+def luma(image: Values) -> Values:
+    """Return the luma of ``(H, W, 3)`` as float32, or ``(H, W)`` as it is."""
+    return image if image.ndim == 2 else image @ np.array(LUMA, dtype=np.float32)
+
+
+def to_levels(values: Values, grey: Values, reading: Reading = DEFAULT) -> Grey8:
+    """Map ``values`` (any shape, not 8-bit) to 0..255 by the curve that ``reading`` finds for the frame ``grey``.
+
+    The polarity is left to the caller.
+    """
+    if grey.dtype.kind == "f":
+        values, grey = _finite(values, grey)
+    if reading.conversion == "plateau":
+        at, levels = plateau_curve(grey, reading)
+        return np.rint(np.interp(values, at, levels)).astype(np.uint8)
+    if reading.window is not None:
+        low, high = reading.window
+    else:
+        low, high = np.percentile(grey, reading.percentiles) if reading.conversion == "percentile" else (0, 0)
+        if low == high:
+            low, high = float(grey.min()), float(grey.max())
+        if low == high:
+            return np.zeros(values.shape, dtype=np.uint8)
+    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
+    levels8: Grey8 = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return levels8
+
+
+def plateau_curve(grey: Values, reading: Reading) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the curve of plateau equalisation of a frame as corners ``(values, levels)``, levels 0..255.
+
+    Histogram equalisation gives large even surfaces (sky, road) most of the grey levels, and their noise with them.
+    Plateau equalisation (V. E. Vickers, "Plateau equalization algorithm for real-time display of high-quality infrared
+    imagery", Optical Engineering 35(7), 1996; the usual gain control of thermal cores) cuts every bin of the
+    histogram down to a plateau P before it is summed up:
+
+        h'(b) = min(h(b), P),   level(b) = 255 * sum of h' up to b / sum of h' over all bins.
+
+    A small P approaches one share for every bin that is not empty, a large P plain equalisation. Here P is
+    ``reading.plateau`` times the pixels for each 256th of the span between the frame's two percentiles, whatever the
+    camera's counts a Kelvin. Bins of about that width (of whole counts) go on outside of the percentiles, so that a few
+    hot pixels neither coarsen the rest nor are lost. Within a bin the curve is linear.
+
+    Args:
+        grey: ``(H, W)``, finite.
+        reading: Gives ``plateau`` and ``percentiles``.
+    """
+    smallest, largest = float(grey.min()), float(grey.max())
+    if smallest == largest:
+        return np.array([smallest, smallest + 1]), np.zeros(2)
+    low, high = np.percentile(grey, reading.percentiles)
+    level = (high - low) / LEVELS
+    step = max(level, (largest - smallest) / (MOST_LEVELS - 1))
+    if grey.dtype.kind in "iu":
+        step = max(1.0, np.floor(step))  # whole counts: else some bins would hold one more count than others
+        smallest -= 0.5
+    bins = int((largest - smallest) / step) + 1
+    histogram = np.bincount(((grey - smallest) / step).astype(np.int64).ravel(), minlength=bins)
+    plateau = reading.plateau * grey.size * (step / level if level else 1.0)
+    cut = np.minimum(histogram, plateau)
+    levels = np.concatenate([[0.0], np.cumsum(cut)]) * (255.0 / cut.sum())
+    return smallest + step * np.arange(len(levels)), levels
+
+
+@lru_cache(maxsize=256)  # one source's rows of a manifest all say the same
+def _from_json(cls: type[Any], text: str) -> Any:
+    try:
+        return cls.model_validate_json(text)
+    except ValidationError as error:
+        raise UnipError(f"reading {text[:200]!r}: {describe_validation(error)}") from None
+    except UnipError as error:
+        raise UnipError(f"reading {text[:200]!r}: {error.what}", error.fix) from None
+
+
+def _finite(values: Values, grey: Values) -> tuple[Values, Values]:
+    """Replace samples that are not finite by the least finite one (0 if there is none)."""
+    good = np.isfinite(grey)
+    if good.all():
+        return values, grey
+    least = grey[good].min() if good.any() else np.float32(0)
+    return np.where(np.isfinite(values), values, least), np.where(good, grey, least)
