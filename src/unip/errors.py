@@ -14,6 +14,7 @@ class UnipError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, fix: str = "") -> None:
+        what = what.encode("utf-8", "backslashreplace").decode()  # a file's name may hold bytes that no stream takes
         self.what = what
         self.fix = fix
         super().__init__(f"{what}\n{fix}" if fix else what)

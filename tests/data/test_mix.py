@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
-from unip.data.manifest import scan_sources
+from unip.data.manifest import FIELDS, paths_of, scan_sources
 from unip.data.mix import MixDataset, crop_box, sample_indices, squashed
 from unip.data.order import seed_for
 from unip.errors import UnipError
@@ -86,7 +86,7 @@ def test_flips(table: pa.Table) -> None:
 
 
 def test_the_cache_notices_a_changed_file(table: pa.Table) -> None:
-    wrong = table.set_column(3, "width", pa.array([9] * table.num_rows, pa.int32()))
+    wrong = table.set_column(FIELDS.index("width"), "width", pa.array([9] * table.num_rows, pa.int32()))
     with pytest.raises(UnipError, match=r"is \d+x\d+, but its manifest says 9x"):
         MixDataset(wrong, cache="ram")
 
@@ -121,7 +121,7 @@ def test_strips_fall_back_to_the_centre(height: int, width: int, expected: tuple
 
 def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
     ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8), (30, 1))
-    path = Path(table["path"][0].as_py()).parent / "ramp.webp"
+    path = Path(paths_of(table)[0]).parent / "ramp.webp"
     Image.fromarray(ramp).save(path, lossless=True)
     out = squashed([path], 45)
     assert out.shape == (1, 1, 45, 45) and out.dtype == torch.uint8
@@ -139,7 +139,7 @@ def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
 
 
 def test_squashing_leaves_the_progress_to_its_caller(table: pa.Table, capsys: pytest.CaptureFixture[str]) -> None:
-    squashed(table["path"].to_pylist(), 16)
+    squashed(paths_of(table), 16)
     assert capsys.readouterr() == ("", "")
 
 

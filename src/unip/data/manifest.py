@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,38 +15,81 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from unip.data.images import decode_image, is_grey
-from unip.data.parallel import threaded
-from unip.data.sources import MODALITIES, Found, list_source, split_source
+from unip.data.facts import Facts, facts_of
+from unip.data.sources import MODALITIES, Found, list_source, printable, split_source
 from unip.errors import UnipError
 from unip.files import writing
 
-FIELDS = ("path", "modality", "source", "width", "height", "bytes", "sha256")
 SCHEMA: Any = pa.schema(
     [
-        ("path", pa.string()),
+        ("path", pa.binary()),
+        ("image", pa.binary()),
         ("modality", pa.string()),
         ("source", pa.string()),
+        ("group", pa.string()),
+        ("frame", pa.int32()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("bits", pa.int32()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
+        ("phash", pa.uint64()),
+        ("weight", pa.float32()),
+        ("reading", pa.string()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),
     ]
 )
+FIELDS = tuple(SCHEMA.names)
+REQUIRED = ("path", "modality", "source", "width", "height", "bytes", "sha256")  # all that older manifests hold
 SHOWN = 5  # bad files that a message names
+
+Bytes = bytes  # a field of Row has the name of the type
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a mix; the fields are the columns of a manifest."""
+    """One image of a mix; the fields are the columns of a manifest.
 
-    path: str
+    Attributes:
+        path: The file; absolute in memory. None where ``image`` holds the encoded file itself.
+        image: The encoded file, in packed sets.
+        modality: ``infrared``, ``rgb`` or ``depth``.
+        source: Name of the dataset.
+        group: The video or flight that neighbouring frames share; empty if none.
+        frame: Place in it.
+        width: Pixels; 0 where the file was not read, as all that follows.
+        height: Pixels.
+        bits: Of a sample, 8 or 16.
+        bytes: Size of the file.
+        sha256: Of the file.
+        phash: Perceptual hash, see :func:`unip.data.facts.perceptual_hash`.
+        weight: How often it is shown, relative to the others.
+        reading: How counts become 8 bits (JSON); None: the default.
+        kept: False for a row that is only listed.
+        reason: Why it was dropped.
+    """
+
+    path: Bytes | None
     modality: str
     source: str
-    width: int
-    height: int
-    bytes: int
-    sha256: str
+    width: int = 0
+    height: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    image: Bytes | None = None
+    group: str = ""
+    frame: int | None = None
+    bits: int = 8
+    phash: int = 0
+    weight: float = 1.0
+    reading: str | None = None
+    kept: bool = True
+    reason: str = ""
+
+
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Row) if field.name not in REQUIRED}
+MAY_BE_EMPTY = ("path", "image", "frame", "reading")
 
 
 @dataclass(frozen=True)
@@ -59,17 +102,6 @@ class SourceSummary:
     width: int
     height: int
     bytes: int
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What reading a file told."""
-
-    width: int
-    height: int
-    bytes: int
-    sha256: str
-    grey: bool
 
 
 def scan_sources(sources: Sequence[str], *, workers: int = 0) -> Any:
@@ -111,22 +143,61 @@ def scan_sources(sources: Sequence[str], *, workers: int = 0) -> Any:
     found = list({entry.path: entry for entry in reversed(found)}.values())
     found.sort(key=lambda entry: os.fsencode(entry.path))
     read = _read_all(found, workers)
-    by_content = _modalities(found, read)
+    by_content = modalities_by_pixels(found, read)
     for entry, facts in zip(found, read, strict=True):
-        chosen = entry.modality or by_content[entry.path.parent]
-        rows.append(Row(str(entry.path), chosen, entry.source, facts.width, facts.height, facts.bytes, facts.sha256))
-    unique: dict[str, Row] = {}
+        rows.append(row_of(facts, entry.modality or by_content[entry.path.parent], entry.source))
+    unique: dict[bytes, Row] = {}
     for row in rows:
-        other = unique.setdefault(row.path, row)
+        other = unique.setdefault(row.path or row.sha256.encode(), row)
         if other.modality != row.modality:
             raise UnipError(
-                f"two sources list {row.path}, once as {other.modality} and once as {row.modality}",
+                f"two sources list {printable(row.path or b'')}, once as {other.modality} and once as {row.modality}",
                 "Leave one of the sources out.",
             )
-    ordered = sorted(unique.values(), key=lambda row: (row.source, os.fsencode(row.path)))
+    ordered = sorted(unique.values(), key=lambda row: (row.source, row.path or b"", row.sha256))
     names = {entry.path.parent: entry.source for entry in found}
-    said = [f"{names[folder]}: {folder} taken for {kind} by its pixels" for folder, kind in by_content.items()]
-    return _table(ordered).replace_schema_metadata({"unip.notes": json.dumps(said)})
+    return table_of(ordered, modality_notes(names, by_content))
+
+
+def row_of(facts: Facts, modality: str, source: str) -> Row:
+    """Make the row of a file that was read; one with a problem is not kept."""
+    return Row(
+        path=facts.path,
+        modality=modality,
+        source=source,
+        width=facts.width,
+        height=facts.height,
+        bits=facts.bits,
+        bytes=facts.bytes,
+        sha256=facts.sha256,
+        phash=facts.phash,
+        kept=facts.problem is None,
+        reason=facts.problem or "",
+    )
+
+
+def table_of(rows: Sequence[Row], said: Sequence[str] = ()) -> Any:
+    """Make a table of rows; ``said`` are its :func:`notes`."""
+    columns = {name: [getattr(row, name) for row in rows] for name in FIELDS}
+    return pa.table(columns, schema=SCHEMA.with_metadata({"unip.notes": json.dumps(list(said))}))
+
+
+def paths_of(table: Any) -> list[str]:
+    """Return the paths of a manifest's files as Python takes them, any bytes in them included.
+
+    Raises:
+        UnipError: An image lies in the manifest itself.
+    """
+    paths = table["path"].to_pylist()
+    if None in paths:
+        raise UnipError("the manifest holds the images themselves, not files", "Give one that lists files.")
+    return [os.fsdecode(path) for path in paths]
+
+
+def with_paths(table: Any, paths: Sequence[bytes | str | None]) -> Any:
+    """Return the table with other paths."""
+    values = pa.array([None if path is None else os.fsencode(path) for path in paths], pa.binary())
+    return table.set_column(table.schema.get_field_index("path"), SCHEMA.field("path"), values)
 
 
 def write_manifest(table: Any, path: Path | str) -> None:
@@ -138,18 +209,18 @@ def write_manifest(table: Any, path: Path | str) -> None:
     path = Path(path)
     if table.num_rows == 0:
         raise UnipError(f"{path} would be an empty manifest", "Give sources that hold images.")
-    folder = f"{path.parent.resolve()}{os.sep}"
-    paths = [value.removeprefix(folder) for value in table["path"].to_pylist()]
-    table = table.set_column(0, SCHEMA.field("path"), pa.array(paths, pa.string()))
+    folder = os.fsencode(path.parent.resolve()) + os.fsencode(os.sep)
+    table = with_paths(table, [value and value.removeprefix(folder) for value in table["path"].to_pylist()])
     with writing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_manifest(path: Path | str) -> Any:
-    """Read a manifest.
+def read_manifest(path: Path | str, *, all_rows: bool = False) -> Any:
+    """Read a manifest; columns that older ones lack get the defaults of :class:`Row`.
 
     Args:
         path: The Parquet file; relative paths in it start at its folder.
+        all_rows: Keep the rows that were dropped when it was made, whose files may be gone.
 
     Returns:
         A ``pyarrow.Table`` as :func:`scan_sources` returns it, in the order of the file.
@@ -161,34 +232,47 @@ def read_manifest(path: Path | str) -> Any:
     if not path.is_file():
         raise UnipError(f"no such manifest: {path}", "Make one with `unip data build`.")
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise UnipError(f"{path} is not a Parquet file that can be read: {error}", "Build it again.") from error
-    missing = [name for name in FIELDS if name not in table.column_names]
+    missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         raise UnipError(
-            f"{path} is not a manifest: no column {', '.join(missing)}", f"Its columns must be {', '.join(FIELDS)}."
+            f"{path} is not a manifest: no column {', '.join(missing)}", f"Its columns must be {', '.join(REQUIRED)}."
         )
+    for name, value in DEFAULTS.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([value] * table.num_rows, SCHEMA.field(name).type))
     try:
         table = table.select(list(FIELDS)).cast(SCHEMA.with_metadata(table.schema.metadata))
     except (pa.ArrowException, ValueError) as error:
         raise UnipError(f"{path} has a column of the wrong type: {error}", "Build it again.") from error
+    listed = table.num_rows
+    if not all_rows:
+        table = table.filter(table["kept"])
     if table.num_rows == 0:
-        raise UnipError(f"the manifest {path} is empty", "Build it from a folder that holds images.")
-    if any(column.null_count for column in table.columns):
+        what = "keeps none of its rows" if listed else "is empty"
+        raise UnipError(f"the manifest {path} {what}", "Build it from a folder that holds images.")
+    paths = table["path"].to_pylist()
+    empty = any(table[name].null_count for name in FIELDS if name not in MAY_BE_EMPTY)
+    if empty or any(a is None and not b for a, b in zip(paths, table["image"].is_valid().to_pylist(), strict=True)):
         raise UnipError(f"{path} has empty cells", "Build it again.")
     unknown = sorted(set(table["modality"].to_pylist()) - set(MODALITIES))
     if unknown:
         raise UnipError(f"{path} holds the modality {unknown[0]!r}", f"Known: {', '.join(MODALITIES)}.")
-    folder = path.parent.resolve()
-    paths = [os.path.join(folder, value) for value in table["path"].to_pylist()]
-    gone = [value for value in paths if not os.path.isfile(value)]
+    folder = os.fsencode(path.parent.resolve())
+    paths = [value and os.path.join(folder, value) for value in paths]
+    gone = [value for value, kept in zip(paths, table["kept"].to_pylist(), strict=True) if kept and _is_gone(value)]
     if gone:
         raise UnipError(
-            f"{len(gone)} of {len(paths)} images of {path} do not exist:\n" + _first(gone),
+            f"{len(gone)} of {len(paths)} images of {path} do not exist:\n" + _first([printable(p) for p in gone]),
             "Put them back or build the manifest again.",
         )
-    return table.set_column(0, SCHEMA.field("path"), pa.array(paths, pa.string()))
+    return with_paths(table, paths)
+
+
+def _is_gone(path: bytes | None) -> bool:
+    return path is not None and not os.path.isfile(path)
 
 
 def open_images(sources: Sequence[str], *, workers: int = 0) -> Any:
@@ -231,50 +315,41 @@ def summary_table(rows: Sequence[SourceSummary]) -> Table:
         size = f"{row.width}x{row.height}"
         table.add_row(row.source, row.modality, f"{row.images:,}", size, f"{row.bytes / 1e6:.1f}")
     table.add_section()
-    for modality in MODALITIES:
+    for modality in sorted({row.modality for row in rows}, key=MODALITIES.index):
         chosen = [row for row in rows if row.modality == modality]
         total = f"{sum(row.images for row in chosen):,}"
         table.add_row("all", modality, total, "", f"{sum(row.bytes for row in chosen) / 1e6:.1f}")
     return table
 
 
-def _read_all(found: Sequence[Found], workers: int) -> list[_Read]:
-    def read(entry: Found) -> _Read | str:
-        try:
-            data = entry.path.read_bytes()
-            image = decode_image(data, entry.path)
-        except OSError as error:
-            return f"cannot read image {entry.path}: {error.strerror or error}"
-        except UnipError as error:
-            return error.what
-        height, width = image.shape[:2]
-        return _Read(width, height, len(data), hashlib.sha256(data).hexdigest(), is_grey(image))
-
-    good: list[_Read] = []
-    bad: list[str] = []
-    for result in threaded(read, found, "scanning images", workers=workers):
-        if isinstance(result, str):
-            bad.append(result)
-        else:
-            good.append(result)
-    if bad:
-        raise UnipError(
-            f"{len(bad)} of {len(found)} images cannot be used:\n{_first(bad)}", "Copy them again or remove them."
-        )
-    return good
-
-
-def _modalities(found: Sequence[Found], read: Sequence[_Read]) -> dict[Path, str]:
+def modalities_by_pixels(found: Sequence[Found], read: Sequence[Facts]) -> dict[Path, str]:
     """Tell the modality of the folders whose names did not: mostly grey files are infrared."""
     grey: dict[Path, list[bool]] = {}
     for entry, facts in zip(found, read, strict=True):
         if entry.modality is None:
-            grey.setdefault(entry.path.parent, []).append(facts.grey)
+            files = grey.setdefault(entry.path.parent, [])
+            if facts.problem is None:
+                files.append(facts.grey)
     return {folder: "infrared" if 2 * sum(files) > len(files) else "rgb" for folder, files in grey.items()}
 
 
-def _table(rows: Sequence[Row]) -> Any:
-    return pa.table({name: [getattr(row, name) for row in rows] for name in FIELDS}, schema=SCHEMA)
+def modality_notes(names: Mapping[Path, str], by_content: Mapping[Path, str]) -> list[str]:
+    """Say which folders were taken for which modality by their pixels."""
+    return [
+        f"{names[folder]}: {printable(str(folder))} taken for {kind} by its pixels"
+        for folder, kind in by_content.items()
+    ]
+
+
+def _read_all(found: Sequence[Found], workers: int) -> list[Facts]:
+    paths = [os.fsencode(entry.path) for entry in found]
+    read = list(facts_of(paths, workers=workers, what="scanning images"))
+    bad = [f"{printable(facts.path)}: {facts.problem}" for facts in read if facts.problem]
+    if bad:
+        raise UnipError(
+            f"{len(bad)} of {len(found)} images cannot be used:\n{_first(bad)}", "Copy them again or remove them."
+        )
+    return read
 
 
 def _first(lines: Sequence[str]) -> str:

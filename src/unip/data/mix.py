@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from unip.data.images import Pixels8, read_image, to_grey8, to_rgb8
+from unip.data.manifest import paths_of
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
 from unip.data.parallel import threaded
@@ -58,7 +59,7 @@ class MixDataset(Dataset[Tensor]):
     ) -> None:
         if table.num_rows == 0:
             raise UnipError("the manifest lists no image", "Build it from a folder that holds images.")
-        self.paths: tuple[str, ...] = tuple(table["path"].to_pylist())
+        self.paths: tuple[str, ...] = tuple(paths_of(table))
         self.size = size
         self.seed = seed
         self.scale = scale

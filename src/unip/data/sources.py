@@ -10,7 +10,7 @@ from pathlib import Path
 from unip.data.images import list_images
 from unip.errors import UnipError
 
-MODALITIES = ("infrared", "rgb")
+MODALITIES = ("infrared", "rgb", "depth")
 # Folder names that do not say which dataset they belong to.
 PLAIN_NAMES = {
     *("images", "thermal", "infrared", "ir", "rgb", "visible", "infpre", "data"),
@@ -25,6 +25,12 @@ class Found:
     path: Path
     source: str
     modality: str | None
+
+
+def printable(path: bytes | str) -> str:
+    """Return a path for people: bytes that are not UTF-8 and control characters come as escapes, on one line."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def split_source(source: str) -> tuple[str | None, Path]:
@@ -54,16 +60,12 @@ def list_source(location: Path, modality: str | None) -> Iterator[Found]:
         Files sorted by their path.
 
     Raises:
-        UnipError: It is missing or holds no image, or a file name is not UTF-8.
+        UnipError: It is missing or holds no image.
     """
     folder = Path(os.path.abspath(location if location.is_dir() else location.parent))
     masks = {folder: False}
     for listed in list_images(location):
         path = Path(os.path.abspath(listed))
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise UnipError(f"the name of {str(path)!r} is not valid UTF-8", "Rename the file.") from None
         if path.parent not in masks:
             between = [path.parent, *path.parent.parents][: len(path.parent.parts) - len(folder.parts)]
             masks[path.parent] = any(p.name == "masks" and (p.parent / "images").is_dir() for p in between)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unip.data.images import read_image
-from unip.data.manifest import read_manifest
+from unip.data.manifest import paths_of, read_manifest
 from unip.data.order import seed_for
 from unip.data.parallel import threaded
 from unip.data.sources import list_source, split_source
@@ -100,8 +100,9 @@ def _list(sources: Sequence[str]) -> list[_Listed]:
     for source in sources:
         modality, location = split_source(source)
         if location.suffix.lower() == ".parquet":
-            rows = read_manifest(location).select(["source", "path"]).to_pylist()
-            entries = [_Listed(row["source"], row["path"], Path(row["path"]).stem) for row in rows]
+            table = read_manifest(location)
+            names = zip(table["source"].to_pylist(), paths_of(table), strict=True)
+            entries = [_Listed(name, path, Path(path).stem) for name, path in names]
         else:
             root = Path(os.path.abspath(location if location.is_dir() else location.parent))
             entries = [

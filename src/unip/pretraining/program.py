@@ -19,7 +19,7 @@ from unip.attention.measuring import measure_nmi
 from unip.attention.patterns import HYBRID_NMI, LayerChoice, choose_hybrid_layer, name_patterns
 from unip.attention.pictures import example_queries, patch_rows, query_sheet
 from unip.config import verb
-from unip.data.manifest import open_images, summary, summary_table, write_manifest
+from unip.data.manifest import open_images, paths_of, summary, summary_table, write_manifest
 from unip.data.mix import MixDataset, sample_indices, squashed
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
@@ -205,7 +205,7 @@ def teacher_batches(
     student_patch = patch_size(build_backbone(student_spec(config.student)))
     side = config.size // student_patch * patch_size(teacher.model)
     device = next(teacher.model.parameters()).device
-    paths = table.take(indices)["path"].to_pylist()
+    paths = paths_of(table.take(indices))
     for first in range(0, len(paths), 32):
         images = squashed(paths[first : first + 32], config.size)
         yield resize_to(normalise_grey(images.to(device)), side)
@@ -216,7 +216,7 @@ def compare_attention(model: AttentionDistillation, table: pa.Table, config: Pre
     """Draw what three query tokens attend to in teacher and student (mean over heads), on two images of the mix."""
     infrared = "infrared" in table["modality"].to_pylist()
     indices = sample_indices(table, "infrared" if infrared else None, 2, config.seed)
-    images = squashed(table.take(indices)["path"].to_pylist(), config.size)
+    images = squashed(paths_of(table.take(indices)), config.size)
     device = next(model.parameters()).device
     model.eval()
     sides = model.both(images.to(device))
