@@ -2,7 +2,8 @@
 
 ```
 ROOT/
-  classes.json            {"names": ["background", "person"], "ignore_index": 255}, see unip.data.classes
+  classes.json            {"names": ["background", "person"], "ignore_index": 255}, see unip.data.classes;
+                          "reading": {"conversion": "plateau"} says how to read the images, see unip.data.reading
   train/images/0001.png   any image; `train` may be any name, or be left out
   train/masks/0001.png    PNG, one channel: the id of the class at each pixel
 ```
@@ -11,9 +12,10 @@ ROOT/
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from unip.data.classes import Classes as Classes
 from unip.data.images import Pixels, Pixels8, list_images, read_image
 from unip.data.order import seed_for
 from unip.data.parallel import threaded
+from unip.data.reading import Reading
 from unip.errors import UnipError
 from unip.files import read_json
 
@@ -34,11 +37,12 @@ SHOWN = 5  # bad files that a message names
 
 @dataclass(frozen=True)
 class SegmentationData:
-    """Pairs of images and masks, in the order of the file names, and what the ids mean."""
+    """Pairs of images and masks in the order of the file names, what the ids mean, and how to read the images."""
 
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     classes: Classes
+    reading: Reading | None = None
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -47,9 +51,7 @@ class SegmentationData:
     def take(self, indices: Iterable[int]) -> SegmentationData:
         """Return the pairs with these indices, in their order."""
         chosen = list(indices)
-        return SegmentationData(
-            tuple(self.images[i] for i in chosen), tuple(self.masks[i] for i in chosen), self.classes
-        )
+        return replace(self, images=tuple(self.images[i] for i in chosen), masks=tuple(self.masks[i] for i in chosen))
 
 
 def open_segmentation(root: Path | str, split: str | None = None) -> SegmentationData:
@@ -74,7 +76,7 @@ def open_segmentation(root: Path | str, split: str | None = None) -> Segmentatio
             raise UnipError(f"no such folder: {root}", f"A segmentation folder holds {wanted}, and classes.json.")
         there = f" Splits in {root}: {', '.join(splits)}." if splits else ""
         raise UnipError(f"{base} is not a segmentation folder", f"Expected {wanted}, and classes.json.{there}")
-    classes = _read_classes([base, root] if split else [base, base.parent])
+    classes, reading = _read_classes([base, root] if split else [base, base.parent])
     images = list_images(base / "images")
     masks = [(base / "masks" / path.relative_to(base / "images")).with_suffix(".png") for path in images]
     stems = Counter(masks)
@@ -87,7 +89,7 @@ def open_segmentation(root: Path | str, split: str | None = None) -> Segmentatio
             f"{len(missing)} of {len(images)} images have no mask, the first: {missing[0][0]}",
             f"Expected {missing[0][1]}; add it or move the image away.",
         )
-    return SegmentationData(tuple(images), tuple(masks), classes)
+    return SegmentationData(tuple(images), tuple(masks), classes, reading)
 
 
 def read_mask(path: Path | str, classes: Classes) -> Pixels8:
@@ -218,12 +220,15 @@ def _splits(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/images")) if root.is_dir() else []
 
 
-def _read_classes(folders: list[Path]) -> Classes:
+def _read_classes(folders: list[Path]) -> tuple[Classes, Reading | None]:
     for folder in folders:
         path = folder / "classes.json"
         if path.is_file():
             try:
-                return Classes.from_dict(read_json(path))
+                value = read_json(path)
+                said = value.pop("reading", None) if isinstance(value, dict) else None
+                reading = None if said is None else Reading.from_json(json.dumps(said))
+                return Classes.from_dict(value), reading
             except UnipError as error:
                 raise UnipError(f"{path}: {error.what}", error.fix) from None
     raise UnipError(
