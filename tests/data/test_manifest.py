@@ -78,6 +78,7 @@ def test_the_infmix_layout_is_recognised(tmp_path: Path) -> None:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "phash": read_facts(str(path)).phash,
         "weight": 1.0,
+        "grey": True,
         "reading": None,
         "kept": True,
         "reason": "",

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from unip.data.facts import Facts, facts_of
+from unip.data.packed import file_of, find_index, open_packed
 from unip.data.sources import MODALITIES, Found, list_source, printable, split_source
 from unip.errors import UnipError
 from unip.files import writing
@@ -35,6 +36,7 @@ SCHEMA: Any = pa.schema(
         ("sha256", pa.string()),
         ("phash", pa.uint64()),
         ("weight", pa.float32()),
+        ("grey", pa.bool_()),
         ("reading", pa.string()),
         ("kept", pa.bool_()),
         ("reason", pa.string()),
@@ -65,6 +67,7 @@ class Row:
         sha256: Of the file.
         phash: Perceptual hash, see :func:`unip.data.facts.perceptual_hash`.
         weight: How often it is shown, relative to the others.
+        grey: Whether it is turned to grey when it is shown or packed.
         reading: How counts become 8 bits (JSON); None: the default.
         kept: False for a row that is only listed.
         reason: Why it was dropped.
@@ -83,6 +86,7 @@ class Row:
     bits: int = 8
     phash: int = 0
     weight: float = 1.0
+    grey: bool = True
     reading: str | None = None
     kept: bool = True
     reason: str = ""
@@ -114,7 +118,7 @@ def scan_sources(sources: Sequence[str], *, workers: int = 0) -> Any:
     - ``FOLDER`` of another layout: a folder whose files are mostly grey is taken for infrared, else for RGB. This is
       noted in the table's metadata, see :func:`notes`.
     - ``infrared=FOLDER`` or ``rgb=FOLDER``, which settles the modality.
-    - ``FILE.parquet``, a manifest; its rows are taken as they are.
+    - ``FILE.parquet``, a manifest, or the folder of a packed set; its rows are taken as they are.
 
     The ``masks`` folder beside an ``images`` folder is left out. A file that two sources list is taken once.
 
@@ -134,7 +138,7 @@ def scan_sources(sources: Sequence[str], *, workers: int = 0) -> Any:
     found: list[Found] = []
     for source in sources:
         modality, location = split_source(source)
-        if location.suffix.lower() == ".parquet":
+        if is_manifest(location):
             if modality is not None:
                 raise UnipError(f"{source}: a manifest tells the modality itself", f"Give just {location}.")
             rows += (Row(**row) for row in read_manifest(location).to_pylist())
@@ -215,12 +219,19 @@ def write_manifest(table: Any, path: Path | str) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_manifest(path: Path | str, *, all_rows: bool = False) -> Any:
+def is_manifest(location: Path) -> bool:
+    """Say whether a source is a manifest or a packed set, which need no scan."""
+    return location.suffix.lower() == ".parquet" or find_index(location) is not None
+
+
+def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = False) -> Any:
     """Read a manifest; columns that older ones lack get the defaults of :class:`Row`.
 
     Args:
-        path: The Parquet file; relative paths in it start at its folder.
+        path: The Parquet file; relative paths in it start at its folder. Or a packed set, see
+            :func:`unip.data.packed.open_packed`.
         all_rows: Keep the rows that were dropped when it was made, whose files may be gone.
+        may_miss: Do not mind files that are gone.
 
     Returns:
         A ``pyarrow.Table`` as :func:`scan_sources` returns it, in the order of the file.
@@ -229,10 +240,11 @@ def read_manifest(path: Path | str, *, all_rows: bool = False) -> Any:
         UnipError: The file is missing, not Parquet, has other columns, is empty, or lists files that do not exist.
     """
     path = Path(path)
-    if not path.is_file():
+    index = find_index(path)
+    if index is None and not path.is_file():
         raise UnipError(f"no such manifest: {path}", "Make one with `unip data build`.")
     try:
-        table = pq.ParquetFile(path).read()
+        table = open_packed(index) if index else pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise UnipError(f"{path} is not a Parquet file that can be read: {error}", "Build it again.") from error
     missing = [name for name in REQUIRED if name not in table.column_names]
@@ -262,8 +274,10 @@ def read_manifest(path: Path | str, *, all_rows: bool = False) -> Any:
         raise UnipError(f"{path} holds the modality {unknown[0]!r}", f"Known: {', '.join(MODALITIES)}.")
     folder = os.fsencode(path.parent.resolve())
     paths = [value and os.path.join(folder, value) for value in paths]
-    gone = [value for value, kept in zip(paths, table["kept"].to_pylist(), strict=True) if kept and _is_gone(value)]
-    if gone:
+    needed = [value for value, kept in zip(paths, table["kept"].to_pylist(), strict=True) if kept and value]
+    lost = {file for file in {file_of(value) for value in needed} if not os.path.isfile(file)}
+    if lost and not may_miss:
+        gone = [value for value in needed if file_of(value) in lost]
         raise UnipError(
             f"{len(gone)} of {len(paths)} images of {path} do not exist:\n" + _first([printable(p) for p in gone]),
             "Put them back or build the manifest again.",
@@ -271,13 +285,9 @@ def read_manifest(path: Path | str, *, all_rows: bool = False) -> Any:
     return with_paths(table, paths)
 
 
-def _is_gone(path: bytes | None) -> bool:
-    return path is not None and not os.path.isfile(path)
-
-
 def open_images(sources: Sequence[str], *, workers: int = 0) -> Any:
-    """Return the manifest of some sources: a single Parquet file is read, all else is scanned."""
-    if len(sources) == 1 and sources[0].lower().endswith(".parquet"):
+    """Return the manifest of some sources: a single manifest or packed set is read, all else is scanned."""
+    if len(sources) == 1 and is_manifest(Path(sources[0])):
         return read_manifest(sources[0])
     return scan_sources(sources, workers=workers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +49,15 @@ def split_source(source: str) -> tuple[str | None, Path]:
     return None, Path(source)
 
 
-def list_source(location: Path, modality: str | None) -> Iterator[Found]:
+def list_source(
+    location: Path, modality: str | None, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[Found]:
     """List the images of a folder (or one file) with absolute paths; masks beside images are left out.
 
     Args:
         location: The folder.
         modality: Its modality if that is settled, else None: the folders' names are asked.
+        on_error: Called for each folder inside that cannot be opened; by default those are passed over.
 
     Yields:
         Files sorted by their path.
@@ -64,17 +67,17 @@ def list_source(location: Path, modality: str | None) -> Iterator[Found]:
     """
     folder = Path(os.path.abspath(location if location.is_dir() else location.parent))
     masks = {folder: False}
-    for listed in list_images(location):
+    for listed in list_images(location, on_error):
         path = Path(os.path.abspath(listed))
         if path.parent not in masks:
             between = [path.parent, *path.parent.parents][: len(path.parent.parts) - len(folder.parts)]
             masks[path.parent] = any(p.name == "masks" and (p.parent / "images").is_dir() for p in between)
         if not masks[path.parent]:
-            source, named = _read_names(path, folder)
+            source, named = name_source(path, folder)
             yield Found(path, source, modality or named)
 
 
-def _read_names(path: Path, folder: Path) -> tuple[str, str | None]:
+def name_source(path: Path, folder: Path) -> tuple[str, str | None]:
     """Tell dataset and modality from the names of the folders from ``folder`` down to the file.
 
     The deepest ``thermal`` or ``rgb`` counts: ``<dataset>/thermal``, ``infpre/<dataset>/rgb``, ``rgb/<dataset>`` and

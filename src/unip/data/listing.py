@@ -1,0 +1,196 @@
+"""What a source of a recipe holds, before anything is read: files, frames of videos, rows of datasets."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unip.data.facts import Facts
+from unip.data.images import SUFFIXES
+from unip.data.manifest import Row, read_manifest
+from unip.data.recipe import SourceConfig
+from unip.data.sources import list_source, name_source, printable
+from unip.errors import UnipError
+
+
+@dataclass(slots=True)
+class Entry:
+    """An image that a source offers; what is found out about it is filled in on the way.
+
+    Attributes:
+        key: Its path inside the source: what caps draw by, whatever the disk or the order of a listing.
+        source: Name of the dataset.
+        modality: None where the pixels must tell.
+        label: Its class: the folder of the key, or what a dataset says.
+        path: The file, perhaps yet to be fetched; None of an image that lies in a manifest.
+        group: The video or flight that neighbouring frames share.
+        frame: Place in it.
+        row: Its row in a manifest, where it comes from one.
+        facts: What reading it told.
+        reason: Why it is dropped; empty if it is not.
+    """
+
+    key: bytes
+    source: str
+    modality: str | None = None
+    label: bytes = b""
+    path: bytes | None = None
+    group: str = ""
+    frame: int | None = None
+    row: Row | None = None
+    facts: Facts | None = None
+    reason: str = ""
+
+
+Fetch = Callable[[Sequence[Entry]], None]  # makes the files at ``path``; sets ``reason`` where that fails
+
+
+@dataclass
+class Listing:
+    """The entries of one source, sorted by key, how to get at their files, and folders that could not be opened."""
+
+    config: SourceConfig
+    entries: list[Entry]
+    fetch: Fetch | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def list_entries(config: SourceConfig, root: Path, store: Path) -> Listing:
+    """List one source.
+
+    Args:
+        config: The source.
+        root: Where its relative path starts.
+        store: Folder for images that are not files of their own yet (frames, rows of a dataset).
+
+    Raises:
+        UnipError: It is missing or holds no image, or a package is needed to read it.
+    """
+    if config.kind == "video":
+        from unip.data.video import list_videos
+
+        return list_videos(config, root, store)
+    if config.kind == "dataset":
+        from unip.data.hub_sets import list_dataset
+
+        return list_dataset(config, root, store)
+    place = located(config.place, root)
+    if config.kind == "manifest":
+        return _list_manifest(config, place)
+    problems: list[str] = []
+    entries = _list_folder(config, place, problems) if config.kind == "folder" else _list_glob(config, place)
+    for entry in entries:
+        entry.label = os.path.dirname(entry.key)
+    _group(config, entries)
+    return Listing(config, entries, problems=problems)
+
+
+def located(place: str, root: Path) -> str:
+    """Return a path of a recipe as an absolute one."""
+    return os.path.abspath(os.path.join(root, os.path.expanduser(place)))
+
+
+def glob_files(pattern: str, suffixes: Sequence[str]) -> tuple[str, list[str]]:
+    """Find files by a pattern; a folder that links lead to twice is taken once, by its shortest name.
+
+    Returns:
+        The folder above the first wildcard, and the absolute paths of files with these suffixes, sorted by bytes.
+    """
+    magic = re.search(r"[*?\[]", pattern)
+    base = os.path.dirname(pattern[: magic.start()] if magic else pattern)
+    files: dict[str, str] = {}
+    found = (p for p in glob.glob(pattern, recursive=True) if os.path.splitext(p)[1].lower() in suffixes)
+    for path in sorted(found, key=lambda p: (len(os.fsencode(p)), os.fsencode(p))):
+        if not os.path.isdir(path):
+            files.setdefault(os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)), path)
+    if not files:
+        raise UnipError(f"nothing matches {printable(pattern)}", f"Known endings: {', '.join(suffixes)}.")
+    return base, sorted(files.values(), key=os.fsencode)
+
+
+def natural(key: bytes) -> list[tuple[int, int, bytes]]:
+    """Order names as people do: frame 9 before frame 10."""
+    parts = re.split(rb"(\d+)", key)
+    return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def _list_folder(config: SourceConfig, place: str, problems: list[str]) -> list[Entry]:
+    folder = place if os.path.isdir(place) else os.path.dirname(place)
+
+    def note(error: OSError) -> None:
+        problems.append(f"cannot open {printable(str(error.filename))}: {error.strerror}")
+
+    return [
+        Entry(
+            key=os.fsencode(os.path.relpath(found.path, folder)),
+            source=config.name or found.source,
+            modality=found.modality,
+            path=os.fsencode(found.path),
+        )
+        for found in list_source(Path(place), config.modality, note)
+    ]
+
+
+def _list_glob(config: SourceConfig, place: str) -> list[Entry]:
+    base, files = glob_files(place, SUFFIXES)
+    entries = []
+    for path in files:
+        source, named = name_source(Path(path), Path(base))
+        entries.append(
+            Entry(
+                key=os.fsencode(os.path.relpath(path, base)),
+                source=config.name or source,
+                modality=config.modality or named,
+                path=os.fsencode(path),
+            )
+        )
+    return entries
+
+
+def _list_manifest(config: SourceConfig, place: str) -> Listing:
+    entries = []
+    folder = os.fsencode(os.path.dirname(place))
+    for values in read_manifest(place, all_rows=True).to_pylist():
+        row = Row(**values)
+        entries.append(
+            Entry(
+                key=os.path.relpath(row.path, folder) if row.path else row.sha256.encode(),
+                source=config.name or row.source,
+                modality=row.modality,
+                label=os.path.dirname(os.path.relpath(row.path, folder)) if row.path else b"",
+                path=row.path,
+                group=row.group,
+                frame=row.frame,
+                row=row,
+                reason="" if row.kept else row.reason or "dropped before",
+            )
+        )
+    return Listing(config, entries)
+
+
+def _group(config: SourceConfig, entries: list[Entry]) -> None:
+    """Fill in groups and places in them, and drop all but every n-th file of a group."""
+    if config.group is None and config.every == 1:
+        return
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_group_of(config, entry.key), []).append(entry)
+    for name, members in groups.items():
+        if not name and config.group is not None:
+            continue  # the pattern does not fit
+        for frame, entry in enumerate(sorted(members, key=lambda entry: natural(entry.key))):
+            entry.group, entry.frame = name, frame
+            if frame % config.every:
+                entry.reason = "every"
+
+
+def _group_of(config: SourceConfig, key: bytes) -> str:
+    folders = [printable(part) for part in key.split(b"/")[:-1]]
+    if isinstance(config.group, str):
+        match = re.search(config.group, printable(key))
+        return "" if match is None else match[1] if match.re.groups else match[0]
+    return "/".join(folders if config.group is None else folders[: config.group])

@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM as an exception, for work that keeps what is done and can be made to go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from unip.errors import Interrupted
+
+
+@contextmanager
+def stoppable(advice: str) -> Iterator[None]:
+    """Raise :class:`Interrupted` with some advice at the first SIGINT or SIGTERM; a second one acts as usual."""
+    watched = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = {number: signal.getsignal(number) for number in watched}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        restore()
+        raise Interrupted("interrupted", advice)
+
+    for number in watched:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()
