@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from unip.data.images import Pixels8, read_image, to_grey8, to_rgb8
-from unip.data.manifest import paths_of
+from unip.data.images import Pixels8, decode_samples, read_grey8, read_image, to_rgb8
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
 from unip.data.parallel import threaded
+from unip.data.reading import Reading, grey8
+from unip.data.sources import printable
 from unip.errors import UnipError
 
 ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
@@ -32,11 +34,15 @@ class MixDataset(Dataset[Tensor]):
     ``position`` counts samples from the start of training, over all epochs; ``len`` is one epoch. Values are not
     normalised here: bytes are four times smaller than floats on their way to the device.
 
+    An epoch shows as many samples as there are images, each once; where weights differ, each as often as its share of
+    all weights says, rounded up or down by turns. Images are read wherever the manifest says that they are: in files,
+    in the shards of a packed set, or in the manifest itself; wider samples become 8-bit by the reading of their row.
+
     In memory, images are one block of bytes. Workers that are forked share it; where workers are spawned
     (Windows, macOS) each gets a copy, so give few workers or ``cache="none"`` there.
 
     Args:
-        table: A manifest (columns ``path``, ``width``, ``height``), see :mod:`unip.data.manifest`.
+        table: A manifest as :func:`unip.data.manifest.open_images` returns it.
         size: Side of a crop, pixels.
         seed: Seed of order and augmentation.
         cache: Keep decoded images: ``"ram"``, ``"none"``, or ``"auto"`` (when a quarter of the free memory holds them).
@@ -59,12 +65,13 @@ class MixDataset(Dataset[Tensor]):
     ) -> None:
         if table.num_rows == 0:
             raise UnipError("the manifest lists no image", "Build it from a folder that holds images.")
-        self.paths: tuple[str, ...] = tuple(paths_of(table))
         self.size = size
         self.seed = seed
         self.scale = scale
         self.flip = flip
-        self.order = SampleOrder(len(self.paths), seed)
+        self.order = SampleOrder(table.num_rows, seed, table["weight"].to_numpy())
+        # Columns stay with Arrow: forked workers share them, which they would not with a million Python objects.
+        self._paths, self._images, self._readings = (table[name] for name in ("path", "image", "reading"))
         heights = table["height"].to_numpy().astype(np.int64)
         widths = table["width"].to_numpy().astype(np.int64)
         self._shapes = np.stack([heights, widths], axis=1)
@@ -72,12 +79,12 @@ class MixDataset(Dataset[Tensor]):
         self._block: npt.NDArray[np.uint8] | None = None
         if use_ram(cache, int(self._ends[-1])):
             self._block = np.empty(int(self._ends[-1]), dtype=np.uint8)
-            for _ in threaded(self._keep, range(len(self.paths)), "reading images"):
+            for _ in threaded(self._keep, range(len(self)), "reading images"):
                 pass
 
     def __len__(self) -> int:
         """Return the number of images, which is one epoch."""
-        return len(self.paths)
+        return self.order.n
 
     def __getitem__(self, position: int) -> Tensor:
         """Return the crop shown at ``position``."""
@@ -91,17 +98,24 @@ class MixDataset(Dataset[Tensor]):
     def image(self, index: int) -> Pixels8:
         """Return the whole image ``index`` of the manifest as ``(H, W)`` uint8."""
         if self._block is None:
-            return to_grey8(read_image(self.paths[index]))
+            return self._read(index)
         height, width = self._shapes[index]
         end = self._ends[index]
         return self._block[end - height * width : end].reshape(height, width)
 
+    def _read(self, index: int) -> Pixels8:
+        reading = Reading.from_json(self._readings[index].as_py())
+        path = self._paths[index].as_py()
+        if path is not None:
+            return read_grey8(os.fsdecode(path), reading)
+        return grey8(decode_samples(self._images[index].as_py(), f"{index} of the manifest", reading), reading)
+
     def _keep(self, index: int) -> None:
-        image = to_grey8(read_image(self.paths[index]))
+        image = self._read(index)
         if image.shape != tuple(self._shapes[index]):
             height, width = self._shapes[index]
             raise UnipError(
-                f"image {self.paths[index]} is {image.shape[1]}x{image.shape[0]}, "
+                f"image {printable(self._paths[index].as_py() or str(index))} is {image.shape[1]}x{image.shape[0]}, "
                 f"but its manifest says {width}x{height}",
                 "The file has changed: build the manifest again.",
             )
@@ -160,24 +174,31 @@ def sample_indices(table: Any, modality: str | None, count: int, seed: int) -> l
     return sorted(rows[i] for i in chosen)
 
 
-def squashed(paths: Sequence[str | Path], size: int, *, colour: bool = False) -> Tensor:
+def squashed(
+    paths: Sequence[str | Path], size: int, *, colour: bool = False, readings: Sequence[str | None] | None = None
+) -> Tensor:
     """Read whole images and squash each to a square (bicubic, antialiased), for measuring attention.
 
     Args:
-        paths: Image files.
+        paths: Image files, or addresses in a packed set.
         size: Side of the square, pixels.
         colour: Keep RGB; else all become grey.
+        readings: How each becomes 8-bit grey (JSON, None for the default); they do not apply to colour.
 
     Returns:
         ``(len(paths), 1, size, size)`` uint8, in colour ``(len(paths), 3, size, size)``.
     """
 
-    def read(path: str | Path) -> Tensor:
-        image = read_image(path)
-        channels = to_rgb8(image).transpose(2, 0, 1) if colour else to_grey8(image)[None]
+    def read(item: tuple[str | Path, str | None]) -> Tensor:
+        path, reading = item
+        if colour:
+            channels = to_rgb8(read_image(path)).transpose(2, 0, 1)
+        else:
+            channels = read_grey8(path, Reading.from_json(reading))[None]
         out: Tensor = F.resize(
             torch.from_numpy(np.array(channels)), [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True
         )
         return out
 
-    return torch.stack(list(threaded(read, list(paths), "reading images", quiet=True)))
+    items = list(zip(paths, readings or [None] * len(paths), strict=True))
+    return torch.stack(list(threaded(read, items, "reading images", quiet=True)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unip.data.images import read_image
-from unip.data.manifest import paths_of, read_manifest
+from unip.data.manifest import is_manifest, paths_of, read_manifest
 from unip.data.order import seed_for
 from unip.data.parallel import threaded
 from unip.data.sources import list_source, split_source
@@ -99,7 +99,7 @@ def _list(sources: Sequence[str]) -> list[_Listed]:
     found: dict[str, _Listed] = {}
     for source in sources:
         modality, location = split_source(source)
-        if location.suffix.lower() == ".parquet":
+        if is_manifest(location):
             table = read_manifest(location)
             names = zip(table["source"].to_pylist(), paths_of(table), strict=True)
             entries = [_Listed(name, path, Path(path).stem) for name, path in names]

@@ -205,9 +205,9 @@ def teacher_batches(
     student_patch = patch_size(build_backbone(student_spec(config.student)))
     side = config.size // student_patch * patch_size(teacher.model)
     device = next(teacher.model.parameters()).device
-    paths = paths_of(table.take(indices))
-    for first in range(0, len(paths), 32):
-        images = squashed(paths[first : first + 32], config.size)
+    for first in range(0, len(indices), 32):
+        some = table.take(indices[first : first + 32])
+        images = squashed(paths_of(some), config.size, readings=some["reading"].to_pylist())
         yield resize_to(normalise_grey(images.to(device)), side)
 
 
@@ -216,7 +216,8 @@ def compare_attention(model: AttentionDistillation, table: pa.Table, config: Pre
     """Draw what three query tokens attend to in teacher and student (mean over heads), on two images of the mix."""
     infrared = "infrared" in table["modality"].to_pylist()
     indices = sample_indices(table, "infrared" if infrared else None, 2, config.seed)
-    images = squashed(paths_of(table.take(indices)), config.size)
+    some = table.take(indices)
+    images = squashed(paths_of(some), config.size, readings=some["reading"].to_pylist())
     device = next(model.parameters()).device
     model.eval()
     sides = model.both(images.to(device))
