@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 
 from unip.data.classes import Classes
-from unip.segment.gallery import WorstFrame, data_uri, render_report
+from unip.pages import data_uri
+from unip.segment.gallery import WorstFrame, render_report
 from unip.segment.metrics import score
 
 

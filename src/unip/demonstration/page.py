@@ -10,7 +10,7 @@ from PIL import Image
 
 from unip.data.images import read_image8, to_rgb8
 from unip.data.segmentation import open_segmentation, read_mask
-from unip.segment.gallery import data_uri, page_template
+from unip.pages import data_uri, page_template
 from unip.segment.overlay import draw_overlay
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 from unip.attention.capture import attention_map, visiting
 from unip.attention.pictures import Picture
 from unip.lab.look import PATTERN_COLOURS
-from unip.segment.gallery import data_uri, page_template
+from unip.pages import data_uri, page_template
 from unip.vit.shape import depth_of
 
 # Half a step is 1/260 of the row's maximum: as coarse as 1/255 allows with room for float32 rounding. Against 255

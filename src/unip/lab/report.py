@@ -16,7 +16,7 @@ from unip.attention.measuring import MEASURES
 from unip.lab.figures import analysis_figures, has_measure, record_label
 from unip.lab.look import PATTERN_COLOURS
 from unip.lab.svg import inline_svg
-from unip.segment.gallery import data_uri, page_template
+from unip.pages import data_uri, page_template
 
 Pixels = npt.NDArray[np.uint8]
 Record = dict[str, Any]

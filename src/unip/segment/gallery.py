@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from unip.data.classes import IGNORE, Classes
+from unip.pages import data_uri, page_template
 from unip.segment.metrics import Scores, has_background, percent
 from unip.segment.overlay import draw_overlay
 
 Pixels = npt.NDArray[np.uint8]
-WIDTH = 480  # pixels; three pictures a row
 
 
 @dataclass(frozen=True)
@@ -78,23 +73,6 @@ def render_report(scores: Scores, classes: Classes, about: Mapping[str, Any], wo
         for frame in worst
     ]
     return template.render(about=dict(about), summary=summary, rows=rows, frames=frames)
-
-
-def page_template(package: str, name: str) -> jinja2.Template:
-    """Load a page's template from a package's data; it escapes values and refuses names it was not given."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
-
-
-def data_uri(image: Pixels, width: int = WIDTH) -> str:
-    """Return an RGB image ``(H, W, 3)`` as a JPEG data URI, at most ``width`` pixels wide and four times as tall."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((width, 4 * width))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _shade_unlabelled(frame: WorstFrame) -> Pixels:

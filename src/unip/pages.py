@@ -1,0 +1,31 @@
+"""What every page of ours needs: its template, and pictures that lie in the page itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib.resources import files
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+WIDTH = 480  # pixels; three pictures a row
+
+
+def page_template(package: str, name: str) -> jinja2.Template:
+    """Load a page's template from a package's data; it escapes values and refuses names it was not given."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
+
+
+def data_uri(image: npt.NDArray[np.uint8], width: int = WIDTH) -> str:
+    """Return an RGB image ``(H, W, 3)`` as a JPEG data URI, at most ``width`` pixels wide and four times as tall."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((width, 4 * width))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
