@@ -51,3 +51,26 @@ def test_seeds_are_the_same_on_every_machine() -> None:
     # Written down once: another value would break the resuming of runs made before.
     assert seed_for(0, 0) == int(np.random.SeedSequence([2, 0, 0, 0, 0]).generate_state(1, np.uint64)[0] >> 1)
     assert seed_for(7, 5) == 6359984160339915907
+
+
+def test_weights_say_how_often_a_sample_is_shown() -> None:
+    weights = np.array([1.0, 3.0, 0.0, 0.5, 0.5, 0.0], dtype=np.float32)
+    order = SampleOrder(6, seed=4, weights=weights)
+    expected = 6 * weights / weights.sum()
+    epochs = np.array([np.bincount([order(6 * e + i) for i in range(6)], minlength=6) for e in range(300)])
+    assert (epochs.sum(1) == 6).all()
+    assert (epochs >= np.floor(expected)).all() and (epochs <= np.ceil(expected)).all()
+    np.testing.assert_allclose(epochs.mean(0), expected, atol=0.08)
+    again = SampleOrder(6, seed=4, weights=10 * weights)
+    assert [again(i) for i in range(60)] == [order(i) for i in range(60)]
+
+
+def test_equal_weights_change_nothing() -> None:
+    plain, weighted = SampleOrder(7, seed=1), SampleOrder(7, seed=1, weights=np.full(7, 0.3, dtype=np.float32))
+    assert [plain(i) for i in range(21)] == [weighted(i) for i in range(21)]
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -1.0], [1.0, np.nan]])
+def test_weights_that_make_no_sense(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="weights"):
+        SampleOrder(2, seed=0, weights=np.array(weights))

@@ -50,7 +50,8 @@ class MixDataset(Dataset[Tensor]):
         flip: Probability of a horizontal flip.
 
     Raises:
-        UnipError: There is no image, or an image that is kept cannot be read or has another size than listed.
+        UnipError: There is no image, weights make no sense, or an image that is kept in memory cannot be read or has
+            another size than listed.
     """
 
     def __init__(
@@ -69,7 +70,10 @@ class MixDataset(Dataset[Tensor]):
         self.seed = seed
         self.scale = scale
         self.flip = flip
-        self.order = SampleOrder(table.num_rows, seed, table["weight"].to_numpy())
+        try:
+            self.order = SampleOrder(table.num_rows, seed, table["weight"].to_numpy())
+        except ValueError as error:
+            raise UnipError(f"the manifest's column weight: {error}", "Build it again.") from error
         # Columns stay with Arrow: forked workers share them, which they would not with a million Python objects.
         self._paths, self._images, self._readings = (table[name] for name in ("path", "image", "reading"))
         heights = table["height"].to_numpy().astype(np.int64)

@@ -42,9 +42,9 @@ class SampleOrder:
         if n < 1:
             raise ValueError("an order needs at least one sample")
         self._ends: npt.NDArray[np.float64] | None = None  # place in an epoch up to which each sample reaches
+        if weights is not None and not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise ValueError("weights must be finite, not negative and not all zero")
         if weights is not None and (weights != weights[0]).any():
-            if not (np.isfinite(weights).all() and (weights >= 0).all()):
-                raise ValueError("weights must be finite and not negative")
             ends = np.cumsum(weights, dtype=np.float64)
             self._ends = ends * (n / ends[-1])
         self.n = n

@@ -26,6 +26,7 @@ from unip.data.sources import printable
 from unip.errors import UnipError
 from unip.files import sha256, write_json
 from unip.progress import Meter, meter, say
+from unip.stopping import stoppable
 
 PROBED = 64  # images that are encoded to guess the size of the set
 SKIPPED_SHOWN = 5
@@ -115,6 +116,7 @@ def pack(config: PackConfig) -> PackResult:
     Raises:
         UnipError: The manifest cannot be used, the folder holds another packed set, the disk is full or read-only,
             or no image of a whole shard can be read.
+        Interrupted: Ctrl-C or SIGTERM; the same call continues.
     """
     plan, finished = make_plan(config)
     result = PackResult(config.out / INDEX, plan.shards, len(plan.order), 0, len(finished), ())
@@ -127,7 +129,8 @@ def pack(config: PackConfig) -> PackResult:
     done = sum(len(plan.rows(number)) for number in finished)
     if finished:
         say(f"{len(finished)} of {plan.shards} shards are there already")
-    with meter("packing", len(plan.order), "images", start=done) as progress:
+    advice = "Run the same call again: finished shards are kept."
+    with stoppable(advice), meter("packing", len(plan.order), "images", start=done) as progress:
         for number in range(plan.shards):
             if number not in finished:
                 finished[number] = _write_shard(plan, number, config, progress)
