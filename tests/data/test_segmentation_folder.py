@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from unip.data.classes import Classes, default_palette
+from unip.data.masks import MaskFile
 from unip.data.segmentation import SegmentationData, check_segmentation, open_segmentation, read_mask, subset
 from unip.errors import UnipError
 
@@ -36,7 +37,7 @@ def test_a_folder_opens_with_and_without_splits(tmp_path: Path) -> None:
     (tmp_path / "set" / "classes.json").write_text(json.dumps({"names": ["sky", "road"]}))
     by_split = open_segmentation(tmp_path / "set", "train")
     assert [path.name for path in by_split.images] == ["a.webp", "b.webp"]
-    assert [path.name for path in by_split.masks] == ["a.png", "b.png"]
+    assert [mask.path.name for mask in by_split.masks] == ["a.png", "b.png"]
     assert by_split.classes == Classes(("sky", "road"), 255) and len(by_split) == 2
     assert open_segmentation(tmp_path / "set" / "train") == by_split
     (tmp_path / "set" / "train" / "classes.json").write_text(json.dumps({"names": ["own"]}))
@@ -48,7 +49,7 @@ def test_subfolders_keep_their_place(tmp_path: Path) -> None:
     for kind, suffix in (("images", "webp"), ("masks", "png")):
         (root / kind / "day").mkdir()
         (root / kind / f"a.{suffix}").rename(root / kind / "day" / f"a.{suffix}")
-    assert open_segmentation(root).masks == (root / "masks/day/a.png",)
+    assert open_segmentation(root).masks == (MaskFile(root / "masks/day/a.png"),)
 
 
 def test_folder_problems(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def unequal(tmp_path: Path) -> SegmentationData:
 
 
 def labels_in(data: SegmentationData) -> set[int]:
-    return {int(value) for path in data.masks for value in np.unique(read_mask(path, data.classes))}
+    return {int(value) for i in range(len(data)) for value in np.unique(data.read_mask(i))}
 
 
 def test_few_labels_show_every_class(unequal: SegmentationData) -> None:

@@ -236,7 +236,7 @@ def test_grey_is_repeated_and_colour_stays(data: SegmentationData) -> None:
 
 
 def test_bad_pairs_are_refused(data: SegmentationData) -> None:
-    Image.new("L", (9, 9)).save(data.masks[1])
+    Image.new("L", (9, 9)).save(data.masks[1].path)
     with pytest.raises(UnipError, match="is 9x9 but its image"):
         SegmentationTrainDataset(data, PLAIN, cache="ram")
     lazy = SegmentationTrainDataset(data, PLAIN, cache="none")

@@ -192,7 +192,7 @@ def test_scores_are_those_of_the_probe_as_a_segmenter(folder, monkeypatch):
     monkeypatch.setattr(probe, "Segmenter", spy)
     found = probe_layers(tiny_vit(), settings(folder, short_side=40), device=CPU)
     data = open_segmentation(folder, "test")
-    frames = Frames(data.images, 40, data.masks, data.classes)
+    frames = Frames(data, 40)
     for layer, fitted in enumerate(kept, 1):
         spec = segmenters[0].spec.model_copy(update={"layers": (layer,)})
         segmenter = Segmenter(spec, segmenters[0].backbone).eval()

@@ -1,99 +1,78 @@
-"""Segmentation folders: ``images/``, ``masks/`` and ``classes.json``, opened, checked and cut to few labels.
-
-```
-ROOT/
-  classes.json            {"names": ["background", "person"], "ignore_index": 255}, see unip.data.classes;
-                          "reading": {"conversion": "plateau"} says how to read the images, see unip.data.reading
-  train/images/0001.png   any image; `train` may be any name, or be left out
-  train/masks/0001.png    PNG, one channel: the id of the class at each pixel
-```
-"""
+"""Segmentation data: opened from any known layout, checked pair by pair, and cut to few labels."""
 
 from __future__ import annotations
 
-import io
-import json
-from collections import Counter
+import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from unip.data.classes import IGNORE
 from unip.data.classes import Classes as Classes
-from unip.data.images import Pixels, Pixels8, list_images, read_image
+from unip.data.datasets import KINDS
+from unip.data.images import Pixels8
+from unip.data.masks import MaskFile, plain_ids, translate
 from unip.data.order import seed_for
+from unip.data.pairs import SegmentationData as SegmentationData
+from unip.data.pairs import check_pair as check_pair
 from unip.data.parallel import threaded
-from unip.data.reading import Reading
+from unip.data.remap import remapped
 from unip.errors import UnipError
-from unip.files import read_json
 
+DATA_HELP = (
+    "Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for another layout: "
+    + ", ".join(kind for kind in KINDS if kind != "folder")
+    + "."
+)
 SHOWN = 5  # bad files that a message names
 
 
-@dataclass(frozen=True)
-class SegmentationData:
-    """Pairs of images and masks in the order of the file names, what the ids mean, and how to read the images."""
-
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
-    classes: Classes
-    reading: Reading | None = None
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self.images)
-
-    def take(self, indices: Iterable[int]) -> SegmentationData:
-        """Return the pairs with these indices, in their order."""
-        chosen = list(indices)
-        return replace(self, images=tuple(self.images[i] for i in chosen), masks=tuple(self.masks[i] for i in chosen))
-
-
-def open_segmentation(root: Path | str, split: str | None = None) -> SegmentationData:
-    """List the pairs of a segmentation folder and read its classes; pixels are read later.
+def open_segmentation(source: Path | str, split: str | None = None, *, remap: Iterable[str] = ()) -> SegmentationData:
+    """List the pairs of a segmentation data set and its classes; pixels are read later.
 
     Args:
-        root: The folder.
-        split: Its subfolder, such as ``"train"``; None when ``images/`` is in ``root`` itself.
+        source: A segmentation folder, or ``KIND:PATH`` for another layout, such as ``mfnet:data/MFNet``.
+        split: Which part, such as ``"train"``; None or "" where a layout has no parts.
+        remap: Changes of labels, ``OLD=NEW``, see :func:`unip.data.remap.remapped`.
 
     Returns:
-        The pairs, sorted by the image's path inside ``images/``.
+        The pairs, in an order that does not depend on the file system.
 
     Raises:
-        UnipError: A folder, a mask or ``classes.json`` is missing or bad, or there is no image.
+        UnipError: A folder, a mask or the classes are missing or bad, there is no image, or no such kind or split.
     """
-    root = Path(root)
-    base = root / split if split else root
-    if not (base / "images").is_dir() or not (base / "masks").is_dir():
-        splits = _splits(root)
-        wanted = f"{base / 'images'} and {base / 'masks'}"
-        if not root.is_dir():
-            raise UnipError(f"no such folder: {root}", f"A segmentation folder holds {wanted}, and classes.json.")
-        there = f" Splits in {root}: {', '.join(splits)}." if splits else ""
-        raise UnipError(f"{base} is not a segmentation folder", f"Expected {wanted}, and classes.json.{there}")
-    classes, reading = _read_classes([base, root] if split else [base, base.parent])
-    images = list_images(base / "images")
-    masks = [(base / "masks" / path.relative_to(base / "images")).with_suffix(".png") for path in images]
-    stems = Counter(masks)
-    twice = next((path for path, mask in zip(images, masks, strict=True) if stems[mask] > 1), None)
-    if twice is not None:
-        raise UnipError(f"two images of {twice.parent} are named {twice.stem!r} and would share a mask", "Rename one.")
-    missing = [(image, mask) for image, mask in zip(images, masks, strict=True) if not mask.is_file()]
-    if missing:
+    kind, root = split_kind(source)
+    return remapped(KINDS[kind].open(root, split or None), remap)
+
+
+def list_splits(source: Path | str) -> list[str]:
+    """Return the names of the splits that are there, of those that the layout can have."""
+    kind, root = split_kind(source)
+    return KINDS[kind].splits(root)
+
+
+def split_kind(source: Path | str) -> tuple[str, Path]:
+    """Split ``KIND:PATH``; a plain path is a segmentation folder, kind ``folder``.
+
+    Raises:
+        UnipError: The kind is not known.
+    """
+    kind, colon, rest = str(source).partition(":")
+    if not colon or len(kind) < 2 or "/" in kind or "\\" in kind or (kind not in KINDS and Path(source).exists()):
+        return "folder", Path(source)
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.5)
         raise UnipError(
-            f"{len(missing)} of {len(images)} images have no mask, the first: {missing[0][0]}",
-            f"Expected {missing[0][1]}; add it or move the image away.",
+            f"no kind of segmentation data is called {kind!r}",
+            (f"Did you mean {near[0]}:{rest}? " if near else "") + f"Known: {', '.join(KINDS)}.",
         )
-    return SegmentationData(tuple(images), tuple(masks), classes, reading)
+    return kind, Path(rest).expanduser()
 
 
 def read_mask(path: Path | str, classes: Classes) -> Pixels8:
-    """Read a mask.
+    """Read a mask that holds class ids as they are.
 
     Args:
         path: A PNG with one channel (8-bit, 16-bit or palette), whose values are class ids.
@@ -105,32 +84,7 @@ def read_mask(path: Path | str, classes: Classes) -> Pixels8:
     Raises:
         UnipError: The file is missing, damaged, coloured, or holds an unknown id.
     """
-    ids = _read_ids(Path(path))
-    count, ignore = len(classes.names), classes.ignore_index
-    ignored = ids == ignore
-    known = (ids < count) | ignored
-    if not known.all():
-        unknown = np.unique(ids[~known])
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise UnipError(
-            f"mask {path} holds the unknown id {unknown[0]}{more} ({int((~known).sum())} pixels)",
-            f"Known ids: 0..{count - 1} ({', '.join(classes.names[:8])}{', ...' if count > 8 else ''}) and "
-            f"{ignore} for ignore. Correct the mask or add the class to classes.json.",
-        )
-    return np.where(ignored, np.uint8(IGNORE), ids).astype(np.uint8)
-
-
-def check_pair(image: npt.NDArray[Any], mask: Pixels8, image_path: Path, mask_path: Path) -> None:
-    """Raise a UnipError unless the image ``(H, W, ...)`` and the mask ``(H, W)`` have the same size."""
-    if image.shape[:2] != mask.shape:
-        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
-        turned = (height, width) == (mask_width, mask_height)
-        raise UnipError(
-            f"mask {mask_path} is {mask_width}x{mask_height} but its image {image_path} is {width}x{height}",
-            "Images are read as stored, without their EXIF rotation: save this one turned."
-            if turned
-            else "Save the mask at the size of its image.",
-        )
+    return translate(MaskFile(Path(path)).read(), plain_ids(classes), classes, Path(path))
 
 
 def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str, int]:
@@ -149,8 +103,7 @@ def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str,
 
     def check(i: int) -> npt.NDArray[np.int64] | UnipError:
         try:
-            mask = read_mask(data.masks[i], data.classes)
-            check_pair(read_image(data.images[i]), mask, data.images[i], data.masks[i])
+            _, mask = data.read(i)
         except UnipError as error:
             return error
         return np.bincount(mask.ravel(), minlength=256)
@@ -167,7 +120,12 @@ def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str,
     if bad:
         lines = "\n".join(f"  {error.what}" for error in bad[:SHOWN])
         raise UnipError(f"{len(bad)} of {len(data)} pairs are bad:\n{lines}", f"For the first: {bad[0].fix}")
-    pixels = {name: int(counts[i]) for i, name in enumerate(data.classes.names)}
+    return by_name(counts, data.classes)
+
+
+def by_name(counts: npt.NDArray[np.int64], classes: Classes) -> dict[str, int]:
+    """Name counts ``(256,)`` of pixels by id: the classes in order, then ``"ignore"``."""
+    pixels = {name: int(counts[i]) for i, name in enumerate(classes.names)}
     return {**pixels, "ignore": int(counts[IGNORE])}
 
 
@@ -202,10 +160,10 @@ def subset(data: SegmentationData, labels: float | int, seed: int) -> Segmentati
     if count == len(data):
         return data
 
-    def shown(path: Path) -> npt.NDArray[np.bool_]:
-        return np.bincount(read_mask(path, data.classes).ravel(), minlength=256)[: len(data.classes.names)] > 0
+    def shown(index: int) -> npt.NDArray[np.bool_]:
+        return np.bincount(data.read_mask(index).ravel(), minlength=256)[: len(data.classes.names)] > 0
 
-    present = np.stack(list(threaded(shown, data.masks, "reading masks", unit="masks")))
+    present = np.stack(list(threaded(shown, range(len(data)), "reading masks", unit="masks")))
     shuffled = np.random.default_rng(seed_for(seed, len(data))).permutation(len(data))
     chosen: list[int] = []
     images_with = present.sum(axis=0)
@@ -214,50 +172,3 @@ def subset(data: SegmentationData, labels: float | int, seed: int) -> Segmentati
             chosen.append(int(next(i for i in shuffled if present[i, label])))
     chosen += [int(i) for i in shuffled if i not in set(chosen)]
     return data.take(sorted(chosen[:count]))
-
-
-def _splits(root: Path) -> list[str]:
-    return sorted(path.parent.name for path in root.glob("*/images")) if root.is_dir() else []
-
-
-def _read_classes(folders: list[Path]) -> tuple[Classes, Reading | None]:
-    for folder in folders:
-        path = folder / "classes.json"
-        if path.is_file():
-            try:
-                value = read_json(path)
-                said = value.pop("reading", None) if isinstance(value, dict) else None
-                reading = None if said is None else Reading.from_json(json.dumps(said))
-                return Classes.from_dict(value), reading
-            except UnipError as error:
-                raise UnipError(f"{path}: {error.what}", error.fix) from None
-    raise UnipError(
-        f"no classes.json in {' or '.join(str(folder) for folder in folders)}",
-        'Write one: {"names": ["background", "person"], "ignore_index": 255}.',
-    )
-
-
-def _read_ids(path: Path) -> Pixels:
-    """Read the raw ids of a mask file; ``(H, W)`` uint8 or uint16."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnipError(f"cannot read mask {path}: {error.strerror or error}") from error
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            file_format, mode = image.format, image.mode
-            ids: Pixels = np.asarray(image)
-    except Exception as error:  # on broken bytes the decoders raise nearly anything
-        raise UnipError(f"mask {path} is truncated, damaged or no image ({error})", "Write it again as PNG.") from error
-    if file_format != "PNG":
-        raise UnipError(f"mask {path} is {file_format}, not PNG", "Lossy formats change ids: write it again as PNG.")
-    if mode not in ("L", "P", "1") and not mode.startswith("I;16"):
-        raise UnipError(
-            f"mask {path} has the colour mode {mode}, not one channel of class ids",
-            "Save it as 8-bit grey or palette PNG whose values are the ids.",
-        )
-    depth = data[24]  # bits of a sample in the header
-    if mode == "L" and depth < 8:  # Pillow spreads 2- and 4-bit grey over 0..255
-        ids = ids // np.uint8(255 // (2**depth - 1))
-    return ids.astype(np.uint8) if mode == "1" else ids

@@ -14,11 +14,11 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from unip.data.classes import IGNORE
-from unip.data.images import Pixels8, read_image8
+from unip.data.images import Pixels8
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
+from unip.data.pairs import SegmentationData
 from unip.data.parallel import threaded
-from unip.data.segmentation import SegmentationData, check_pair, read_mask
 
 INFMIX_MEAN = 0.3801  # of grey InfMix images in 0..1 (paper, appendix on pre-training)
 INFMIX_STD = 0.1871
@@ -188,10 +188,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         return out.as_subclass(Tensor), labels.as_subclass(Tensor)
 
     def _read(self, index: int) -> tuple[Pixels8, Pixels8]:
-        image_path, mask_path = self.data.images[index], self.data.masks[index]
-        image, mask = read_image8(image_path), read_mask(mask_path, self.data.classes)
-        check_pair(image, mask, image_path, mask_path)
-        return image, mask
+        return self.data.read(index)
 
 
 def _nearest(size: int, new: int) -> npt.NDArray[np.int64]:

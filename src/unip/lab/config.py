@@ -9,6 +9,7 @@ from pydantic import Field
 
 from unip.attention.patterns import GLOBAL_BELOW, HYBRID_NMI, LOCAL_ABOVE
 from unip.config import Config
+from unip.data.remap import Remap
 from unip.lab.groups import Group
 from unip.segment.inference import Device
 
@@ -39,7 +40,10 @@ class AnalyzeConfig(Config):
     report: bool = Field(True, description="Draw figures and maps and write report.html, not only the numbers.")
     pictures: int = Field(2, ge=0, description="Images whose attention maps are drawn.")
     explorer: int = Field(4, ge=0, description="Images in the report's explorer.")
-    probe: Path | None = Field(None, description="Segmentation folder: a linear probe is trained on every layer.")
+    probe: Path | None = Field(
+        None, description="Segmentation data, a folder or KIND:PATH: a linear probe is trained on every layer."
+    )
+    probe_remap: Remap = ()
     probe_images: tuple[int, int] = Field((200, 100), description="At most so many labelled images to train and test.")
     probe_side: int = Field(448, ge=16, description="Short side of the probe's images, in pixels.")
     batch_size: int = Field(16, ge=1, description="Images per forward pass.")

@@ -23,7 +23,8 @@ from unip.data.classes import IGNORE
 from unip.data.images import Pixels8
 from unip.data.memory import Cache, use_ram
 from unip.data.parallel import threaded
-from unip.data.segmentation import SegmentationData, open_segmentation, read_mask, subset
+from unip.data.remap import Remap
+from unip.data.segmentation import DATA_HELP, SegmentationData, list_splits, open_segmentation, subset
 from unip.errors import UnipError
 from unip.lab.logistic import Floats, Halves, Probe, fit_probe, unscaled
 from unip.progress import meter
@@ -40,7 +41,8 @@ QUIET = 1e-2  # of a layer's mean deviation: channels that vary less are not blo
 class ProbeSettings(Config):
     """Which labelled images the probes are trained and tested on, and how."""
 
-    data: Path = Field(description="Segmentation folder with a split to train and one to test on.")
+    data: Path = Field(description=DATA_HELP)
+    remap: Remap = ()
     train: str = Field("train", min_length=1, description="Split to train on.")
     test: str | None = Field(None, min_length=1, description="Split to test on; none: test, or val if there is none.")
     train_images: int = Field(200, ge=1, description="At most so many training images, drawn with the seed.")
@@ -140,9 +142,9 @@ def open_splits(settings: ProbeSettings) -> tuple[SegmentationData, Segmentation
         UnipError: A split is missing, both are the same or have other classes, or nothing is labelled.
     """
     root = settings.data
-    there = [name for name in ("test", "val") if (root / name / "images").is_dir()]
-    name = settings.test or next(iter(there), None)
-    train = open_segmentation(root, settings.train)
+    there = list_splits(root)
+    name = settings.test or next((name for name in ("test", "val", "valid") if name in there), None)
+    train = open_segmentation(root, settings.train, remap=settings.remap)
     if name is None:
         raise UnipError(
             f"{root} has no split to test on: neither test nor val", "Add one, or name another with the test split."
@@ -152,7 +154,7 @@ def open_splits(settings: ProbeSettings) -> tuple[SegmentationData, Segmentation
             f"the probes would be tested on the split they are trained on, {name!r}",
             "Name two splits: images that were trained on say nothing.",
         )
-    test = open_segmentation(root, name)
+    test = open_segmentation(root, name, remap=settings.remap)
     if train.classes.names != test.classes.names:
         raise UnipError(
             f"{root}: the classes of {settings.train} are not those of {name}",
@@ -161,9 +163,9 @@ def open_splits(settings: ProbeSettings) -> tuple[SegmentationData, Segmentation
     train = subset(train, min(settings.train_images, len(train)), settings.seed)
     test = subset(test, min(settings.test_images, len(test)), settings.seed)
     for split, data in ((settings.train, train), (name, test)):
-        if not any((read_mask(path, data.classes) != IGNORE).any() for path in data.masks):
+        if not any((data.read_mask(index) != IGNORE).any() for index in range(len(data))):
             raise UnipError(
-                f"none of the {len(data)} masks of {root / split} that were drawn has a labelled pixel",
+                f"none of the {len(data)} masks of {root} in {split} that were drawn has a labelled pixel",
                 "Label some, draw more images, or name another split.",
             )
     return train, test, name
@@ -194,13 +196,13 @@ def class_shares(segmenter: Segmenter, data: SegmentationData) -> list[Floats]:
         where pixels have no label or the patch sticks out of the image.
     """
 
-    def read(path: Path) -> Floats:
-        mask = read_mask(path, data.classes)
+    def read(index: int) -> Floats:
+        mask = data.read_mask(index)
         size = short_side_size(mask.shape[0], mask.shape[1], segmenter.spec.short_side)
         grid = tuple(side // segmenter.patch for side in segmenter.padded_size(torch.empty(size, device="meta")))
         return patch_shares(mask, size, (grid[0], grid[1]), segmenter.patch, len(data.classes.names))
 
-    return list(threaded(read, data.masks, "reading labels", unit="masks"))
+    return list(threaded(read, range(len(data)), "reading labels", unit="masks"))
 
 
 def patch_shares(mask: Pixels8, size: tuple[int, int], grid: tuple[int, int], patch: int, classes: int) -> Floats:
@@ -224,7 +226,7 @@ def layer_maps(segmenter: Segmenter, data: SegmentationData, batch: int, what: s
     Raises:
         UnipError: An image is damaged, or the model's features are not finite.
     """
-    frames = Frames(data.images, segmenter.spec.short_side, data.masks, data.classes)
+    frames = Frames(data, segmenter.spec.short_side)
     with meter(what, len(frames), "images") as progress:
         for first in range(0, len(frames), batch):
             indices = range(first, min(first + batch, len(frames)))

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from unip.config import Config, verb
 from unip.data.classes import IGNORE, Classes
-from unip.data.segmentation import SegmentationData, check_segmentation, open_segmentation
+from unip.data.remap import Remap
+from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
 from unip.errors import UnipError
 from unip.files import write_json, write_text
 from unip.progress import meter, say
@@ -38,8 +39,9 @@ class EvaluateConfig(Config):
     """What to evaluate on what."""
 
     model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
-    data: Path = Field(description="Segmentation folder (images/, masks/, classes.json; with or without splits).")
+    data: Path = Field(description=DATA_HELP)
     split: str | None = Field("test", description='Which split; "" for a folder without splits.')
+    remap: Remap = ()
     out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
     worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
     window: Window = "slide"
@@ -74,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         UnipError: Model or data are missing, damaged, or have other classes than each other.
     """
     segmenter = load_segmenter(config.model)
-    data = open_segmentation(config.data, config.split)
+    data = open_segmentation(config.data, config.split, remap=config.remap)
     check_classes(segmenter.spec.classes, data.classes, config)
     out = config.out or config.model / "evaluation" / (config.split or "all")
     device = choose_device(config.device)
@@ -110,7 +112,7 @@ def compare(
     total = np.zeros((count, count), np.int64)
     values: dict[str, float] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
-    frames = Frames(data.images, segmenter.spec.short_side, data.masks, data.classes)
+    frames = Frames(data, segmenter.spec.short_side)
     results = segment_frames(
         segmenter,
         frames,
@@ -149,7 +151,7 @@ def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None
     if model.names != data.names:
         raise UnipError(
             f"{config.model} knows the classes {list(model.names)}, but {config.data} has {list(data.names)}",
-            "Evaluate on data with the same classes in the same order.",
+            "Evaluate on data with the same classes in the same order; --remap changes those of the data.",
         )
 
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from unip.config import verb
 from unip.data.memory import Cache
-from unip.data.segmentation import SegmentationData, check_segmentation, open_segmentation, subset
+from unip.data.remap import Remap
+from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation, subset
 from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.errors import UnipError
 from unip.progress import say
@@ -48,9 +49,10 @@ class FinetuneConfig(TrainingConfig):
     model: str = Field(
         description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch."
     )
-    data: Path = Field(description="Segmentation folder (images/, masks/, classes.json; with or without splits).")
+    data: Path = Field(description=DATA_HELP)
     split: str | None = Field("train", description='Split to train on; "" for a folder without splits.')
     val: str | None = Field(None, description="Split to evaluate on at the end.")
+    remap: Remap = ()
     labels: float | None = Field(
         None, gt=0, description="Few labels: a share of the images up to 1, or their number above."
     )
@@ -117,7 +119,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     accelerator = make_accelerator(config)
     main = accelerator.is_main_process
 
-    data = open_segmentation(config.data, config.split)
+    data = open_segmentation(config.data, config.split, remap=config.remap)
     if config.val is not None:
         check_val(config, data)
     if config.labels is not None:
@@ -202,7 +204,7 @@ def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
     Raises:
         UnipError: It is missing, damaged, or has other classes than the training data.
     """
-    val = open_segmentation(config.data, config.val)
+    val = open_segmentation(config.data, config.val, remap=config.remap)
     if val.classes.names != data.classes.names:
         raise UnipError(
             f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
@@ -310,6 +312,7 @@ def model_info(config: FinetuneConfig, backbone: Backbone, data: SegmentationDat
         "backbone_sha256": backbone.report.sha256 if backbone.report else None,
         "data": str(config.data),
         "split": config.split,
+        "remap": list(config.remap),
         "labelled_images": len(data),
         "mode": config.mode,
         "steps": done.steps,
@@ -329,6 +332,7 @@ def final_scores(config: FinetuneConfig, run: RunFolder) -> Scores | None:
         EvaluateConfig.make(
             model=run.path,
             data=config.data,
+            remap=config.remap,
             split=config.val,
             device=config.device,
             precision=config.precision,

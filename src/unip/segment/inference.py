@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
-from unip.data.classes import Classes
 from unip.data.images import read_image8, to_rgb8
+from unip.data.pairs import SegmentationData
 from unip.data.parallel import usable_cores
-from unip.data.segmentation import check_pair, read_mask
 from unip.errors import UnipError
 from unip.segment.heads import resize
 from unip.segment.model import Segmenter
@@ -101,26 +100,23 @@ class Frames(Dataset[Frame]):
     """Decodes images (and masks) and resizes them for a model; a broken file gives a frame with its problem.
 
     Args:
-        paths: Image files.
+        images: Image files, or pairs of images and masks.
         short_side: To resize to, in pixels; bilinear with antialiasing, as in training.
-        masks: One for each image, or none.
-        classes: What ids the masks may hold.
     """
 
-    def __init__(
-        self, paths: Sequence[Path], short_side: int, masks: Sequence[Path] = (), classes: Classes | None = None
-    ) -> None:
-        self.paths, self.short_side, self.masks, self.classes = paths, short_side, masks, classes
+    def __init__(self, images: Sequence[Path] | SegmentationData, short_side: int) -> None:
+        self.images, self.short_side = images, short_side
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Frame:
         try:
-            image = to_rgb8(read_image8(self.paths[index]))
-            mask = read_mask(self.masks[index], self.classes) if self.classes is not None and self.masks else None
-            if mask is not None:
-                check_pair(image, mask, self.paths[index], self.masks[index])
+            if isinstance(self.images, SegmentationData):
+                pixels8, mask = self.images.read(index)
+            else:
+                pixels8, mask = read_image8(self.images[index]), None
+            image = to_rgb8(pixels8)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
             return Frame(

@@ -1,0 +1,120 @@
+"""Pairs of images and masks, read one at a time, whatever layout they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from unip.data.classes import Classes
+from unip.data.images import Pixels8, read_image8
+from unip.data.masks import Ids, MaskSource, plain_ids, translate
+from unip.data.reading import DEFAULT, Reading, grey8
+from unip.errors import UnipError
+
+
+@dataclass(frozen=True)
+class SegmentationData:
+    """Pairs of images and masks, and what the ids mean.
+
+    Attributes:
+        images: The image files; they are also the names of the pairs.
+        masks: Where each image's mask comes from.
+        classes: Names and colours of the classes.
+        ids: What the ids that the masks hold mean; left out, class ids as they are.
+        channel: The channel of the image files that is the image, from 0; None: all of them.
+    """
+
+    images: tuple[Path, ...]
+    masks: tuple[MaskSource, ...]
+    classes: Classes
+    ids: Ids = ()
+    channel: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            object.__setattr__(self, "ids", plain_ids(self.classes))
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.images)
+
+    def take(self, indices: Iterable[int]) -> SegmentationData:
+        """Return the pairs with these indices, in their order."""
+        chosen = list(indices)
+        return dataclasses.replace(
+            self, images=tuple(self.images[i] for i in chosen), masks=tuple(self.masks[i] for i in chosen)
+        )
+
+    def read_image(self, index: int, reading: Reading = DEFAULT) -> Pixels8:
+        """Return an image as a model sees it, ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            UnipError: The file is damaged, or has not the channel.
+        """
+        if self.channel is None:
+            return read_image8(self.images[index], reading)
+        return grey8(read_channel(self.images[index], self.channel), reading)
+
+    def read_mask(self, index: int) -> Pixels8:
+        """Return a mask, ``(H, W)`` uint8 class ids, and 255 where there is no label.
+
+        Raises:
+            UnipError: The file is damaged or holds an id without a meaning.
+        """
+        source = self.masks[index]
+        return translate(source.read(), self.ids, self.classes, source.path)
+
+    def read(self, index: int, reading: Reading = DEFAULT) -> tuple[Pixels8, Pixels8]:
+        """Return an image and its mask; see :meth:`read_image` and :meth:`read_mask`.
+
+        Raises:
+            UnipError: One of them is damaged, they have two sizes, or the mask an unknown id.
+        """
+        image, mask = self.read_image(index, reading), self.read_mask(index)
+        check_pair(image, mask, self.images[index], self.masks[index].path)
+        return image, mask
+
+
+def read_channel(path: Path, channel: int) -> Pixels8:
+    """Read one channel of an 8-bit image file, such as the fourth of MFNet's PNG; ``(H, W)`` uint8.
+
+    Raises:
+        UnipError: The file is missing, damaged or has fewer channels.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            pixels = np.asarray(image)
+    except OSError as error:
+        raise UnipError(f"cannot read image {path} ({error.strerror or error})", "Copy it again.") from error
+    except Exception as error:  # on broken bytes the decoders raise nearly anything
+        raise UnipError(f"image {path} is truncated or damaged ({error})", "Copy it again or remove it.") from error
+    if pixels.ndim != 3 or pixels.shape[2] <= channel or pixels.dtype != np.uint8:
+        count = pixels.shape[2] if pixels.ndim == 3 else 1
+        raise UnipError(
+            f"image {path} has {count} channel{'s' if count > 1 else ''} of {pixels.dtype}, but channel "
+            f"{channel + 1} is to be read",
+            "It is not the released file: give the folder of the released one, or lay out separate thermal images "
+            "as a segmentation folder.",
+        )
+    return np.ascontiguousarray(pixels[..., channel])
+
+
+def check_pair(image: npt.NDArray[Any], mask: Pixels8, image_path: Path, mask_path: Path) -> None:
+    """Raise a UnipError unless the image ``(H, W, ...)`` and the mask ``(H, W)`` have the same size."""
+    if image.shape[:2] != mask.shape:
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+        turned = (height, width) == (mask_width, mask_height)
+        raise UnipError(
+            f"mask {mask_path} is {mask_width}x{mask_height} but its image {image_path} is {width}x{height}",
+            "Images are read as stored, without their EXIF rotation: save this one turned."
+            if turned
+            else "Save the mask at the size of its image.",
+        )
