@@ -260,15 +260,18 @@ def truncate(file: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "data build"])
-def test_a_truncated_image(refused, place, verb):
+def test_a_truncated_image(refused, place):
     file = truncate(place / "frames" / "1.png")
-    out = ["--out", place / "out"]
-    words = {
-        "pretrain": pretraining(place, *out),
-        "data build": ["data", "build", place / "frames", *out],
-    }[verb]
-    refused(*words, names=file, advice="truncated")
+    refused(*pretraining(place, "--out", place / "out"), names=file, advice="truncated")
+
+
+def test_a_truncated_image_among_those_to_build(run, place):
+    """The others are built, and it is listed."""
+    file = truncate(place / "frames" / "1.png")
+    code, out, _ = run("data", "build", place / "frames", "--out", place / "out")
+    assert code == 0
+    assert f"left out: {file} unreadable: image file is truncated" in out.replace("\n", "")
+    assert (place / "out/manifest.parquet").is_file()
 
 
 def test_a_truncated_image_among_those_to_analyze(run, place):
