@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from unip.data.reading import grey8, luma, to_levels
+from unip.data.packed import read_bytes
+from unip.data.radiometric import Radiometric, decode_radiometric, kelvin_of
+from unip.data.reading import DEFAULT, Reading, grey8, luma, to_levels
 from unip.errors import UnipError
 
 Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W) or (H, W, 3)
@@ -45,20 +48,51 @@ def read_image(path: Path | str) -> Pixels:
     Raises:
         UnipError: The file is missing, truncated, not an image, or claims more than ``MAX_PIXELS`` pixels.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UnipError(f"cannot read image {path}: {error.strerror or error}") from error
-    return decode_image(data, path)
+    return decode_image(_bytes(path), path)
 
 
 def decode_image(data: bytes, name: Path | str) -> Pixels:
     """Decode the bytes of an image file; ``name`` is for messages. See :func:`read_image`."""
+    return _decode(data, name, as_stored=False)
+
+
+def read_samples(path: Path | str, reading: Reading = DEFAULT) -> Pixels:
+    """Read what a reading turns into 8 bits: :func:`decode_samples` of a file."""
+    return decode_samples(_bytes(path), path, reading)
+
+
+def decode_samples(data: bytes, name: Path | str, reading: Reading = DEFAULT) -> Pixels:
+    """Decode the bytes of an image file to what a reading turns into 8 bits.
+
+    A reading that takes temperatures gets those of a radiometric file, in Kelvin; where such a file (DJI) holds counts
+    only, it gets the counts, unless it is a window. They are enlarged to the size of the file's picture if that is a
+    multiple, because masks are drawn on pictures. A window gets the samples of a TIFF as they are stored, floats and
+    numbers beyond 16 bits too. All else comes from :func:`decode_image`.
+
+    Args:
+        data: The bytes of the file.
+        name: For messages.
+        reading: What will be done with it.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 or float32.
+
+    Raises:
+        UnipError: As :func:`read_image`; or a radiometric file cannot be read as temperatures.
+    """
+    if reading.takes_temperature:
+        found = decode_radiometric(data, name)
+        if found is not None:
+            return _radiometric_samples(found, name, counts=reading.conversion != "window")
+    return _decode(data, name, as_stored=reading.conversion == "window")
+
+
+def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
     if not data:
         raise UnipError(f"image {name} is empty (0 bytes)", "Copy it again or remove it.")
     try:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            pixels = _decode_tiff(data)
+            pixels = _decode_tiff(data, as_stored=as_stored)
             if pixels is not None:
                 return pixels
         with Image.open(io.BytesIO(data)) as image:
@@ -94,16 +128,28 @@ def to_rgb8(image: Pixels) -> Pixels8:
     return image8 if image8.ndim == 3 else np.repeat(image8[..., None], 3, axis=2)
 
 
-def read_image8(path: Path | str) -> Pixels8:
-    """Read an image as a segmentation model sees it: ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB."""
-    image = read_image(path)
-    return to_grey8(image) if is_grey(image) else to_rgb8(image)
+def read_image8(path: Path | str, reading: Reading = DEFAULT) -> Pixels8:
+    """Read an image as a segmentation model sees it: ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
+
+    Grey images follow ``reading``; colour images of more than 8 bits its conversion, but never its polarity.
+    """
+    image = read_samples(path, reading)
+    if is_grey(image):
+        return grey8(image, reading)
+    return image if image.dtype == np.uint8 else to_levels(image, luma(image), reading)
+
+
+def read_grey8(path: Path | str, reading: Reading = DEFAULT) -> Pixels8:
+    """Read an image as pre-training sees it: ``(H, W)`` uint8, see :func:`decode_samples` and ``grey8``."""
+    return grey8(read_samples(path, reading), reading)
 
 
 def is_grey(image: Pixels) -> bool:
     """Say whether an image has one channel, or three equal ones (within 2 levels of 8 bits, for lossy files)."""
     if image.ndim == 2:
         return True
+    if image.dtype.kind == "f":
+        return bool((image == image[..., :1]).all())
     limit = GREY_SPREAD if image.dtype == np.uint8 else GREY_SPREAD * 257
     for part in (image[::8, ::8], image):  # a colour image shows it at once
         red, green, blue = (part[..., channel] for channel in range(3))
@@ -113,13 +159,14 @@ def is_grey(image: Pixels) -> bool:
     return True
 
 
-def list_images(location: Path | str) -> list[Path]:
+def list_images(location: Path | str, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
     """List the images of a folder and its subfolders (links are followed), or a single image file.
 
     Names are matched by suffix in any case; hidden files and folders are skipped.
 
     Args:
         location: A folder or an image file.
+        on_error: Called for each folder inside that cannot be opened; by default those are passed over.
 
     Returns:
         Paths sorted by their bytes.
@@ -137,7 +184,7 @@ def list_images(location: Path | str) -> list[Path]:
         raise UnipError(f"no such folder or image: {location}", "Check the path.")
     found: list[Path] = []
     seen: set[str] = set()  # a link may lead back up
-    for folder, folders, files in os.walk(location, followlinks=True):
+    for folder, folders, files in os.walk(location, onerror=on_error, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
@@ -152,6 +199,22 @@ def list_images(location: Path | str) -> list[Path]:
     if not found:
         raise UnipError(f"no images in {location}", f"Known endings: {known}.")
     return sorted(found, key=os.fsencode)
+
+
+def _bytes(path: Path | str) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise UnipError(f"cannot read image {path}: {error.strerror or error}") from error
+
+
+def _radiometric_samples(found: Radiometric, name: Path | str, *, counts: bool) -> Pixels:
+    frame: Pixels = found.counts if counts and found.counts is not None else kelvin_of(found, name)
+    (height, width), (tall, wide) = frame.shape, found.picture
+    if (tall, wide) == (height, width) or tall % height or tall // height * width != wide:
+        return frame  # a picture of another shape shows something else
+    large = np.asarray(Image.fromarray(frame.astype(np.float32)).resize((wide, tall), Image.Resampling.BILINEAR))
+    return np.rint(large).astype(np.uint16) if frame.dtype == np.uint16 else large
 
 
 def _bomb(prefix: str) -> tuple[str, str]:
@@ -182,7 +245,7 @@ def _colour_png16(image: Image.Image) -> Pixels:
     return pixels
 
 
-def _decode_tiff(data: bytes) -> Pixels | None:
+def _decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
     """Decode the first page if its samples are wider than 8 bits; None leaves the file to Pillow."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
@@ -209,10 +272,18 @@ def _decode_tiff(data: bytes) -> Pixels | None:
         pixels = pixels[..., :3]
     if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[-1] == 3):
         raise UnipError(f"has the shape {pixels.shape}, not grey or RGB", "Save one grey or RGB page.")
-    pixels = _to_16bit(pixels)
+    pixels = _stored(pixels) if as_stored else _to_16bit(pixels)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = pixels.max() - pixels + pixels.min()
     return np.ascontiguousarray(pixels)
+
+
+def _stored(pixels: Pixels) -> Pixels:
+    """Keep the values of any samples: as uint16 where those are integers that fit, else as float32."""
+    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 65535:
+        return pixels.astype(np.uint16)
+    counts = _to_16bit(pixels)  # refuses what cannot be used
+    return pixels.astype(np.float32) if pixels.dtype.kind in "iuf" else counts
 
 
 def _to_16bit(pixels: Pixels) -> Pixels:

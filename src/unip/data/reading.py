@@ -23,7 +23,7 @@ Conversion = Literal["percentile", "minmax", "plateau", "window"]
 Polarity = Literal["white-hot", "black-hot"]
 
 PERCENTILES = (0.5, 99.5)
-PLATEAU = 0.01  # 2.6 times what a level would hold if all held the same
+PLATEAU = 0.003  # 3/4 of what each of 256 levels would hold in equal shares
 LEVELS = 256  # about so many bins of the histogram lie between the two percentiles
 MOST_LEVELS = 65536  # bins between minimum and maximum
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
