@@ -11,6 +11,7 @@ from PIL import Image
 
 from unip.data.classes import Classes, default_palette
 from unip.data.masks import MaskFile
+from unip.data.reading import Reading
 from unip.data.segmentation import SegmentationData, check_segmentation, open_segmentation, read_mask, subset
 from unip.errors import UnipError
 
@@ -228,3 +229,11 @@ def test_few_labels_are_part_of_more(unequal: SegmentationData) -> None:
 def test_impossible_numbers_of_labels(unequal: SegmentationData, labels: float) -> None:
     with pytest.raises(UnipError, match=r"share of labels|labelled images are asked for"):
         subset(unequal, labels, 0)
+
+
+def test_the_data_may_say_how_its_images_are_read(tmp_path: Path) -> None:
+    root = write(tmp_path / "set", {"a": ids(0)}, classes={"names": ["sky"], "reading": {"polarity": "black-hot"}})
+    data = open_segmentation(root)
+    assert data.reading is not None and data.reading.polarity == "black-hot"
+    assert (data.read_image(0) == 255 - data.read_image(0, Reading())).all()
+    assert data.take([0]).reading == data.reading

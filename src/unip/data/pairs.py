@@ -29,6 +29,7 @@ class SegmentationData:
         classes: Names and colours of the classes.
         ids: What the ids that the masks hold mean; left out, class ids as they are.
         channel: The channel of the image files that is the image, from 0; None: all of them.
+        reading: How the images are to be read, where the data says so.
     """
 
     images: tuple[Path, ...]
@@ -36,6 +37,7 @@ class SegmentationData:
     classes: Classes
     ids: Ids = ()
     channel: int | None = None
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -52,12 +54,17 @@ class SegmentationData:
             self, images=tuple(self.images[i] for i in chosen), masks=tuple(self.masks[i] for i in chosen)
         )
 
-    def read_image(self, index: int, reading: Reading = DEFAULT) -> Pixels8:
+    def read_image(self, index: int, reading: Reading | None = None) -> Pixels8:
         """Return an image as a model sees it, ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
+
+        Args:
+            index: Which.
+            reading: How counts become 8 bits; left out, as the data says, or by default.
 
         Raises:
             UnipError: The file is damaged, or has not the channel.
         """
+        reading = reading or self.reading or DEFAULT
         if self.channel is None:
             return read_image8(self.images[index], reading)
         return grey8(read_channel(self.images[index], self.channel), reading)
@@ -71,7 +78,7 @@ class SegmentationData:
         source = self.masks[index]
         return translate(source.read(), self.ids, self.classes, source.path)
 
-    def read(self, index: int, reading: Reading = DEFAULT) -> tuple[Pixels8, Pixels8]:
+    def read(self, index: int, reading: Reading | None = None) -> tuple[Pixels8, Pixels8]:
         """Return an image and its mask; see :meth:`read_image` and :meth:`read_mask`.
 
         Raises:

@@ -44,7 +44,8 @@ def open_colours(root: Path, split: str | None) -> SegmentationData:
         raise UnipError(f"{path}: the colour {twice} stands for two classes", "Give each class its own colour.")
     classes = Classes(tuple(names), palette=tuple(colour for name, colour in named if name != "ignore"))
     ids = make_ids({**{i: i for i in range(len(names))}, IGNORE: IGNORE})
-    return SegmentationData(images, tuple(ColourFile(mask, colours) for mask in masks), classes, ids)
+    reading = read_classes([path.parent])[1] if path.suffix == ".json" else None
+    return SegmentationData(images, tuple(ColourFile(mask, colours) for mask in masks), classes, ids, reading=reading)
 
 
 def read_palette(path: Path) -> list[tuple[str, Colour]]:
@@ -54,7 +55,7 @@ def read_palette(path: Path) -> list[tuple[str, Colour]]:
         UnipError: It cannot be read that way.
     """
     if path.suffix == ".json":
-        classes = read_classes([path.parent])
+        classes, _ = read_classes([path.parent])
         if not read_json(path).get("palette"):
             raise UnipError(f"{path} has no palette", 'Add "palette": [[r, g, b], ...], one colour a class.')
         return list(zip(classes.names, classes.palette, strict=True))

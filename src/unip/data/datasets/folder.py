@@ -2,7 +2,8 @@
 
 ```
 ROOT/
-  classes.json            {"names": ["background", "person"], "ignore_index": 255}, see unip.data.classes
+  classes.json            {"names": ["background", "person"], "ignore_index": 255}, see unip.data.classes;
+                          "reading": {"conversion": "plateau"} says how to read the images, see unip.data.reading
   train/images/0001.png   any image; `train` may be any name, or be left out
   train/masks/0001.png    PNG, one channel: the id of the class at each pixel
 ```
@@ -10,6 +11,7 @@ ROOT/
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from unip.data.classes import Classes
 from unip.data.images import list_images
 from unip.data.masks import MaskFile
 from unip.data.pairs import SegmentationData
+from unip.data.reading import Reading
 from unip.errors import UnipError
 from unip.files import read_json
 
@@ -29,8 +32,8 @@ def open_folder(root: Path, split: str | None) -> SegmentationData:
     """
     base = base_of(root, split)
     images, masks = pair_files(base)
-    classes = read_classes([base, root] if split else [base, base.parent])
-    return SegmentationData(images, tuple(MaskFile(path) for path in masks), classes)
+    classes, reading = read_classes([base, root] if split else [base, base.parent])
+    return SegmentationData(images, tuple(MaskFile(path) for path in masks), classes, reading=reading)
 
 
 def folder_splits(root: Path) -> list[str]:
@@ -79,8 +82,8 @@ def pair_files(base: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     return tuple(images), tuple(masks)
 
 
-def read_classes(folders: list[Path]) -> Classes:
-    """Read the first ``classes.json`` of some folders.
+def read_classes(folders: list[Path]) -> tuple[Classes, Reading | None]:
+    """Read the first ``classes.json`` of some folders: the classes, and how the images are read if it says so.
 
     Raises:
         UnipError: There is none, or it is bad.
@@ -89,7 +92,10 @@ def read_classes(folders: list[Path]) -> Classes:
         path = folder / "classes.json"
         if path.is_file():
             try:
-                return Classes.from_dict(read_json(path))
+                value = read_json(path)
+                said = value.pop("reading", None) if isinstance(value, dict) else None
+                reading = None if said is None else Reading.from_json(json.dumps(said))
+                return Classes.from_dict(value), reading
             except UnipError as error:
                 raise UnipError(f"{path}: {error.what}", error.fix) from None
     raise UnipError(

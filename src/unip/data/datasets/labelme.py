@@ -83,7 +83,7 @@ def labelme_splits(root: Path) -> list[str]:
 
 def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:
     if (root / "classes.json").is_file():
-        classes = read_classes([root])
+        classes, _ = read_classes([root])
         names = list(classes.names)
     else:
         if (root / "labels.txt").is_file():
