@@ -116,8 +116,9 @@ def _workplace(config: BuildConfig) -> Iterator[Path]:
         return
     try:
         config.out.mkdir(parents=True, exist_ok=True)
-        for left in config.out.glob(".manifest.parquet.*"):  # of a call that was killed while it wrote
-            shutil.rmtree(left, ignore_errors=True)
+        for name in ("manifest.parquet", "stats.json", "recipe.yaml"):
+            for left in config.out.glob(f".{name}.*"):  # of a call that was killed while it wrote
+                shutil.rmtree(left, ignore_errors=True)
         with tempfile.NamedTemporaryFile(dir=config.out):
             pass
     except OSError as error:
