@@ -215,9 +215,9 @@ def test_several_models_at_once_with_report(images, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == [
         "analysis.json",
         "figures",
-        "maps-plain.safetensors--2.png",
-        "maps-plain.safetensors.png",
-        "maps-rope.safetensors.png",
+        "maps-vit_small_patch16_dinov3.png",
+        "maps-vit_tiny_patch16_224--2.png",
+        "maps-vit_tiny_patch16_224.png",
         "measures.parquet",
         "report.html",
     ]
@@ -269,7 +269,7 @@ def test_pairs_are_measured_on_both_images_and_compared(images, tmp_path):
             wanted = after["measures"][name]["mean"] - before["measures"][name]["mean"]
             assert change["measures"][name]["mean"] == pytest.approx(wanted, abs=1e-4)
     names = {path.name for path in (tmp_path / "out").glob("*.png")}
-    assert names == {"maps-plain.safetensors-infrared.png", "maps-plain.safetensors-visible.png"}
+    assert names == {"maps-vit_tiny_patch16_224-infrared.png", "maps-vit_tiny_patch16_224-visible.png"}
     grey = numbers(**common, out=tmp_path / "grey", pair_colour=False).analysis["models"]
     assert grey[0]["layers"] == infrared["layers"]
     assert grey[1]["layers"] != seen["layers"]
@@ -355,8 +355,8 @@ def test_a_fine_tuned_segmenter_and_its_probe(images, tmp_path):
 
 
 def test_names_of_files():
-    sources = ["timm:a", "runs/x/model", "runs/y/model", "/w/deit.pth", "hf:timm/vit.b", "..."]
-    assert short_names(sources) == ["timm-a", "model", "model--2", "deit.pth", "vit.b", "model--3"]
+    sources = ["timm:a", "runs/x/model", "runs/y/model", "/w/deit.pth", "hf:timm/vit.b", "...", "timm:b.tag@/x/b.pth"]
+    assert short_names(sources) == ["a", "model", "model--2", "deit.pth", "vit.b", "model--3", "b.tag"]
 
 
 def test_a_model_that_stays_local_is_reported_without_a_choice(images, tmp_path, capsys):
@@ -384,9 +384,9 @@ def test_thresholds_and_exclusion(images, tmp_path):
     excluded = numbers(models=(source,), images=(str(images),), out=tmp_path, exclude_layers=(choice["layer"],))
     found = excluded.analysis["models"][0]["choice"]["layer"]
     assert found == (min(others, key=lambda n: abs(row[n - 1] - 0.09)) if others else None)
-    moved = numbers(models=(source,), images=(str(images),), out=tmp_path, local_above=0, global_below=0)
+    moved = numbers(models=(source,), images=(str(images),), out=tmp_path, local_above=0, global_below=-1)
     assert {layer["pattern"] for layer in moved.analysis["models"][0]["layers"]} == {"local"}
-    assert moved.analysis["thresholds"] == {"local_above": 0, "global_below": 0, "target_nmi": 0.09}
+    assert moved.analysis["thresholds"] == {"local_above": 0, "global_below": -1, "target_nmi": 0.09}
     assert any("no layer is hybrid" in warning for warning in moved.analysis["models"][0]["choice"]["warnings"])
 
 
@@ -395,7 +395,7 @@ def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
     assert numbers(models=(source,), images=(str(images),), out=tmp_path / "out", dry_run=True) is None
     assert sorted(tmp_path.rglob("*")) == before
-    assert "4 layers, 5 images squashed to 64 px" in capsys.readouterr().out
+    assert "4 layers, images squashed to 64 px" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -405,7 +405,8 @@ def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
         ({"size": 70}, "70 px is no whole number of .*'s 16-px patches", "Choose --size as a multiple of 16."),
         ({"exclude_layers": (5,)}, "layer 5 is out of range: this model has layers 1 to 4", ""),
         ({"images": ("nowhere",)}, "no such folder or image: nowhere", "Check the path."),
-        ({"groups": ("other", "other")}, "2 groups for 1 models", "Give one a model"),
+        ({"groups": ("other", "other")}, "groups: 2, but models: 1", "Give one group a model"),
+        ({"local_above": 0.1, "global_below": 0.3}, "local_above 0.1 is not above global_below 0.3", "Hybrid"),
         ({"probe": Path("nowhere")}, "nowhere", ""),
         ({"models": ("nowhere.pth",)}, "no backbone 'nowhere.pth'", "Give timm:NAME"),
     ],

@@ -1,7 +1,7 @@
 """Numbers that say how a layer attends.
 
-Each function takes the attention of one layer as maps or as their logarithm, ``(..., L, L)`` with rows (queries) over
-keys that sum to 1, and gives one number a map. Logarithms keep entries that float32 attention would round to 0.
+Functions take the attention of one layer as maps ``(..., L, L)`` whose rows (queries) over keys sum to 1, and give one
+number a map. Those with ``log`` in their name take its logarithm, which keeps entries that float32 would round to 0.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def nmi_of_log_attention(log_attention: torch.Tensor) -> torch.Tensor:
     return nmi_of_rows(attention, row_entropy(attention, log_attention))
 
 
-def attention_entropy(log_attention: torch.Tensor) -> torch.Tensor:
+def attention_entropy(attention: torch.Tensor) -> torch.Tensor:
     """Entropy of a query's attention over all keys, -sum A log A, mean over queries.
 
     Args:
-        log_attention: (..., L, L), -inf allowed.
+        attention: (..., L, L); entries of 0 count 0.
 
     Returns:
         (...), nats, from 0 (each query attends to one key) to log L (uniform).
     """
-    return row_entropy(log_attention.exp(), log_attention).mean(-1)
+    return -torch.xlogy(attention, attention).sum(-1).mean(-1)
 
 
 def attention_distance(attention: torch.Tensor, grid: tuple[int, int], prefix: int = 0) -> torch.Tensor:

@@ -106,6 +106,10 @@ def choose_hybrid_layer(
         raise UnipError(f"excluded layer {wrong[0]} is out of range: this model has layers 1 to {len(nmi)}")
     peak = _peak(nmi)
     candidates = [layer for layer in range(peak + 1, len(nmi) + 1) if layer not in exclude]
+    if not candidates and any(layer > peak for layer in exclude):
+        raise NoHybridLayer(
+            f"no layer to choose: all layers after the NMI peak at layer {peak} are excluded", "Exclude fewer layers."
+        )
     if not candidates:
         raise NoHybridLayer(
             f"no layer to choose: the NMI peaks at layer {peak} of {len(nmi)} and nothing is left after it",

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import timm
+import torch
 from markupsafe import Markup
 
+import unip
 from unip.config import verb
 from unip.errors import UnipError
 from unip.files import write_json, write_text, writing
@@ -56,7 +59,13 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
     """
     if config.groups and len(config.groups) != len(config.models):
         raise UnipError(
-            f"{len(config.groups)} groups for {len(config.models)} models", "Give one a model, in order, or none."
+            f"groups: {len(config.groups)}, but models: {len(config.models)}",
+            "Give one group a model, in order, or none.",
+        )
+    if config.local_above <= config.global_below:
+        raise UnipError(
+            f"local_above {config.local_above:g} is not above global_below {config.global_below:g}",
+            "Hybrid layers lie between them.",
         )
     sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
     say(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
@@ -74,7 +83,7 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
         side = input_side(config, backbone)
         for layer in config.exclude_layers:
             check_layer(backbone.model, layer)
-        say(f"{backbone.source}: {depth_of(backbone.model)} layers, {len(sample.paths)} images squashed to {side} px")
+        say(f"{backbone.source}: {depth_of(backbone.model)} layers, images squashed to {side} px")
     if config.dry_run:
         say(f"dry run: would write {config.out}; nothing was written")
         return None
@@ -90,6 +99,7 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
             found[-1].records[0]["probe"] = measured
         backbone.model.cpu()  # one model at a time on the device
     analysis: dict[str, Any] = {
+        "versions": {"unip": unip.__version__, "torch": torch.__version__, "timm": timm.__version__},
         "images": {
             "sources": list(config.images),
             "count": len(sample.paths),
@@ -160,7 +170,10 @@ def write_analysis(config: AnalyzeConfig, analysis: dict[str, Any], found: Seque
             say(note)
         page = page.replace(EXPLORER_PLACE, explorer)
     write_text(config.out / "report.html", page)
-    say(f"wrote {config.out}: report.html, analysis.json, measures.parquet, figures and attention maps")
+    say(
+        f"wrote {config.out}: report.html, analysis.json, measures.parquet, figures"
+        + " and maps" * bool(config.pictures)
+    )
 
 
 def explorer_images(config: AnalyzeConfig, sample: Sample) -> list[ExplorerImage]:
@@ -182,15 +195,23 @@ def probe_settings(config: AnalyzeConfig) -> ProbeSettings | None:
         return None
     train, test = config.probe_images
     return ProbeSettings.make(
-        data=config.probe, train_images=train, test_images=test, short_side=config.probe_side, seed=config.seed
+        data=config.probe,
+        remap=config.probe_remap,
+        train_images=train,
+        test_images=test,
+        short_side=config.probe_side,
+        seed=config.seed,
     )
 
 
 def short_names(sources: Sequence[str]) -> list[str]:
-    """Make the models' names short, fit for file names, and different from each other."""
+    """Make the models' names short, fit for file names, and different from each other; ``timm:NAME@FILE`` is NAME."""
     names: list[str] = []
     for source in sources:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name if "/" in source else source).strip("-.") or "model"
+        named = (
+            source.partition("@")[0] if source.startswith("timm:") else Path(source).name if "/" in source else source
+        )
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", named.removeprefix("timm:")).strip("-.") or "model"
         same = sum(name == plain or name.startswith(f"{plain}--") for name in names)
         names.append(f"{plain}--{same + 1}" if same else plain)
     return names

@@ -14,6 +14,7 @@ from torch import Tensor
 from unip.attention.measuring import ModelMeasures
 from unip.attention.patterns import NoHybridLayer, choose_hybrid_layer, name_patterns
 
+FEW_IMAGES = 32  # the choice on fewer is warned about
 PARQUET_SCHEMA: Any = pa.schema(
     [
         ("model", pa.string()),
@@ -65,7 +66,14 @@ def model_record(
     try:
         choice = choose_hybrid_layer(nmi, target=target, exclude=exclude, **bands).as_json()
     except NoHybridLayer as error:  # that a model stays local is a finding, not a failure
-        choice = {"layer": None, "reason": error.what, "warnings": ["no layer is hybrid"]}
+        none = [] if "hybrid" in patterns else ["no layer is hybrid"]
+        choice = {"layer": None, "reason": error.what, "warnings": none}
+    images = len(measured.cka)
+    if images < FEW_IMAGES:
+        choice["warnings"] = [
+            *choice["warnings"],
+            f"measured on {images} image{'s' * (images > 1)} only: others may choose another layer",
+        ]
     return {
         **about,
         "layers": layer_records(measured, patterns),
