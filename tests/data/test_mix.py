@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from unip.data.images import read_image, to_grey8
+from unip.data.jpeg import jpeg_grey8, reduction
 from unip.data.manifest import FIELDS, paths_of, scan_sources
 from unip.data.mix import MixDataset, crop_box, sample_indices, squashed
 from unip.data.order import seed_for
@@ -89,6 +91,51 @@ def test_the_cache_notices_a_changed_file(table: pa.Table) -> None:
     wrong = table.set_column(FIELDS.index("width"), "width", pa.array([9] * table.num_rows, pa.int32()))
     with pytest.raises(UnipError, match=r"is \d+x\d+, but its manifest says 9x"):
         MixDataset(wrong, cache="ram")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_large_jpeg_files_are_decoded_reduced(tmp_path: Path, mode: str) -> None:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    for i, size in enumerate([(403, 301), (90, 70)]):
+        small.resize(size, Image.Resampling.BICUBIC).convert(mode).save(tmp_path / f"{i}.jpg", quality=95)
+    table = scan_sources([f"rgb={tmp_path}"])
+    kept, read = (MixDataset(table, size=32, seed=5, cache=cache) for cache in ("ram", "none"))
+    for i, shape in enumerate([(151, 202), (70, 90)]):  # the first: 301 * sqrt(0.2 * 3/4) / 2 >= 32
+        assert kept.image(i).shape == read.image(i).shape == shape
+        whole = Image.fromarray(to_grey8(read_image(paths_of(table)[i])))
+        expected = np.asarray(whole.resize(shape[::-1], Image.Resampling.BOX)).astype(int)
+        assert np.abs(read.image(i) - expected).mean() < 1.5
+    for position in range(6):
+        torch.testing.assert_close(kept[position], read[position], rtol=0, atol=0)
+
+
+def test_reductions() -> None:
+    cases = [(240, 320, 100.0), (200, 320, 100.0), (400, 400, 100.0), (9000, 810, 100.0), (50, 60, 100.0)]
+    assert [reduction(*case) for case in cases] == [2, 2, 4, 8, 1]
+    assert jpeg_grey8(b"\xff\xd8\xff no image") is None and jpeg_grey8(b"\x89PNG") is None
+
+
+def test_a_damaged_jpeg_is_named(table: pa.Table, tmp_path: Path) -> None:
+    Image.new("L", (64, 64)).save(tmp_path / "a.jpg")
+    mix = MixDataset(scan_sources([f"rgb={tmp_path}"]), size=16, cache="none")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[:-40])
+    with pytest.raises(UnipError, match=r"a\.jpg is truncated or damaged"):
+        mix[0]
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(UnipError, match=r"cannot read image .*a\.jpg: No such file"):
+        mix[0]
+
+
+def test_weights_of_a_manifest(table: pa.Table) -> None:
+    place = table.schema.get_field_index("weight")
+    weights = [0.0] * 5 + [1.0] * 5
+    half = MixDataset(table.set_column(place, table.schema.field(place), pa.array(weights, pa.float32())), cache="none")
+    assert len(half) == 10 and sorted(half.order(i) for i in range(10)) == sorted(2 * list(range(5, 10)))
+    wrong = table.set_column(place, table.schema.field(place), pa.array([-1.0] * 10, pa.float32()))
+    with pytest.raises(UnipError, match="column weight"):
+        MixDataset(wrong, cache="none")
 
 
 def test_a_mix_of_nothing_is_refused(table: pa.Table) -> None:

@@ -182,8 +182,8 @@ def test_ranks_and_workers_share_an_epoch(place: Path, tmp_path: Path, ranks: in
     flat = [image for rank in seen for step in rank for image in step]
     assert sorted(flat) == list(range(COUNT))  # 5 steps of 4 are one epoch: each image once
     assert shown(3) == [rank[3:] for rank in seen]  # a resumed run goes on at the exact sample
-    positions = [p for rank in range(ranks) for p in Positions(config, start=0, rank=rank, ranks=ranks)]
-    assert sorted(sum(positions, [])) == list(range(COUNT))
+    shares = [p for rank in range(ranks) for p in Positions(config, start=0, rank=rank, ranks=ranks)]
+    assert sorted(position for share in shares for position in share) == list(range(COUNT))
 
 
 def test_forked_and_copied_datasets_read_the_same(place: Path) -> None:

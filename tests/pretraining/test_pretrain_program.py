@@ -20,6 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from unip.data.manifest import SCHEMA, read_manifest, scan_sources, write_manifest
+from unip.data.order import seed_for
+from unip.data.pack import pack
 from unip.errors import UnipError
 from unip.pretraining.program import PretrainConfig, pretrain
 from unip.vit.backbone import load_backbone
@@ -251,6 +253,20 @@ def test_a_manifest_gives_the_same_run_as_its_folder(place, tmp_path):
     pretrain(**settings(place, tmp_path / "a", steps=2))
     pretrain(**settings(place, tmp_path / "b", steps=2, data=(str(tmp_path / "mix.parquet"),)))
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_a_packed_set_gives_the_same_run_as_its_files(place, tmp_path):
+    write_manifest(scan_sources([str(place / "mix")]), tmp_path / "mix.parquet")
+    pack(manifest=tmp_path / "mix.parquet", out=tmp_path / "packed", seed=3, shard_mb=0.005)
+    order = np.random.default_rng(seed_for(3, 12)).permutation(12)
+    write_manifest(read_manifest(tmp_path / "mix.parquet").take(order), tmp_path / "shuffled.parquet")
+    sources = {"a": "shuffled.parquet", "b": "packed", "c": "packed/packed.json"}
+    for name, source in sources.items():
+        pretrain(**settings(place, tmp_path / name, steps=2, data=(str(tmp_path / source),), cache="none"))
+    assert losses(tmp_path / "a") == losses(tmp_path / "b") == losses(tmp_path / "c")
+    kept = read_manifest(tmp_path / "b/manifest.parquet")  # a run can be started from what another one kept
+    pretrain(**settings(place, tmp_path / "d", steps=2, data=(str(tmp_path / "b/manifest.parquet"),)))
+    assert kept.num_rows == 12 and losses(tmp_path / "d") == losses(tmp_path / "a")
 
 
 def test_one_image_and_a_batch_larger_than_the_mix(place, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from unip.data.images import Pixels8, decode_samples, read_grey8, read_image, to_rgb8
+from unip.data.jpeg import jpeg_grey8, reduction
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
+from unip.data.packed import read_bytes
 from unip.data.parallel import threaded
 from unip.data.reading import Reading, grey8
 from unip.data.sources import printable
@@ -37,6 +38,9 @@ class MixDataset(Dataset[Tensor]):
     An epoch shows as many samples as there are images, each once; where weights differ, each as often as its share of
     all weights says, rounded up or down by turns. Images are read wherever the manifest says that they are: in files,
     in the shards of a packed set, or in the manifest itself; wider samples become 8-bit by the reading of their row.
+
+    Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size if even the smallest crop then has ``size`` pixels.
+    This depends on the listed size alone, not on the crop or the cache.
 
     In memory, images are one block of bytes. Workers that are forked share it; where workers are spawned
     (Windows, macOS) each gets a copy, so give few workers or ``cache="none"`` there.
@@ -78,7 +82,8 @@ class MixDataset(Dataset[Tensor]):
         self._paths, self._images, self._readings = (table[name] for name in ("path", "image", "reading"))
         heights = table["height"].to_numpy().astype(np.int64)
         widths = table["width"].to_numpy().astype(np.int64)
-        self._shapes = np.stack([heights, widths], axis=1)
+        self._listed = np.stack([heights, widths], axis=1)
+        self._shapes = self._listed.copy()  # of the images in memory
         self._ends = np.cumsum(heights * widths)
         self._block: npt.NDArray[np.uint8] | None = None
         if use_ram(cache, int(self._ends[-1])):
@@ -100,7 +105,7 @@ class MixDataset(Dataset[Tensor]):
         return out.flip(-1) if rng.random() < self.flip else out
 
     def image(self, index: int) -> Pixels8:
-        """Return the whole image ``index`` of the manifest as ``(H, W)`` uint8."""
+        """Return the whole image ``index`` of the manifest as ``(H, W)`` uint8; a large JPEG may come reduced."""
         if self._block is None:
             return self._read(index)
         height, width = self._shapes[index]
@@ -109,22 +114,38 @@ class MixDataset(Dataset[Tensor]):
 
     def _read(self, index: int) -> Pixels8:
         reading = Reading.from_json(self._readings[index].as_py())
+        path, name = self._paths[index].as_py(), self._name(index)
+        try:
+            data = self._images[index].as_py() if path is None else read_bytes(path)
+        except OSError as error:
+            raise UnipError(f"cannot read image {name}: {error.strerror or error}") from error
+        image = None if reading.takes_temperature else jpeg_grey8(data, self._reduction(index))
+        return grey8(decode_samples(data, name, reading) if image is None else image, reading)
+
+    def _reduction(self, index: int) -> int:
+        """Return by how much an image may be reduced: the shortest side of a crop must keep ``size`` pixels."""
+        height, width = self._listed[index].tolist()
+        return reduction(height, width, self.size / math.sqrt(self.scale[0] * ASPECT[0]))
+
+    def _name(self, index: int) -> str:
         path = self._paths[index].as_py()
-        if path is not None:
-            return read_grey8(os.fsdecode(path), reading)
-        return grey8(decode_samples(self._images[index].as_py(), f"{index} of the manifest", reading), reading)
+        return f"{index} within the manifest" if path is None else printable(path)
 
     def _keep(self, index: int) -> None:
         image = self._read(index)
-        if image.shape != tuple(self._shapes[index]):
-            height, width = self._shapes[index]
+        height, width = self._listed[index].tolist()
+        reduce = self._reduction(index)
+        known = ((height, width), (-(-height // reduce), -(-width // reduce)))
+        # a radiometric file may hold fewer temperatures than its picture, whose size is listed, has pixels
+        if image.shape not in known and not (image.size < height * width and self._readings[index].is_valid):
             raise UnipError(
-                f"image {printable(self._paths[index].as_py() or str(index))} is {image.shape[1]}x{image.shape[0]}, "
+                f"image {self._name(index)} is {image.shape[1]}x{image.shape[0]}, "
                 f"but its manifest says {width}x{height}",
                 "The file has changed: build the manifest again.",
             )
         assert self._block is not None
         end = self._ends[index]
+        self._shapes[index] = image.shape
         self._block[end - image.size : end] = image.ravel()
 
 
