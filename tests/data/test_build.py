@@ -195,7 +195,8 @@ def test_copies_can_be_dropped(tmp_path: Path, folder: Path) -> None:
 def test_missing_sources_are_named_together(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sources = [{"folder": "gone"}, {"folder": "set"}, {"glob": "no/*.png"}]
     with pytest.raises(UnipError, match=r"(?s)no such folder or image: .*gone.*nothing matches .*no/"):
-        run(tmp_path, sources)
+        run(tmp_path, sources, "new/out")
+    assert not (tmp_path / "new").exists()
     result = build(sources=[str(tmp_path / "recipe.yaml")], out=tmp_path / "out", skip_missing=True)
     assert len(kept(result)) == 3
     assert "left out: no such folder" in capsys.readouterr().out

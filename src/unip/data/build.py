@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,6 +114,7 @@ def _workplace(config: BuildConfig) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
+    made = [folder for folder in (config.out, *config.out.parents) if not folder.exists()]
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         for name in ("manifest.parquet", "stats.json", "recipe.yaml"):
@@ -125,7 +126,13 @@ def _workplace(config: BuildConfig) -> Iterator[Path]:
         raise UnipError(
             f"cannot write to {config.out}: {error.strerror}", "Free some space or choose another output folder."
         ) from error
-    yield config.out.absolute()
+    try:
+        yield config.out.absolute()
+    except BaseException:
+        with suppress(OSError):  # a refused call leaves no empty folder
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def _list_all(recipe: Recipe, place: Path, skip_missing: bool) -> list[Listing]:
