@@ -91,6 +91,35 @@ class Reading(Config):
 DEFAULT = Reading()
 
 
+class ReadingOptions(Config):
+    """A reading as settings of a program; what is left out comes from the data, else from the default reading."""
+
+    conversion: Conversion | None = Field(
+        None, description="How counts become 8-bit grey; none: as the data says, else percentile."
+    )
+    percentiles: tuple[float, float] | None = Field(None, description="Of a frame; they become black and white.")
+    plateau: float | None = Field(None, description="Plateau equalisation: share of pixels a level counts at most.")
+    window: tuple[float, float] | None = Field(
+        None, description="Kelvin of radiometric files, else counts, that become black and white in every frame."
+    )
+    polarity: Polarity | None = Field(None, description="How the frames are stored; black-hot ones are inverted.")
+    radiometric: bool | None = Field(None, description="Take temperatures of radiometric JPEGs, not their picture.")
+
+    def resolve_reading(self, stated: Reading | None) -> Reading:
+        """Return the reading that these settings mean for data that states one, or none.
+
+        Raises:
+            UnipError: They do not fit together.
+        """
+        given = {name: value for name in Reading.model_fields if (value := getattr(self, name)) is not None}
+        values = (stated or DEFAULT).model_dump() | given
+        if "window" in given and "conversion" not in given:
+            values["conversion"] = "window"
+        if values["conversion"] != "window" and "window" not in given:
+            values["window"] = None
+        return Reading.make(**values)
+
+
 def grey8(image: Values, reading: Reading = DEFAULT) -> Grey8:
     """Turn a frame into 8-bit grey, white hot.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,15 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
     spec = segmenter.spec
+    stated, data = data.reading, replace(data, reading=spec.reading)
     view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
     say(
         f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
         f"{view}, {len(spec.classes.names)} classes, on {device} in {str(dtype).removeprefix('torch.')}"
     )
+    say(f"counts become grey as in training: {spec.reading.describe()}")
+    if stated not in (None, spec.reading):
+        say(f"note: {config.data} states another reading, which is not used: {stated.describe()}")
     if config.dry_run:
         check_segmentation(data)
         say(f"dry run: would write metrics.json and evaluation.html to {out}; nothing was written")
@@ -94,7 +98,13 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
 
     scores, frames, worst = compare(segmenter, data, config, device, dtype)
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
-    settings = {"window": config.window, "short_side": spec.short_side, "crop": spec.crop, "stride": spec.stride}
+    settings: dict[str, Any] = {
+        "window": config.window,
+        "short_side": spec.short_side,
+        "crop": spec.crop,
+        "stride": spec.stride,
+    }
+    settings["reading"] = spec.reading.model_dump(mode="json")
     record = {**about, **settings, "precision": str(dtype).removeprefix("torch."), **scores.to_dict()}
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
     write_json(out / "metrics.json", {**record, "frames": listed})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from unip.config import verb
 from unip.data.memory import Cache
+from unip.data.reading import DEFAULT, ReadingOptions
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation, subset
 from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform
@@ -43,7 +44,7 @@ from unip.vit.spec import set_last_heads
 PAPER_WARMUP = 1500  # steps
 
 
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(ReadingOptions, TrainingConfig):
     """What to train on which labels; the defaults are the paper's, with fewer steps."""
 
     model: str = Field(
@@ -120,6 +121,8 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     main = accelerator.is_main_process
 
     data = open_segmentation(config.data, config.split, remap=config.remap)
+    reading = config.resolve_reading(data.reading)
+    config, data = config.model_copy(update=dict(reading)), replace(data, reading=reading)
     if config.val is not None:
         check_val(config, data)
     if config.labels is not None:
@@ -210,7 +213,7 @@ def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
             f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
             "Use one classes.json for both.",
         )
-    check_segmentation(val)
+    check_segmentation(replace(val, reading=data.reading))
 
 
 def check_batch(config: FinetuneConfig, accelerator: Accelerator) -> None:
@@ -249,6 +252,7 @@ def build(config: FinetuneConfig, backbone: Backbone, data: SegmentationData) ->
             short_side=config.base[1],
             crop=config.crop,
             stride=max(1, config.crop * 2 // 3),
+            reading=data.reading or DEFAULT,
         ),
         backbone.model,
     )
@@ -286,6 +290,7 @@ def describe(
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
+        f"counts become grey by {spec.reading.describe()}",
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",

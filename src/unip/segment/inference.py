@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as TF
 from unip.data.images import read_image8, to_rgb8
 from unip.data.pairs import SegmentationData
 from unip.data.parallel import usable_cores
+from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
 from unip.segment.heads import resize
 from unip.segment.model import Segmenter
@@ -102,10 +103,13 @@ class Frames(Dataset[Frame]):
     Args:
         images: Image files, or pairs of images and masks.
         short_side: To resize to, in pixels; bilinear with antialiasing, as in training.
+        reading: How counts become 8 bits; left out, as pairs say, or by default.
     """
 
-    def __init__(self, images: Sequence[Path] | SegmentationData, short_side: int) -> None:
-        self.images, self.short_side = images, short_side
+    def __init__(
+        self, images: Sequence[Path] | SegmentationData, short_side: int, reading: Reading | None = None
+    ) -> None:
+        self.images, self.short_side, self.reading = images, short_side, reading
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,9 +117,9 @@ class Frames(Dataset[Frame]):
     def __getitem__(self, index: int) -> Frame:
         try:
             if isinstance(self.images, SegmentationData):
-                pixels8, mask = self.images.read(index)
+                pixels8, mask = self.images.read(index, self.reading)
             else:
-                pixels8, mask = read_image8(self.images[index]), None
+                pixels8, mask = read_image8(self.images[index], self.reading or DEFAULT), None
             image = to_rgb8(pixels8)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text

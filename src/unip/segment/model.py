@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from unip.config import Config
 from unip.data.classes import IGNORE, Classes
+from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
 from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize
 from unip.segment.pyramid import FPN, LLFPN, spread_layers
@@ -39,6 +40,9 @@ class SegmenterSpec(Config):
     short_side: int = Field(512, ge=1, description="Images are resized to this short side, in pixels.")
     crop: int = Field(512, ge=1, description="Side of training crops and of sliding windows, in pixels.")
     stride: int = Field(341, ge=1, description="Pixels from one sliding window to the next.")
+    reading: Reading = Field(
+        DEFAULT, description="How counts or temperatures become the 8 bits that it was trained on."
+    )
 
 
 def default_layers(decoder: Decoder, pyramid: PyramidName, depth: int) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from unip.config import Config, verb
 from unip.data.classes import Classes
 from unip.data.images import list_images, read_image8
 from unip.data.parallel import threaded
+from unip.data.reading import Reading
 from unip.errors import UnipError
 from unip.files import write_json, writing
 from unip.progress import meter, say
@@ -83,8 +84,10 @@ def predict(config: PredictConfig) -> PredictResult | None:
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
     say(f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}")
+    reading = segmenter.spec.reading
+    say(f"counts become grey as in training: {reading.describe()}")
     if config.dry_run:
-        check_images(list(names))
+        check_images(list(names), reading)
         first = next(iter(names.values()))
         say(
             f"dry run: would write {len(names)} results such as {config.out / 'masks' / first}.png; nothing was written"
@@ -95,7 +98,7 @@ def predict(config: PredictConfig) -> PredictResult | None:
     records: list[dict[str, Any]] = []
     problems: list[str] = []
     pending: list[Future[dict[str, Any]]] = []
-    frames = Frames(paths, segmenter.spec.short_side)
+    frames = Frames(paths, segmenter.spec.short_side, reading)
     results = segment_frames(
         segmenter,
         frames,
@@ -120,7 +123,13 @@ def predict(config: PredictConfig) -> PredictResult | None:
     described = {"names": classes.names, "palette": classes.palette}
     write_json(
         config.out / "predictions.json",
-        {"model": str(config.model), "classes": described, "images": records, "unreadable": problems},
+        {
+            "model": str(config.model),
+            "classes": described,
+            "reading": reading.model_dump(mode="json"),
+            "images": records,
+            "unreadable": problems,
+        },
     )
     say(f"{len(records)} images segmented; results are in {config.out}")
     if problems:
@@ -128,7 +137,7 @@ def predict(config: PredictConfig) -> PredictResult | None:
     return PredictResult(config.out, {Path(r["image"]): config.out / r["mask"] for r in records})
 
 
-def check_images(paths: Sequence[Path]) -> None:
+def check_images(paths: Sequence[Path], reading: Reading) -> None:
     """Read every image, as prediction will.
 
     Raises:
@@ -137,7 +146,7 @@ def check_images(paths: Sequence[Path]) -> None:
 
     def problem(path: Path) -> str:
         try:
-            read_image8(path)
+            read_image8(path, reading)
         except UnipError as error:
             return error.what
         return ""

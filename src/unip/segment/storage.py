@@ -106,6 +106,7 @@ def model_card(spec: SegmenterSpec, info: dict[str, Any]) -> str:
             f"- Classes: {names}",
             f"- Decoder: {decoder}, from layer {layers} of the backbone",
             f"- Input: any size, resized to short side {spec.short_side}; windows of {spec.crop} every {spec.stride}",
+            f"- Counts and temperatures become grey by {spec.reading.describe()} (before the model)",
             f"- Normalisation: mean {list(spec.mean)}, std {list(spec.std)} of values in 0..1 (inside the model)",
             "",
             "```",
