@@ -193,3 +193,11 @@ def test_forked_and_copied_datasets_read_the_same(place: Path) -> None:
     for found, wanted in zip(loader, expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     torch.testing.assert_close(pickle.loads(pickle.dumps(dataset))[3], expected[3], rtol=0, atol=0)
+
+
+def test_facts_are_read_from_shards(place: Path) -> None:
+    packed = open_packed(place / "packed")
+    for row in packed.to_pylist():
+        facts = read_facts(row["path"])
+        assert facts.problem is None and (facts.sha256, facts.phash) == (row["sha256"], row["phash"])
+    assert "holds no image" in (read_facts(packed["path"][0].as_py() + b"9").problem or "")
