@@ -24,6 +24,9 @@ from unip.errors import UnipError
 from unip.files import read_json
 
 
+USUAL = ("train", "val", "test")
+
+
 def open_folder(root: Path, split: str | None) -> SegmentationData:
     """List the pairs of a segmentation folder, sorted by the image's path inside ``images/``, and read its classes.
 
@@ -38,7 +41,8 @@ def open_folder(root: Path, split: str | None) -> SegmentationData:
 
 def folder_splits(root: Path) -> list[str]:
     """Return the names of the subfolders that hold ``images/``."""
-    return sorted(path.parent.name for path in root.glob("*/images")) if root.is_dir() else []
+    found = {path.parent.name for path in root.glob("*/images")} if root.is_dir() else set()
+    return [name for name in USUAL if name in found] + sorted(found - set(USUAL))
 
 
 def base_of(root: Path, split: str | None, also: str = "classes.json") -> Path:
