@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 from PIL import Image
+from radiometric_files import dji_jpeg
 
 from unip.data import pack as packing
 from unip.data.facts import read_facts
-from unip.data.images import decode_image
+from unip.data.images import decode_image, read_grey8
 from unip.data.manifest import open_images, paths_of, read_manifest, row_of, table_of, with_paths, write_manifest
 from unip.data.order import seed_for
 from unip.data.pack import PackConfig, Skipped, make_plan, pack
@@ -259,6 +261,27 @@ def test_other_formats(tmp_path: Path, format: str, magic: bytes) -> None:
         assert np.abs(difference).mean() < (0.6 if format == "png" else 4)
         if format == "png":
             np.testing.assert_array_equal(image, before if before.dtype == np.uint16 else grey8(before))
+
+
+def test_temperatures_and_wide_samples_are_not_lost(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(7000, 9000, (60, 80), dtype=np.uint16)
+    (tmp_path / "set").mkdir()
+    dji, kelvin = tmp_path / "set/dji.jpg", tmp_path / "set/kelvin.tif"
+    dji.write_bytes(dji_jpeg(counts, np.zeros((60, 80), np.uint8)))
+    tifffile.imwrite(kelvin, rng.uniform(280, 320, (60, 80)).astype(np.float32))
+    thermal, window = Reading(radiometric=True), Reading(conversion="window", window=(290, 310))
+    manifest = write(tmp_path / "set", [dji, kelvin], reading=[thermal.as_json(), window.as_json()])
+    expected = {"dji.jpg": read_grey8(dji, thermal), "kelvin.tif": read_grey8(kelvin, window)}
+    for format, limit in (("keep", 0), ("png", 0), ("webp", 6)):
+        pack(manifest=manifest, out=tmp_path / format, format=format, quality=100)
+        names = pq.read_table(tmp_path / format / "train-00000-of-00001.parquet")["path"].to_pylist()
+        for raw, row in zip(names, open_images([str(tmp_path / format)]).to_pylist(), strict=True):
+            name = raw.decode()
+            found = read_grey8(os.fsdecode(row["path"]), Reading.from_json(row["reading"]))
+            assert np.abs(found.astype(int) - expected[name]).mean() <= limit
+            baked = format == "webp" or (format == "png" and name == "kelvin.tif")  # PNG holds counts, not floats
+            assert (row["reading"] is None) == baked
 
 
 def test_images_within_the_manifest(tmp_path: Path) -> None:
