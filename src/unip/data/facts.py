@@ -19,13 +19,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from unip.data.images import Pixels, Pixels8, decode_image, is_grey, to_grey8
+from unip.data.packed import file_of, read_bytes
 from unip.data.parallel import threaded
+from unip.data.signs import colour_spread, sharpness, tilt
 from unip.errors import UnipError
 
 PERCENTILES = (0.5, 99.5)
 DEPTHS = (8, 10, 12, 14, 16)  # bits that sensors count in; the smallest that holds a frame is taken for its range
 SECONDS_UNSYNCED = 2.0  # of work that a power cut may lose
-VERSION = 1  # of the journal's lines
+VERSION = 2  # of the journal's lines
 
 Bytes = bytes  # a field of Facts has the name of the type
 Counts = npt.NDArray[np.int64]
@@ -50,6 +52,9 @@ class Facts:
         mean: Of the stored counts.
         std: Of the stored counts.
         saturated: Share of the pixels at 0 or at the top of the range, see ``DEPTHS``.
+        sharpness: Mean difference of neighbouring pixels of the 8-bit image, see :mod:`unip.data.signs`.
+        tilt: How much brighter the top is than the bottom, in standard deviations.
+        colours: How far the colours are from lying on one curve, as a colour map's do; 1 for grey images.
         problem: Why the file cannot be used, None if it can; every number is 0 then.
     """
 
@@ -67,6 +72,9 @@ class Facts:
     mean: float = 0.0
     std: float = 0.0
     saturated: float = 0.0
+    sharpness: float = 0.0
+    tilt: float = 0.0
+    colours: float = 0.0
     problem: str | None = None
 
 
@@ -74,10 +82,11 @@ def read_facts(path: bytes | str) -> Facts:
     """Read and decode a file once; what is wrong with it comes as ``problem``, never as an exception."""
     raw = os.fsencode(path)
     try:
-        if not stat.S_ISREG(os.stat(raw).st_mode):
+        if not stat.S_ISREG(os.stat(file_of(raw)).st_mode):
             return Facts(raw, problem="not a regular file")
-        with open(raw, "rb") as file:
-            data = file.read()
+        data = read_bytes(raw)
+    except UnipError as error:
+        return Facts(raw, problem=error.what)
     except OSError as error:
         return Facts(raw, problem=f"cannot be read: {error.strerror or type(error).__name__}")
     return facts_from(data, raw)
@@ -89,7 +98,7 @@ def facts_from(data: bytes, path: bytes = b"") -> Facts:
         image = decode_image(data, "file")
     except UnipError as error:
         return Facts(path, problem=re.sub(r" at 0x[0-9a-fA-F]+", "", error.what))  # the same words in every run
-    grey8 = to_grey8(image)
+    grey8, grey = to_grey8(image), is_grey(image)
     counts = histogram(image, grey8)
     low, high = percentiles(counts, PERCENTILES)
     levels = np.arange(len(counts))
@@ -106,13 +115,16 @@ def facts_from(data: bytes, path: bytes = b"") -> Facts:
         height=image.shape[0],
         bits=8 * image.dtype.itemsize,
         channels=1 if image.ndim == 2 else 3,
-        grey=is_grey(image),
+        grey=grey,
         phash=perceptual_hash(grey8),
         low=low,
         high=high,
         mean=mean,
         std=float(np.sqrt(variance)),
         saturated=float(counts[0] + counts[top]) / pixels,
+        sharpness=sharpness(grey8),
+        tilt=tilt(grey8),
+        colours=1.0 if grey else colour_spread(image),
         problem=None,
     )
 
@@ -183,7 +195,7 @@ def facts_of(
 
     def read(path: bytes) -> tuple[Facts, tuple[int, int] | None]:
         try:
-            state = os.stat(path)
+            state = os.stat(file_of(path))
         except OSError:
             return read_facts(path), None
         stamp = (state.st_size, state.st_mtime_ns)

@@ -117,7 +117,7 @@ def _shared_blocks(count: int, radius: int) -> int:
     """Choose how many blocks a key has, by the expected time for random hashes."""
 
     def time(same: int) -> float:
-        pairs = count**2 / 2 / 2.0 ** (BITS * same / (radius + same))
+        pairs: float = count**2 / 2 / 2.0 ** (BITS * same / (radius + same))
         return math.comb(radius + same, same) * (count * SORTING + pairs)
 
     choices: Sequence[int] = range(1, min(BITS - radius, 6) + 1)

@@ -1,0 +1,168 @@
+"""What is wrong with images, told from the facts of their files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unip.data.facts import Facts
+from unip.data.hamming import near_groups
+from unip.data.inventory import Item
+
+# In the order of reports: kind -> what it means.
+KINDS = {
+    "unreadable": "missing, empty, or not an image",
+    "damaged": "cut off, or its bytes are broken",
+    "bomb": "claims more pixels than may be decoded",
+    "small": "a side is shorter than the limit",
+    "constant": "all pixels are equal",
+    "flat": "hardly any contrast",
+    "saturated": "many pixels at an end of the range",
+    "false colour": "a colour map lies over an infrared frame; its counts cannot be had back",
+    "colour": "colours where grey is expected",
+    "bit depth": "another bit depth than most of its source",
+}
+
+FALSE_COLOUR = 0.02  # of unip.data.signs.colour_spread; natural colours are rarely below
+NEGATIVE_RADIUS = 6  # bits between a frame and the negative of another of the same scene
+DC = np.uint64(1) << np.uint64(63)  # the hash's first bit, the mean, which a negative does not turn over
+LEAST_SHARE = 0.1  # of a source's frames that each of two polarities must have
+LEAST_APART = 4.0  # Ashman's D; 2.7 for a normal distribution cut in two, 3.5 for a uniform one
+LEAST_FRAMES = 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """See the fields of the same names of :class:`unip.data.check.CheckConfig`."""
+
+    min_side: int = 64
+    min_contrast: float = 8
+    max_saturated: float = 0.2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with one image.
+
+    Attributes:
+        path: The file.
+        source: Its data set.
+        kind: A key of ``KINDS``.
+        detail: With the numbers.
+        badness: Larger is worse, within a kind.
+    """
+
+    path: bytes
+    source: str
+    kind: str
+    detail: str
+    badness: float
+
+
+def find_problems(items: Sequence[Item], limits: Limits) -> tuple[list[Finding], list[str]]:
+    """Return the findings by kind, worst first, and hints on whole sources."""
+    findings: list[Finding] = []
+    hints: list[str] = []
+    by_source: dict[str, list[Item]] = {}
+    for item in items:
+        by_source.setdefault(item.row.source, []).append(item)
+        if item.facts:
+            found = _problems(item.facts, item.row.modality, limits)
+            findings += (Finding(item.facts.path, item.row.source, *problem) for problem in found)
+    for source, members in sorted(by_source.items()):
+        good = [item.facts for item in members if item.facts and not item.facts.problem]
+        findings += _mixed_depth(source, good)
+        infrared = [item.facts for item in members if item.facts and item.row.modality == "infrared"]
+        hints += _hints(source, [facts for facts in infrared if not facts.problem])
+    places = {kind: place for place, kind in enumerate(KINDS)}
+    findings.sort(key=lambda finding: (places[finding.kind], -finding.badness, finding.path))
+    return findings, hints
+
+
+def _problems(facts: Facts, modality: str, limits: Limits) -> list[tuple[str, str, float]]:
+    if facts.problem:
+        bomb, damaged = "million pixels" in facts.problem, "truncated or damaged" in facts.problem
+        return [("bomb" if bomb else "damaged" if damaged else "unreadable", facts.problem, 0.0)]
+    found = []
+    side = min(facts.width, facts.height)
+    if side < limits.min_side:
+        found.append(("small", f"{facts.width} x {facts.height} pixels", -float(side)))
+    span = facts.high - facts.low
+    unit = "levels" if facts.bits == 8 else "counts"
+    if facts.std == 0:
+        found.append(("constant", f"every pixel is {facts.mean:.0f}", 0.0))
+    elif span < limits.min_contrast:
+        found.append(("flat", f"{span:.0f} {unit} between the 0.5 and 99.5 percentiles", -span))
+    if facts.saturated > limits.max_saturated and facts.std:
+        found.append(("saturated", f"{100 * facts.saturated:.0f} % of the pixels", facts.saturated))
+    if modality == "infrared" and not facts.grey:
+        mapped = facts.colours < FALSE_COLOUR
+        detail = f"colours lie {100 * facts.colours:.1f} % of their extent off a curve" if mapped else "three channels"
+        found.append(("false colour" if mapped else "colour", detail, -facts.colours))
+    return found
+
+
+def _mixed_depth(source: str, good: Sequence[Facts]) -> list[Finding]:
+    depths = Counter(facts.bits for facts in good)
+    if len(depths) < 2:
+        return []
+    (usual, count), *_ = depths.most_common()
+    detail = f"bits, but {count} of {len(good)} images of {source} have {usual}"
+    return [
+        Finding(facts.path, source, "bit depth", f"{facts.bits} {detail}", 0.0) for facts in good if facts.bits != usual
+    ]
+
+
+def _hints(source: str, good: Sequence[Facts]) -> list[str]:
+    """Look for white-hot and black-hot frames in one source: by negatives of one scene, and by the sky."""
+    hints = []
+    lively = [facts for facts in good if facts.std]
+    negatives = count_negatives(np.array([facts.phash for facts in lively], dtype=np.uint64))
+    if negatives:
+        hints.append(
+            f"{source}: {negatives} frames look like the negative of another one; polarities may be mixed "
+            "(white-hot and black-hot)"
+        )
+    tilts = np.array([facts.tilt for facts in lively])
+    split = two_polarities(tilts)
+    if split:
+        dark, bright = split
+        hints.append(
+            f"{source}: in {dark} frames the top is dark, in {bright} it is bright, and few lie between; if the top "
+            "is sky, white-hot and black-hot frames are mixed"
+        )
+    return hints
+
+
+def count_negatives(hashes: npt.NDArray[np.uint64]) -> int:
+    """Count the frames whose negative is within ``NEGATIVE_RADIUS`` bits of another frame.
+
+    The negative of an image has the complement of its perceptual hash, but for the first bit, the mean.
+    """
+    if not len(hashes):
+        return 0
+    both = np.concatenate([hashes | DC, ~hashes | DC])
+    labels = near_groups(both, NEGATIVE_RADIUS)
+    frames, negatives = labels[: len(hashes)], labels[len(hashes) :]
+    return int(np.isin(frames, negatives).sum())
+
+
+def two_polarities(tilts: npt.NDArray[np.float64]) -> tuple[int, int] | None:
+    """Say whether the tilts of a source's frames have two well separated modes of opposite sign.
+
+    The frames are cut in two at 0. Ashman's D = sqrt(2) |m1 - m2| / sqrt(s1^2 + s2^2) (Astronomical Journal 108, 1994)
+    says how far the parts are apart.
+
+    Returns:
+        How many have a dark top and a bright one, or None.
+    """
+    dark, bright = tilts[tilts < 0], tilts[tilts > 0]
+    if len(tilts) < LEAST_FRAMES or min(len(dark), len(bright)) < LEAST_SHARE * len(tilts):
+        return None
+    spread = float(np.sqrt(dark.var() + bright.var()))
+    apart = np.sqrt(2) * float(bright.mean() - dark.mean()) / max(spread, 1e-9)
+    return (len(dark), len(bright)) if apart >= LEAST_APART else None
