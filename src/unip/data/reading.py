@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from unip.config import Config, describe_validation
 from unip.errors import UnipError
@@ -45,16 +45,24 @@ class Reading(Config):
         False, description="Take the temperatures of a radiometric JPEG, not its picture; a window always does."
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+    @field_validator("percentiles")
+    @classmethod
+    def _check_percentiles(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError("percentiles must be two rising numbers within 0..100")
-        if self.conversion == "window" and self.window is None:
-            raise ValueError("conversion window needs the window, such as 280 and 320 Kelvin")
-        if self.conversion != "window" and self.window is not None:
-            raise ValueError(f"a window does not go with conversion {self.conversion}")
-        if self.window is not None and not -np.inf < self.window[0] < self.window[1] < np.inf:
+        return percentiles
+
+    @field_validator("window")
+    @classmethod
+    def _check_window(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and not -np.inf < window[0] < window[1] < np.inf:
             raise ValueError("window must be two rising numbers")
+        return window
+
+    @model_validator(mode="after")
+    def _check_conversion(self) -> Self:
+        if (self.conversion == "window") != (self.window is not None):
+            raise ValueError("the conversion window needs a window, such as 280 and 320 Kelvin, and no other takes one")
         return self
 
     @property
