@@ -161,6 +161,13 @@ def test_other_settings_need_overwrite(manifest: Path, tmp_path: Path) -> None:
     assert sorted(files(tmp_path / "out")) == ["packed.json", "train-00000-of-00001.parquet"]
 
 
+def test_files_of_others_are_not_replaced(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "out/train-00000-of-00001.parquet")
+    with pytest.raises(UnipError, match="was not written by `unip data pack`"):
+        pack(manifest=manifest, out=tmp_path / "out", overwrite=True)
+
+
 def test_a_dry_run_writes_nothing(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = pack(manifest=manifest, out=tmp_path / "out", dry_run=True)
     assert result.shards == 1 and result.bytes == sum(read_manifest(manifest)["bytes"].to_pylist())

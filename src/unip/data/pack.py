@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -168,9 +167,11 @@ def _earlier(config: PackConfig, identity: dict[str, Any]) -> dict[str, dict[str
     notes = {}
     for path in sorted(config.out.glob("train-*.parquet")):
         note = read_note(path)
-        if note and note.get("identity") == identity:
+        if note == {}:
+            raise UnipError(f"{path} was not written by `unip data pack`", "Choose another --out.")
+        if note and note["identity"] == identity:
             notes[path.name] = note
-        elif note is not None and not config.overwrite:  # one that cannot be read at all is written anew
+        elif note and not config.overwrite:  # one that cannot be read at all is written anew
             raise UnipError(
                 f"{config.out} holds {path.name}, which is not of this manifest and these settings",
                 "Choose another --out, or add --overwrite to replace it.",
@@ -186,7 +187,7 @@ def _clear(config: PackConfig, plan: Plan) -> None:
             shutil.rmtree(left, ignore_errors=True)
         for path in config.out.glob("train-*.parquet"):
             note = read_note(path)
-            if path.name not in planned or not note or note.get("identity") != plan.identity:
+            if path.name not in planned or not note or note["identity"] != plan.identity:
                 (config.out / INDEX).unlink(missing_ok=True)  # first, for it would speak of shards that are gone
                 path.unlink()
     except OSError as error:
@@ -282,8 +283,7 @@ def _finish(config: PackConfig, plan: Plan, notes: dict[int, dict[str, Any]], ke
         ],
         "skipped": skipped,
     }
-    if not (config.out / INDEX).exists() or json.loads((config.out / INDEX).read_text()) != index:
-        write_json(config.out / INDEX, index)
+    write_json(config.out / INDEX, index)
     result = PackResult(
         config.out / INDEX,
         plan.shards,
