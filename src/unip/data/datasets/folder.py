@@ -23,7 +23,6 @@ from unip.data.reading import Reading
 from unip.errors import UnipError
 from unip.files import read_json
 
-
 USUAL = ("train", "val", "test")
 
 
