@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import math
+import os
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -24,63 +27,90 @@ from rich.table import Table
 
 from unip.attention.features import cka, high_frequency_amplitude, token_gram
 from unip.attention.measuring import MEASURES, measure_layers, measure_maps
+from unip.vit.shape import class_tokens, patch_size, prefix_tokens
 
 WAYS = {"one": "one layer at a time", "all": "all maps kept"}
 
 
 def keep_all_maps(model: torch.nn.Module, batches: list[torch.Tensor]) -> dict[str, float]:
     """The plain way: unfused attention, every map and feature of every layer kept, measured at the end."""
+    prefix, classes = prefix_tokens(model), class_tokens(model)
     maps: list[list[torch.Tensor]] = [[] for _ in model.blocks]
     features: list[list[torch.Tensor]] = [[] for _ in model.blocks]
     for layer, block in enumerate(model.blocks):
         block.attn.fused_attn = False
         block.attn.attn_drop.register_forward_hook(lambda m, i, o, layer=layer: maps[layer].append(o))
-        block.register_forward_hook(lambda m, i, o, layer=layer: features[layer].append(o[:, 1:]))
+        block.register_forward_hook(lambda m, i, o, layer=layer: features[layer].append(o[:, prefix:]))
     device = next(model.parameters()).device
-    grid = (batches[0].shape[-1] // 16,) * 2
+    grid = (batches[0].shape[-1] // patch_size(model),) * 2
     with torch.inference_mode():
         for images in batches:
             model.forward_features(images.to(device))
         found: dict[str, list[torch.Tensor]] = {name: [] for name in [*MEASURES, "cka"]}
         for kept, tokens in zip(maps, features, strict=True):
             for attention, patches in zip(kept, tokens, strict=True):
-                for name, values in measure_maps(attention.log(), grid, 1, 0).items():
+                for name, values in measure_maps(attention.log(), grid, classes, prefix - classes).items():
                     found[name].append(values.flatten())
                 found["high_frequency"].append(high_frequency_amplitude(patches.mT.reshape(len(patches), -1, *grid)))
         for number in range(len(batches)):
-            grams = torch.stack([token_gram(tokens[number]) for tokens in features], dim=1)
+            maps_of = [tokens[number].mT.reshape(len(batches[number]), -1, *grid) for tokens in features]
+            grams = torch.stack([token_gram(layer) for layer in maps_of], dim=1)
             found["cka"].append(cka(grams).flatten())
-    return {name: torch.cat(values).mean().item() for name, values in found.items()}
+    return {name: torch.cat(values).nanmean().item() for name, values in found.items()}
 
 
 def one_layer_at_a_time(model: torch.nn.Module, batches: list[torch.Tensor]) -> dict[str, float]:
     """What `unip analyze` does."""
     measured = measure_layers(model, batches)
     layers = [{**layer.heads, **layer.features} for layer in measured.layers.values()]
-    found = {name: torch.cat([layer[name].flatten() for layer in layers]).mean().item() for name in MEASURES}
+    found = {name: torch.cat([layer[name].flatten() for layer in layers]).nanmean().item() for name in MEASURES}
     return {**found, "cka": measured.cka.mean().item()}
 
 
+def resident() -> int:
+    """Resident memory of this process in bytes (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Watch:
+    """Notes the largest resident memory from now on, every few milliseconds."""
+
+    def __init__(self) -> None:
+        self._largest, self._over = resident(), threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.005):
+            self._largest = max(self._largest, resident())
+
+    def stop(self) -> int:
+        """Return the largest memory seen."""
+        self._over.set()
+        self._thread.join()
+        return max(self._largest, resident())
+
+
 def run(way: str, device: str, images: int, model_name: str, batch: int) -> dict[str, Any]:
-    """Measure once to warm up on one batch, then all images; return seconds, peak bytes and the measures."""
+    """Measure two images to warm up, then all; return seconds, peak bytes and the measures."""
     torch.manual_seed(0)
     model = timm.create_model(model_name, num_classes=0).eval().to(device)
     generator = torch.Generator().manual_seed(0)
     batches = list(torch.randn(images, 3, 224, 224, generator=generator).split(batch))
     measure = one_layer_at_a_time if way == "one" else keep_all_maps
     cuda = device == "cuda"
-    with torch.inference_mode():
-        model(batches[0][:1].to(device))  # libraries load and allocate on first use
+    one_layer_at_a_time(model, [batches[0][:2]])  # libraries load and allocate on first use
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = torch.cuda.memory_allocated() if cuda else resident()
+    watch = Watch()
     begun = time.perf_counter()
     measures = measure(model, batches)
     if cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - begun
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = torch.cuda.max_memory_allocated() if cuda else watch.stop()
     return {"seconds": seconds, "bytes": peak - before, "measures": measures}
 
 
@@ -110,7 +140,7 @@ def main() -> None:
         name = torch.cuda.get_device_name() if device == "cuda" else device
         for way, title in WAYS.items():
             result = found[way]
-            apart = max(abs(result["measures"][key] - value) for key, value in ours["measures"].items())
+            apart = max(abs(result["measures"][key] - v) for key, v in ours["measures"].items() if math.isfinite(v))
             table.add_row(
                 name,
                 title,

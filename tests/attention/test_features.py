@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unip.attention import features
-from unip.attention.features import CKA_TOKENS, cka, high_frequency_amplitude, token_gram
+from unip.attention.features import CKA_SIDE, cka, high_frequency_amplitude, token_gram
 
 
 def test_high_frequency_amplitude_equals_the_fourier_sum_in_float64():
@@ -37,6 +37,12 @@ def test_on_an_odd_grid_the_highest_frequency_there_is_counts():
     assert high_frequency_amplitude(maps).item() == pytest.approx(wanted, abs=1e-4)
 
 
+def as_maps(tokens: torch.Tensor) -> torch.Tensor:
+    """Tokens (B, T, C) as maps (B, C, T, 1), cut so that no side is thinned."""
+    sides = next((n, tokens.shape[1] // n) for n in range(10, 0, -1) if tokens.shape[1] % n == 0)
+    return tokens.mT.reshape(len(tokens), -1, *sides)
+
+
 def hsic_float64(x: np.ndarray, y: np.ndarray) -> float:
     """The unbiased estimator as Song et al. write it: traces and sums of Gram matrices with an empty diagonal."""
     n = len(x)
@@ -54,7 +60,7 @@ def test_cka_equals_the_unbiased_estimator_in_float64():
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn(2, 12, 5, generator=generator)
     layers = [shared + s * torch.randn(2, 12, 5, generator=generator) + 3 for s in (0.1, 1.0, 4.0)]
-    found = cka(torch.stack([token_gram(layer) for layer in layers], dim=1))
+    found = cka(torch.stack([token_gram(as_maps(layer)) for layer in layers], dim=1))
     assert found.shape == (2, 3, 3)
     for image in range(2):
         x = [layer[image].double().numpy() for layer in layers]
@@ -69,19 +75,19 @@ def test_cka_of_rotated_and_scaled_features_is_1_and_of_unrelated_ones_about_0()
     x = torch.randn(1, 100, 64, generator=generator)
     rotation = torch.linalg.qr(torch.randn(64, 64, generator=generator)).Q
     other = torch.randn(1, 100, 64, generator=generator)
-    found = cka(torch.stack([token_gram(t) for t in (x, 7 * x @ rotation - 2, other)], dim=1))[0]
+    found = cka(torch.stack([token_gram(as_maps(t)) for t in (x, 7 * x @ rotation - 2, other)], dim=1))[0]
     assert found[0, 1].item() == pytest.approx(1, abs=1e-4)
     assert abs(found[0, 2].item()) < 0.1  # the plain estimator says 0.39 here
     assert found.diagonal().tolist() == pytest.approx([1, 1, 1], abs=1e-5)
 
 
 def test_features_that_are_all_alike_have_no_cka():
-    found = cka(torch.stack([token_gram(torch.ones(1, 9, 3)), token_gram(torch.eye(9)[None])], dim=1))
+    found = cka(torch.stack([token_gram(torch.ones(1, 3, 3, 3)), token_gram(as_maps(torch.eye(9)[None]))], dim=1))
     assert math.isnan(found[0, 0, 1].item())
 
 
-def test_larger_grids_are_thinned_evenly(monkeypatch):
-    tokens = torch.randn(1, 33, 4, generator=torch.Generator().manual_seed(0))
-    assert token_gram(torch.randn(1, CKA_TOKENS + 1, 2)).shape == (1, CKA_TOKENS, CKA_TOKENS)
-    monkeypatch.setattr(features, "CKA_TOKENS", 5)
-    torch.testing.assert_close(token_gram(tokens), token_gram(tokens[:, [0, 8, 16, 24, 32]]))
+def test_larger_grids_are_thinned_evenly_in_both_directions(monkeypatch):
+    assert token_gram(torch.randn(1, 2, CKA_SIDE + 1, 3)).shape == (1, 3 * CKA_SIDE, 3 * CKA_SIDE)
+    maps = torch.randn(1, 4, 9, 5, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(features, "CKA_SIDE", 3)
+    torch.testing.assert_close(token_gram(maps), token_gram(maps[:, :, [0, 4, 8]][..., [0, 2, 4]]))

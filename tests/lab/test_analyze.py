@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -215,11 +216,14 @@ def test_several_models_at_once_with_report(images, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == [
         "analysis.json",
         "figures",
-        "maps-vit_small_patch16_dinov3.png",
-        "maps-vit_tiny_patch16_224--2.png",
-        "maps-vit_tiny_patch16_224.png",
+        "maps",
         "measures.parquet",
         "report.html",
+    ]
+    assert sorted(path.name for path in (out / "maps").iterdir()) == [
+        "vit_small_patch16_dinov3.png",
+        "vit_tiny_patch16_224--2.png",
+        "vit_tiny_patch16_224.png",
     ]
     for path in out.rglob("*.png"):
         with Image.open(path) as picture:
@@ -237,7 +241,7 @@ def test_the_table_holds_every_measure_of_every_head(images, tmp_path):
     rows = pq.read_table(tmp_path / "out/measures.parquet").to_pylist()
     (record,) = result.analysis["models"]
     attention = [name for name in MEASURES if name != "high_frequency"]
-    assert len(rows) == 4 * (len(attention) * 3 + 1)
+    assert len(rows) == 4 * (len(attention) * 3 + 1)  # a mean over two heads and both, and the features
     for row in rows:
         value = record["layers"][row["layer"] - 1]["measures"][row["measure"]]
         wanted = value["mean"] if row["head"] is None else value["per_head"][row["head"] - 1]
@@ -266,10 +270,13 @@ def test_pairs_are_measured_on_both_images_and_compared(images, tmp_path):
     (difference,) = result.analysis["differences"]
     for before, after, change in zip(infrared["layers"], seen["layers"], difference["layers"], strict=True):
         for name in MEASURES:
+            if name == "register_share":  # it has none
+                assert change["measures"][name]["mean"] is None
+                continue
             wanted = after["measures"][name]["mean"] - before["measures"][name]["mean"]
             assert change["measures"][name]["mean"] == pytest.approx(wanted, abs=1e-4)
-    names = {path.name for path in (tmp_path / "out").glob("*.png")}
-    assert names == {"maps-vit_tiny_patch16_224-infrared.png", "maps-vit_tiny_patch16_224-visible.png"}
+    names = {path.name for path in (tmp_path / "out/maps").iterdir()}
+    assert names == {"vit_tiny_patch16_224-infrared.png", "vit_tiny_patch16_224-visible.png"}
     grey = numbers(**common, out=tmp_path / "grey", pair_colour=False).analysis["models"]
     assert grey[0]["layers"] == infrared["layers"]
     assert grey[1]["layers"] != seen["layers"]
@@ -355,8 +362,8 @@ def test_a_fine_tuned_segmenter_and_its_probe(images, tmp_path):
 
 
 def test_names_of_files():
-    sources = ["timm:a", "runs/x/model", "runs/y/model", "/w/deit.pth", "hf:timm/vit.b", "...", "timm:b.tag@/x/b.pth"]
-    assert short_names(sources) == ["a", "model", "model--2", "deit.pth", "vit.b", "model--3", "b.tag"]
+    sources = ["timm:a", "runs/x/model", "q/x", "x--2", "/w/deit.pth", "hf:timm/vit.b", "...", "timm:b.tag@/x/b.pth"]
+    assert short_names(sources) == ["a", "x", "x--2", "x--2--2", "deit.pth", "vit.b", "model", "b.tag"]
 
 
 def test_a_model_that_stays_local_is_reported_without_a_choice(images, tmp_path, capsys):
@@ -432,3 +439,43 @@ def test_deit_tiny_on_roadscene_goes_from_local_over_hybrid_to_global(tmp_path):
     assert set(patterns) == {"local", "hybrid", "global"}
     assert record["choice"]["layer"] == 6
     assert "layer 6 has the NMI" in record["choice"]["reason"]
+
+
+def test_a_later_analysis_leaves_nothing_of_an_earlier_one(images, tmp_path):
+    first, second = saved("plain", tmp_path), saved("rope", tmp_path)
+    analyze(models=(first,), images=(str(images),), out=tmp_path / "out", pictures=1, explorer=0)
+    analyze(models=(second,), images=(str(images),), out=tmp_path / "out", pictures=1, explorer=0)
+    assert [path.name for path in (tmp_path / "out/maps").iterdir()] == ["vit_small_patch16_dinov3.png"]
+    numbers(models=(first,), images=(str(images),), out=tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["analysis.json", "measures.parquet"]
+
+
+def test_a_file_name_that_is_not_utf8_and_a_damaged_one(images, tmp_path):
+    os.rename(os.fsencode(images / "0.png"), os.fsencode(images) + b"/\xff0.png")
+    with open(os.fsencode(images) + b"/\xfe.png", "wb"):
+        pass
+    result = analyze(models=(saved("plain", tmp_path),), images=(str(images),), out=tmp_path / "out", pictures=0)
+    assert result.analysis["images"]["count"] == 5
+    assert "\ufffd" in result.analysis["images"]["skipped"][0]["path"]
+    assert "\ufffd0.png" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_probe_that_fails_leaves_the_measures(images, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise UnipError("test image 7 is truncated", "Copy it again.")
+
+    monkeypatch.setattr("unip.lab.analyze.open_splits", lambda settings: ([1], [2], "test"))
+    monkeypatch.setattr("unip.lab.analyze.probe_layers", fail)
+    with pytest.raises(UnipError, match=r"probe failed, all else was written: test image 7"):
+        numbers(models=(saved("plain", tmp_path),), images=(str(images),), out=tmp_path / "out", probe=tmp_path)
+    assert json.loads((tmp_path / "out/analysis.json").read_text())["models"][0]["probe"] is None
+
+
+def test_the_maps_get_what_the_rest_of_the_page_leaves(images, tmp_path, monkeypatch):
+    source = saved("plain", tmp_path)
+    whole = analyze(models=(source,), images=(str(images),), out=tmp_path / "a", explorer=4)
+    assert "single heads on" not in (whole.out / "report.html").read_text()
+    monkeypatch.setattr("unip.lab.analyze.REPORT_BYTES", 500_000)
+    smaller = analyze(models=(source,), images=(str(images),), out=tmp_path / "b", explorer=4)
+    assert "single heads on" in (smaller.out / "report.html").read_text()
+    assert (smaller.out / "report.html").stat().st_size < (whole.out / "report.html").stat().st_size

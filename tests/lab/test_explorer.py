@@ -20,8 +20,10 @@ from unip.lab.explorer import (
     ExplorerModel,
     decode_layer,
     encode_layer,
+    explorer_grid,
     explorer_maps,
     mean_only,
+    pooled,
     render_explorer,
 )
 from unip.vit.spec import build_backbone
@@ -75,6 +77,22 @@ def test_rows_like_the_one_before_are_predicted_from_it():
     alike = np.broadcast_to(different[:, :1], different.shape)
     sizes = [len(encode_layer(attention, PREFIX)) for attention in (alike, different)]
     assert sizes[0] < 700 < sizes[1] < 2 * LENGTH * LENGTH
+
+
+def test_large_grids_are_pooled():
+    generator = torch.Generator().manual_seed(0)
+    attention = torch.rand(2, 2 + 30 * 25, 2 + 30 * 25, generator=generator).softmax(-1)
+    found = pooled(attention, 2, (30, 25)).double()
+    assert explorer_grid((30, 25)) == (15, 13) and explorer_grid((24, 24)) == (24, 24)
+    assert found.shape == (2, 2 + 15 * 13, 2 + 15 * 13)
+    torch.testing.assert_close(found.sum(-1), torch.ones(2, 2 + 15 * 13, dtype=torch.float64), atol=1e-5, rtol=0)
+    queries = [2 + r * 25 + c for r in (6, 7) for c in (4, 5)]  # block row 3, column 2
+    keys = [2 + r * 25 + 24 for r in (28, 29)]  # the last block has one column only
+    wanted = attention.double()[1][queries][:, keys].sum(1).mean()
+    assert found[1, 2 + 3 * 13 + 2, 2 + 14 * 13 + 12].item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert found[0, 1, 0].item() == pytest.approx(attention[0, 1, 0].item(), rel=1e-4)
+    small = attention[:, :18, :18]
+    assert pooled(small, 2, (4, 4)) is small
 
 
 def test_mean_only():

@@ -60,6 +60,19 @@ def test_partners_have_the_same_path_in_their_folder(tmp_path):
     assert found.skipped[0].path.endswith("visible/day/1.jpg")
 
 
+def test_as_many_pair_folders_belong_to_the_folders_one_by_one(tmp_path):
+    infrared = [write(tmp_path / name, "0.png", "1.png") for name in ("ir-a", "ir-b")]
+    visible = [write(tmp_path / name, "0.png", "1.png") for name in ("visible-a", "visible-b")]
+    found = draw_sample(infrared, pair=visible, count=9, seed=0)
+    ends = [[path.split("-")[-1] for path in paths] for paths in (found.paths, found.partners)]
+    assert ends[0] == ends[1] == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+    with pytest.raises(UnipError, match=r"ir-a/0.png and .*ir-b/0.png would have the same partner"):
+        draw_sample(infrared, pair=visible[:1], count=9, seed=0)
+    write(tmp_path / "visible-a", "0.jpg")
+    with pytest.raises(UnipError, match="would have the same partner"):
+        draw_sample(infrared[:1], pair=visible[:1], count=9, seed=0)
+
+
 def test_refused(tmp_path):
     folder = write(tmp_path / "a", "1.png")
     with pytest.raises(UnipError, match="has a partner"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-CKA_TOKENS = 196  # of an image at most: a 14 x 14 grid whole; larger grids are thinned, or Grams would grow with L^2
+CKA_SIDE = 14  # of the grid at most: larger ones are thinned, or Gram matrices would grow with its fourth power
 
 
 def high_frequency_amplitude(features: torch.Tensor) -> torch.Tensor:
@@ -27,21 +27,23 @@ def high_frequency_amplitude(features: torch.Tensor) -> torch.Tensor:
     return change.mean(-1)
 
 
-def token_gram(tokens: torch.Tensor) -> torch.Tensor:
+def token_gram(features: torch.Tensor) -> torch.Tensor:
     """Gram matrix of an image's patch tokens, U-centred, so that inner products of two give unbiased HSIC.
 
     U-centring is that of Szekely and Rizzo (Annals of Statistics 2014); the mean product of two such matrices is the
     unbiased HSIC of Song et al. (JMLR 2012), which unlike the plain one does not grow with the number of channels.
 
     Args:
-        tokens: (B, T, C) with T >= 4.
+        features: One layer's patch tokens as maps (B, C, h, w), of at least four patches.
 
     Returns:
-        (B, n, n) float32, n = min(T, CKA_TOKENS): evenly spread tokens where there are more.
+        (B, n, n) float32, n = h w; of more than CKA_SIDE rows or columns so many, evenly spread, take part.
     """
-    count = tokens.shape[1]
-    if count > CKA_TOKENS:
-        tokens = tokens[:, torch.linspace(0, count - 1, CKA_TOKENS, device=tokens.device).round().long()]
+    rows, columns = (
+        torch.linspace(0, side - 1, min(side, CKA_SIDE), device=features.device).round().long()
+        for side in features.shape[-2:]
+    )
+    tokens = features[:, :, rows][..., columns].flatten(2).transpose(1, 2)
     centred = tokens.float() - tokens.float().mean(1, keepdim=True)  # changes nothing but the rounding
     gram = centred @ centred.transpose(1, 2)
     n = gram.shape[-1]

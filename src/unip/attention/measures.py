@@ -91,9 +91,10 @@ def prefix_share(attention: torch.Tensor, first: int, last: int, prefix: int) ->
         prefix: Class and register tokens together, whose own rows are left out.
 
     Returns:
-        (...), from 0 to 1.
+        (...), from 0 to 1; NaN when no token is counted.
     """
-    return attention[..., prefix:, first:last].sum(-1).mean(-1)
+    share = attention[..., prefix:, first:last].sum(-1).mean(-1)
+    return share if last > first else torch.full_like(share, math.nan)
 
 
 def row_entropy(attention: torch.Tensor, log_attention: torch.Tensor) -> torch.Tensor:
@@ -110,4 +111,4 @@ def nmi_of_rows(attention: torch.Tensor, entropy: torch.Tensor) -> torch.Tensor:
     h_key = -torch.xlogy(received, received).sum(-1)
     information = (h_key - entropy.mean(-1)).clamp_min(0)
     value = information / (math.log(length) * h_key).sqrt()
-    return torch.where(h_key > 0, value, torch.zeros_like(value)).clamp(0, 1)
+    return torch.where(h_key == 0, torch.zeros_like(value), value).clamp(0, 1)  # NaN stays NaN

@@ -18,9 +18,10 @@ from unip.attention.measures import (
     prefix_share,
     row_entropy,
 )
+from unip.errors import UnipError
 from unip.vit.shape import class_tokens, depth_of, patch_size, prefix_tokens
 
-MAP_BYTES = 64 * 2**20  # of maps made at once; images are measured in parts where a batch would need more
+MAP_BYTES = 16 * 2**20  # of maps made at once (four of that size are alive while they are measured)
 
 #: What is measured of each head, and of each layer's features (the last), with the label of a plot's axis.
 MEASURES = {
@@ -91,7 +92,7 @@ def measure_nmi(model: nn.Module, batches: Iterable[Tensor], layers: Sequence[in
 def measure_layers(model: nn.Module, batches: Iterable[Tensor]) -> ModelMeasures:
     """Measure the attention and the features of every layer in one pass.
 
-    Only one layer's maps exist at any time, and of those at most ``MAP_BYTES`` for a part of the batch.
+    Only one layer's maps exist at any time, and of those some ``MAP_BYTES`` at once.
 
     Args:
         model: A timm ViT, on the device it should run on; put into eval mode here.
@@ -100,6 +101,9 @@ def measure_layers(model: nn.Module, batches: Iterable[Tensor]) -> ModelMeasures
 
     Returns:
         The measures named in ``MEASURES``.
+
+    Raises:
+        UnipError: A layer's attention is not finite.
     """
     depth = depth_of(model)
     heads: list[dict[str, list[Tensor]]] = [{} for _ in range(depth)]
@@ -111,21 +115,22 @@ def measure_layers(model: nn.Module, batches: Iterable[Tensor]) -> ModelMeasures
     grid = (0, 0)
 
     def visit_attention(layer: int, q: Tensor, k: Tensor, scale: float) -> None:
-        length = q.shape[-2]
-        part = max(1, MAP_BYTES // (4 * q.shape[1] * length**2))
+        part = max(1, MAP_BYTES // (4 * q.shape[-2] ** 2))
+        flat = (q.flatten(0, 1)[:, None], k.flatten(0, 1)[:, None])  # images and heads alike
         pieces = [
             measure_maps(attention_logits(a, b, scale).log_softmax(-1), grid, classes, prefix - classes)
-            for a, b in zip(torch.split(q, part), torch.split(k, part), strict=True)
+            for a, b in zip(*(torch.split(t, part) for t in flat), strict=True)
         ]
         for name in pieces[0]:
-            heads[layer - 1].setdefault(name, []).append(torch.cat([piece[name] for piece in pieces]).float())
+            values = torch.cat([piece[name] for piece in pieces]).float()
+            heads[layer - 1].setdefault(name, []).append(values.reshape(q.shape[:2]))
 
     def visit_features(layer: int, tokens: Tensor) -> None:
         patches = tokens[:, prefix:]
         maps = patches.transpose(1, 2).reshape(len(patches), -1, *grid)
         features[layer - 1].setdefault("high_frequency", []).append(high_frequency_amplitude(maps))
         if patches.shape[1] >= 4:
-            grams.append(token_gram(patches))
+            grams.append(token_gram(maps))
 
     model.eval()
     with visiting(model, list(range(1, depth + 1)), visit_attention), visiting_features(model, visit_features):
@@ -138,6 +143,12 @@ def measure_layers(model: nn.Module, batches: Iterable[Tensor]) -> ModelMeasures
     layers = {
         layer: LayerMeasures(_joined(heads[layer - 1]), _joined(features[layer - 1])) for layer in range(1, depth + 1)
     }
+    for layer, values in layers.items():
+        if not values.heads["nmi"].isfinite().all():
+            raise UnipError(
+                f"layer {layer} gives attention that is not finite",
+                "The weights are damaged or too large for float32; check where they come from.",
+            )
     return ModelMeasures(layers, torch.cat(similarity).cpu())
 
 
@@ -151,7 +162,7 @@ def measure_maps(log_attention: Tensor, grid: tuple[int, int], classes: int, reg
         registers: Number of register tokens.
 
     Returns:
-        For each measure of attention in ``MEASURES``, (...).
+        For each measure of attention in ``MEASURES``, (...); NaN for the share of tokens that there are none of.
     """
     attention = log_attention.exp()
     prefix = classes + registers

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from unip.data.images import read_image8, to_rgb8
-from unip.data.segmentation import open_segmentation, read_mask
+from unip.data.segmentation import open_segmentation
 from unip.pages import data_uri, page_template
 from unip.segment.overlay import draw_overlay
 
@@ -28,14 +28,14 @@ def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], ma
     classes = test.classes
     frames = []
     for index in range(len(masks["scratch"])):
-        image = to_rgb8(read_image8(test.images[index]))
+        image = to_rgb8(test.read_image(index))
         visible = out / "scenes/test/visible" / test.images[index].name
         predicted = {start: np.asarray(Image.open(paths[index])) for start, paths in masks.items()}
         frames.append(
             {
                 "thermal": data_uri(image),
                 "visible": data_uri(to_rgb8(read_image8(visible))),
-                "truth": data_uri(draw_overlay(image, read_mask(test.masks[index], classes), classes)),
+                "truth": data_uri(draw_overlay(image, test.read_mask(index), classes)),
                 **{start: data_uri(draw_overlay(image, mask, classes)) for start, mask in predicted.items()},
             }
         )
@@ -59,7 +59,7 @@ def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], ma
         choice=model["choice"],
         frames=frames,
         nmi=picture(out / "analysis/figures/nmi.png", 800),
-        maps=picture(next((out / "analysis").glob("maps-*.png")), 1600),
+        maps=picture(next((out / "analysis/maps").glob("*.png")), 1600),
         comparison=picture(newest, 700),
     )
 

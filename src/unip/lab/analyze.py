@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,7 @@ from unip.lab.config import AnalyzeConfig as AnalyzeConfig
 from unip.lab.explorer import ExplorerImage, render_explorer
 from unip.lab.figures import analysis_figures, write_figure, write_picture
 from unip.lab.findings import Findings, look_into
-from unip.lab.groups import group_of
+from unip.lab.groups import group_of, telling_name
 from unip.lab.inputs import frames, image_sets, in_colour, input_side, normalization_of, spread
 from unip.lab.probe import ProbeSettings, open_splits, probe_layers
 from unip.lab.records import difference, layer_table, parquet_table
@@ -36,7 +39,8 @@ from unip.vit.shape import check_layer, depth_of
 
 EXPLORER_SIDE = 336  # pixels of the pictures under the explorer's maps
 EXPLORER_PLACE = Markup("<!-- explorer -->")
-REPORT_BYTES = 24_500_000  # of the whole page: the explorer gets what the rest leaves
+REPORT_BYTES = 24_900_000  # of the whole page: the explorer's maps get what the rest leaves
+EXPLORER_BYTES = 500_000  # of the explorer without its maps: pictures and script
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
     sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
     say(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
     for skipped in sample.skipped:
-        say(f"skipped: {skipped.why}")
+        say(f"skipped: {printable(skipped.why)}")
     if sample.unpaired:
         say(f"{sample.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
     probe = probe_settings(config)
@@ -90,24 +94,28 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
 
     names = short_names(config.models)
     groups = config.groups or tuple(group_of(source) for source in config.models)
-    found = []
+    found: list[Findings] = []
+    failure: UnipError | None = None
     for backbone, name, group in zip(backbones, names, groups, strict=True):
         found.append(look_into(config, backbone, {"name": name, "group": group}, sample))
-        if probe is not None:
+        if probe is not None and failure is None:
             mean, std = normalization_of(config, backbone)
-            measured = probe_layers(backbone, probe, device=choose_device(config.device), mean=mean, std=std)
-            found[-1].records[0]["probe"] = measured
+            try:
+                probed = probe_layers(backbone, probe, device=choose_device(config.device), mean=mean, std=std)
+                found[-1].records[0]["probe"] = probed
+            except UnipError as error:  # what was measured is written first
+                failure = error
         backbone.model.cpu()  # one model at a time on the device
     analysis: dict[str, Any] = {
         "versions": {"unip": unip.__version__, "torch": torch.__version__, "timm": timm.__version__},
         "images": {
-            "sources": list(config.images),
+            "sources": [printable(source) for source in config.images],
             "count": len(sample.paths),
             "of": sample.of,
             "seed": config.seed,
-            "skipped": [{"path": skipped.path, "why": skipped.why} for skipped in sample.skipped],
+            "skipped": [{"path": printable(skipped.path), "why": printable(skipped.why)} for skipped in sample.skipped],
         },
-        "pair": {"sources": list(config.pair), "unpaired": sample.unpaired} if config.pair else None,
+        "pair": {"sources": [printable(s) for s in config.pair], "unpaired": sample.unpaired} if config.pair else None,
         "preprocessing": {
             "resize": "squash",
             "grey": not (config.pair and config.pair_colour),
@@ -131,11 +139,14 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
         say(f"{record['name']}: {record['choice']['reason']}")
         probed = record["probe"]
         if probed is not None:
-            values = " ".join(percent(layer["miou"] or math.nan) for layer in probed["layers"])
+            found_values = (layer["miou"] for layer in probed["layers"])
+            values = " ".join(percent(math.nan if value is None else value) for value in found_values)
             say(f"{record['name']}: probes reach {values} mIoU, layer by layer; best is layer {probed['best_layer']}")
         for warning in [*record["choice"]["warnings"], *(probed["warnings"] if probed else [])]:
             say(f"warning: {warning}")
     write_analysis(config, analysis, found, sample)
+    if failure is not None:
+        raise UnipError(f"the probe failed, all else was written: {failure.what}", failure.fix)
     return AnalyzeResult(config.out, analysis)
 
 
@@ -149,22 +160,29 @@ def write_analysis(config: AnalyzeConfig, analysis: dict[str, Any], found: Seque
     with writing(config.out / "measures.parquet") as temporary:
         pq.write_table(parquet_table(analysis, measured), temporary)
     write_json(config.out / "analysis.json", analysis)
+    (config.out / "report.html").unlink(missing_ok=True)  # of an earlier analysis of other models or images
     if not config.report:
+        for folder in ("figures", "maps"):
+            shutil.rmtree(config.out / folder, ignore_errors=True)
         say(f"wrote {config.out}: analysis.json and measures.parquet")
         return
-    for findings in found:
-        for images, picture in findings.sheets.items():
-            name = findings.explorer.name + ("" if images == "images" else f"-{images}")
-            write_picture(config.out / f"maps-{name}.png", picture)
-    for name, figure in analysis_figures(analysis).items():
-        write_figure(config.out / "figures" / f"{name}.png", figure)
+    with writing(config.out / "maps") as maps:
+        maps.mkdir()
+        for findings in found:
+            for images, picture in findings.sheets.items():
+                name = findings.explorer.name + ("" if images == "images" else f"-{images}")
+                write_picture(maps / f"{name}.png", picture)
+    with writing(config.out / "figures") as figures:
+        figures.mkdir()
+        for name, figure in analysis_figures(analysis).items():
+            write_figure(figures / f"{name}.png", figure)
     examples = [block for findings in found for block in findings.examples]
     page = render_report(analysis, examples=examples, explorer=EXPLORER_PLACE if config.explorer else Markup())
     if config.explorer:
         explorer, notes = render_explorer(
             explorer_images(config, sample),
             [findings.explorer for findings in found],
-            budget_bytes=REPORT_BYTES - len(page.encode()) - len(EXPLORER_PLACE),
+            budget_bytes=REPORT_BYTES - EXPLORER_BYTES - len(page.encode()),
         )
         for note in notes:
             say(note)
@@ -184,9 +202,14 @@ def explorer_images(config: AnalyzeConfig, sample: Sample) -> list[ExplorerImage
         for images, paths in image_sets(sample).items()
     }
     return [
-        ExplorerImage(Path(sample.paths[i]).name, {images: drawn[n] for images, drawn in shown.items()})
+        ExplorerImage(printable(Path(sample.paths[i]).name), {images: drawn[n] for images, drawn in shown.items()})
         for n, i in enumerate(chosen)
     ]
+
+
+def printable(name: str) -> str:
+    """Return a file name as text that can be written; bytes that are not UTF-8 become a replacement character."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def probe_settings(config: AnalyzeConfig) -> ProbeSettings | None:
@@ -208,10 +231,7 @@ def short_names(sources: Sequence[str]) -> list[str]:
     """Make the models' names short, fit for file names, and different from each other; ``timm:NAME@FILE`` is NAME."""
     names: list[str] = []
     for source in sources:
-        named = (
-            source.partition("@")[0] if source.startswith("timm:") else Path(source).name if "/" in source else source
-        )
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", named.removeprefix("timm:")).strip("-.") or "model"
-        same = sum(name == plain or name.startswith(f"{plain}--") for name in names)
-        names.append(f"{plain}--{same + 1}" if same else plain)
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", telling_name(source)).strip("-.") or "model"
+        free = (name for n in itertools.count(1) if (name := plain if n == 1 else f"{plain}--{n}") not in names)
+        names.append(next(free))
     return names

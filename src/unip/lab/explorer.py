@@ -27,11 +27,13 @@ from unip.attention.capture import attention_map, visiting
 from unip.attention.pictures import Picture
 from unip.lab.look import PATTERN_COLOURS
 from unip.pages import data_uri, page_template
-from unip.vit.shape import depth_of
+from unip.progress import meter
+from unip.vit.shape import depth_of, patch_size, prefix_tokens
 
 # Half a step is 1/260 of the row's maximum: as coarse as 1/255 allows with room for float32 rounding. Against 255
 # levels it saves a sixth of the page (DeiT-Tiny on road scenes: 20 instead of 24 kB a map of 196 patches).
 LEVELS = 130
+LARGEST_SIDE = 24  # of the grid of patches, as at 384 px: maps grow with its fourth power
 BUDGET_BYTES = 22_000_000  # of a report below 25 MB
 PICTURE_SIDE = 336  # pixels
 NONE, UP = 0, 1  # how a map's bytes are predicted: not at all, or from the previous query's row
@@ -93,9 +95,43 @@ class LayerMaps:
     prefix: npt.NDArray[np.float32]
 
 
+def explorer_grid(grid: tuple[int, int]) -> tuple[int, int]:
+    """Return the grid on which the explorer shows maps: the model's own, or a coarser one of at most LARGEST_SIDE."""
+    step = -(-max(grid) // LARGEST_SIDE)
+    return -(-grid[0] // step), -(-grid[1] // step)
+
+
+def pooled(attention: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch.Tensor:
+    """Bring maps to the explorer's grid: blocks of queries are averaged, attention to blocks of keys is added up.
+
+    Args:
+        attention: (H, L, L), prefix tokens first.
+        prefix: Class and register tokens; they stay as they are.
+        grid: Patch rows and columns.
+
+    Returns:
+        (H, L', L'), rows still sum to 1; the same maps where the grid is small enough.
+    """
+    coarse = explorer_grid(grid)
+    if coarse == grid:
+        return attention
+    step = -(-max(grid) // LARGEST_SIDE)
+    rows, columns = (torch.arange(side, device=attention.device) // step for side in grid)
+    block = torch.cat(
+        [
+            torch.arange(prefix, device=attention.device),
+            prefix + (rows[:, None] * coarse[1] + columns).flatten(),
+        ]
+    )
+    member = torch.nn.functional.one_hot(block).to(attention.dtype)  # (L, L')
+    return (member / member.sum(0)).T @ attention @ member
+
+
 @torch.inference_mode()
 def explorer_maps(model: Any, pixels: torch.Tensor) -> Blobs:
     """Encode every layer's attention, image by image, so that one layer's maps are held at a time.
+
+    Maps of grids beyond LARGEST_SIDE are pooled (see `pooled`): whole, they would take minutes and gigabytes.
 
     Args:
         model: A timm ViT, on the device it should run on; put into eval mode here.
@@ -105,13 +141,17 @@ def explorer_maps(model: Any, pixels: torch.Tensor) -> Blobs:
         Per image and layer a blob for `decode_layer`.
     """
     model.eval()
-    device, prefix = next(model.parameters()).device, int(model.num_prefix_tokens)
+    device, prefix = next(model.parameters()).device, prefix_tokens(model)
+    grid = (pixels.shape[-2] // patch_size(model), pixels.shape[-1] // patch_size(model))
     blobs: Blobs = []
 
     def visit(layer: int, q: torch.Tensor, k: torch.Tensor, scale: float) -> None:
-        blobs[-1].append(encode_layer(attention_map(q, k, scale)[0].float().cpu().numpy(), prefix))
+        maps = pooled(attention_map(q, k, scale)[0].float(), prefix, grid)
+        blobs[-1].append(encode_layer(maps.cpu().numpy(), prefix))
+        progress.advance()
 
-    with visiting(model, range(1, depth_of(model) + 1), visit):
+    layers = range(1, depth_of(model) + 1)
+    with visiting(model, layers, visit), meter("maps to explore", len(pixels) * len(layers), "layers") as progress:
         for image in pixels:
             blobs.append([])
             model.forward_features(image[None].to(device))

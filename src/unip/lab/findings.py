@@ -10,9 +10,10 @@ import torch
 
 from unip.attention.measuring import ModelMeasures, measure_layers
 from unip.attention.pictures import Picture, example_queries, query_sheet
+from unip.errors import UnipError
 from unip.lab.config import AnalyzeConfig
 from unip.lab.examples import example_maps, example_rows, grid_of
-from unip.lab.explorer import ExplorerModel, explorer_maps
+from unip.lab.explorer import ExplorerModel, explorer_grid, explorer_maps
 from unip.lab.inputs import frames, image_sets, in_colour, input_side, model_input, spread
 from unip.lab.records import model_record
 from unip.lab.report import ExampleMaps
@@ -35,7 +36,22 @@ class Findings:
 
 
 def look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Findings:
-    """Measure one model on the images (and their partners), and draw its maps."""
+    """Measure one model on the images (and their partners), and draw its maps.
+
+    Raises:
+        UnipError: The device's memory is too small, or a layer's attention is not finite.
+    """
+    try:
+        return _look_into(config, backbone, about, sample)
+    except torch.OutOfMemoryError as error:
+        side = input_side(config, backbone)
+        raise UnipError(
+            f"the device ran out of memory with {config.batch_size} images of {side} px at a time",
+            "Lower --batch-size or --size, or use --device cpu.",
+        ) from error
+
+
+def _look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Findings:
     model = backbone.model.to(choose_device(config.device)).eval()
     side = input_side(config, backbone)
     classes, registers = class_tokens(model), prefix_tokens(model) - class_tokens(model)
@@ -73,7 +89,7 @@ def look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], 
     explorer = ExplorerModel(
         name=about["name"],
         group=about["group"],
-        grid=grid_of(model, side),
+        grid=explorer_grid(grid_of(model, side)),
         class_token=classes > 0,
         registers=registers,
         heads=[heads_of(model, layer) for layer in range(1, depth_of(model) + 1)],

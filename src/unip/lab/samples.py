@@ -48,7 +48,7 @@ class Sample:
 class _Listed:
     source: str
     path: str
-    key: str  # what partners have in common: the path inside the given folder, without its ending
+    key: tuple[int, str]  # what partners have in common: the place of the source, the path inside it without ending
 
 
 def draw_sample(sources: Sequence[str], *, pair: Sequence[str] = (), count: int, seed: int) -> Sample:
@@ -56,7 +56,8 @@ def draw_sample(sources: Sequence[str], *, pair: Sequence[str] = (), count: int,
 
     Args:
         sources: Folders, single images, ``infrared=FOLDER``, ``rgb=FOLDER`` or Parquet manifests.
-        pair: The same of visible images; a partner has the same path inside its folder, endings aside.
+        pair: The same of visible images; a partner has the same path inside its folder, endings aside. As many as
+            ``sources`` belong to them one by one.
         count: At most so many images, or pairs.
         seed: Seed of the draw.
 
@@ -65,10 +66,13 @@ def draw_sample(sources: Sequence[str], *, pair: Sequence[str] = (), count: int,
     """
     listed = _list(sources)
     known = len(listed)
-    partners: dict[str, str] = {}
+    partners: dict[tuple[int, str], str] = {}
     if pair:
-        partners = {entry.key: entry.path for entry in _list(pair)}
+        listed, visible = (_list(given, apart=len(pair) == len(sources)) for given in (sources, pair))
+        _refuse_doubles(visible)
+        partners = {entry.key: entry.path for entry in visible}
         listed = [entry for entry in listed if entry.key in partners]
+        _refuse_doubles(listed)
         if not listed:
             raise UnipError(
                 f"none of the {known} images of {', '.join(sources)} has a partner in {', '.join(pair)}",
@@ -91,26 +95,37 @@ def draw_sample(sources: Sequence[str], *, pair: Sequence[str] = (), count: int,
             "Copy them again or choose others.",
         )
     chosen = [listed[i] for i in sorted(good)]
-    visible = [partners[entry.key] for entry in chosen] if pair else []
-    return Sample([entry.path for entry in chosen], visible, len(listed), known - len(listed), skipped)
+    beside = [partners[entry.key] for entry in chosen] if pair else []
+    return Sample([entry.path for entry in chosen], beside, len(listed), known - len(listed), skipped)
 
 
-def _list(sources: Sequence[str]) -> list[_Listed]:
+def _list(sources: Sequence[str], *, apart: bool = False) -> list[_Listed]:
+    """List files once; ``apart``: files of different sources are no partners, whatever their names."""
     found: dict[str, _Listed] = {}
-    for source in sources:
+    for place, source in enumerate(sources):
         modality, location = split_source(source)
         if is_manifest(location):
             table = read_manifest(location)
-            names = zip(table["source"].to_pylist(), paths_of(table), strict=True)
-            entries = [_Listed(name, path, Path(path).stem) for name, path in names]
+            paths = paths_of(table)
+            root = Path(os.path.commonpath([os.path.dirname(path) for path in paths]))
+            entries = list(zip(table["source"].to_pylist(), paths, strict=True))
         else:
             root = Path(os.path.abspath(location if location.is_dir() else location.parent))
-            entries = [
-                _Listed(entry.source, str(entry.path), str(entry.path.relative_to(root).with_suffix("")))
-                for entry in list_source(location, modality)
-            ]
-        found |= {entry.path: entry for entry in entries}
+            entries = [(entry.source, str(entry.path)) for entry in list_source(location, modality)]
+        for name, path in entries:
+            inside = str(Path(path).relative_to(root).with_suffix(""))
+            found.setdefault(path, _Listed(name, path, (place if apart else 0, inside)))
     return sorted(found.values(), key=lambda entry: (entry.source, os.fsencode(entry.path)))
+
+
+def _refuse_doubles(listed: Sequence[_Listed]) -> None:
+    seen: dict[tuple[int, str], str] = {}
+    for entry in listed:
+        if (other := seen.setdefault(entry.key, entry.path)) != entry.path:
+            raise UnipError(
+                f"{other} and {entry.path} would have the same partner",
+                "Give as many --pair folders as --images folders, in the same order, or rename one of the files.",
+            )
 
 
 def _problem(paths: list[str]) -> Skipped | None:
