@@ -161,6 +161,13 @@ def test_groups_frames_and_readings(tmp_path: Path) -> None:
     assert Counter(row["group"] for row in table(pattern)) == {"": 18, "f1": 3, "f2": 3}
     assert {row["reading"] for row in table(pattern)} == {None}  # the default
     assert pattern.stats[0].groups == 2
+    (tmp_path / "flights.csv").write_text("file,flight\nir_1,one\nir_2.png,one\nir_3,two\n")
+    listed = run(tmp_path, [{**source, "group": None, "groups": "flights.csv", "every": 2}], "listed")
+    assert Counter(row["group"] for row in table(listed)) == {"": 18, "one": 4, "two": 2}
+    assert listed.dropped == {"every": 3}
+    (tmp_path / "flights.csv").write_text("name,flight\n")
+    with pytest.raises(UnipError, match="has the columns none"):
+        run(tmp_path, [{**source, "group": None, "groups": "flights.csv"}], "no")
 
 
 def test_manifests_are_sources_too(tmp_path: Path) -> None:

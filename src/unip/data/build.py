@@ -130,8 +130,8 @@ def _workplace(config: BuildConfig) -> Iterator[Path]:
         yield config.out.absolute()
     except BaseException:
         with suppress(OSError):  # a refused call leaves no empty folder
-            for folder in made:
-                folder.rmdir()
+            for empty in made:
+                empty.rmdir()
         raise
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,35 +95,39 @@ def stats_json(stats: Sequence[SourceStats], seed: int, copies: int, said: Seque
 
 
 def print_stats(stats: Sequence[SourceStats]) -> None:
-    """Print the counts as a table, with a last line for each modality."""
-    table = Table("source", "modality", title="Images")
+    """Print the counts as a table, with a last line for each modality; columns that would say nothing are left out."""
     reasons = sorted({reason for part in stats for reason in part.dropped})
-    for name in ("listed", "kept", *reasons, "16 bit", "median size", "MB", "weight"):
-        table.add_column(name, justify="right")
+    columns: dict[str, Callable[[SourceStats], str]] = {
+        "listed": lambda part: f"{part.listed:,}",
+        "kept": lambda part: f"{part.kept:,}",
+        **{reason: partial(_dropped, reason) for reason in reasons},
+    }
+    summed = len(columns)
+    if any(part.groups for part in stats):
+        columns["groups"] = lambda part: f"{part.groups:,}"
+    if any("16" in part.bits for part in stats):
+        columns["16 bit"] = lambda part: f"{part.bits.get('16', 0):,}"
+    columns["median size"] = lambda part: f"{part.width}x{part.height}" if part.kept else ""
+    columns["MB"] = lambda part: f"{part.bytes / 1e6:.1f}"
+    if any(part.weight not in (0.0, 1.0) for part in stats):
+        columns["weight"] = lambda part: f"{part.weight:g}"
+    table = Table(title="Images")
+    table.add_column("source", overflow="fold")
+    table.add_column("modality", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     for part in stats:
-        table.add_row(
-            part.source,
-            part.modality,
-            f"{part.listed:,}",
-            f"{part.kept:,}",
-            *(f"{part.dropped.get(reason, 0):,}" for reason in reasons),
-            f"{part.bits.get('16', 0):,}",
-            f"{part.width}x{part.height}",
-            f"{part.bytes / 1e6:.1f}",
-            f"{part.weight:g}",
-        )
+        table.add_row(part.source, part.modality, *(cell(part) for cell in columns.values()))
     table.add_section()
     for modality in (m for m in MODALITIES if any(part.modality == m for part in stats)):
         chosen = [part for part in stats if part.modality == modality]
-        table.add_row(
-            "all",
-            modality,
-            f"{sum(part.listed for part in chosen):,}",
-            f"{sum(part.kept for part in chosen):,}",
-            *(f"{sum(part.dropped.get(reason, 0) for part in chosen):,}" for reason in reasons),
-            f"{sum(part.bits.get('16', 0) for part in chosen):,}",
-            "",
-            f"{sum(part.bytes for part in chosen) / 1e6:.1f}",
-            "",
-        )
+        cells = [f"{sum(part.listed for part in chosen):,}", f"{sum(part.kept for part in chosen):,}"]
+        cells += [f"{sum(part.dropped.get(reason, 0) for part in chosen):,}" for reason in reasons]
+        cells += [""] * (len(columns) - summed)
+        cells[list(columns).index("MB")] = f"{sum(part.bytes for part in chosen) / 1e6:.1f}"
+        table.add_row("all", modality, *cells)
     say(table)
+
+
+def _dropped(reason: str, part: SourceStats) -> str:
+    return f"{part.dropped.get(reason, 0):,}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
 import re
@@ -15,6 +16,8 @@ from unip.data.manifest import Row, read_manifest
 from unip.data.recipe import SourceConfig
 from unip.data.sources import list_source, name_source, printable
 from unip.errors import UnipError
+
+GROUP_COLUMNS = ("group", "flight", "video", "sequence")
 
 
 @dataclass(slots=True)
@@ -85,7 +88,7 @@ def list_entries(config: SourceConfig, root: Path, store: Path) -> Listing:
     entries = _list_folder(config, place, problems) if config.kind == "folder" else _list_glob(config, place)
     for entry in entries:
         entry.label = os.path.dirname(entry.key)
-    _group(config, entries)
+    _group(config, entries, _read_groups(located(config.groups, root)) if config.groups else None)
     return Listing(config, entries, problems=problems)
 
 
@@ -172,16 +175,38 @@ def _list_manifest(config: SourceConfig, place: str) -> Listing:
     return Listing(config, entries)
 
 
-def _group(config: SourceConfig, entries: list[Entry]) -> None:
+def _read_groups(path: str) -> dict[str, str]:
+    """Read which file belongs to which group."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UnipError(f"cannot read {path}: {error}", "Give a CSV file with the columns file and group.") from error
+    columns = list(rows[0]) if rows else []
+    name = next((column for column in GROUP_COLUMNS if column in columns), None)
+    if name is None or "file" not in columns:
+        raise UnipError(
+            f"{path} has the columns {', '.join(columns) or 'none'}",
+            f"It needs file, and one of {', '.join(GROUP_COLUMNS)}.",
+        )
+    return {row["file"]: row[name] or "" for row in rows}
+
+
+def _group(config: SourceConfig, entries: list[Entry], listed: dict[str, str] | None) -> None:
     """Fill in groups and places in them, and drop all but every n-th file of a group."""
-    if config.group is None and config.every == 1:
+    if config.group is None and listed is None and config.every == 1:
         return
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(_group_of(config, entry.key), []).append(entry)
+        if listed is None:
+            name = _group_of(config, entry.key)
+        else:
+            file = os.path.basename(printable(entry.key))
+            name = listed.get(file) or listed.get(os.path.splitext(file)[0], "")
+        groups.setdefault(name, []).append(entry)
     for name, members in groups.items():
-        if not name and config.group is not None:
-            continue  # the pattern does not fit
+        if not name and (config.group is not None or listed is not None):
+            continue  # the pattern or the list does not know it
         for frame, entry in enumerate(sorted(members, key=lambda entry: natural(entry.key))):
             entry.group, entry.frame = name, frame
             if frame % config.every:

@@ -44,7 +44,7 @@ def threaded(
     Yields:
         ``function(item)`` in the order of ``items``.
     """
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers or usable_cores())
 
     def results() -> Iterator[R]:
         for start in range(0, len(items), BATCH):

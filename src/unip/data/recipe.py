@@ -39,6 +39,9 @@ class SourceConfig(Config):
     group: int | str | None = Field(
         None, description="What neighbouring frames share (video, flight): first n sub-folders, or a pattern."
     )
+    groups: str | None = Field(
+        None, description="The same from a CSV file with the columns file (name, with or without ending) and group."
+    )
     weight: float = Field(1.0, gt=0, description="How often an image is shown, relative to others.")
     grey: bool = Field(True, description="Turned to grey when it is shown and packed.")
     reading: Reading | None = Field(None, description="How 16-bit counts or temperatures become 8 bits.")
@@ -58,6 +61,8 @@ class SourceConfig(Config):
             raise ValueError("a manifest tells the modality itself: leave it out")
         if self.kind == "dataset" and self.cap_per_class and self.label_column is None:
             raise ValueError("cap_per_class of a dataset needs its label_column")
+        if self.group is not None and self.groups is not None:
+            raise ValueError("give group or groups, not both")
         if isinstance(self.group, str):
             try:
                 re.compile(self.group)
