@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unip.data.images import Pixels8, read_image, to_rgb8
+from unip.data.images import Pixels8, read_grey8, to_rgb8
 from unip.data.parallel import threaded
-from unip.data.reading import Reading, grey8
+from unip.data.reading import Reading
 from unip.errors import UnipError
 from unip.files import writing
 from unip.progress import meter
@@ -92,6 +92,6 @@ def _compute(backbone: Backbone, images: Sequence[tuple[bytes, str | None]]) -> 
 def _read(image: tuple[bytes, str | None]) -> Pixels8:
     path, reading = image
     try:
-        return to_rgb8(grey8(read_image(os.fsdecode(path)), Reading.from_json(reading)))
+        return to_rgb8(read_grey8(os.fsdecode(path), Reading.from_json(reading)))
     except UnipError as error:
         raise UnipError(f"{error.what} (it could be read a moment ago)", error.fix) from error
