@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 
-import imagehash
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +11,8 @@ from PIL import Image
 from unip.data import facts as module
 from unip.data.facts import Facts, facts_of, percentiles, perceptual_hash, read_facts
 from unip.data.images import to_grey8
+
+imagehash = pytest.importorskip("imagehash")
 
 RNG = np.random.default_rng(0)
 
