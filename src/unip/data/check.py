@@ -108,13 +108,12 @@ def _record(config: CheckConfig, result: CheckResult, table: Sequence[dict[str, 
 
 
 def _print(result: CheckResult, table: Sequence[dict[str, Any]], dry_run: bool) -> None:
-    kinds = [kind for kind in KINDS if any(row["kinds"].get(kind) for row in table)]
     shown = Table("source", title="Checked")
-    for name in ("images", *kinds):
-        shown.add_column(name, justify="right")
+    shown.add_column("images", justify="right")
+    shown.add_column("found")
     for row in table:
-        counts = (row["images"], *(row["kinds"].get(kind, 0) for kind in kinds))
-        shown.add_row(row["source"], *(f"{count:,}" for count in counts))
+        found = [f"{row['kinds'][kind]:,} {kind}" for kind in KINDS if row["kinds"].get(kind)]
+        shown.add_row(row["source"], f"{row['images']:,}", ", ".join(found))
     say(shown)
     for finding in result.findings[:SHOWN]:
         say(f"{finding.kind}: {printable(finding.path)}, {finding.detail}")

@@ -98,7 +98,9 @@ def _problems(facts: Facts, modality: str, limits: Limits) -> list[tuple[str, st
     elif span < limits.min_contrast:
         found.append(("flat", f"{span:.0f} {unit} between the 0.5 and 99.5 percentiles", -span))
     if facts.saturated > limits.max_saturated and facts.std:
-        found.append(("saturated", f"{100 * facts.saturated:.0f} % of the pixels", facts.saturated))
+        # Photographs of things on white come last: theirs is no fault.
+        badness = facts.saturated - (modality == "rgb")
+        found.append(("saturated", f"{100 * facts.saturated:.0f} % of the pixels", badness))
     if modality == "infrared" and not facts.grey:
         mapped = facts.colours < FALSE_COLOUR
         detail = f"colours lie {100 * facts.colours:.1f} % of their extent off a curve" if mapped else "three channels"
