@@ -4,13 +4,16 @@
     python benchmarks/data.py --images 500 --hashes 100000 --parts check dedup
 
 `check`: files a second of what `unip data check`, `dedup` and `build` do with each file, beside the sum of a plain
-decode, a perceptual hash and a histogram of the same files, all cores at work in both. `dedup`: near_groups over random hashes,
-5 % of them equal, with time and peak memory, and equality with brute force on a sample that holds many near pairs.
+decode, a perceptual hash and a histogram of the same files, all cores at work in both.
+`dedup`: near_groups over random hashes, 5 % of them equal, with time and peak memory, and equality with brute force on
+a sample that holds many near pairs.
+`loader`: 224-px random-resized-crops a second that one core makes for pre-training, from files and from packed shards.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -23,17 +26,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from unip.data.build import build
 from unip.data.facts import facts_of, histogram, perceptual_hash
 from unip.data.hamming import near_groups
 from unip.data.images import decode_image
+from unip.data.manifest import read_manifest
+from unip.data.mix import MixDataset
+from unip.data.pack import pack
 from unip.data.parallel import usable_cores
 
 SCENES = 64  # different pictures; the files differ in noise
 RADIUS = 4
+LOADED = 2000  # images of the loader's part at most
 
 
 def make_images(folder: Path, count: int) -> list[Path]:
@@ -138,7 +147,35 @@ def brute_force(hashes: np.ndarray) -> np.ndarray:
     return labels
 
 
-PARTS = {"check": measure_check, "dedup": measure_dedup}
+def measure_loader(count: int) -> dict[str, float]:
+    """Crops a second of one thread; files and shards in the same order, in turn, nothing kept in memory."""
+    torch.set_num_threads(1)
+    count = min(count, LOADED)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "images").mkdir()
+        make_images(root / "images", count)
+        with contextlib.redirect_stdout(io.StringIO()):
+            build(sources=[f"infrared={root / 'images'}"], out=root / "mix")
+            pack(manifest=root / "mix/manifest.parquet", out=root / "packed")
+            pack(manifest=root / "mix/manifest.parquet", out=root / "small", short_side=256)
+        places = {
+            "files": root / "mix/manifest.parquet",
+            "packed": root / "packed",
+            "packed, short side 256": root / "small",
+        }
+        sets = {name: MixDataset(read_manifest(place), cache="none") for name, place in places.items()}
+        rates = dict.fromkeys(sets, 0.0)
+        for _ in range(2):
+            for name, dataset in sets.items():
+                begun = time.perf_counter()
+                for position in range(count):
+                    dataset[position]
+                rates[name] = max(rates[name], count / (time.perf_counter() - begun))
+    return {"images": count, **rates}
+
+
+PARTS = {"check": measure_check, "dedup": measure_dedup, "loader": measure_loader}
 
 
 def main() -> None:
@@ -148,7 +185,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)  # of a process of its own
     given = parser.parse_args()
-    counts = {"check": given.images, "dedup": given.hashes}
+    counts = {"check": given.images, "dedup": given.hashes, "loader": given.images}
     if given.part:
         print(json.dumps(PARTS[given.part](counts[given.part])))
         return
@@ -167,6 +204,9 @@ def report(part: str, found: dict[str, float]) -> Table:
             "check (facts of each file, with journal)": f"{found['check']:.0f} images/s",
             "time of check over that of the sum": f"{found['ratio']:.2f}",
         }
+    elif part == "loader":
+        table = Table(title=f"{found.pop('images'):,} images of 640x512, 224-px crops, one core")
+        rows = {name: f"{rate:.0f} images/s" for name, rate in found.items()}
     else:
         table = Table(title=f"{found['hashes']:,} hashes of 64 bits, 5 % equal, radius {RADIUS}")
         equal = "equal" if found["equal"] else "NOT EQUAL"
