@@ -16,7 +16,11 @@ from rich.console import Console
 import unip
 from unip.config import describe_validation
 from unip.data.build import BuildConfig, build
+from unip.data.check import CheckConfig, check
+from unip.data.pack import PackConfig, pack
 from unip.data.scene_files import ScenesConfig, write_scenes
+from unip.data.split import SplitConfig, split
+from unip.data.stats import StatsConfig, stats
 from unip.demonstration.program import DemoConfig, demo
 from unip.errors import UnipError
 from unip.files import read_yaml
@@ -25,9 +29,11 @@ from unip.pretraining.program import PretrainConfig, pretrain
 from unip.segment.evaluate import EvaluateConfig, evaluate
 from unip.segment.finetune import FinetuneConfig, finetune
 from unip.segment.predict import PredictConfig, predict
+from unip.vit.dedup import DedupConfig, dedup
 
 Flat = Parameter(name="*")
 _DEMO = DemoConfig()
+_STATS = StatsConfig()
 
 app = App(
     name="unip",
@@ -37,7 +43,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # main() says that it was interrupted
 )
 app.meta.suppress_keyboard_interrupt = False
-data = App(name="data", help="Build training data.")
+data = App(name="data", help="Build, check and pack training data.")
 app.command(data)
 
 
@@ -79,8 +85,38 @@ def _demo(*, config: Annotated[DemoConfig, Flat] = _DEMO) -> None:
 
 @data.command(name="build")
 def _build(config: Annotated[BuildConfig, Flat]) -> None:
-    """List and check the images of folders and manifests in one Parquet manifest."""
+    """List the images of a recipe, of folders and manifests in one Parquet manifest."""
     build(config)
+
+
+@data.command(name="check")
+def _check(config: Annotated[CheckConfig, Flat]) -> None:
+    """Look for images that are unreadable, empty of content, or unlike the rest of their source."""
+    check(config)
+
+
+@data.command(name="dedup")
+def _dedup(config: Annotated[DedupConfig, Flat]) -> None:
+    """Mark exact and near duplicates; nothing is deleted."""
+    dedup(config)
+
+
+@data.command(name="pack")
+def _pack(config: Annotated[PackConfig, Flat]) -> None:
+    """Write a manifest's images into shuffled Parquet shards."""
+    pack(config)
+
+
+@data.command(name="stats")
+def _stats(config: Annotated[StatsConfig, Flat] = _STATS) -> None:
+    """Measure pixels per source, and classes of labelled data."""
+    stats(config)
+
+
+@data.command(name="split")
+def _split(*, config: Annotated[SplitConfig, Flat]) -> None:
+    """Split labelled data into train, val and test, keeping videos and flights together."""
+    split(config)
 
 
 @data.command(name="scenes")
