@@ -1,10 +1,10 @@
-"""Ctrl-C and SIGTERM as an exception, for work that keeps what is done and can be made to go on."""
+"""Ctrl-C and SIGTERM: as an exception, or as whatever else the first of them is to do."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -13,7 +13,21 @@ from unip.errors import Interrupted
 
 @contextmanager
 def stoppable(advice: str) -> Iterator[None]:
-    """Raise :class:`Interrupted` with some advice at the first SIGINT or SIGTERM; a second one acts as usual."""
+    """Raise :class:`Interrupted` with some advice at the first SIGINT or SIGTERM; a second one acts as usual.
+
+    For work that keeps what is done and can be made to go on.
+    """
+
+    def stop(number: int) -> None:
+        raise Interrupted("interrupted", advice)
+
+    with at_first_signal(stop):
+        yield
+
+
+@contextmanager
+def at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
+    """Call ``act`` with the number of the first SIGINT or SIGTERM; a second one acts as usual."""
     watched = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
@@ -24,12 +38,12 @@ def stoppable(advice: str) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         restore()
-        raise Interrupted("interrupted", advice)
+        act(number)
 
     for number in watched:
-        signal.signal(number, stop)
+        signal.signal(number, handle)
     try:
         yield
     finally:

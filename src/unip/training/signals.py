@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+
+from unip.stopping import at_first_signal
 
 
 class StopRequest:
@@ -23,26 +23,12 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a flag; a second one acts as usual."""
     request = StopRequest()
-    watched = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield request  # only the main thread may set handlers
-        return
-    before = {number: signal.getsignal(number) for number in watched}
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int) -> None:
         request.signal = number
-        restore()
 
-    for number in watched:
-        signal.signal(number, note)
-    try:
+    with at_first_signal(note):
         yield request
-    finally:
-        restore()
 
 
 def leave_signals_to_parent(worker: int) -> None:
