@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unip.data.facts import Facts, facts_of
-from unip.data.manifest import Row, is_manifest, modalities_by_pixels, modality_notes, read_manifest, row_of
+from unip.data.manifest import Row, is_manifest, measured, modalities_by_pixels, modality_notes, read_manifest, row_of
 from unip.data.packed import find_index
 from unip.data.sources import Found, list_source, split_source
 from unip.errors import UnipError
@@ -103,12 +103,4 @@ def _rows_of(location: Path) -> dict[bytes, Row]:
 def _with_facts(row: Row, facts: Facts) -> Row:
     if facts.problem:
         return replace(row, kept=False, reason=f"unreadable: {facts.problem}")
-    return replace(
-        row,
-        width=facts.width,
-        height=facts.height,
-        bits=facts.bits,
-        bytes=facts.bytes,
-        sha256=facts.sha256,
-        phash=facts.phash,
-    )
+    return replace(row, **measured(facts))

@@ -163,18 +163,18 @@ def scan_sources(sources: Sequence[str], *, workers: int = 0) -> Any:
     return table_of(ordered, modality_notes(names, by_content))
 
 
+def measured(facts: Facts) -> dict[str, Any]:
+    """Return the fields of a row that reading its file told."""
+    return {name: getattr(facts, name) for name in ("width", "height", "bits", "bytes", "sha256", "phash")}
+
+
 def row_of(facts: Facts, modality: str, source: str) -> Row:
     """Make the row of a file that was read; one with a problem is not kept."""
     return Row(
         path=facts.path,
         modality=modality,
         source=source,
-        width=facts.width,
-        height=facts.height,
-        bits=facts.bits,
-        bytes=facts.bytes,
-        sha256=facts.sha256,
-        phash=facts.phash,
+        **measured(facts),
         kept=facts.problem is None,
         reason=facts.problem or "",
     )
