@@ -164,4 +164,5 @@ def test_half_precision_is_compared_in_float32():
     ],
 )
 def test_shared_tokens(prefix, other, tokens, kept):
-    assert shared_tokens(Prefix(*prefix), Prefix(*other), tokens) == kept
+    numbers = torch.arange(tokens).reshape(1, 1, tokens, 1)
+    assert shared_tokens(Prefix(*prefix), Prefix(*other)).of(numbers).flatten().tolist() == kept

@@ -94,15 +94,15 @@ class AttentionDistillation(nn.Module):
         theirs, ours = (
             Prefix(side.num_prefix_tokens, side.has_class_token) for side in (self.teacher, self.student_trunk)
         )
-        if theirs != ours:
-            keep_t = shared_tokens(theirs, ours, taught[0].shape[2])
-            keep_s = shared_tokens(ours, theirs, learnt[0].shape[2])
-            taught = (taught[0][:, :, keep_t], taught[1][:, :, keep_t])
-            learnt = (learnt[0][:, :, keep_s], learnt[1][:, :, keep_s])
         # autocast would round the logits to half precision
         with torch.autocast(images.device.type, enabled=False):
             loss = attention_kl(
-                taught, learnt, teacher_scale=self.teacher.scale, student_scale=self.student_trunk.scale
+                taught,
+                learnt,
+                teacher_scale=self.teacher.scale,
+                student_scale=self.student_trunk.scale,
+                teacher_kept=shared_tokens(theirs, ours),
+                student_kept=shared_tokens(ours, theirs),
             )
         return {"loss": loss}
 
