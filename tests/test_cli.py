@@ -26,7 +26,17 @@ from unip import cli
 from unip.data.manifest import SCHEMA
 from unip.vit.spec import BackboneSpec, build_backbone
 
-VERBS = ["analyze", "pretrain", "finetune", "evaluate", "predict", "demo", "data build", "data scenes"]
+VERBS = [
+    "analyze",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "predict",
+    "demo",
+    "data build",
+    "data scenes",
+    "data thermal-sdk",
+]
 TINY = ["--batch-size", "2", "--device", "cpu", "--workers", "0", "--no-tensorboard"]
 
 Run = Callable[..., tuple[int, str, str]]

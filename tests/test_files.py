@@ -8,7 +8,7 @@ import os
 import pytest
 
 from unip.errors import UnipError
-from unip.files import read_json, sha256, write_json, write_text, writing
+from unip.files import advice, read_json, sha256, write_json, write_text, writing
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
@@ -28,6 +28,15 @@ def test_a_full_disk_is_one_message(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert "untouched" in caught.value.fix
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(("number", "frees"), [(errno.ENOSPC, True), (errno.EROFS, False), (errno.EACCES, False)])
+def test_space_is_no_cure_for_a_read_only_disk(tmp_path, number, frees):
+    error = OSError(number, os.strerror(number))
+    assert ("Free some space" in advice(error)) is frees and "another output folder" in advice(error)
+    with pytest.raises(UnipError) as caught, writing(tmp_path / "value.txt"):
+        raise error
+    assert ("Free some space" in caught.value.fix) is frees
 
 
 def test_a_folder_replaces_a_folder_whole(tmp_path):

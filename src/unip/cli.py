@@ -17,6 +17,7 @@ import unip
 from unip.config import describe_validation
 from unip.data.build import BuildConfig, build
 from unip.data.check import CheckConfig, check
+from unip.data.dji import ThermalSdkConfig, thermal_sdk
 from unip.data.pack import PackConfig, pack
 from unip.data.scene_files import ScenesConfig, write_scenes
 from unip.data.split import SplitConfig, split
@@ -123,6 +124,12 @@ def _split(*, config: Annotated[SplitConfig, Flat]) -> None:
 def _scenes(*, config: Annotated[ScenesConfig, Flat]) -> None:
     """Make synthetic paired thermal and visible scenes with masks."""
     write_scenes(config)
+
+
+@data.command(name="thermal-sdk")
+def _thermal_sdk(config: Annotated[ThermalSdkConfig, Flat]) -> None:
+    """Take over DJI's unpacked Thermal SDK, once, to read the temperatures of DJI R-JPEGs."""
+    thermal_sdk(config)
 
 
 @app.meta.default

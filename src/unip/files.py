@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from unip.errors import UnipError
+
+
+def advice(error: OSError) -> str:
+    """Say what helps against an error of writing: space, or another folder where space is not what is missing."""
+    forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+    return "Choose another output folder" if forbidden else "Free some space or choose another output folder"
 
 
 @contextmanager
@@ -52,7 +59,7 @@ def writing(path: Path) -> Iterator[Path]:
                 raise  # some other file that the body read
         raise UnipError(
             f"cannot write {path}: {error.strerror or error}",
-            "Free some space or choose another output folder; what was there before is untouched.",
+            f"{advice(error)}; what was there before is untouched.",
         ) from error
     finally:
         if temporary is not None:

@@ -1,9 +1,11 @@
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import unip.data.facts
@@ -184,11 +186,17 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_work(tmp_path, monk
 
 def test_features_of_a_student_join_the_search_and_are_kept(tmp_path, monkeypatch):
     folder(tmp_path)
+    from unip.vit import dedup as program
     from unip.vit import pooled
 
-    monkeypatch.setattr(pooled, "_load", lambda source: None)
+    report = SimpleNamespace(sha256="one")
+    backbone = SimpleNamespace(model=torch.nn.Identity(), report=report)
+    monkeypatch.setattr(program, "load_backbone", lambda source: backbone)
     monkeypatch.setattr(pooled, "_compute", lambda model, images: np.tile(np.float32([[0.6, 0.8]]), (len(images), 1)))
     result = dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="any")
     assert result.near + result.exact == 6  # all alike
     monkeypatch.setattr(pooled, "_compute", lambda model, images: pytest.fail("computed again"))
     dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="any", overwrite=True)
+    report.sha256 = "two"  # the file has other weights now
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="any", overwrite=True)

@@ -83,6 +83,29 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     assert read_image(paths[2]).max() == 20
 
 
+def test_a_hub_id_is_read_from_the_cache_without_a_network(tmp_path: Path) -> None:
+    """Laid out as `datasets` caches what it once downloaded: OWNER___NAME/config/version/commit."""
+    (tmp_path / "made").mkdir()
+    images = [encoded(i) for i in range(4)]
+    make(images, [0, 0, 1, 1]).to_parquet(tmp_path / "made/train.parquet")
+    datasets.load_dataset(str(tmp_path / "made"), cache_dir=str(tmp_path / "first"))
+    (prepared,) = (path.parent for path in (tmp_path / "first").rglob("dataset_info.json"))
+    cached = tmp_path / "cache/someone___pets/default/0.0.0" / ("a" * 40)
+    cached.parent.mkdir(parents=True)
+    prepared.rename(cached)
+    for arrow in cached.glob("*.arrow"):
+        arrow.rename(cached / f"pets-{arrow.name.partition('-')[2]}")
+    result = run(tmp_path, dataset="someone/pets", cap_per_class=1)
+    rows = read_manifest(result.manifest, all_rows=True).to_pylist()
+    assert [row["kept"] for row in rows].count(True) == 2 and len(rows) == 4
+    for path in paths_of(read_manifest(result.manifest)):
+        assert Path(path).read_bytes() == images[int(Path(path).stem)]
+    with pytest.raises(UnipError, match=r"dataset someone/pets \(split test\) cannot be opened"):
+        run(tmp_path, "other", dataset="someone/pets", split="test")
+    with pytest.raises(UnipError, match=r"dataset someone/dogs \(split train\) cannot be opened"):
+        run(tmp_path, "none", dataset="someone/dogs")
+
+
 def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make([encoded(1)], [0]).save_to_disk(tmp_path / "saved")
     with pytest.raises(UnipError, match="has no column image"):

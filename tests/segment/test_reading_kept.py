@@ -87,6 +87,17 @@ def test_the_statement_of_the_data_is_taken_over(settings, capsys):
     assert "black-hot inverted" in said and "states another reading, which is not used: percentiles" in said
 
 
+def test_a_conversion_says_that_8_bit_frames_do_not_heed_it(settings, capsys):
+    finetune(**settings, conversion="plateau", dry_run=True)
+    assert "8-bit" not in capsys.readouterr().out
+    for path in settings["data"].glob("*/images/*.png"):
+        Image.fromarray((np.asarray(Image.open(path)) // 256).astype(np.uint8)).save(path)
+    finetune(**settings, conversion="plateau", dry_run=True)
+    assert "note: 8-bit frames, as the first one is, keep their values" in capsys.readouterr().out
+    finetune(**settings, dry_run=True)
+    assert "8-bit" not in capsys.readouterr().out
+
+
 def test_training_and_prediction_see_the_same_grey(settings, make_segmenter, tmp_path, monkeypatch):
     """The model is told apart by what reaches it: frames of a window differ from stretched ones."""
     save_segmenter(make_segmenter(reading=BLACK_HOT), tmp_path / "model")

@@ -22,7 +22,7 @@ from unip.data.reading import DEFAULT
 from unip.data.recipe import Recipe, recipe_of
 from unip.data.sources import printable
 from unip.errors import UnipError
-from unip.files import write_json, write_text
+from unip.files import advice, write_json, write_text
 from unip.progress import say
 from unip.stopping import stoppable
 
@@ -123,9 +123,7 @@ def _workplace(config: BuildConfig) -> Iterator[Path]:
         with tempfile.NamedTemporaryFile(dir=config.out):
             pass
     except OSError as error:
-        raise UnipError(
-            f"cannot write to {config.out}: {error.strerror}", "Free some space or choose another output folder."
-        ) from error
+        raise UnipError(f"cannot write to {config.out}: {error.strerror}", f"{advice(error)}.") from error
     try:
         yield config.out.absolute()
     except BaseException:

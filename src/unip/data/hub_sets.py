@@ -11,6 +11,7 @@ from unip.data.listing import Entry, Listing
 from unip.data.recipe import SourceConfig
 from unip.data.sources import printable
 from unip.errors import UnipError
+from unip.files import advice
 from unip.progress import meter
 
 # First bytes of the formats that are read; the name of a file matters to nothing but people.
@@ -99,5 +100,5 @@ def _fetch_row(value: dict[str, Any] | None, entry: Entry, store: Path) -> None:
     except OSError as error:
         raise UnipError(
             f"cannot write {printable(str(path))}: {error.strerror}",
-            "Free some space or choose another output folder; what is written stays and is not done again.",
+            f"{advice(error)}; what is written stays and is not done again.",
         ) from error

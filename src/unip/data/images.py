@@ -64,10 +64,11 @@ def read_samples(path: Path | str, reading: Reading = DEFAULT) -> Pixels:
 def decode_samples(data: bytes, name: Path | str, reading: Reading = DEFAULT) -> Pixels:
     """Decode the bytes of an image file to what a reading turns into 8 bits.
 
-    A reading that takes temperatures gets those of a radiometric file, in Kelvin; where such a file (DJI) holds counts
-    only, it gets the counts, unless it is a window. They are enlarged to the size of the file's picture if that is a
-    multiple, because masks are drawn on pictures. A window gets the samples of a TIFF as they are stored, floats and
-    numbers beyond 16 bits too. All else comes from :func:`decode_image`.
+    A reading that takes temperatures gets those of a radiometric file, in Kelvin. Of a DJI file it gets the counts,
+    unless it is a window: only DJI's Thermal SDK knows their temperatures, and a reading must give the same with it and
+    without. Both are enlarged to the size of the file's picture if that is a multiple, because masks are drawn on
+    pictures. A window gets the samples of a TIFF as they are stored, floats and numbers beyond 16 bits too. All else
+    comes from :func:`decode_image`.
 
     Args:
         data: The bytes of the file.
@@ -83,7 +84,7 @@ def decode_samples(data: bytes, name: Path | str, reading: Reading = DEFAULT) ->
     if reading.takes_temperature:
         found = decode_radiometric(data, name)
         if found is not None:
-            return _radiometric_samples(found, name, counts=reading.conversion != "window")
+            return _radiometric_samples(found, data, name, counts=reading.conversion != "window")
     return _decode(data, name, as_stored=reading.conversion == "window")
 
 
@@ -208,8 +209,8 @@ def _bytes(path: Path | str) -> bytes:
         raise UnipError(f"cannot read image {path}: {error.strerror or error}") from error
 
 
-def _radiometric_samples(found: Radiometric, name: Path | str, *, counts: bool) -> Pixels:
-    frame: Pixels = found.counts if counts and found.counts is not None else kelvin_of(found, name)
+def _radiometric_samples(found: Radiometric, data: bytes, name: Path | str, *, counts: bool) -> Pixels:
+    frame: Pixels = found.counts if counts and found.counts is not None else kelvin_of(found, data, name)
     (height, width), (tall, wide) = frame.shape, found.picture
     if (tall, wide) == (height, width) or tall % height or tall // height * width != wide:
         return frame  # a picture of another shape shows something else

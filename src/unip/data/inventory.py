@@ -13,6 +13,7 @@ from unip.data.manifest import Row, is_manifest, measured, modalities_by_pixels,
 from unip.data.packed import find_index
 from unip.data.sources import Found, list_source, split_source
 from unip.errors import UnipError
+from unip.files import advice
 
 JOURNAL = ".facts"
 
@@ -84,7 +85,7 @@ def refuse_unwritable(out: Path) -> None:
             pass
     except OSError as error:
         what = f"cannot write to {out}: {error.strerror or error}"
-        raise UnipError(what, "Free some space or choose another output folder.") from error
+        raise UnipError(what, f"{advice(error)}.") from error
 
 
 def _rows_of(location: Path) -> dict[bytes, Row]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from unip.data.classes import Classes
-from unip.data.images import Pixels8, read_image8
+from unip.data.images import Pixels, Pixels8, read_image8, read_samples
 from unip.data.masks import Ids, MaskSource, plain_ids, translate
 from unip.data.reading import DEFAULT, Reading, grey8
 from unip.errors import UnipError
@@ -67,7 +67,13 @@ class SegmentationData:
         reading = reading or self.reading or DEFAULT
         if self.channel is None:
             return read_image8(self.images[index], reading)
-        return grey8(read_channel(self.images[index], self.channel), reading)
+        return grey8(self.read_samples(index, reading), reading)
+
+    def read_samples(self, index: int, reading: Reading) -> Pixels:
+        """Return what a reading turns into 8 bits, see :func:`unip.data.images.decode_samples`."""
+        if self.channel is None:
+            return read_samples(self.images[index], reading)
+        return read_channel(self.images[index], self.channel)
 
     def read_mask(self, index: int) -> Pixels8:
         """Return a mask, ``(H, W)`` uint8 class ids, and 255 where there is no label.

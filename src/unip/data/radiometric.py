@@ -6,9 +6,9 @@ write such files too.
 
 DJI (APP3 segments of a file whose maker is DJI, as of Zenmuse H20T and H20N, Mavic 2 and 3 Enterprise, Matrice 30T and
 4T): all APP3 segments together are one frame of little-endian 16-bit counts. DJI does not document how they become
-temperatures, and what is published about it is guesswork for single models; only its own Thermal SDK converts them. So
-these files give counts here and no Kelvin. The layout of the counts is the one that ExifTool (tag ThermalData) and GDAL
-(JPEG driver) read.
+temperatures; its own Thermal SDK converts them (:mod:`unip.data.dji`), and without it there are counts and no Kelvin. A
+formula in circulation, counts / 64 = Kelvin, is not used, as those who compared it with the SDK report differences.
+The layout of the counts is the one that ExifTool (tag ThermalData) and GDAL (JPEG driver) read.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
+from unip.data.dji import dji_kelvin
 from unip.errors import UnipError
 
 Kelvin = npt.NDArray[np.float32]
@@ -42,7 +43,7 @@ class Radiometric:
 
     Attributes:
         maker: Whose format it is.
-        kelvin: Temperatures, float32 ``(H, W)``; None where the format says nothing about them.
+        kelvin: Temperatures, float32 ``(H, W)``; None where only the maker's software knows them.
         counts: Raw counts, uint16 ``(H, W)``; None where temperatures are there.
         picture: Height and width of the picture, often a multiple of the frame's.
     """
@@ -64,25 +65,34 @@ def read_temperature(path: Path | str) -> Kelvin | None:
         not radiometric.
 
     Raises:
-        UnipError: The file cannot be read; it is radiometric but damaged; flyr is missing; or it is of DJI's format.
+        UnipError: The file cannot be read; it is radiometric but damaged; or what turns its counts into Kelvin, flyr or
+            DJI's Thermal SDK, is missing.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UnipError(f"cannot read image {path}: {error.strerror or error}") from error
     found = decode_radiometric(data, path)
-    return None if found is None else kelvin_of(found, path)
+    return None if found is None else kelvin_of(found, data, path)
 
 
-def kelvin_of(found: Radiometric, name: Path | str) -> Kelvin:
-    """Return the temperatures, or raise a UnipError that says why there are none."""
-    if found.kelvin is None:
+def kelvin_of(found: Radiometric, data: bytes, name: Path | str) -> Kelvin:
+    """Return the temperatures of what :func:`decode_radiometric` found in the bytes of a file.
+
+    Raises:
+        UnipError: They need DJI's Thermal SDK, and it is missing, cannot be loaded or refuses the file.
+    """
+    if found.kelvin is not None:
+        return found.kelvin
+    kelvin = dji_kelvin(data, name)
+    if kelvin is None:
         raise UnipError(
             f"image {name} is a DJI R-JPEG: its counts can be read, but only DJI's Thermal SDK turns them into Kelvin",
-            "Convert the files to float TIFF with DJI's tools and give the window in the unit of those, "
-            "or use --conversion percentile, minmax or plateau with --radiometric.",
+            "Unpack the SDK, a download of DJI's, and run `unip data thermal-sdk FOLDER` once; or convert the files to "
+            "float TIFF with DJI's tools and give the window in the unit of those; or use --conversion percentile, "
+            "minmax or plateau with --radiometric.",
         )
-    return found.kelvin
+    return _plausible(kelvin, name)
 
 
 def decode_radiometric(data: bytes, name: Path | str) -> Radiometric | None:
@@ -129,6 +139,10 @@ def _flir_kelvin(data: bytes, first: bytes, name: Path | str) -> Kelvin:
         raise UnipError(
             f"the temperatures in image {name} are damaged or of an unknown kind ({error})", DAMAGED
         ) from error
+    return _plausible(kelvin, name)
+
+
+def _plausible(kelvin: Kelvin, name: Path | str) -> Kelvin:
     if kelvin.ndim != 2 or not np.isfinite(kelvin).any() or not PLAUSIBLE[0] <= np.nanmedian(kelvin) <= PLAUSIBLE[1]:
         raise UnipError(f"the temperatures in image {name} make no sense", DAMAGED)
     return kelvin

@@ -19,6 +19,7 @@ from unip.data.parallel import usable_cores
 from unip.data.recipe import SourceConfig
 from unip.data.sources import printable
 from unip.errors import UnipError
+from unip.files import advice
 from unip.progress import meter
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv", ".mj2")
@@ -117,7 +118,7 @@ def _save_frames(av: Any, video: str, entries: Sequence[Entry], folder: Path, *,
     except OSError as error:
         raise UnipError(
             f"cannot write the frames of {printable(video)} to {printable(str(folder))}: {error.strerror}",
-            "Free some space or choose another output folder; what is written stays and is not done again.",
+            f"{advice(error)}; what is written stays and is not done again.",
         ) from error
 
 

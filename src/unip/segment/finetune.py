@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from pydantic import Field, field_validator
@@ -287,10 +288,12 @@ def describe(
     decoder = (
         spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
     )
+    idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
         f"counts become grey by {spec.reading.describe()}",
+        *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",

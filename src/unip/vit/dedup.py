@@ -24,6 +24,7 @@ from unip.errors import UnipError
 from unip.files import write_json
 from unip.progress import say
 from unip.stopping import stoppable
+from unip.vit.backbone import load_backbone
 from unip.vit.pooled import pooled_features
 
 GROUPS_SHOWN = 8
@@ -114,9 +115,11 @@ def _features(config: DedupConfig, items: Sequence[Item]) -> Features:
     assert config.model is not None
     used = [i for i, item in enumerate(items) if item.row.kept]
     rows = [items[i].row for i in used]
-    key = hashlib.sha256("\n".join([config.model, *(row.sha256 for row in rows)]).encode()).hexdigest()[:16]
+    backbone = load_backbone(config.model)
+    weights = backbone.report.sha256 if backbone.report else "random"
+    key = hashlib.sha256("\n".join([config.model, weights, *(row.sha256 for row in rows)]).encode()).hexdigest()[:16]
     cache = None if config.dry_run else config.out / ".features" / key
-    found = pooled_features(config.model, [(row.path or b"", row.reading) for row in rows], cache)
+    found = pooled_features(backbone, [(row.path or b"", row.reading) for row in rows], cache)
     features = np.zeros((len(items), found.shape[1]), dtype=np.float32)
     features[used] = found
     return features

@@ -16,14 +16,14 @@ from unip.data.reading import Reading
 from unip.errors import UnipError
 from unip.files import writing
 from unip.progress import meter
-from unip.vit.backbone import Backbone, load_backbone
+from unip.vit.backbone import Backbone
 
 CHUNK = 512  # images of one cached file
 BATCH = 32
 
 
 def pooled_features(
-    source: str, images: Sequence[tuple[bytes, str | None]], cache: Path | None = None
+    backbone: Backbone, images: Sequence[tuple[bytes, str | None]], cache: Path | None = None
 ) -> npt.NDArray[np.float32]:
     """Compute the pooled features of many images.
 
@@ -31,7 +31,7 @@ def pooled_features(
     the last layer's patch tokens are averaged and the mean is divided by its length.
 
     Args:
-        source: Of the backbone, see :func:`unip.vit.backbone.load_backbone`.
+        backbone: From :func:`unip.vit.backbone.load_backbone`; it is moved to a GPU if there is one.
         images: Path and reading (JSON, None for the default) of each.
         cache: A folder for finished parts, which a repeated call does not compute again. It must belong to these images
             in this order and to this backbone.
@@ -40,10 +40,10 @@ def pooled_features(
         ``(N, D)`` float32 of length 1.
 
     Raises:
-        UnipError: The backbone cannot be loaded, or an image not read.
+        UnipError: An image cannot be read.
     """
     parts: list[npt.NDArray[np.float32]] = []
-    backbone: Backbone | None = None
+    backbone.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     with meter("features", len(images), "images") as progress:
         for low in range(0, len(images), CHUNK):
             chosen = images[low : low + CHUNK]
@@ -51,19 +51,12 @@ def pooled_features(
             if kept and kept.is_file():
                 parts.append(np.load(kept, allow_pickle=False))
             else:
-                backbone = backbone or _load(source)
                 parts.append(_compute(backbone, chosen))
                 if kept:
                     with writing(kept) as temporary, temporary.open("wb") as file:
                         np.save(file, parts[-1])
             progress.advance(len(chosen))
     return np.concatenate(parts)
-
-
-def _load(source: str) -> Backbone:
-    backbone = load_backbone(source)
-    backbone.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return backbone
 
 
 @torch.inference_mode()
