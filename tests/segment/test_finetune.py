@@ -198,3 +198,9 @@ def test_val_is_checked_before_training(settings):
     Image.fromarray(np.zeros((32, 40), np.uint8)).save(path)
     with pytest.raises(UnipError, match="test has the classes"):
         finetune(**settings, val="test")
+
+
+def test_corruption_while_training(settings, capsys):
+    result = finetune(**{**settings, "steps": 2}, corrupt=0.5)
+    assert "corrupt: 0.5\n" in (result.run / "config.yaml").read_text()
+    assert "crops of 32, 50.0 % of them corrupted" in capsys.readouterr().out

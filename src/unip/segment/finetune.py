@@ -86,6 +86,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     cat_max_ratio: float = Field(0.75, gt=0, le=1, description="A crop that one class fills more than this is redrawn.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     photometric: bool = Field(True, description="Distort brightness and contrast (and colours).")
+    corrupt: float | None = Field(
+        None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
+    )
     cache: Cache = Field("auto", description="Keep decoded pairs in memory.")
 
     @field_validator("ratio")
@@ -273,7 +276,9 @@ def make_dataset(
         photometric=config.photometric,
         fill=(round(255 * red), round(255 * green), round(255 * blue)),
     )
-    return SegmentationTrainDataset(data, transform, seed=config.seed, cache=config.cache)
+    return SegmentationTrainDataset(
+        data, transform, seed=config.seed, cache=config.cache, corrupt=config.corrupt or 0.0
+    )
 
 
 def describe(
@@ -289,6 +294,7 @@ def describe(
         spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
     )
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
+    corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
@@ -297,7 +303,7 @@ def describe(
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
-        f"{config.steps} steps of {config.batch_size} crops of {config.crop} "
+        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
     ]
