@@ -22,11 +22,14 @@ from unip.pretraining.program import PretrainConfig
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 LAUNCH = """
-import json, os, sys
+import gc, json, os, sys
 
+import pyarrow
 import torch
 from unip.cli import main
 
+pyarrow.array(["imports what is slow, if it is there"])
+gc.freeze()
 torch.set_num_threads(1)
 for line in sys.stdin:
     order, children = json.loads(line), []
@@ -43,7 +46,13 @@ for line in sys.stdin:
             if order["code"]:
                 exec(order["code"])
             sys.argv = ["unip", "pretrain", "--config", order["recipe"]]
-            sys.exit(main())
+            try:
+                main()
+                code = 0
+            except SystemExit as error:
+                code = error.code
+            said.flush()
+            os._exit(code)  # tearing the interpreter down takes seconds after a fork
         children.append(child)
     print(json.dumps(children), flush=True)
     codes = dict(os.wait() for _ in children)

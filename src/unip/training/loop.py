@@ -95,8 +95,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         cpu=not on_gpu,
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT),
-            # buffers are equal on all ranks, or each rank's own: drop path, and batch norm's where it is not synced
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
     )
 
@@ -127,6 +126,9 @@ class _Loop:
         self.rates = [group["lr"] for group in trainable.groups]
         trainable.model.train()
         self.model, self.optimizer = accelerator.prepare(trainable.model, optimizer)
+        if isinstance(self.model, nn.parallel.DistributedDataParallel):
+            # buffers are equal on all ranks, or each rank's own: drop path, and batch norm's where it is not synced
+            self.model.broadcast_buffers = False  # as an argument it is deprecated in new releases of torch
         self.parameters = [p for group in trainable.groups for p in group["params"]]
         if on_gpu if config.compile == "auto" else config.compile:
             self._compile()

@@ -153,9 +153,12 @@ class _Links:
         return self.verdict
 
     def tell(self, error: UnipError) -> bool:
-        """Tell the others why this rank ends; return whether rank 0 will say it for this one."""
+        """Tell the others why this rank ends; return whether rank 0 says it, or has said its own."""
+        told = self.send({"what": error.what, "fix": error.fix, "quiet": self.rank == 0})
+        if not told:  # one of them is ending too; its reason may be on the way
+            self.judged.wait(GRACE)
         self.ending.set()
-        return self.send({"what": error.what, "fix": error.fix, "quiet": self.rank == 0}) and self.rank != 0
+        return self.rank != 0 and (told or (self.verdict is not None and self.verdict.quiet))
 
     def send(self, message: dict[str, Any]) -> bool:
         """Send to all peers; return whether all are there to take it."""
