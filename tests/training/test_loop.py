@@ -294,7 +294,7 @@ def test_a_loader_process_that_is_killed(tmp_path):
         if position == 17 and os.getpid() != main:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(UnipError, match=r"a loader process ended at step \d: .*killed by signal: Killed") as caught:
+    with pytest.raises(UnipError, match=r"a loader process ended at step \d: DataLoader worker") as caught:
         run(config_for(tmp_path / "run", workers=1, checkpoint_every=1), dataset=Numbers(shot))
     assert "--workers" in caught.value.fix
     _, losses, _ = run(config_for(tmp_path / "run", checkpoint_every=1))

@@ -16,6 +16,7 @@ from unip.training.config import TrainingConfig
 from unip.training.signals import leave_signals_to_parent
 
 Batch = tuple[torch.Tensor, ...]
+SETTLING = 1.0  # seconds
 
 
 class PositionDataset(Protocol):
@@ -134,7 +135,11 @@ class Feed:
 
     def __next__(self) -> Batch:
         begun = time.perf_counter()
-        made = next(self._loader)
+        try:
+            made = next(self._loader)
+        except (ConnectionError, EOFError) as error:  # batches that lie in a process which was killed
+            time.sleep(SETTLING)  # torch tells so itself, by a signal handler that raises, often a moment later
+            raise RuntimeError(f"DataLoader worker ended: {error}") from error
         self._waiting += time.perf_counter() - begun
         if made.problem is not None:
             raise UnipError(*made.problem)
