@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import selectors
+import signal
 import socket
 import sys
 import threading
@@ -51,9 +52,11 @@ def together(accelerator: Accelerator) -> Iterator[None]:
     try:
         yield
     except UnipError as error:
+        _outlive_sigterm()
         error.quiet = links.tell(error)
         raise
     except RuntimeError as problem:  # what a collective raises whose peer is gone, among others
+        _outlive_sigterm()
         verdict = links.ask()
         if verdict is None:
             raise
@@ -62,6 +65,12 @@ def together(accelerator: Accelerator) -> Iterator[None]:
         links.send(_DONE)
     finally:
         links.close()
+
+
+def _outlive_sigterm() -> None:
+    """Ignore SIGTERM from here on: torchrun sends it to the ranks that are left, which are ending and say why."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # also while the interpreter goes down
 
 
 class _Links:
