@@ -165,7 +165,8 @@ def main() -> None:
     try:
         app.meta(exit_on_error=False, print_error=False)
     except UnipError as error:
-        _complain(console, error.what, error.fix)
+        if not error.quiet:
+            _complain(console, error.what, error.fix)
         sys.exit(error.exit_code)
     except ValidationError as error:
         cause = error.__cause__

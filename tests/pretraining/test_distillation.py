@@ -8,7 +8,8 @@ import torch
 from unip.attention.capture import attention_map, visiting
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
-from unip.pretraining.distillation import AttentionDistillation, freeze_unused, normalise_grey, resize_to
+from unip.pretraining.distillation import AttentionDistillation, flip_some, freeze_unused, normalise_grey, resize_to
+from unip.vit.drop_path import SampleDropPath
 from unip.vit.spec import BackboneSpec, build_backbone
 
 SMALL = {"embed_dim": 24, "depth": 3, "num_heads": 3}
@@ -56,6 +57,35 @@ def test_images_are_normalised_with_the_mixs_numbers():
     assert pixels.shape == (1, 3, 1, 2)
     wanted = torch.tensor([-INFMIX_MEAN / INFMIX_STD, (1 - INFMIX_MEAN) / INFMIX_STD])
     torch.testing.assert_close(pixels, wanted.expand(1, 3, 1, 2))
+
+
+def test_some_images_are_mirrored_on_the_device():
+    pixels = images(count=3)
+    found = flip_some(pixels, torch.tensor([True, False, True]))
+    assert found.dtype == torch.uint8
+    assert torch.equal(found, torch.stack([pixels[0].flip(-1), pixels[1], pixels[2].flip(-1)]))
+    model = AttentionDistillation(teacher(), student(), layer=2, size=64).eval()
+    mirrored = model(pixels, torch.ones(3, dtype=torch.bool))["loss"]
+    assert torch.equal(mirrored, model(pixels.flip(-1))["loss"]) and not torch.equal(mirrored, model(pixels)["loss"])
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.4])
+def test_activation_checkpointing_changes_no_gradient(drop_path):
+    gradients = []
+    for checkpointing in (False, True):
+        learner = student(drop_path)
+        learner.set_grad_checkpointing(checkpointing)
+        model = AttentionDistillation(teacher(), learner, layer=2, size=64).train()
+        if drop_path:  # as the loop hands the decisions in
+            sites = [m for m in model.modules() if isinstance(m, SampleDropPath)]
+            assert len(sites) == 4  # of two blocks; the last one ends at its queries and keys
+            for number, site in enumerate(sites):
+                site.factors = torch.tensor([0.0, 1 / 0.6] if number % 2 else [1 / 0.6, 0.0])
+        model(images())["loss"].backward()
+        gradients.append({name: p.grad for name, p in learner.named_parameters() if p.grad is not None})
+    plain, again = gradients
+    assert plain.keys() == again.keys()
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
 
 
 def test_resizing_leaves_what_fits_and_keeps_a_constant():

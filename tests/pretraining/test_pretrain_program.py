@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,7 +124,9 @@ def test_run_folder(done):
     assert read_manifest(run / "manifest.parquet").num_rows == 12
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(1, 61))
-    assert records[-1].keys() == {"step", "loss", "lr", "samples_per_second"}
+    rates = {"samples_per_second", "feed_samples_per_second", "feed_wait"}
+    assert records[-1].keys() == {"step", "loss", "lr", *rates}
+    assert all(0 <= record["feed_wait"] < 1 for record in records)
     assert "torch" in json.loads((run / "environment.json").read_text())["packages"]
     assert result.model == run / "model"
     assert result.training.steps == 60
@@ -267,6 +270,33 @@ def test_a_packed_set_gives_the_same_run_as_its_files(place, tmp_path):
     kept = read_manifest(tmp_path / "b/manifest.parquet")  # a run can be started from what another one kept
     pretrain(**settings(place, tmp_path / "d", steps=2, data=(str(tmp_path / "b/manifest.parquet"),)))
     assert kept.num_rows == 12 and losses(tmp_path / "d") == losses(tmp_path / "a")
+
+
+def test_activation_checkpointing_gives_the_same_run_and_may_be_turned_on_in_between(place, tmp_path):
+    values = {"drop_path": 0.5, "steps": 4, "checkpoint_every": 2}
+    pretrain(**settings(place, tmp_path / "a", **values))
+    pretrain(**settings(place, tmp_path / "b", **values, checkpoint_activations=True))
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    shutil.rmtree(tmp_path / "a/checkpoints/step-00000004")
+    pretrain(**settings(place, tmp_path / "a", **values, checkpoint_activations=True))
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_the_model_folder_holds_the_average(place, tmp_path):
+    pretrain(**settings(place, tmp_path / "plain"))
+    pretrain(**settings(place, tmp_path / "run", ema=0.9))
+    assert losses(tmp_path / "run") == losses(tmp_path / "plain")
+    found = load_backbone(str(tmp_path / "run")).model.state_dict()
+    last = tmp_path / "run/checkpoints/step-00000004"
+    raw, average = (load_file(last / f"{name}.safetensors") for name in ("model", "ema"))
+    for name, tensor in found.items():
+        assert torch.equal(tensor, average.get(name, raw[name])), name
+    assert not torch.equal(average["blocks.0.attn.qkv.weight"], raw["blocks.0.attn.qkv.weight"])
+    pretrain(**settings(place, tmp_path / "run", ema=0.9))  # a finished run called again saves the same
+    assert all(
+        torch.equal(t, found[name]) for name, t in load_backbone(str(tmp_path / "run")).model.state_dict().items()
+    )
 
 
 def test_one_image_and_a_batch_larger_than_the_mix(place, tmp_path):

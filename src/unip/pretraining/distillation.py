@@ -28,6 +28,11 @@ def resize_to(pixels: torch.Tensor, side: int) -> torch.Tensor:
     return F.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
 
 
+def flip_some(images: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
+    """Mirror the images (B, C, H, W) left to right where ``flips``, bool (B,), says so."""
+    return torch.where(flips.view(-1, 1, 1, 1), images.flip(-1), images)
+
+
 class AttentionDistillation(nn.Module):
     """Teacher cut at its hybrid layer and student cut at its last queries and keys; called with images, gives the loss.
 
@@ -88,9 +93,9 @@ class AttentionDistillation(nn.Module):
             taught = self.teacher(resize_to(pixels, self.teacher_size))
         return taught, self.student_trunk(pixels)
 
-    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the loss of uint8 grey crops (B, 1, S, S)."""
-        taught, learnt = self.both(images)
+    def forward(self, images: torch.Tensor, flips: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Compute the loss of uint8 grey crops (B, 1, S, S), some of them mirrored: bool (B,)."""
+        taught, learnt = self.both(images if flips is None else flip_some(images, flips))
         theirs, ours = (
             Prefix(side.num_prefix_tokens, side.has_class_token) for side in (self.teacher, self.student_trunk)
         )

@@ -117,6 +117,8 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     torch.manual_seed(config.seed)
     spec = student_spec(config.student, last_heads=heads_of(teacher.model, layer))
     student = build_backbone(spec, drop_path=config.drop_path).to(accelerator.device)
+    if config.checkpoint_activations:  # before parts of the student are taken
+        student.set_grad_checkpointing(True)  # type: ignore[operator]
     model = AttentionDistillation(teacher.model, student, layer=layer, size=config.size)
     trained = count_parameters(p for p in student.parameters() if p.requires_grad)
     if main:
@@ -141,6 +143,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         groups=parameter_groups(student, lr=float(config.lr), weight_decay=config.weight_decay),
         schedule=warmup_cosine(config.steps, int(config.warmup)),
         betas=(0.9, 0.95),
+        compiled=(model.teacher, model.student_trunk),
         picture=lambda: compare_attention(model, table, config),
         picture_every=config.picture_every,
     )

@@ -101,7 +101,10 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """The run folder (a model for evaluate and predict), how training went, and the scores on ``val`` if given."""
+    """The run folder (a model for evaluate and predict), how training went, and the scores on ``val`` if given.
+
+    Only the first rank writes the model and evaluates it; the others return before that is done, without scores.
+    """
 
     run: Path
     training: TrainResult
@@ -138,6 +141,8 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     config = resolve(config, backbone, images=len(data))
     check_batch(config, accelerator)
     segmenter = build(config, backbone, data)
+    if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
+        backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if accelerator.device.type == "cuda":
         segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
     model = SegmentationLoss(segmenter, frozen_backbone=config.mode == "linear")
@@ -165,6 +170,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
             layer_decay=_number(config.layer_decay),
         ),
         schedule=warmup_poly(config.steps, int(config.warmup), config.power),
+        compiled=(model,),
     )
     done = train(trainable, config, run, accelerator)
     scores = None
@@ -172,7 +178,6 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
         say(f"trained for {done.steps} steps; the model is {run.model}")
         scores = final_scores(config, run)
-    accelerator.wait_for_everyone()
     return FinetuneResult(run.path, done, scores)
 
 

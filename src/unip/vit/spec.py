@@ -6,7 +6,7 @@ from typing import Any
 
 import timm
 from pydantic import Field
-from timm.layers import Attention, AttentionRope, DropPath
+from timm.layers import Attention, AttentionRope
 from timm.models import is_model_in_modules
 from timm.models.eva import Eva, EvaAttention
 from timm.models.vision_transformer import VisionTransformer
@@ -14,6 +14,7 @@ from torch import nn
 
 from unip.config import Config
 from unip.errors import UnipError
+from unip.vit.drop_path import SampleDropPath
 from unip.vit.positions import initialise_from_scratch
 
 # The timm modules whose models are plain ViTs, and what leaves their final norm on every token (`norm`, not
@@ -84,7 +85,7 @@ def build_backbone(spec: BackboneSpec, *, drop_path: float = 0.0) -> nn.Module:
         initialise_from_scratch(model)
     if drop_path:
         for block in blocks(model):
-            block.drop_path1, block.drop_path2 = DropPath(drop_path), DropPath(drop_path)
+            block.drop_path1, block.drop_path2 = SampleDropPath(drop_path), SampleDropPath(drop_path)
     return model
 
 
