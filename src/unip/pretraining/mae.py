@@ -206,9 +206,10 @@ def unpatchify(patches: torch.Tensor, patch: int) -> torch.Tensor:
 
 
 def normalised_patches(patches: torch.Tensor) -> torch.Tensor:
-    """Give each patch (..., P * P) mean 0 and deviation 1 (He et al., section 4.1, reconstruction target)."""
+    """Give each grey patch (..., P * P) mean 0 and deviation 1 (He et al., section 4.1, reconstruction target)."""
     centred = patches - patches.mean(dim=-1, keepdim=True)
-    return centred / (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt()
+    # the n - 1 of the variance of three equal channels, so that one channel is what each of the three would be
+    return centred / (patches.var(dim=-1, keepdim=True, correction=1 / 3) + 1e-6).sqrt()
 
 
 class Numbered:
