@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from unip.errors import UnipError
+from unip.pretraining.distillation import AttentionDistillation
 from unip.pretraining.features import FeatureDistillation, cosine_distance
 from unip.pretraining.inputs import normalise_grey
 from unip.pretraining.mae import (
@@ -138,6 +139,23 @@ def test_pictures(name):
         picture = model.draw(images())
     assert picture.dtype == np.uint8 and picture.ndim == 3
     assert picture.shape[0] > 2 * 64 and picture.shape[1] > 3 * 64
+
+
+def attention(learner: torch.nn.Module) -> AttentionDistillation:
+    targets = [Target(vit(REGISTERS), 1, 1.0, "a"), Target(vit(NO_CLASS), 3, 1.0, "b")]
+    return AttentionDistillation(targets, learner, size=64, values_weight=1.0).eval()
+
+
+@pytest.mark.parametrize("make", [attention, masked, lambda learner: features(learner, vit(REGISTERS))])
+def test_parts_compile_whole(make):
+    model = make(student())
+    plain = model(images())["loss"]
+    torch._dynamo.reset()
+    for part in model.parts:
+        part.compile(backend="aot_eager", fullgraph=True)
+    loss = model(images())["loss"]
+    loss.backward()
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
 
 
 # Masked autoencoding ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from unip.attention.capture import AttentionTrunk
+from unip.cli import app
 from unip.errors import Interrupted, UnipError
 from unip.lab.analyze import analyze
 from unip.pretraining.layers import short_name
@@ -21,6 +23,7 @@ from unip.segment.evaluate import evaluate
 from unip.segment.finetune import finetune
 from unip.segment.predict import predict
 from unip.training import loop
+from unip.training.config import TrainingConfig
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.spec import BackboneSpec, build_backbone, last_heads
@@ -296,6 +299,29 @@ def test_settings_of_several_teachers():
     assert one.targets() == [("a", 3, 1.0)]
     dumped = yaml.safe_load(one.to_yaml())
     assert (dumped["teacher"], dumped["teacher_layer"], dumped["teacher_weight"]) == ("a", 3, 1.0)
+
+
+def test_the_command_line_takes_several_teachers(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(app, "config", ())
+    values = {"data": [f"infrared={place / 'frames'}"], "teacher": "no/such/file", "teacher_layer": 1, "size": 32}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({**values, "device": "cpu", "student": "unip_micro", "steps": 1, "batch_size": 2}))
+    words = ["pretrain", "--config", str(recipe), "--out", str(tmp_path / "run"), "--dry-run"]
+    words += ["--teacher", str(place / "one.safetensors"), str(place / "eight"), "--teacher-layer", "2", "auto"]
+    words += ["--teacher-weight", "1", "0.5", "--objective", "nmi_had+values"]
+    app.meta(words, exit_on_error=False, print_error=False, result_action="return_value")
+    said = capsys.readouterr().out
+    for part in ("eight, weight 0.5", "layer 2, as given", "chosen on 6 infrared images", "objective nmi_had+values"):
+        assert part in said
+
+
+def test_the_docs_list_every_setting():
+    page = Path(__file__).parents[2] / "docs" / "pretrain.md"
+    if not page.is_file():
+        pytest.skip("docs/ is not beside the tests")
+    rows = re.findall(r"^\| `--([a-z-]+)` \|.*\|.*\|$", page.read_text("utf-8").split("## Options")[1], re.M)
+    own = [name for name in PretrainConfig.model_fields if name not in TrainingConfig.model_fields]
+    assert [name.replace("-", "_") for name in rows] == ["batch_size", *own]
 
 
 @pytest.mark.parametrize(
