@@ -56,7 +56,7 @@ def _analyze(config: Annotated[AnalyzeConfig, Flat]) -> None:
 
 @app.command(name="pretrain")
 def _pretrain(*, config: Annotated[PretrainConfig, Flat]) -> None:
-    """Distil a teacher's hybrid attention into a small student."""
+    """Train a small student on unlabelled images: on a teacher's hybrid attention, or in another way."""
     pretrain(config)
 
 

@@ -30,7 +30,6 @@ from unip.vit.spec import BackboneSpec, build_backbone, last_heads
 from unip.vit.student import STUDENTS
 
 HEADS = STUDENTS["unip_micro"].arguments["num_heads"]
-WIDTH = STUDENTS["unip_micro"].arguments["embed_dim"]
 
 
 def save_teacher(file: Path, heads: int) -> None:
@@ -150,8 +149,8 @@ def test_pictures(done):
 
 def test_the_automatic_layer_is_recorded_with_its_reason(done):
     run, result = done
-    measured = json.loads((run / "teacher.json").read_text())
-    assert measured["layer"] == result.layer
+    (measured,) = json.loads((run / "teacher.json").read_text())["teachers"]
+    assert (measured["layer"], result.layers) == (result.layer, (result.layer,))
     assert measured["images"] == 6  # the infrared ones
     assert len(measured["nmi"]) == 4
     after_peak = range(measured["peak"] + 1, 5)
@@ -172,9 +171,11 @@ def test_the_student_loads_with_its_head_count_and_says_how_it_was_made(done, pl
         assert student.input_size == 32
         assert student.report.missing == student.report.unexpected == ()
     info = json.loads((run / "model" / "config.json").read_text())["info"]
-    assert info["teacher_layer"] == result.layer
-    assert info["steps"] == 60
-    assert len(info["teacher_sha256"]) == 64
+    (told,) = info["teachers"]
+    assert (told["source"], told["layer"], told["weight"]) == (str(place / "teacher.safetensors"), result.layer, 1.0)
+    assert len(told["sha256"]) == 64
+    assert (info["objective"], info["init"], info["steps"]) == ("nmi_had", "random", 60)
+    assert f"- teachers: source {place / 'teacher.safetensors'}" in (run / "model" / "README.md").read_text()
     with pytest.raises(RuntimeError, match=r"attn\.num_heads"):  # timm alone would cut the last block's heads wrongly
         timm.create_model(
             "vit_tiny_patch16_224",
@@ -198,7 +199,8 @@ def test_with_equal_heads_plain_timm_loads_the_student(place, tmp_path):
     image = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         torch.testing.assert_close(model.forward_features(image), ours.forward_features(image))
-    assert json.loads((tmp_path / "run" / "teacher.json").read_text())["lines"] == ["layer 3, as given"]
+    (told,) = json.loads((tmp_path / "run" / "teacher.json").read_text())["teachers"]
+    assert told["lines"] == ["layer 3, as given"]
 
 
 def test_what_is_not_trained_stays_as_it_was_made(done):
@@ -220,7 +222,7 @@ def test_a_finished_run_called_again_measures_and_trains_nothing(done, place, mo
     def never(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("unip.pretraining.program.measure_nmi", never)
+    monkeypatch.setattr("unip.pretraining.layers.measure_nmi", never)
     before = files(run / "checkpoints") | {run: (run / "teacher.json").read_bytes()}
     again = pretrain(**settings(place, run, steps=60, batch_size=8, lr=2e-3, checkpoint_every=20, picture_every=30))
     assert (again.layer, again.loss, again.training.steps) == (result.layer, result.loss, 60)
@@ -439,20 +441,6 @@ def test_grids_that_cannot_match(place, tmp_path):
     assert error.fix == "Choose --size as a multiple of 16."
 
 
-def test_heads_that_do_not_divide_the_students_width(place, tmp_path):
-    heads = next(n for n in range(2, 20) if WIDTH % n)
-    arguments = {"img_size": 32, "patch_size": 16, "embed_dim": 64 * heads, "depth": 2, "num_heads": heads}
-    model = build_backbone(BackboneSpec(arguments=arguments))
-    save_file(model.state_dict(), tmp_path / "teacher.safetensors")
-    refused(
-        place,
-        tmp_path,
-        rf"unip_micro is {WIDTH} wide: its last block cannot have {heads} heads",
-        teacher=str(tmp_path / "teacher.safetensors"),
-        teacher_layer=1,
-    )
-
-
 def test_a_batch_that_cannot_be_shared_is_found_before_anything_is_written(place, tmp_path):
     refused(place, tmp_path, "batch_size 4 cannot be shared by 1 devices x 3 passes", accumulate=3)
 
@@ -466,6 +454,10 @@ def test_a_batch_that_cannot_be_shared_is_found_before_anything_is_written(place
         ({"lr": -1.0}, "lr: .*greater than 0"),
         ({"warmup": -1}, "warmup: .*greater than or equal to 0"),
         ({"workers": -1}, "workers: .*greater than or equal to 0"),
+        ({"teacher": None}, "objective nmi_had needs a teacher"),
+        ({"teacher_layer": (2, 3)}, "teacher_layer has 2 values for 1 teachers"),
+        ({"teacher_weight": 0}, "teacher_weight: .*greater than 0"),
+        ({"decoder_width": 48}, "decoder_width: .*multiple of 32"),
         ({"student": "unip_tny"}, "no student is called 'unip_tny'\nDid you mean 'unip_tiny'"),
     ],
 )
