@@ -105,6 +105,8 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
 
     student, spec = make_student(config, start, targets)
     student.to(device)
+    if config.checkpoint_activations:  # before parts of the student are taken
+        student.set_grad_checkpointing(True)  # type: ignore[operator]
     config = resolve_decoder(config, student)
     model = make_objective(config, student, targets)
     saved = model.saved(student)
@@ -129,6 +131,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         groups=parameter_groups(saved, lr=float(config.lr), weight_decay=config.weight_decay),
         schedule=warmup_cosine(config.steps, int(config.warmup)),
         betas=(0.9, 0.95),
+        compiled=model.parts,
         picture=lambda: draw(model, table, config),
         picture_every=config.picture_every,
     )
