@@ -56,8 +56,8 @@ def _projected(attn: Any, x: torch.Tensor, parts: str) -> list[torch.Tensor]:
     batch, tokens, _ = x.shape
     heads: int = getattr(attn, "num_heads", 0)
     if getattr(attn, "qkv", None) is not None:
-        packed = _packed_projection(attn, x).reshape(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        return [packed[number] for number in range(len(parts))]
+        packed = _packed_projection(attn, x, len(parts)).reshape(batch, tokens, len(parts), heads, -1)
+        return list(packed.permute(2, 0, 3, 1, 4).unbind(0))
     if getattr(attn, "q_proj", None) is not None:
         projections = [getattr(attn, f"{part}_proj") for part in parts]
         return [project(x).reshape(batch, tokens, heads, -1).transpose(1, 2) for project in projections]
@@ -82,11 +82,13 @@ def _placed(
     return q, k
 
 
-def _packed_projection(attn: Any, x: torch.Tensor) -> torch.Tensor:
-    if getattr(attn, "q_bias", None) is None:
-        projected: torch.Tensor = attn.qkv(x)
-        return projected
-    return F.linear(x, attn.qkv.weight, torch.cat((attn.q_bias, attn.k_bias, attn.v_bias)))
+def _packed_projection(attn: Any, x: torch.Tensor, parts: int) -> torch.Tensor:
+    """Project to the first ``parts`` of q, k and v, and compute nothing for the others."""
+    weight, bias = attn.qkv.weight, attn.qkv.bias
+    if getattr(attn, "q_bias", None) is not None:
+        bias = torch.cat((attn.q_bias, attn.k_bias, attn.v_bias))
+    rows = parts * (len(weight) // 3)
+    return F.linear(x, weight[:rows], None if bias is None else bias[:rows])
 
 
 def attention_map(q: torch.Tensor, k: torch.Tensor, scale: float | None = None) -> torch.Tensor:
@@ -210,7 +212,10 @@ class AttentionTrunk(Trunk):
     Attributes:
         heads: Head count by layer.
         scale: Factor on the logits by layer.
+        residual: What the residual stream is rounded to under autocast, which would keep it in float32; None: nothing.
     """
+
+    residual: torch.dtype | None = None
 
     def __init__(self, model: nn.Module, layers: Sequence[int], *, values: bool = False) -> None:
         super().__init__(model, layers, _AttentionInputs)
@@ -220,8 +225,10 @@ class AttentionTrunk(Trunk):
         self.scale = {layer: float(blocks[layer - 1].attn.scale) for layer in self.layers}
 
     def forward(self, images: torch.Tensor) -> dict[int, tuple[torch.Tensor, ...]]:
-        """Run normalised images (B, 3, H, W); return (q, k) or (q, k, v) by layer, each (B, heads, L, D)."""
+        """Run normalised images (B, 3 or 1, H, W); return (q, k) or (q, k, v) by layer, each (B, heads, L, D)."""
         x, rope = embed(self.trunk, images)
+        if self.residual is not None and torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.residual)
         project: Callable[..., tuple[torch.Tensor, ...]] = queries_keys_values if self.values else queries_keys
         found = {}
         for index, block in enumerate(self.trunk.blocks):
@@ -247,7 +254,7 @@ class TokenTrunk(Trunk):
             self.trunk.norm = model.norm
 
     def forward(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
-        """Run normalised images (B, 3, H, W); return tokens (B, L, C) by layer."""
+        """Run normalised images (B, 3 or 1, H, W); return tokens (B, L, C) by layer."""
         x, rope = embed(self.trunk, images)
         found = {}
         for index, block in enumerate(self.trunk.blocks):

@@ -50,18 +50,30 @@ class AttentionDistillation(Objective):
         size: Side of the square training crops, in pixels.
         values_weight: Factor on the divergence of value relations, softmax(v v^T * scale) (MiniLM: Wang et al.,
             NeurIPS 2020, equation 8); 0 leaves them out, and the last block's values get no gradient.
+        dtype: Half precision of the teachers and of the student's residual stream; None leaves both to autocast.
 
     Raises:
         UnipError: Layer out of range, or no input size gives a teacher and the student the same patch grid.
     """
 
-    def __init__(self, targets: Sequence[Target], student: nn.Module, *, size: int, values_weight: float = 0.0) -> None:
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        student: nn.Module,
+        *,
+        size: int,
+        values_weight: float = 0.0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.targets, self.values_weight = tuple(targets), values_weight
         values = values_weight > 0
         grid = patch_grid(student, size)
-        self.teachers = Teachers(targets, lambda model, layers: AttentionTrunk(model, layers, values=values), grid=grid)
+        self.teachers = Teachers(
+            targets, lambda model, layers: AttentionTrunk(model, layers, values=values), grid=grid, dtype=dtype
+        )
         self.student_trunk = AttentionTrunk(student, [depth_of(student)], values=values)
+        self.student_trunk.residual = dtype
         freeze_unused(student)
         self.extra = {}
         self.parts = (self.teachers, self.student_trunk)

@@ -16,17 +16,17 @@ def prepare(images: torch.Tensor, flips: torch.Tensor | None = None) -> torch.Te
         flips: (B,) bool, which of them to mirror; None mirrors none.
 
     Returns:
-        (B, 3, S, S), InfMix-normalised.
+        (B, 1, S, S), InfMix-normalised: one channel stands for three equal ones (:func:`unip.vit.forward.embed`).
     """
     if flips is not None:
         images = torch.where(flips.view(-1, 1, 1, 1), images.flip(-1), images)
-    return normalise_grey(images)
+    pixels: torch.Tensor = (images.float() / 255 - INFMIX_MEAN) / INFMIX_STD
+    return pixels
 
 
 def normalise_grey(images: torch.Tensor) -> torch.Tensor:
     """Turn uint8 grey images (B, 1, H, W) into InfMix-normalised float ones (B, 3, H, W)."""
-    pixels: torch.Tensor = (images.float() / 255 - INFMIX_MEAN) / INFMIX_STD
-    return pixels.expand(-1, 3, -1, -1)
+    return prepare(images).expand(-1, 3, -1, -1)
 
 
 def resize_to(pixels: torch.Tensor, side: int) -> torch.Tensor:

@@ -76,7 +76,7 @@ class MaskedAutoencoding(Objective):
         self.parts = (self.encoder, self.decoder)
 
     def paint(self, pixels: torch.Tensor, positions: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hide patches of normalised images (B, 3, S, S) and paint all patches.
+        """Hide patches of normalised images (B, 1, S, S) and paint all patches.
 
         Returns:
             The painted patches (B, L, P * P), and which were hidden (B, L) bool.
@@ -130,7 +130,7 @@ class MaskedEncoder(nn.Module):
         self.student: Any = student
 
     def forward(self, pixels: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """Run normalised images (B, 3, S, S) on the patches numbered ``visible`` (B, K).
+        """Run normalised images (B, 1, S, S) on the patches numbered ``visible`` (B, K).
 
         Returns:
             Final tokens (B, prefix + K, C), patches in the order of ``visible``.

@@ -108,7 +108,8 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     if config.checkpoint_activations:  # before parts of the student are taken
         student.set_grad_checkpointing(True)  # type: ignore[operator]
     config = resolve_decoder(config, student)
-    model = make_objective(config, student, targets)
+    half = torch.bfloat16 if accelerator.mixed_precision == "bf16" and device.type == "cuda" else None
+    model = make_objective(config, student, targets, dtype=half)
     saved = model.saved(student)
     if main:
         say(f"objective {config.objective}; {describe_student(config, student)}")
@@ -178,8 +179,10 @@ def resolve_decoder(config: PretrainConfig, student: nn.Module) -> PretrainConfi
     )
 
 
-def make_objective(config: PretrainConfig, student: nn.Module, targets: list[Target]) -> Objective:
-    """Put the student together with what it learns from."""
+def make_objective(
+    config: PretrainConfig, student: nn.Module, targets: list[Target], *, dtype: torch.dtype | None = None
+) -> Objective:
+    """Put the student together with what it learns from; ``dtype`` is that of :class:`AttentionDistillation`."""
     if config.objective == "mae":
         return MaskedAutoencoding(
             student,
@@ -192,7 +195,7 @@ def make_objective(config: PretrainConfig, student: nn.Module, targets: list[Tar
     if config.objective == "features":
         return FeatureDistillation(targets, student, size=config.size)
     values = config.values_weight if config.objective == "nmi_had+values" else 0.0
-    return AttentionDistillation(targets, student, size=config.size, values_weight=values)
+    return AttentionDistillation(targets, student, size=config.size, values_weight=values, dtype=dtype)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +43,20 @@ class Teachers(nn.Module):
         targets: What is wanted; teachers are frozen here.
         cut: Makes the trunk of a teacher from the model and the wanted layers.
         grid: Patches along a side of the student's crops.
+        dtype: Of weights and of all arithmetic; None leaves weights as they are, and arithmetic to autocast.
 
     Raises:
         UnipError: A layer is out of range, or a teacher makes another patch grid.
     """
 
-    def __init__(self, targets: Sequence[Target], cut: Callable[[nn.Module, list[int]], Trunk], *, grid: int) -> None:
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        cut: Callable[[nn.Module, list[int]], Trunk],
+        *,
+        grid: int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         models = list({id(target.model): target.model for target in targets}.values())
         self.places = [(next(n for n, m in enumerate(models) if m is target.model), target.layer) for target in targets]
@@ -55,15 +64,18 @@ class Teachers(nn.Module):
             cut(model, [target.layer for target in targets if target.model is model]) for model in models
         )
         self.trunks.requires_grad_(False)
+        self.dtype = dtype
+        if dtype is not None:
+            self.trunks.to(dtype)
         super().train(False)
         self.sides = [grid * patch_size(model) for model in models]
         self._check_grids(grid)
 
     def _check_grids(self, grid: int) -> None:
         for trunk, side in zip(self.trunks, self.sides, strict=True):
-            device = next(trunk.parameters()).device
+            some = next(trunk.parameters())
             with torch.no_grad():
-                found = next(iter(trunk(torch.zeros(1, 3, side, side, device=device)).values()))
+                found = next(iter(trunk(torch.zeros(1, 1, side, side, device=some.device, dtype=some.dtype)).values()))
             tokens = found if isinstance(found, torch.Tensor) else found[0]
             patches = tokens.shape[-2] - trunk.num_prefix_tokens  # type: ignore[operator]
             if patches != grid**2:
@@ -86,8 +98,10 @@ class Teachers(nn.Module):
         return self
 
     def forward(self, pixels: torch.Tensor) -> list[Any]:
-        """Run normalised images (B, 3, S, S); return for each target what its trunk gives of its layer."""
-        with torch.no_grad():
-            resized = {side: resize_to(pixels, side) for side in sorted(set(self.sides))}
+        """Run normalised images (B, 1, S, S); return for each target what its trunk gives of its layer."""
+        own = self.dtype is not None
+        # autocast would cast the weights anew at each step, and keep norms and the residual stream in float32
+        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False) if own else nullcontext():
+            resized = {side: resize_to(pixels, side).to(self.dtype) for side in sorted(set(self.sides))}
             found = [trunk(resized[side]) for trunk, side in zip(self.trunks, self.sides, strict=True)]
         return [found[model][layer] for model, layer in self.places]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 
@@ -16,14 +17,42 @@ def embed(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor 
 
     Args:
         model: A timm ``VisionTransformer`` or ``Eva``.
-        images: Normalised, (B, 3, H, W).
+        images: Normalised, (B, 3, H, W), or (B, 1, H, W): grey, which stands for three equal channels.
 
     Returns:
         Tokens (B, L, C), class token and registers first, and the rotary positions that the blocks take (or None).
     """
-    placed = model._pos_embed(model.patch_embed(images))
+    patches = grey_patches(model.patch_embed, images) if images.shape[1] == 1 else model.patch_embed(images)
+    placed = model._pos_embed(patches)
     tokens, rope = placed if isinstance(placed, tuple) else (placed, None)
     return model.norm_pre(tokens), rope
+
+
+def grey_patches(patch_embed: Any, images: torch.Tensor) -> torch.Tensor:
+    """Embed the patches of grey images as a timm ``PatchEmbed`` does those of images with three equal channels.
+
+    The kernel's channels are added up first, and where patches do not overlap, the convolution is one product, which
+    takes next to no time.
+
+    Args:
+        patch_embed: timm's module.
+        images: (B, 1, H, W), sides of whole patches.
+
+    Returns:
+        What the module returns: (B, L, C), or (B, h, w, C) where positions are fitted to the image's size.
+    """
+    project = patch_embed.proj
+    high, wide = project.kernel_size
+    channels_last = str(getattr(patch_embed, "output_fmt", "")).rpartition(".")[2] == "NHWC"
+    if project.stride != project.kernel_size or not (patch_embed.flatten or channels_last):
+        as_rgb: torch.Tensor = patch_embed(images.expand(-1, 3, -1, -1))
+        return as_rgb
+    batch, _, height, width = images.shape
+    rows, columns = height // high, width // wide
+    cut = images.reshape(batch, rows, high, columns, wide).transpose(2, 3).reshape(batch, rows * columns, high * wide)
+    tokens = F.linear(cut, project.weight.sum(dim=1).flatten(1), project.bias)
+    normed: torch.Tensor = patch_embed.norm(tokens)
+    return normed if patch_embed.flatten else normed.reshape(batch, rows, columns, -1)
 
 
 def run_block(
