@@ -30,7 +30,7 @@ from unip.segment.inference import (
     choose_precision,
     segment_frames,
 )
-from unip.segment.metrics import Scores, confusion, score
+from unip.segment.metrics import Matrix, Scores, confusion, score
 from unip.segment.model import Segmenter
 from unip.segment.storage import load_segmenter
 
@@ -54,11 +54,19 @@ class EvaluateConfig(Config):
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """The scores, the mIoU of every frame (NaN where nothing is labelled), and the folder with the results."""
+    """How well a model did.
+
+    Attributes:
+        scores: Over all frames.
+        frames: The mIoU of every frame, NaN where nothing is labelled.
+        out: The folder with the results.
+        matrices: The confusion matrix of every frame, whose sum ``scores`` come from.
+    """
 
     scores: Scores
     frames: dict[str, float]
     out: Path
+    matrices: dict[str, Matrix]
 
 
 @verb(EvaluateConfig)
@@ -96,7 +104,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(f"dry run: would write metrics.json and evaluation.html to {out}; nothing was written")
         return None
 
-    scores, frames, worst = compare(segmenter, data, config, device, dtype)
+    scores, matrices, worst = compare(segmenter, data, config, device, dtype)
+    frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
     settings: dict[str, Any] = {
         "window": config.window,
@@ -111,16 +120,16 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst))
     say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
-    return EvaluateResult(scores, frames, out)
+    return EvaluateResult(scores, frames, out, matrices)
 
 
 def compare(
     segmenter: Segmenter, data: SegmentationData, config: EvaluateConfig, device: torch.device, dtype: torch.dtype
-) -> tuple[Scores, dict[str, float], list[WorstFrame]]:
-    """Segment all images; return the scores, each frame's mIoU, and the worst frames with the worst first."""
+) -> tuple[Scores, dict[str, Matrix], list[WorstFrame]]:
+    """Segment all images; return the scores, each frame's confusion matrix, and the worst frames, worst first."""
     count = len(data.classes.names)
     total = np.zeros((count, count), np.int64)
-    values: dict[str, float] = {}
+    matrices: dict[str, Matrix] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
     frames = Frames(data, segmenter.spec.short_side)
     results = segment_frames(
@@ -143,13 +152,13 @@ def compare(
             total += matrix
             value = score(matrix, data.classes.names).miou
             path = data.images[frame.index]
-            values[str(path)] = value
+            matrices[str(path)] = matrix
             if config.worst and not np.isnan(value):
                 shown = WorstFrame(path, value, frame.image, frame.mask, prediction.cpu().numpy())
                 push = heapq.heappush if len(worst) < config.worst else heapq.heappushpop
                 push(worst, (-value, -frame.index, shown))
             progress.advance()
-    return score(total, data.classes.names), values, [item[2] for item in sorted(worst, key=_badness)]
+    return score(total, data.classes.names), matrices, [item[2] for item in sorted(worst, key=_badness)]
 
 
 def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None:
