@@ -9,7 +9,7 @@ from typing import Any, Literal
 from unip.benching.cells import CORRUPTED, RECORD, check_settings
 from unip.benching.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
 from unip.benching.suite import PRETRAINED, TRAINED, Axes, Places, Suite
-from unip.benching.tasks import CellTask, PretrainTask
+from unip.benching.tasks import DONE, RUN, CellTask, PretrainTask
 from unip.errors import UnipError
 from unip.files import read_json, write_json
 from unip.pretraining.program import PretrainConfig
@@ -66,7 +66,7 @@ class Plan:
     def fill(self, value: Any) -> Any:
         """Put places and students into a setting."""
         if isinstance(value, str) and value.startswith(PRETRAINED):
-            return str(self.trained[value.removeprefix(PRETRAINED)].folder())
+            return str(self.trained[value.removeprefix(PRETRAINED)].folder() / RUN)
         if isinstance(value, list | tuple):
             return [self.fill(item) for item in value]
         return self.places.fill(value)
@@ -139,7 +139,7 @@ class PretrainJob:
         return given
 
     def folder(self) -> Path:
-        """Return the run folder, which is named after all that the student depends on."""
+        """Return its folder, which is named after all that the student depends on."""
         settings = self.settings()
         every = PretrainConfig.make(**settings, out=Path("unused")).model_dump(mode="json")
         data = images_identity(tuple(every.pop("data")))
@@ -148,7 +148,7 @@ class PretrainJob:
 
     def done(self) -> bool:
         """Say whether there is a student."""
-        return (self.needs is None or self.needs.done()) and (self.folder() / "done.json").exists()
+        return (self.needs is None or self.needs.done()) and (self.folder() / DONE).exists()
 
     def prepare(self) -> PretrainTask | None:
         """Return the task, or None if it is done."""

@@ -11,8 +11,11 @@ from unip.benching.suite import Kind
 from unip.config import Config
 
 
+RUN, DONE = "run", "done.json"  # of pre-training: its run folder, and what is written when it is done
+
+
 class PretrainTask(Config):
-    """Run a pre-training entry."""
+    """Run a pre-training entry, in ``folder/run``."""
 
     task: Literal["pretrain"] = "pretrain"
     name: str

@@ -17,7 +17,7 @@ import torch
 
 from unip.benching.cells import run_cell
 from unip.benching.cost import measure_cost
-from unip.benching.tasks import TASK, CellTask, CostTask, Outcome, PretrainTask, Task
+from unip.benching.tasks import DONE, RUN, TASK, CellTask, CostTask, Outcome, PretrainTask, Task
 from unip.errors import Interrupted, UnipError
 from unip.files import write_json
 from unip.pretraining.program import PretrainConfig, pretrain
@@ -80,9 +80,9 @@ def run(task: Task) -> str:
         write_json(task.file, measure_cost(task))
         return "measured"
     assert isinstance(task, PretrainTask)
-    result = pretrain(PretrainConfig.make(**task.settings, out=task.folder))
+    result = pretrain(PretrainConfig.make(**task.settings, out=task.folder / RUN))
     assert result is not None
-    write_json(task.folder / "done.json", {"loss": result.loss})
+    write_json(task.folder / DONE, {"loss": result.loss})
     return f"loss {result.loss:.4f}"
 
 
