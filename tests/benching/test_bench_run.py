@@ -221,7 +221,7 @@ def test_a_wrong_setting_names_its_cell(make_suite, scenes, weights, tmp_path):
 
 # Processes ---------------------------------------------------------------------------------------------------------
 
-LONG = {**STEPS, "steps": 80, "checkpoint_every": 5}
+LONG = {**STEPS, "steps": 80, "checkpoint_every": 5, "workers": 1}
 
 
 def start(given: dict) -> subprocess.Popen:

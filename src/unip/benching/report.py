@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 import unip
 from unip.benching.records import Done, write_results
@@ -77,6 +78,9 @@ def plot_cost(suite: Suite, done: list[Done]) -> bytes:
             for left, top, name in zip(x, y, names, strict=True):
                 axes.annotate(name, (left, top), xytext=(6, 4), textcoords="offset points", fontsize=8, color=colour)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.25, y=0.15)
         axes.set_xlabel("GFLOPs of one crop (log)")
         axes.set_ylabel("test mIoU, %")

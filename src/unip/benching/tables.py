@@ -114,8 +114,9 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
         sizes = " or ".join(map(str, sorted({cost["speed_size"] for cost in timed})))
         devices = ", ".join(sorted({cost["speed_device"] for cost in timed}))
         notes.append(
-            "GFLOPs of one crop, two operations for each multiplication. images/s: batches of "
-            f"{timed[0]['speed_batch']} crops of {sizes} pixels in {timed[0]['speed_precision']} on {devices}."
+            "GFLOPs of one crop, two operations for each multiplication. images/s: "
+            f"{timed[0]['speed_batch']} at a time, crops of {sizes} pixels, in {timed[0]['speed_precision']} on "
+            f"{devices}."
         )
     return Table(title, tuple(head), tuple(body), " ".join(notes))
 

@@ -10,7 +10,6 @@ from pydantic import Field, TypeAdapter
 from unip.benching.suite import Kind
 from unip.config import Config
 
-
 RUN, DONE = "run", "done.json"  # of pre-training: its run folder, and what is written when it is done
 
 

@@ -6,6 +6,7 @@ Tasks come as lines on stdin, outcomes go as lines to what stdout was; whatever 
 from __future__ import annotations
 
 import gc
+import io
 import os
 import queue
 import signal
@@ -28,9 +29,11 @@ LOG = "log.txt"
 def main() -> None:
     """Serve until stdin ends."""
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    answers = os.dup(1)
+    # not sys.stdin: the loader processes that a task forks close it, and would wait for the thread that reads it
+    questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     busy = threading.Event()
-    threading.Thread(target=_read, args=(lines, busy), daemon=True).start()
+    threading.Thread(target=_read, args=(questions, lines, busy), daemon=True).start()
     while True:
         line = lines.get()
         if not line:
@@ -96,8 +99,8 @@ def clear_traces() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _read(lines: queue.SimpleQueue[bytes], busy: threading.Event) -> None:
-    for line in iter(sys.stdin.buffer.readline, b""):
+def _read(questions: io.FileIO, lines: queue.SimpleQueue[bytes], busy: threading.Event) -> None:
+    for line in iter(questions.readline, b""):
         lines.put(line)
     lines.put(b"")
     if busy.is_set():  # nobody waits any more: the parent was killed. Training saves a checkpoint and stops
