@@ -57,7 +57,7 @@ def _analyze(config: Annotated[AnalyzeConfig, Flat]) -> None:
 
 @app.command(name="pretrain")
 def _pretrain(*, config: Annotated[PretrainConfig, Flat]) -> None:
-    """Distil a teacher's hybrid attention into a small student."""
+    """Train a small student on unlabelled images: on a teacher's hybrid attention, or in another way."""
     pretrain(config)
 
 
@@ -172,7 +172,8 @@ def main() -> None:
     try:
         app.meta(exit_on_error=False, print_error=False)
     except UnipError as error:
-        _complain(console, error.what, error.fix)
+        if not error.quiet:
+            _complain(console, error.what, error.fix)
         sys.exit(error.exit_code)
     except ValidationError as error:
         cause = error.__cause__

@@ -12,6 +12,7 @@ class UnipError(Exception):
     """
 
     exit_code = 2
+    quiet = False  # of several ranks that end for one reason, one says it
 
     def __init__(self, what: str, fix: str = "") -> None:
         what = what.encode("utf-8", "backslashreplace").decode()  # a file's name may hold bytes that no stream takes

@@ -51,6 +51,7 @@ SUITE = {
     "seeds": [0],
     "baseline": "b",
     "speed_batch": 1,
+    "corruptions": ["fog:1", "polarity"],
     "published": {"source": "someone", "miou": {"linear": {"a": 12.5}}},
 }
 
@@ -91,9 +92,9 @@ def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(ran):
 def test_what_is_written(ran):
     out = ran["out"]
     table = pq.read_table(out / "results.parquet").to_pylist()
-    assert len(table) == 15
+    assert len(table) == 15 + 2 * 6  # six cells are trained, and have two corruptions
+    assert {(row["corruption"], row["severity"]) for row in table} == {("none", 0), ("fog", 1), ("polarity", 3)}
     for row in table:
-        assert row["corruption"] == "none"
         assert 0 <= row["miou"] <= 1
         assert 0 < row["floor_miou"] < 1
         assert row["flops"] > 0
@@ -107,6 +108,9 @@ def test_what_is_written(ran):
         assert row["labelled_images"] == (3 if row["protocol"] == "fine-tuned" else 6)
         with np.load(out / row["folder"] / FRAMES) as file:
             assert file["matrices"].sum(0).tolist() == read_json(out / row["folder"] / RECORD)["confusion_matrix"]
+        if row["corruption"] == "fog":
+            again = read_json(out / row["folder"] / "corrupted/metrics.json")["corruptions"]["each"]
+            assert again[0]["name"] == "polarity"  # the last one asked for
     page = (out / "report.html").read_text()
     assert "15 of 20 cells; the others are not done" in page
     assert "data:image/png" in page
@@ -142,6 +146,28 @@ def test_what_is_done_is_not_done_again(ran, monkeypatch):
     result = bench(**given(ran, only=("student",)))
     assert (result.run, result.kept) == (0, 5)
     assert {path: path.stat().st_mtime_ns for path in ran["out"].rglob("cell.json")} == before
+
+
+def test_corruptions_are_evaluated_without_training_again(ran, tmp_path):
+    out = Path(shutil.copytree(ran["out"], tmp_path / "out"))
+    suite = tmp_path / "more.yaml"
+    suite.write_text(yaml.safe_dump({**SUITE, "corruptions": ["fog:1", "jpeg:2"]}))
+    cell = next(out.glob("cells/a_scenes_linear*"))
+    before = (cell / RECORD).read_text(), read_json(cell / "corrupted.json")
+    result = bench(**given(ran, suite=suite, out=out, only=("a_", "linear")))
+    assert (result.run, result.kept) == (1, 0)
+    assert (cell / RECORD).read_text() == before[0]
+    there = read_json(cell / "corrupted.json")
+    assert there["fog:1"] == before[1]["fog:1"]
+    data = next(iter(ran["data"])).partition("=")[2]
+    by_hand = unip.evaluate(
+        model=cell / "run", data=data, device="cpu", corruption=("jpeg:2",), out=tmp_path / "x", worst=0
+    )
+    assert there["jpeg:2"]["jpeg:2"]["miou"] == by_hand.corrupted["jpeg:2"].miou
+    rows = pq.read_table(out / "results.parquet").to_pylist()
+    mine = {row["corruption"] for row in rows if row["folder"] == f"cells/{cell.name}"}
+    assert mine == {"none", "fog", "jpeg"}
+    assert "| jpeg:2 |" in (out / "tables.md").read_text()
 
 
 def test_a_report_alone_needs_neither_data_nor_weights(ran, tmp_path, monkeypatch):

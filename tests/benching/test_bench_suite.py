@@ -39,6 +39,7 @@ def test_a_protocol_has_labels_and_seeds_of_its_own():
         ({"protocols": {"p": {"settings": {"seed": 3}}}}, "which the grid decides"),
         ({"protocols": {"p": {"choose": {"lr": [1, 2]}}}}, "not every data set names its `val`"),
         ({"protocols": {"p": {"kind": "knn", "choose": {"k": [1, 2]}}}}, "takes neither a recipe nor choose"),
+        ({"corruptions": ["fgo"]}, "fog"),
         ({"labels": [0]}, "greater than 0"),
     ],
 )

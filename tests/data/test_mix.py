@@ -42,11 +42,12 @@ def test_items_are_a_function_of_seed_and_position(table: pa.Table) -> None:
     second = MixDataset(table, size=32, seed=5, cache="none")
     positions = [37, 0, 12, 3, 37]
     for position in positions:
-        assert first[position].shape == (1, 32, 32) and first[position].dtype == torch.uint8
+        crop, flip = first[position]
+        assert crop.shape == (1, 32, 32) and crop.dtype == torch.uint8 and isinstance(flip, bool)
         torch.testing.assert_close(first[position], second[position], rtol=0, atol=0)
     other = MixDataset(table, size=32, seed=6, cache="ram")
-    assert any(not torch.equal(first[i], other[i]) for i in range(3))
-    assert not torch.equal(first[0], first[len(first) + first_again(first)])
+    assert any(not torch.equal(first[i][0], other[i][0]) for i in range(3))
+    assert not torch.equal(first[0][0], first[len(first) + first_again(first)][0])
 
 
 def first_again(dataset: MixDataset) -> int:
@@ -57,9 +58,11 @@ def first_again(dataset: MixDataset) -> int:
 
 def test_workers_and_copies_give_the_same_items(table: pa.Table) -> None:
     dataset = MixDataset(table, size=24, seed=1, cache="ram")
-    expected = torch.stack([dataset[i] for i in range(8)])
+    expected = [dataset[i] for i in range(8)]
     batches = list(DataLoader(Subset(dataset, range(8)), batch_size=4, num_workers=2))
-    torch.testing.assert_close(torch.cat(batches), expected, rtol=0, atol=0)
+    crops, flips = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    torch.testing.assert_close(crops, torch.stack([crop for crop, _ in expected]), rtol=0, atol=0)
+    assert flips.tolist() == [flip for _, flip in expected]
     copied = pickle.loads(pickle.dumps(dataset))
     torch.testing.assert_close(copied[3], expected[3], rtol=0, atol=0)
 
@@ -77,14 +80,15 @@ def test_an_item_is_the_resized_box(table: pa.Table) -> None:
         top, left, height, width = crop_box(*image.shape, (0.2, 1.0), np.random.default_rng(seed_for(2, position)))
         box = Image.fromarray(image[top : top + height, left : left + width])
         expected = np.asarray(box.resize((40, 40), Image.Resampling.BICUBIC)).astype(int)
-        assert np.abs(dataset[position][0].numpy() - expected).max() <= 1
+        assert np.abs(dataset[position][0][0].numpy() - expected).max() <= 1
 
 
 def test_flips(table: pa.Table) -> None:
-    never = MixDataset(table, size=16, flip=0.0, cache="ram")
-    always = MixDataset(table, size=16, flip=1.0, cache="ram")
+    never, half, always = (MixDataset(table, size=16, flip=flip, cache="ram") for flip in (0.0, 0.5, 1.0))
     for i in range(4):
-        torch.testing.assert_close(always[i], never[i].flip(-1), rtol=0, atol=0)
+        torch.testing.assert_close(always[i][0], never[i][0], rtol=0, atol=0)
+        assert (never[i][1], always[i][1]) == (False, True)
+    assert {half[i][1] for i in range(20)} == {False, True}
 
 
 def test_the_cache_notices_a_changed_file(table: pa.Table) -> None:

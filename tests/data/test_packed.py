@@ -23,7 +23,7 @@ from unip.data.reading import Reading
 from unip.errors import UnipError
 from unip.lab.samples import draw_sample
 from unip.training.config import TrainingConfig
-from unip.training.feed import Positions, batches
+from unip.training.feed import Feed, Positions
 
 COUNT = 20
 
@@ -174,7 +174,7 @@ def test_ranks_and_workers_share_an_epoch(place: Path, tmp_path: Path, ranks: in
     def shown(start: int) -> list[list[list[int]]]:
         """Return for each rank the images of each step from ``start`` on."""
         return [
-            [step[0].tolist() for step in batches(dataset, config, start=start, rank=rank, ranks=ranks, device=device)]
+            [step[0].tolist() for step in Feed(dataset, config, start=start, rank=rank, ranks=ranks, device=device)]
             for rank in range(ranks)
         ]
 

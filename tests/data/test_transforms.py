@@ -242,3 +242,19 @@ def test_bad_pairs_are_refused(data: SegmentationData) -> None:
     lazy = SegmentationTrainDataset(data, PLAIN, cache="none")
     with pytest.raises(UnipError, match="is 9x9 but its image"):
         [lazy[i] for i in range(3)]
+
+
+def test_corruption_is_a_function_of_seed_and_position(data: SegmentationData) -> None:
+    transform = SegmentationTrainTransform(crop=32, base=(128, 32))
+    plain = SegmentationTrainDataset(data, transform, seed=4, cache="ram")
+    never = SegmentationTrainDataset(data, transform, seed=4, cache="ram", corrupt=0.0)
+    half = SegmentationTrainDataset(data, transform, seed=4, cache="ram", corrupt=0.5)
+    again = SegmentationTrainDataset(data, transform, seed=4, cache="none", corrupt=0.5)
+    changed = 0
+    for position in (*range(30), 3):
+        image, mask = half[position]
+        torch.testing.assert_close(again[position], (image, mask), rtol=0, atol=0)
+        torch.testing.assert_close(never[position], plain[position], rtol=0, atol=0)
+        torch.testing.assert_close(mask, plain[position][1], rtol=0, atol=0)  # crops and flips stay
+        changed += not torch.equal(image, plain[position][0])
+    assert 8 < changed < 24

@@ -37,7 +37,7 @@ def test_it_writes_the_page_and_the_numbers(shown):
 def test_it_says_which_layer_was_distilled(shown):
     out, _ = shown
     results = json.loads((out / "results.json").read_text())
-    assert results["teacher_layer"] == json.loads((out / "distilled/teacher.json").read_text())["layer"]
+    assert results["teacher_layer"] == json.loads((out / "distilled/teacher.json").read_text())["teachers"][0]["layer"]
 
 
 def test_run_again_it_trains_nothing_anew(shown):

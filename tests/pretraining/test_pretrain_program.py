@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,6 @@ from unip.vit.spec import BackboneSpec, build_backbone, last_heads
 from unip.vit.student import STUDENTS
 
 HEADS = STUDENTS["unip_micro"].arguments["num_heads"]
-WIDTH = STUDENTS["unip_micro"].arguments["embed_dim"]
 
 
 def save_teacher(file: Path, heads: int) -> None:
@@ -123,7 +123,9 @@ def test_run_folder(done):
     assert read_manifest(run / "manifest.parquet").num_rows == 12
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == list(range(1, 61))
-    assert records[-1].keys() == {"step", "loss", "lr", "samples_per_second"}
+    rates = {"samples_per_second", "feed_samples_per_second", "feed_wait"}
+    assert records[-1].keys() == {"step", "loss", "lr", *rates}
+    assert all(0 <= record["feed_wait"] < 1 for record in records)
     assert "torch" in json.loads((run / "environment.json").read_text())["packages"]
     assert result.model == run / "model"
     assert result.training.steps == 60
@@ -147,8 +149,8 @@ def test_pictures(done):
 
 def test_the_automatic_layer_is_recorded_with_its_reason(done):
     run, result = done
-    measured = json.loads((run / "teacher.json").read_text())
-    assert measured["layer"] == result.layer
+    (measured,) = json.loads((run / "teacher.json").read_text())["teachers"]
+    assert (measured["layer"], result.layers) == (result.layer, (result.layer,))
     assert measured["images"] == 6  # the infrared ones
     assert len(measured["nmi"]) == 4
     after_peak = range(measured["peak"] + 1, 5)
@@ -169,9 +171,11 @@ def test_the_student_loads_with_its_head_count_and_says_how_it_was_made(done, pl
         assert student.input_size == 32
         assert student.report.missing == student.report.unexpected == ()
     info = json.loads((run / "model" / "config.json").read_text())["info"]
-    assert info["teacher_layer"] == result.layer
-    assert info["steps"] == 60
-    assert len(info["teacher_sha256"]) == 64
+    (told,) = info["teachers"]
+    assert (told["source"], told["layer"], told["weight"]) == (str(place / "teacher.safetensors"), result.layer, 1.0)
+    assert len(told["sha256"]) == 64
+    assert (info["objective"], info["init"], info["steps"]) == ("nmi_had", "random", 60)
+    assert f"- teachers: source {place / 'teacher.safetensors'}" in (run / "model" / "README.md").read_text()
     with pytest.raises(RuntimeError, match=r"attn\.num_heads"):  # timm alone would cut the last block's heads wrongly
         timm.create_model(
             "vit_tiny_patch16_224",
@@ -195,7 +199,8 @@ def test_with_equal_heads_plain_timm_loads_the_student(place, tmp_path):
     image = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         torch.testing.assert_close(model.forward_features(image), ours.forward_features(image))
-    assert json.loads((tmp_path / "run" / "teacher.json").read_text())["lines"] == ["layer 3, as given"]
+    (told,) = json.loads((tmp_path / "run" / "teacher.json").read_text())["teachers"]
+    assert told["lines"] == ["layer 3, as given"]
 
 
 def test_what_is_not_trained_stays_as_it_was_made(done):
@@ -217,7 +222,7 @@ def test_a_finished_run_called_again_measures_and_trains_nothing(done, place, mo
     def never(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("unip.pretraining.program.measure_nmi", never)
+    monkeypatch.setattr("unip.pretraining.layers.measure_nmi", never)
     before = files(run / "checkpoints") | {run: (run / "teacher.json").read_bytes()}
     again = pretrain(**settings(place, run, steps=60, batch_size=8, lr=2e-3, checkpoint_every=20, picture_every=30))
     assert (again.layer, again.loss, again.training.steps) == (result.layer, result.loss, 60)
@@ -267,6 +272,33 @@ def test_a_packed_set_gives_the_same_run_as_its_files(place, tmp_path):
     kept = read_manifest(tmp_path / "b/manifest.parquet")  # a run can be started from what another one kept
     pretrain(**settings(place, tmp_path / "d", steps=2, data=(str(tmp_path / "b/manifest.parquet"),)))
     assert kept.num_rows == 12 and losses(tmp_path / "d") == losses(tmp_path / "a")
+
+
+def test_activation_checkpointing_gives_the_same_run_and_may_be_turned_on_in_between(place, tmp_path):
+    values = {"drop_path": 0.5, "steps": 4, "checkpoint_every": 2}
+    pretrain(**settings(place, tmp_path / "a", **values))
+    pretrain(**settings(place, tmp_path / "b", **values, checkpoint_activations=True))
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    shutil.rmtree(tmp_path / "a/checkpoints/step-00000004")
+    pretrain(**settings(place, tmp_path / "a", **values, checkpoint_activations=True))
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+
+
+def test_the_model_folder_holds_the_average(place, tmp_path):
+    pretrain(**settings(place, tmp_path / "plain"))
+    pretrain(**settings(place, tmp_path / "run", ema=0.9))
+    assert losses(tmp_path / "run") == losses(tmp_path / "plain")
+    found = load_backbone(str(tmp_path / "run")).model.state_dict()
+    last = tmp_path / "run/checkpoints/step-00000004"
+    raw, average = (load_file(last / f"{name}.safetensors") for name in ("model", "ema"))
+    for name, tensor in found.items():
+        assert torch.equal(tensor, average.get(name, raw[name])), name
+    assert not torch.equal(average["blocks.0.attn.qkv.weight"], raw["blocks.0.attn.qkv.weight"])
+    pretrain(**settings(place, tmp_path / "run", ema=0.9))  # a finished run called again saves the same
+    assert all(
+        torch.equal(t, found[name]) for name, t in load_backbone(str(tmp_path / "run")).model.state_dict().items()
+    )
 
 
 def test_one_image_and_a_batch_larger_than_the_mix(place, tmp_path):
@@ -409,20 +441,6 @@ def test_grids_that_cannot_match(place, tmp_path):
     assert error.fix == "Choose --size as a multiple of 16."
 
 
-def test_heads_that_do_not_divide_the_students_width(place, tmp_path):
-    heads = next(n for n in range(2, 20) if WIDTH % n)
-    arguments = {"img_size": 32, "patch_size": 16, "embed_dim": 64 * heads, "depth": 2, "num_heads": heads}
-    model = build_backbone(BackboneSpec(arguments=arguments))
-    save_file(model.state_dict(), tmp_path / "teacher.safetensors")
-    refused(
-        place,
-        tmp_path,
-        rf"unip_micro is {WIDTH} wide: its last block cannot have {heads} heads",
-        teacher=str(tmp_path / "teacher.safetensors"),
-        teacher_layer=1,
-    )
-
-
 def test_a_batch_that_cannot_be_shared_is_found_before_anything_is_written(place, tmp_path):
     refused(place, tmp_path, "batch_size 4 cannot be shared by 1 devices x 3 passes", accumulate=3)
 
@@ -436,6 +454,10 @@ def test_a_batch_that_cannot_be_shared_is_found_before_anything_is_written(place
         ({"lr": -1.0}, "lr: .*greater than 0"),
         ({"warmup": -1}, "warmup: .*greater than or equal to 0"),
         ({"workers": -1}, "workers: .*greater than or equal to 0"),
+        ({"teacher": None}, "objective nmi_had needs a teacher"),
+        ({"teacher_layer": (2, 3)}, "teacher_layer has 2 values for 1 teachers"),
+        ({"teacher_weight": 0}, "teacher_weight: .*greater than 0"),
+        ({"decoder_width": 48}, "decoder_width: .*multiple of 32"),
         ({"student": "unip_tny"}, "no student is called 'unip_tny'\nDid you mean 'unip_tiny'"),
     ],
 )

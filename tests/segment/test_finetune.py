@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from unip.data.segmentation import open_segmentation
 from unip.errors import UnipError
@@ -73,6 +74,30 @@ def test_a_continued_run_ends_where_an_uninterrupted_one_does(settings, tmp_path
     finetune(**other)
     for name, tensor in load_segmenter(tmp_path / "other").state_dict().items():
         assert torch.equal(tensor, whole[name]), name
+
+
+def test_activation_checkpointing_changes_nothing(settings, tmp_path):
+    values = {**settings, "drop_path": 0.5}
+    finetune(**values)
+    finetune(**{**values, "out": tmp_path / "again", "checkpoint_activations": True})
+    whole = load_segmenter(settings["out"]).state_dict()
+    for name, tensor in load_segmenter(tmp_path / "again").state_dict().items():
+        assert torch.equal(tensor, whole[name]), name
+    probe = {**settings, "mode": "linear", "out": tmp_path / "probe"}
+    assert finetune(**probe, checkpoint_activations=True).training.steps == 3
+
+
+def test_the_average_is_saved_and_evaluated(settings):
+    result = finetune(**settings, ema=0.99, val="test")
+    checkpoint = settings["out"] / "checkpoints" / "step-00000003"
+    raw, average = (load_file(checkpoint / f"{name}.safetensors") for name in ("model", "ema"))
+    norms = [name for name in raw if "running_mean" in name]
+    assert norms and all(name in average for name in norms)
+    found = load_segmenter(settings["out"]).state_dict()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, average.get(name, raw[name])), name
+    assert not torch.equal(average["head.classifier.weight"], raw["head.classifier.weight"])
+    assert result.scores.miou == evaluate(model=settings["out"], data=settings["data"], split="test").scores.miou
 
 
 def test_linear_probe_trains_the_classifier_only(settings):
@@ -198,3 +223,9 @@ def test_val_is_checked_before_training(settings):
     Image.fromarray(np.zeros((32, 40), np.uint8)).save(path)
     with pytest.raises(UnipError, match="test has the classes"):
         finetune(**settings, val="test")
+
+
+def test_corruption_while_training(settings, capsys):
+    result = finetune(**{**settings, "steps": 2}, corrupt=0.5)
+    assert "corrupt: 0.5\n" in (result.run / "config.yaml").read_text()
+    assert "crops of 32, 50.0 % of them corrupted" in capsys.readouterr().out

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
+import sys
+import time
 from typing import Literal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import Interrupted, UnipError
 from unip.training.checkpoint import list_checkpoints
 from unip.training.config import TrainingConfig
 from unip.training.feed import Positions
-from unip.training.loop import Trainable, make_accelerator, train
+from unip.training.loop import Trainable, _Loop, make_accelerator, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import warmup_cosine
+from unip.vit.drop_path import SampleDropPath
 
 
 class Numbers:
@@ -282,6 +287,132 @@ def test_a_damaged_checkpoint(tmp_path):
     run(config_for(tmp_path / "run", steps=3))
 
 
+def test_a_loader_process_that_is_killed(tmp_path):
+    main = os.getpid()
+
+    def shot(position):
+        if position == 17 and os.getpid() != main:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(UnipError, match=r"a loader process ended at step \d: DataLoader worker") as caught:
+        run(config_for(tmp_path / "run", workers=1, checkpoint_every=1), dataset=Numbers(shot))
+    assert "--workers" in caught.value.fix
+    _, losses, _ = run(config_for(tmp_path / "run", checkpoint_every=1))
+    assert losses == run(config_for(tmp_path / "whole"))[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+def test_a_disk_that_is_full_during_a_checkpoint_leaves_the_older_ones(tmp_path):
+    """A file that may not grow further ends a write half way, as a full disk does."""
+    import resource
+
+    config = config_for(tmp_path / "run", steps=6, ema=0.9)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(position):
+        if position == 20:  # after the checkpoint of step 3
+            resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+
+    try:
+        with pytest.raises(UnipError, match=r"cannot write .*step-00000006: ") as caught:
+            run(config.model_copy(update={"log_every": 100}), dataset=Numbers(fill))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "Free some space" in caught.value.fix
+    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000003"]
+    _, _, weights = run(config)
+    _, _, wanted = run(config_for(tmp_path / "whole", steps=6, ema=0.9))
+    assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
+
+
+def test_the_rate_of_the_feed_and_the_time_that_was_waited(tmp_path):
+    def slow(position):
+        time.sleep(0.01)
+
+    run(config_for(tmp_path / "run", steps=8, log_every=8), dataset=Numbers(slow))
+    record = RunFolder(tmp_path / "run").read_log()[-1]
+    assert 50 < record["feed_samples_per_second"] < 100  # 10 ms each, in one process
+    assert 0.3 < record["feed_wait"] <= 1
+    assert record["samples_per_second"] < record["feed_samples_per_second"]
+    run(config_for(tmp_path / "two", steps=8, log_every=8, workers=2), dataset=Numbers(slow))
+    assert 80 < RunFolder(tmp_path / "two").read_log()[-1]["feed_samples_per_second"] < 200
+
+
+def test_the_average_of_the_weights(tmp_path):
+    """Against its definition, and with a stop in between."""
+    seen = []
+
+    class Watched(Model):
+        def forward(self, x, y):
+            seen.append({k: v.clone() for k, v in self.net.state_dict().items()})
+            return super().forward(x, y)
+
+    def train_with(path, **values):
+        torch.manual_seed(0)
+        config = config_for(path, ema=0.8, **values)
+        model, folder = Watched(), RunFolder(config.out)
+        folder.open(config)
+        groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
+        trainable = Trainable(model, model.net, Numbers(), groups, warmup_cosine(config.steps, 2))
+        train(trainable, config, folder, make_accelerator(config))
+        return model.net.state_dict()
+
+    found = train_with(tmp_path / "run")
+    last = load_file(tmp_path / "run/checkpoints/step-00000012/model.safetensors")
+    average = {name: tensor.clone() for name, tensor in seen[0].items()}
+    for step, weights in enumerate([*seen[1:], last]):
+        decay = min(0.8, (1 + step) / (10 + step))
+        average = {name: decay * tensor + (1 - decay) * weights[name] for name, tensor in average.items()}
+    for name, tensor in average.items():
+        torch.testing.assert_close(found[name], tensor)
+        assert not torch.equal(found[name], last[name])
+    shutil.copytree(tmp_path / "run", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut/checkpoints/step-00000012")
+    again = train_with(tmp_path / "cut")
+    assert all(torch.equal(again[name], found[name]) for name in found)
+
+
+def test_a_checkpoint_without_the_average(tmp_path):
+    run(config_for(tmp_path / "run", steps=3, ema=0.9))
+    newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
+    (newest / "ema.safetensors").unlink()
+    with pytest.raises(UnipError, match=rf"cannot continue from {newest}"):
+        run(config_for(tmp_path / "run", steps=3, ema=0.9))
+
+
+class Deep(Model):
+    """With drop path, and a step that is the part to compile."""
+
+    def __init__(self):
+        super().__init__()
+        self.skip = SampleDropPath(0.5)
+
+    def forward(self, x, y):
+        return {"loss": ((self.skip(self.net(x))[:, 0] - y) ** 2).mean()}
+
+
+def test_parts_are_compiled_in_place_and_once(tmp_path, monkeypatch):
+    compile_module = nn.Module.compile
+    with_a_quick_backend = functools.partialmethod(compile_module, backend="aot_eager")
+    monkeypatch.setattr(nn.Module, "compile", with_a_quick_backend)
+    losses = []
+    for name, compiled in (("plain", False), ("compiled", True)):
+        config = config_for(tmp_path / name, steps=4, compile=compiled, accumulate=2)
+        torch.manual_seed(0)
+        model, folder = Deep(), RunFolder(config.out)
+        model.net[1].p = 0.0  # compiled dropout draws other numbers
+        folder.open(config)
+        groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
+        trainable = Trainable(model, model.net, Numbers(), groups, warmup_cosine(4, 2), compiled=(model,))
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            train(trainable, config, folder, make_accelerator(config))
+        assert (model._compiled_call_impl is not None) == compiled
+        names = load_file(tmp_path / name / "checkpoints/step-00000004/model.safetensors").keys()
+        assert names == Model().net.state_dict().keys()
+        losses.append([record["loss"] for record in folder.read_log()])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_positions_share_a_batch_over_ranks_and_passes(tmp_path):
     config = config_for(tmp_path, steps=2, batch_size=8, accumulate=2)
     taken = [list(Positions(config, start=0, rank=rank, ranks=2)) for rank in (0, 1)]
@@ -297,3 +428,29 @@ def test_devices_that_are_not_there(tmp_path):
         make_accelerator(config_for(tmp_path, device="cuda"))
     with pytest.raises(UnipError, match="precision fp16 needs a GPU"):
         make_accelerator(config_for(tmp_path, precision="fp16"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision):
+    one_step = _Loop._one_step
+
+    def checked(self, feed):
+        if self.step < 2:  # memory is pinned and the scaler made
+            return one_step(self, feed)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return one_step(self, feed)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(_Loop, "_one_step", checked)
+    config = config_for(
+        tmp_path, device="cuda", precision=precision, compile=False, clip=1.0, ema=0.9, accumulate=2, log_every=100
+    )
+    model, folder = Deep(), RunFolder(config.out)
+    folder.open(config)
+    groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
+    train(
+        Trainable(model, model.net, Numbers(), groups, warmup_cosine(12, 2)), config, folder, make_accelerator(config)
+    )

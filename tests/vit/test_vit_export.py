@@ -11,12 +11,15 @@ import pytest
 import timm
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import UnipError
+from unip.vit.backbone import load_backbone
 from unip.vit.export import load_timm, save_backbone
 from unip.vit.spec import BackboneSpec, build_backbone, set_last_heads
 from unip.vit.student import student_spec
+from unip.vit.weights import load_into, read_checkpoint
 
 INFO = {"made_by": "a test", "licence": "CC BY 4.0", "attribution": "Somebody, Somewhere"}
 SMALL = {"img_size": 32, "patch_size": 16, "embed_dim": 128, "depth": 2, "num_heads": 2}
@@ -87,6 +90,57 @@ def test_the_guard_alone_tells_the_heads(tmp_path: Path) -> None:
         state = {name: archive.get_tensor(name) for name in archive.keys()}
     torch.save(state, tmp_path / "copy.pth")  # converted by someone: the metadata is lost
     torch.testing.assert_close(features(load_timm(tmp_path / "copy.pth")), features(model), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("heads", [13, 20])
+def test_heads_that_do_not_divide_the_width_load_from_everywhere(tmp_path: Path, heads: int) -> None:
+    spec = student_spec("unip_micro", last_heads=heads)
+    model = build_backbone(spec)
+    folder = save(model, spec, tmp_path / "model")
+    file = folder / "model.safetensors"
+    copied = load_file(file)
+    torch.save(copied, tmp_path / "copy.pth")
+    named = f"timm:vit_tiny_patch16_224@{file}"
+    for source in (folder, file):
+        torch.testing.assert_close(features(load_timm(source)), features(model), rtol=0, atol=0)
+    read = read_checkpoint(tmp_path / "copy.pth")  # metadata lost, the guard tells the heads
+    assert read.last_heads == heads
+    with pytest.raises(UnipError, match=f"was trained with {heads} heads in its last block, but the model has 3"):
+        load_into(build_backbone(student_spec("unip_micro")), read)
+    with pytest.raises(UnipError, match="is 96 wide, but the model is 192 wide"):
+        load_backbone(named)
+    assert f"{heads} heads in the last block of {-(-96 // heads)} channels each" in (folder / "README.md").read_text()
+
+
+def test_a_bare_file_of_128_channels_is_read_with_its_uneven_heads(tmp_path: Path) -> None:
+    spec = BackboneSpec(arguments=SMALL, last_heads=13)
+    model = build_backbone(spec)
+    file = save(model, spec, tmp_path / "model") / "model.safetensors"
+    torch.save(load_file(file), tmp_path / "copy.pth")
+    torch.testing.assert_close(features(load_timm(tmp_path / "copy.pth")), features(model), rtol=0, atol=0)
+    bare = {name: value for name, value in load_file(file).items() if "num_heads" not in name}
+    torch.save(bare, tmp_path / "bare.pth")  # nothing tells 13 x 10 from 10 x 13
+    with pytest.raises(UnipError, match=r"last block cannot be told from the tensors: they may be 5, 10, 13, 26, 65"):
+        load_backbone(str(tmp_path / "bare.pth"))
+    with pytest.raises(UnipError, match="are 130 channels wide together, but the model's 2 heads 128"):
+        load_into(build_backbone(BackboneSpec(arguments=SMALL)), read_checkpoint(tmp_path / "bare.pth"))
+
+
+def test_a_bare_file_whose_uneven_heads_can_only_be_one_count(tmp_path: Path) -> None:
+    model = build_backbone(BackboneSpec(arguments=SMALL, last_heads=100))  # 100 x 2 and nothing else makes 200
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    found = load_backbone(str(tmp_path / "bare.pth"))
+    assert found.spec.last_heads == 100
+    torch.testing.assert_close(features(found.model), features(model), rtol=0, atol=0)
+
+
+def test_lists_in_the_card_are_told_in_words(tmp_path: Path) -> None:
+    spec = BackboneSpec(arguments=SMALL)
+    info = {"teachers": [{"source": "a", "layer": 3}, {"source": "b", "layer": 4}]}
+    folder = save_backbone(
+        build_backbone(spec), spec, tmp_path / "model", mean=[0.38] * 3, std=[0.19] * 3, input_size=32, info=info
+    )
+    assert "- teachers: source a, layer 3; source b, layer 4\n" in (folder / "README.md").read_text()
 
 
 def test_the_folder_holds_config_and_card(tmp_path: Path) -> None:

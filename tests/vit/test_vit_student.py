@@ -102,6 +102,39 @@ def test_last_block_has_its_own_heads_and_keeps_its_weights(heads: int) -> None:
         assert (ours - eager_last_attention(model, x, 3)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("heads", [13, 20])
+def test_heads_that_do_not_divide_the_width_are_a_little_wider_together(heads: int) -> None:
+    torch.manual_seed(0)
+    model = build_backbone(student_spec("unip_micro", last_heads=heads)).eval()
+    attn, width = model.blocks[-1].attn, -(-96 // heads)
+    assert (attn.num_heads, attn.head_dim, attn.scale) == (heads, width, width**-0.5)
+    assert attn.qkv.weight.shape == (3 * heads * width, 96)
+    x = torch.randn(2, 9, 96)
+    with torch.no_grad():
+        q, k, v = attn.qkv(x).reshape(2, 9, 3, heads, width).permute(2, 0, 3, 1, 4)
+        mixed = ((q @ k.transpose(-1, -2) * width**-0.5).softmax(-1) @ v).transpose(1, 2).reshape(2, 9, -1)
+        torch.testing.assert_close(attn(x), attn.proj(mixed), rtol=1e-4, atol=1e-5)
+
+
+def test_trained_weights_stay_when_heads_no_longer_divide_the_width() -> None:
+    model = build_backbone(student_spec("unip_micro"))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    before = {name: value.clone() for name, value in model.blocks[-1].attn.state_dict().items()}
+    set_last_heads(model, 13)  # 13 x 8 = 104
+    after = model.blocks[-1].attn.state_dict()
+    for part in range(3):
+        rows = after["qkv.weight"].reshape(3, 104, 96)[part]
+        torch.testing.assert_close(rows[:96], before["qkv.weight"].reshape(3, 96, 96)[part], rtol=0, atol=0)
+        assert rows[96:].std() > 0.01  # zeros would never learn: queries' gradients are made of keys
+        torch.testing.assert_close(
+            after["qkv.bias"].reshape(3, 104)[part, :96], before["qkv.bias"].reshape(3, 96)[part]
+        )
+    torch.testing.assert_close(after["proj.weight"][:, :96], before["proj.weight"], rtol=0, atol=0)
+    set_last_heads(model, 3)
+    torch.testing.assert_close(model.blocks[-1].attn.state_dict(), before, rtol=0, atol=0)
+
+
 def test_student_spec_takes_the_last_heads() -> None:
     spec = student_spec("unip_tiny", last_heads=16)
     assert spec.last_heads == 16
@@ -128,12 +161,12 @@ def test_other_input_sizes_work_and_are_padded_to_whole_patches() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: student_spec("unip_tiny", last_heads=5), r"192 wide: its last block cannot have 5 heads\nStud.*none"),
+        (lambda: student_spec("unip_tiny", last_heads=193), "192 wide: its last block cannot have 193 heads"),
         (lambda: student_spec("unip_small", last_heads=0), "cannot have 0 heads"),
         (lambda: student_spec("unip_tinny"), "Did you mean 'unip_tiny'"),
         (lambda: student_spec("resnet"), "Known: unip_micro"),
         (lambda: build_backbone(student_spec("unip_micro"), drop_path=1.0), r"drop path must be in \[0, 1\)"),
-        (lambda: set_last_heads(build_backbone(student_spec("unip_micro")), 7), "do not divide the width 96"),
+        (lambda: set_last_heads(build_backbone(student_spec("unip_micro")), 97), "cannot have 97 heads: it is 96 chan"),
     ],
 )
 def test_errors(call, message: str) -> None:

@@ -17,6 +17,7 @@ from timm.layers import apply_rot_embed_cat
 from torch import nn
 
 from unip.errors import UnipError
+from unip.vit.forward import block_rope, embed, run_block
 from unip.vit.shape import check_layer, class_tokens, heads_of, prefix_tokens
 
 Visit = Callable[[int, torch.Tensor, torch.Tensor, float], None]
@@ -38,20 +39,39 @@ def queries_keys(
     Raises:
         UnipError: The module is of another kind.
     """
+    q, k = _projected(attn, x, "qk")
+    return _placed(attn, q, k, rope)
+
+
+def queries_keys_values(
+    attn: nn.Module, x: torch.Tensor, rope: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Compute queries, keys and values, each (B, H, L, D); arguments and errors as for :func:`queries_keys`."""
+    q, k, v = _projected(attn, x, "qkv")
+    return *_placed(attn, q, k, rope), v
+
+
+def _projected(attn: Any, x: torch.Tensor, parts: str) -> list[torch.Tensor]:
+    """Project (B, L, C) to the wanted ones of q, k and v, each (B, H, L, D)."""
     batch, tokens, _ = x.shape
     heads: int = getattr(attn, "num_heads", 0)
     if getattr(attn, "qkv", None) is not None:
         packed = _packed_projection(attn, x).reshape(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        q, k = packed[0], packed[1]
-    elif getattr(attn, "q_proj", None) is not None:
-        q = attn.q_proj(x).reshape(batch, tokens, heads, -1).transpose(1, 2)  # type: ignore[operator]
-        k = attn.k_proj(x).reshape(batch, tokens, heads, -1).transpose(1, 2)  # type: ignore[operator]
-    else:
-        raise UnipError(
-            f"cannot read queries and keys from a {type(attn).__name__}",
-            "Use a plain ViT: timm's vit_*, deit*, eva02_* or dinov3 models.",
-        )
-    q, k = attn.q_norm(q), attn.k_norm(k)  # type: ignore[operator]
+        return [packed[number] for number in range(len(parts))]
+    if getattr(attn, "q_proj", None) is not None:
+        projections = [getattr(attn, f"{part}_proj") for part in parts]
+        return [project(x).reshape(batch, tokens, heads, -1).transpose(1, 2) for project in projections]
+    raise UnipError(
+        f"cannot read queries and keys from a {type(attn).__name__}",
+        "Use a plain ViT: timm's vit_*, deit*, eva02_* or dinov3 models.",
+    )
+
+
+def _placed(
+    attn: Any, q: torch.Tensor, k: torch.Tensor, rope: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalise queries and keys and turn them by their rotary positions, where the module does that."""
+    q, k = attn.q_norm(q), attn.k_norm(k)
     if rope is not None:
         prefix = getattr(attn, "num_prefix_tokens", 1)
         half = getattr(attn, "rotate_half", False)
@@ -138,46 +158,101 @@ def visiting_features(model: nn.Module, visit: Callable[[int, torch.Tensor], Non
             handle.remove()
 
 
-class _QueryKeyBlock(nn.Module):
-    """Stands in for the last wanted block: its norm and queries and keys, nothing after them."""
+class _AttentionInputs(nn.Module):
+    """Stands in for the last wanted block: its norm and its attention's projections, nothing after them."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.norm1, self.attn = block.norm1, block.attn
 
-    def forward(self, x: torch.Tensor, rope: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
-        return torch.stack(queries_keys(self.attn, self.norm1(x), rope))  # type: ignore[arg-type, operator]
 
-
-class QueryKeyTrunk(nn.Module):
-    """A ViT that ends at one layer's queries and keys; it shares the weights of the model it was made from.
-
-    Nothing beyond that layer's key projection is computed, and there are no hooks, so it compiles whole.
+class Trunk(nn.Module):
+    """The first layers of a ViT; it shares the weights of the model it was made from and has no hooks, so it compiles.
 
     Args:
         model: A timm ViT (VisionTransformer or Eva).
-        layer: 1-based layer number.
+        layers: 1-based numbers of the layers that something is taken of; nothing runs beyond the last of them.
+        end: What stands for the last of these layers, made from its block.
+
+    Attributes:
+        layers: The numbers, each once, rising.
+        num_prefix_tokens: Class and register tokens before the patches.
+        has_class_token: Whether the first of them is a class token.
     """
 
-    def __init__(self, model: nn.Module, layer: int) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[int], end: Callable[[nn.Module], nn.Module]) -> None:
         super().__init__()
-        check_layer(model, layer)
+        for layer in layers:
+            check_layer(model, layer)
+        self.layers = tuple(sorted(set(layers)))
+        last = self.layers[-1]
         trunk = copy.copy(model)  # shallow: parameters stay those of `model`
         trunk._modules = dict(model._modules)
         blocks: Any = model.blocks
-        trunk.blocks = nn.Sequential(*blocks[: layer - 1], _QueryKeyBlock(blocks[layer - 1]))
+        trunk.blocks = nn.ModuleList([*blocks[: last - 1], end(blocks[last - 1])])
         trunk.norm = nn.Identity()
-        for head in ("head", "fc_norm", "head_drop", "attn_pool"):
+        for head in ("head", "head_dist", "fc_norm", "head_drop", "attn_pool"):
             if head in trunk._modules:
                 trunk._modules[head] = None
-        self.trunk = trunk
-        self.layer = layer
-        self.scale = float(blocks[layer - 1].attn.scale)
-        self.num_heads = heads_of(model, layer)
+        self.trunk: Any = trunk
         self.num_prefix_tokens = prefix_tokens(model)
         self.has_class_token = class_tokens(model) > 0
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run normalised images (B, 3, H, W); return q and k, each (B, heads, L, D)."""
-        both = self.trunk.forward_features(images)  # type: ignore[operator]
-        return both[0], both[1]
+
+class AttentionTrunk(Trunk):
+    """A ViT that ends at the queries and keys, on request also the values, of the last wanted layer.
+
+    Args:
+        model: A timm ViT (VisionTransformer or Eva).
+        layers: 1-based layer numbers.
+        values: Take the values too.
+
+    Attributes:
+        heads: Head count by layer.
+        scale: Factor on the logits by layer.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[int], *, values: bool = False) -> None:
+        super().__init__(model, layers, _AttentionInputs)
+        blocks: Any = model.blocks
+        self.values = values
+        self.heads = {layer: heads_of(model, layer) for layer in self.layers}
+        self.scale = {layer: float(blocks[layer - 1].attn.scale) for layer in self.layers}
+
+    def forward(self, images: torch.Tensor) -> dict[int, tuple[torch.Tensor, ...]]:
+        """Run normalised images (B, 3, H, W); return (q, k) or (q, k, v) by layer, each (B, heads, L, D)."""
+        x, rope = embed(self.trunk, images)
+        project: Callable[..., tuple[torch.Tensor, ...]] = queries_keys_values if self.values else queries_keys
+        found = {}
+        for index, block in enumerate(self.trunk.blocks):
+            if index + 1 in self.layers:
+                found[index + 1] = project(block.attn, block.norm1(x), block_rope(self.trunk, rope, index))
+            if index + 1 < self.layers[-1]:
+                x = run_block(self.trunk, block, x, rope, index=index)
+        return found
+
+
+class TokenTrunk(Trunk):
+    """A ViT that ends with the last wanted layer and gives the tokens behind each wanted one.
+
+    Args:
+        model: A timm ViT (VisionTransformer or Eva).
+        layers: 1-based layer numbers.
+        norm: Apply the model's final norm to the last layer's tokens, as the whole model does.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[int], *, norm: bool = False) -> None:
+        super().__init__(model, layers, lambda block: block)
+        if norm:
+            self.trunk.norm = model.norm
+
+    def forward(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Run normalised images (B, 3, H, W); return tokens (B, L, C) by layer."""
+        x, rope = embed(self.trunk, images)
+        found = {}
+        for index, block in enumerate(self.trunk.blocks):
+            x = run_block(self.trunk, block, x, rope, index=index)
+            if index + 1 in self.layers:
+                found[index + 1] = x
+        found[self.layers[-1]] = self.trunk.norm(x)
+        return found

@@ -171,8 +171,6 @@ def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
 
 
 def _evaluate(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) -> EvaluateResult:
-    more = {"corruption": corruptions} if corruptions else {}
-    precision = task.settings.get("precision", "auto")
     result = evaluate(
         EvaluateConfig.make(
             model=run,
@@ -181,9 +179,10 @@ def _evaluate(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) -> E
             split=task.test,
             out=task.folder / ("corrupted" if corruptions else "evaluation"),
             device=task.device,
-            precision=precision,
+            precision=task.settings.get("precision", "auto"),
             workers=task.settings.get("workers", "auto"),
-            **more,
+            corruption=corruptions,
+            worst=0 if corruptions else 12,
         )
     )
     assert result is not None
@@ -197,8 +196,6 @@ def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
     missing = tuple(name for name in task.corruptions if name not in there)
     if task.kind not in TRAINED or not missing:
         return
-    if "corruption" not in EvaluateConfig.model_fields:
-        raise UnipError("this version of unip evaluates no corruptions", "Leave `corruptions` out of the suite.")
     run = task.folder / record["run"]
     if not (run / "model").is_dir():
         raise UnipError(
@@ -206,7 +203,7 @@ def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
             f"Delete {task.folder} to train it again.",
         )
     for name in missing:  # one at a time, so that a stop loses one at most; `all:3` gives several
-        found = getattr(_evaluate(task, run, (name,)), "corrupted", {})
+        found = _evaluate(task, run, (name,)).corrupted
         there[name] = {each: scores.to_dict() for each, scores in found.items()}
         write_json(file, there)
     if not task.keep_model:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from unip.config import Config
+from unip.data.corruptions import parse_corruptions
 from unip.errors import UnipError
 from unip.files import read_yaml
 
@@ -99,6 +100,12 @@ class Suite(Config):
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"the name {name!r} in {info.field_name} may hold letters, digits and . _ + - only")
         return value
+
+    @field_validator("corruptions")
+    @classmethod
+    def _are_known(cls, corruptions: tuple[str, ...]) -> tuple[str, ...]:
+        parse_corruptions(corruptions)
+        return corruptions
 
     @model_validator(mode="after")
     def _refers_to_what_is_there(self) -> Suite:

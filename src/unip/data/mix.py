@@ -28,12 +28,13 @@ from unip.errors import UnipError
 ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
 
 
-class MixDataset(Dataset[Tensor]):
+class MixDataset(Dataset[tuple[Tensor, bool]]):
     """Grey crops for pre-training, cut as in the paper: RandomResizedCrop (bicubic) and a horizontal flip.
 
-    ``dataset[position]`` is a ``(1, size, size)`` uint8 tensor and a pure function of ``(seed, position)``, where
-    ``position`` counts samples from the start of training, over all epochs; ``len`` is one epoch. Values are not
-    normalised here: bytes are four times smaller than floats on their way to the device.
+    ``dataset[position]`` is a ``(1, size, size)`` uint8 tensor and whether it is to be flipped, a pure function of
+    ``(seed, position)``, where ``position`` counts samples from the start of training, over all epochs; ``len`` is one
+    epoch. Flipping and normalising are left to the device: there they cost next to nothing, and bytes are four times
+    smaller than floats on their way.
 
     An epoch shows as many samples as there are images, each once; where weights differ, each as often as its share of
     all weights says, rounded up or down by turns. Images are read wherever the manifest says that they are: in files,
@@ -95,14 +96,14 @@ class MixDataset(Dataset[Tensor]):
         """Return the number of images, which is one epoch."""
         return self.order.n
 
-    def __getitem__(self, position: int) -> Tensor:
-        """Return the crop shown at ``position``."""
+    def __getitem__(self, position: int) -> tuple[Tensor, bool]:
+        """Return the crop shown at ``position``, and whether it is shown flipped."""
         image = self.image(self.order(position))
         rng = np.random.default_rng(seed_for(self.seed, position))
         top, left, height, width = crop_box(image.shape[0], image.shape[1], self.scale, rng)
         crop = torch.from_numpy(image[None, top : top + height, left : left + width])
         out: Tensor = F.resize(crop, [self.size, self.size], interpolation=InterpolationMode.BICUBIC, antialias=True)
-        return out.flip(-1) if rng.random() < self.flip else out
+        return out, rng.random() < self.flip
 
     def image(self, index: int) -> Pixels8:
         """Return the whole image ``index`` of the manifest as ``(H, W)`` uint8; a large JPEG may come reduced."""

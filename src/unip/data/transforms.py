@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from unip.data.classes import IGNORE
+from unip.data.corruptions import corrupt_some
 from unip.data.images import Pixels8
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
@@ -29,6 +30,7 @@ REDRAWS = 10  # of a crop that one class fills
 BRIGHTNESS = 32.0  # levels added or taken away
 FACTORS = (0.5, 1.5)  # of contrast and saturation
 HUE = 0.1  # of a turn either way: 36 of 360 degrees
+CORRUPTED = 1  # sets the seeds of corruptions apart from those of the other augmentation
 
 
 @dataclass(frozen=True)
@@ -157,17 +159,25 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         transform: The augmentation.
         seed: Seed of order and augmentation.
         cache: Keep decoded pairs: ``"ram"``, ``"none"``, or ``"auto"`` (when a quarter of the free memory holds them).
+        corrupt: Probability that an image is corrupted (:func:`unip.data.corruptions.corrupt_some`) before all else.
 
     Raises:
         UnipError: A pair is damaged, has two sizes, or its mask an unknown id.
     """
 
     def __init__(
-        self, data: SegmentationData, transform: SegmentationTrainTransform, *, seed: int = 0, cache: Cache = "auto"
+        self,
+        data: SegmentationData,
+        transform: SegmentationTrainTransform,
+        *,
+        seed: int = 0,
+        cache: Cache = "auto",
+        corrupt: float = 0.0,
     ) -> None:
         self.data = data
         self.transform = transform
         self.seed = seed
+        self.corrupt = corrupt
         self.order = SampleOrder(len(data), seed)
         self._pairs: list[tuple[Pixels8, Pixels8]] | None = None
         first = self._read(0)
@@ -182,6 +192,8 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         """Return the augmented pair shown at ``position``."""
         index = self.order(position)
         image, mask = self._pairs[index] if self._pairs is not None else self._read(index)
+        if self.corrupt:
+            image = corrupt_some(image, self.corrupt, seed_for(self.seed, position, CORRUPTED))
         channels = torch.from_numpy(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
         rng = np.random.default_rng(seed_for(self.seed, position))
         out, labels = self.transform(channels, torch.from_numpy(mask), rng)

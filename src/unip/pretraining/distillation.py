@@ -1,114 +1,140 @@
-"""NMI-HAD: the student's last attention learns the teacher's hybrid one."""
+"""NMI-HAD: the student's last attention learns that of the teachers' hybrid layers."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unip.attention.capture import QueryKeyTrunk
-from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
-from unip.errors import UnipError
-from unip.pretraining.loss import Prefix, attention_kl, shared_tokens
-from unip.vit.shape import depth_of, patch_size
+from unip.attention.capture import AttentionTrunk
+from unip.pretraining.inputs import prepare
+from unip.pretraining.loss import attention_kl
+from unip.pretraining.objective import Objective, patch_grid, weighted_mean
+from unip.pretraining.pictures import draw_attention
+from unip.pretraining.teachers import Target, Teachers
+from unip.vit.shape import depth_of
 
 
-def normalise_grey(images: torch.Tensor) -> torch.Tensor:
-    """Turn uint8 grey images (B, 1, H, W) into InfMix-normalised float ones (B, 3, H, W)."""
-    pixels: torch.Tensor = (images.float() / 255 - INFMIX_MEAN) / INFMIX_STD
-    return pixels.expand(-1, 3, -1, -1)
+class Sides(NamedTuple):
+    """A teacher's layer and the student's last block, cut into as many heads.
 
-
-def resize_to(pixels: torch.Tensor, side: int) -> torch.Tensor:
-    """Resize square float images (B, C, S, S) to ``side``, bicubic with antialiasing; as they are when they fit."""
-    if pixels.shape[-1] == side:
-        return pixels
-    return F.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
-
-
-class AttentionDistillation(nn.Module):
-    """Teacher cut at its hybrid layer and student cut at its last queries and keys; called with images, gives the loss.
-
-    Teacher and student see the same tensor (paper: InfMix normalisation for both). A teacher with other patches sees
-    it resized so that both patch grids agree.
-
-    Args:
-        teacher: A timm ViT; frozen here.
-        student: A timm ViT whose last block has as many heads as the teacher's layer.
-        layer: The teacher's layer, 1-based.
-        size: Side of the square training crops, in pixels.
-
-    Raises:
-        UnipError: Layer out of range, head counts differ, or no input size gives both the same patch grid.
+    Attributes:
+        teacher: (q, k) or (q, k, v), each (B, H, L_t, D_t).
+        student: The same of the student, (B, H, L_s, D_s).
+        teacher_scale: Factor on the teacher's logits.
+        student_scale: Factor on the student's.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, *, layer: int, size: int) -> None:
+    teacher: tuple[torch.Tensor, ...]
+    student: tuple[torch.Tensor, ...]
+    teacher_scale: float
+    student_scale: float
+
+
+class AttentionDistillation(Objective):
+    """Teachers cut at their hybrid layers and student cut at its last queries and keys (and values).
+
+    Teachers and student see the same tensor (paper: InfMix normalisation for both). A teacher with other patches sees
+    it resized so that both patch grids agree. Where a teacher has another head count than the student's last block,
+    the student's queries and keys are cut anew into as many heads, as MiniLMv2's relation heads are (Wang et al.,
+    Findings of ACL 2021, section 3.1).
+
+    Args:
+        targets: The teachers' layers; the loss is the weighted mean of their divergences.
+        student: A timm ViT.
+        size: Side of the square training crops, in pixels.
+        values_weight: Factor on the divergence of value relations, softmax(v v^T * scale) (MiniLM: Wang et al.,
+            NeurIPS 2020, equation 8); 0 leaves them out, and the last block's values get no gradient.
+
+    Raises:
+        UnipError: Layer out of range, or no input size gives a teacher and the student the same patch grid.
+    """
+
+    def __init__(self, targets: Sequence[Target], student: nn.Module, *, size: int, values_weight: float = 0.0) -> None:
         super().__init__()
-        self.teacher = QueryKeyTrunk(teacher, layer).requires_grad_(False).eval()
-        self.student_trunk = QueryKeyTrunk(student, depth_of(student))
+        self.targets, self.values_weight = tuple(targets), values_weight
+        values = values_weight > 0
+        grid = patch_grid(student, size)
+        self.teachers = Teachers(targets, lambda model, layers: AttentionTrunk(model, layers, values=values), grid=grid)
+        self.student_trunk = AttentionTrunk(student, [depth_of(student)], values=values)
         freeze_unused(student)
-        if self.teacher.num_heads != self.student_trunk.num_heads:
-            raise UnipError(
-                f"the teacher's layer has {self.teacher.num_heads} heads, the student's last block "
-                f"{self.student_trunk.num_heads}",
-                "Build the student with as many heads in its last block.",
-            )
-        if size % patch_size(student):
-            raise UnipError(
-                f"patch grids cannot match: crops of {size} px are no whole number of the student's "
-                f"{patch_size(student)}-px patches",
-                f"Choose --size as a multiple of {patch_size(student)}.",
-            )
-        self.teacher_size = size // patch_size(student) * patch_size(teacher)
-        self._check_grids(size)
+        self.extra = {}
+        self.parts = (self.teachers, self.student_trunk)
 
-    def _check_grids(self, size: int) -> None:
-        device = next(self.parameters()).device
-        probe = torch.zeros(1, 1, size, size, dtype=torch.uint8, device=device)
-        (q_t, _), (q_s, _) = self.both(probe)
-        patches = [q.shape[2] - side.num_prefix_tokens for q, side in ((q_t, self.teacher), (q_s, self.student_trunk))]
-        if patches[0] != patches[1]:
-            raise UnipError(
-                f"patch grids cannot match: the teacher makes {patches[0]} patches, the student {patches[1]}",
-                "Use a teacher that takes other input sizes, or another --size.",
+    def sides(self, images: torch.Tensor, flips: torch.Tensor | None = None) -> list[Sides]:
+        """Run uint8 grey images (B, 1, S, S); return what is compared for each target, all tokens."""
+        pixels = prepare(images, flips)
+        taught = self.teachers(pixels)
+        (last,) = self.student_trunk.layers
+        learnt = self.student_trunk(pixels)[last]
+        found = []
+        for number, (target, theirs) in enumerate(zip(self.targets, taught, strict=True)):
+            heads = theirs[0].shape[1]
+            ours = tuple(recut(t, heads) for t in learnt)
+            own = heads == self.student_trunk.heads[last]
+            scale = self.student_trunk.scale[last] if own else ours[0].shape[-1] ** -0.5
+            found.append(Sides(theirs, ours, self.teachers.trunk(number).scale[target.layer], scale))
+        return found
+
+    def forward(
+        self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Compute the loss, and each target's divergences where there is more than one; see :class:`Objective`."""
+        losses, parts = [], {}
+        for number, (target, sides) in enumerate(zip(self.targets, self.sides(images, flips), strict=True)):
+            theirs, ours = self.teachers.kept(number, self.student_trunk)
+            named: dict[str, Any] = {
+                "teacher_scale": sides.teacher_scale,
+                "student_scale": sides.student_scale,
+                "teacher_kept": theirs,
+                "student_kept": ours,
+            }
+            with torch.autocast(images.device.type, enabled=False):  # it would round the logits to half precision
+                loss = attention_kl(sides.teacher[:2], sides.student[:2], **named)  # type: ignore[arg-type]
+                parts[f"kl/{target.name}"] = loss
+                if self.values_weight:
+                    values = attention_kl((sides.teacher[2],) * 2, (sides.student[2],) * 2, **named)
+                    parts[f"values/{target.name}"] = values
+                    loss = loss + self.values_weight * values
+            losses.append(loss)
+        mean = weighted_mean(losses, [target.weight for target in self.targets])
+        return {"loss": mean, **(parts if len(parts) > 1 else {})}
+
+    def draw(self, images: torch.Tensor) -> npt.NDArray[np.uint8]:
+        """Draw what three query tokens attend to, mean over heads, in each teacher and the student."""
+        columns = {}
+        for number, (target, sides) in enumerate(zip(self.targets, self.sides(images), strict=True)):
+            several = len(self.targets) > 1
+            columns[target.name if several else "teacher"] = (
+                sides.teacher[:2],
+                sides.teacher_scale,
+                self.teachers.trunk(number).num_prefix_tokens,
             )
-
-    def train(self, mode: bool = True) -> AttentionDistillation:
-        """Set the student's mode; the teacher stays in evaluation."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
-
-    def both(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """Run uint8 grey images (B, 1, S, S); return (q, k) of the teacher and of the student, all tokens."""
-        pixels = normalise_grey(images)
-        with torch.no_grad():
-            taught = self.teacher(resize_to(pixels, self.teacher_size))
-        return taught, self.student_trunk(pixels)
-
-    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the loss of uint8 grey crops (B, 1, S, S)."""
-        taught, learnt = self.both(images)
-        theirs, ours = (
-            Prefix(side.num_prefix_tokens, side.has_class_token) for side in (self.teacher, self.student_trunk)
-        )
-        # autocast would round the logits to half precision
-        with torch.autocast(images.device.type, enabled=False):
-            loss = attention_kl(
-                taught,
-                learnt,
-                teacher_scale=self.teacher.scale,
-                student_scale=self.student_trunk.scale,
-                teacher_kept=shared_tokens(theirs, ours),
-                student_kept=shared_tokens(ours, theirs),
+            columns[f"student {number + 1}" if several else "student"] = (
+                sides.student[:2],
+                sides.student_scale,
+                self.student_trunk.num_prefix_tokens,
             )
-        return {"loss": loss}
+        return draw_attention(images, columns)
+
+
+def recut(tensor: torch.Tensor, heads: int) -> torch.Tensor:
+    """Cut (B, H, L, D) anew into (B, ``heads``, L, ceil(H D / heads)); the last heads are filled up with zeros."""
+    if tensor.shape[1] == heads:
+        return tensor
+    together = tensor.transpose(1, 2).flatten(2)
+    width = -(-together.shape[-1] // heads)
+    padded = F.pad(together, (0, heads * width - together.shape[-1]))
+    return padded.reshape(*padded.shape[:2], heads, width).transpose(1, 2)
 
 
 def freeze_unused(student: Any) -> None:
-    """Freeze what the loss never reaches: the last block beyond its queries and keys, the final norm, class heads."""
+    """Freeze what the loss never reaches: the last block beyond its projections, the final norm, class heads."""
     last = student.blocks[-1]
     reached = {id(p) for part in (last.norm1, last.attn) for p in part.parameters()}
     reached -= {

@@ -1,33 +1,18 @@
-"""The attention KL divergence, plainly: the reference that faster versions are tested against."""
+"""The attention KL divergence, the fastest way there is: Triton on CUDA, chunks of PyTorch everywhere else."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cache
 
 import torch
 
-from unip.attention.capture import attention_logits
+from unip.errors import UnipError
+from unip.pretraining.chunked_loss import chunked_attention_kl
+from unip.pretraining.tokens import ALL, Kept, Prefix, shared_tokens
+
+__all__ = ["ALL", "QK", "Kept", "Prefix", "attention_kl", "shared_tokens"]
 
 QK = tuple[torch.Tensor, torch.Tensor]
-
-
-class Kept(NamedTuple):
-    """Which tokens of a side take part: the first ``first``, and all those behind the next ``skip``.
-
-    Compared token i is the side's token i while ``i < first``, and ``i + skip`` from there on.
-    """
-
-    first: int = 0
-    skip: int = 0
-
-    def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the kept tokens of (B, H, L, D); the tensor itself if that is all of them."""
-        if not self.skip:
-            return tensor
-        return torch.cat([tensor[:, :, : self.first], tensor[:, :, self.first + self.skip :]], dim=2)
-
-
-ALL = Kept()
 
 
 def attention_kl(
@@ -41,8 +26,11 @@ def attention_kl(
 ) -> torch.Tensor:
     """Mean KL(teacher row || student row) of softmax attention (UNIP, section 4, NMI-HAD).
 
+    No (L, L) map is ever in memory as a whole, forward or backward; logits, sums and the loss are float32 at least.
+
     Args:
-        teacher: Queries and keys (B, H, L_t, D_t); no gradient flows into them.
+        teacher: Queries and keys (B, H, L_t, D_t), float16, bfloat16, float32 or float64, of any strides; no gradient
+            flows into them.
         student: Queries and keys (B, H, L_s, D_s), the same B and H, and as many kept tokens.
         teacher_scale: Factor on the teacher's logits (its head width ** -0.5).
         student_scale: The student's.
@@ -51,33 +39,36 @@ def attention_kl(
         student_kept: The student's.
 
     Returns:
-        A scalar in nats, float32 or better: summed over keys, averaged over batch, heads and queries.
+        A scalar in nats, float32 or float64: summed over keys, averaged over batch, heads and queries.
+
+    Raises:
+        UnipError: The two sides differ in batch, heads or kept tokens.
     """
-    q, k = (teacher_kept.of(t) for t in teacher)
-    target = attention_logits(q, k, teacher_scale).detach().log_softmax(dim=-1)
-    q, k = (student_kept.of(t) for t in student)
-    found = attention_logits(q, k, student_scale).log_softmax(dim=-1)
-    return (target.exp() * (target - found)).sum(dim=-1).mean()
+    shapes = [
+        (q.shape[0], q.shape[1], q.shape[2] - kept.skip)
+        for (q, _), kept in ((teacher, teacher_kept), (student, student_kept))
+    ]
+    if shapes[0] != shapes[1]:
+        raise UnipError(f"attention maps cannot be compared: (batch, heads, tokens) {shapes[0]} against {shapes[1]}")
+    where = student[0]
+    if where.is_cuda and where.dtype != torch.float64 and _has_triton():
+        from unip.pretraining.triton_loss import triton_attention_kl as compute
+    else:
+        compute = chunked_attention_kl
+    return compute(
+        teacher,
+        student,
+        teacher_scale=teacher_scale,
+        student_scale=student_scale,
+        teacher_kept=teacher_kept,
+        student_kept=student_kept,
+    )
 
 
-class Prefix(NamedTuple):
-    """The tokens in front of the patches: how many, and whether the first of them is a class token."""
-
-    tokens: int
-    has_class: bool
-
-
-def shared_tokens(prefix: Prefix, other: Prefix) -> Kept:
-    """Which tokens of a side take part when the other side has other prefix tokens.
-
-    The class token is compared when both sides have one; registers and a class token that only one side has are left
-    out.
-
-    Args:
-        prefix: Class and register tokens of this side.
-        other: Of the other side.
-    """
-    if prefix == other:
-        return ALL
-    first = int(prefix.has_class and other.has_class)
-    return Kept(first, prefix.tokens - first)
+@cache
+def _has_triton() -> bool:
+    try:
+        import triton  # noqa: F401
+    except ImportError:  # wheels for Windows and macOS come without it
+        return False
+    return True

@@ -1,93 +1,74 @@
-"""`unip pretrain`: choose a teacher's hybrid layer and distil its attention into a small student (UNIP, section 4)."""
+"""`unip pretrain`: a small student learns from a teacher's hybrid attention (UNIP, section 4), or in another way."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field, field_validator
 from torch import nn
 
-from unip.attention.capture import attention_map
-from unip.attention.measuring import measure_nmi
-from unip.attention.patterns import HYBRID_NMI, LayerChoice, choose_hybrid_layer, name_patterns
-from unip.attention.pictures import example_queries, patch_rows, query_sheet
 from unip.config import verb
 from unip.data.manifest import open_images, paths_of, summary, summary_table, write_manifest
 from unip.data.mix import MixDataset, sample_indices, squashed
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
-from unip.errors import UnipError
 from unip.files import read_json, write_json
-from unip.pretraining.distillation import AttentionDistillation, normalise_grey, resize_to
+from unip.pretraining.config import PretrainConfig
+from unip.pretraining.distillation import AttentionDistillation
+from unip.pretraining.features import FeatureDistillation
+from unip.pretraining.layers import make_targets, resolve_layers
+from unip.pretraining.mae import MaskedAutoencoding, Numbered
+from unip.pretraining.objective import Objective
+from unip.pretraining.student import describe_student, make_student
+from unip.pretraining.teachers import Target
 from unip.progress import say
-from unip.training.config import TrainingConfig
-from unip.training.feed import Positions
+from unip.training.feed import PositionDataset, Positions
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
-from unip.training.optim import count_parameters, parameter_groups
+from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import warmup_cosine
-from unip.vit.backbone import Backbone, load_backbone
+from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
-from unip.vit.shape import check_layer, heads_of, patch_size
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.shape import patch_size
+from unip.vit.spec import BackboneSpec
 from unip.vit.student import student_spec
 
+__all__ = ["PretrainConfig", "PretrainResult", "pretrain"]
 
-class PretrainConfig(TrainingConfig):
-    """What to distil from what, on which images; the defaults are the paper's."""
-
-    teacher: str = Field(description="timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, a checkpoint file or a model folder.")
-    data: tuple[str, ...] = Field(
-        min_length=1, description="Image folders or manifests; infrared=FOLDER and rgb=FOLDER say what is in them."
-    )
-    student: str = Field("unip_tiny", description="unip_micro, unip_tiny, unip_small or unip_base.")
-    teacher_layer: Literal["auto"] | int = Field(
-        "auto", description="Layer to distil, 1-based; auto: NMI nearest to target_nmi on the mix's infrared images."
-    )
-    exclude_layers: tuple[int, ...] = Field((), description="Layers that auto must not choose.")
-    target_nmi: float = Field(HYBRID_NMI, gt=0, lt=1, description="NMI of a hybrid layer.")
-    probe_images: int = Field(256, ge=1, description="Infrared images that auto measures.")
-    size: int = Field(224, ge=16, description="Side of the training crops, in pixels.")
-    scale: tuple[float, float] = Field((0.2, 1.0), description="Share of an image's area that a crop covers.")
-    cache: Literal["auto", "ram", "none"] = Field("auto", description="Keep decoded images in memory.")
-    batch_size: int = Field(4096, ge=1, description="Samples per step, over all devices together.")
-    lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        "auto", description="Highest learning rate; auto: 1.5e-4 x batch_size / 256."
-    )
-    warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
-        "auto", description="Warm-up steps; auto: a twentieth of all."
-    )
-    weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
-    drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every student block.")
-    picture_every: int = Field(500, ge=0, description="Steps between pictures of both attentions; 0: none.")
-
-    @field_validator("scale")
-    @classmethod
-    def _is_a_range_of_shares(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError("scale must be two rising numbers above 0 and at most 1")
-        return scale
+METHODS = {
+    "nmi_had": "NMI-HAD attention distillation (UNIP, ICLR 2025, arXiv 2502.02257)",
+    "nmi_had+values": "NMI-HAD attention distillation (UNIP, ICLR 2025, arXiv 2502.02257) with value relations "
+    "(MiniLM, NeurIPS 2020, arXiv 2002.10957)",
+    "features": "feature distillation: cosine distance to the teacher's tokens through a linear map",
+    "mae": "masked autoencoding (He et al., CVPR 2022, arXiv 2111.06377)",
+}
+NOT_TRAINED = {
+    "nmi_had": "the last block's values, projection and MLP and the final norm: the loss does not reach them",
+    "nmi_had+values": "the last block's projection and MLP and the final norm: the loss does not reach them",
+}
 
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What came out: the model folder, the layer that was distilled, and how training went."""
+    """What came out: the model folder, the layers that were distilled (teacher by teacher), and how training went."""
 
     model: Path
-    layer: int
+    layers: tuple[int, ...]
     loss: float
     training: TrainResult
+
+    @property
+    def layer(self) -> int:
+        """The first teacher's layer."""
+        return self.layers[0]
 
 
 @verb(PretrainConfig)
 def pretrain(config: PretrainConfig) -> PretrainResult | None:
-    """Distil a teacher's hybrid attention into a student.
+    """Train a student on unlabelled images, by default on a teacher's hybrid attention.
 
     Returns:
         The result, or None for a dry run.
@@ -99,64 +80,84 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     run = RunFolder(config.out)
     config = run.adopt(config)
     accelerator = make_accelerator(config)
-    main = accelerator.is_main_process
+    main, device = accelerator.is_main_process, accelerator.device
 
     table = open_images(config.data)
-    teacher = load_backbone(config.teacher)
+    teachers = {source: load_backbone(source) for source in dict.fromkeys(t for t, _, _ in config.targets())}
+    start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
     if main:
         say(summary_table(summary(table)))
-        say(str(teacher.report or f"{config.teacher}: random weights"))
-    teacher.model.to(accelerator.device)
-    layer, measured = resolve_layer(config, teacher, table, run)
-    config = resolve(config, layer=layer, images=table.num_rows)
+        for source, backbone in [*teachers.items(), *([(config.init, start)] if start else [])]:
+            say(str(backbone.report or f"{source}: random weights"))
+    for backbone in teachers.values():
+        backbone.model.to(device)
+    patch = patch_size(start.model) if start else int(student_spec(config.student).arguments["patch_size"])
+    records = resolve_layers(config, teachers, table, patch=patch, known=known_layers(config, run))
+    targets = make_targets(records, teachers)
+    config = resolve(config, records, images=table.num_rows)
     Positions(config, start=0, rank=accelerator.process_index, ranks=accelerator.num_processes)  # can it be shared?
     if main:
-        for line in measured.get("lines", []):
-            say(line)
+        for record in records:
+            if len(records) > 1:
+                say(f"teacher {record['source']}, weight {record['weight']:g}")
+            for line in record["lines"]:
+                say(line)
 
-    torch.manual_seed(config.seed)
-    spec = student_spec(config.student, last_heads=heads_of(teacher.model, layer))
-    student = build_backbone(spec, drop_path=config.drop_path).to(accelerator.device)
-    model = AttentionDistillation(teacher.model, student, layer=layer, size=config.size)
-    trained = count_parameters(p for p in student.parameters() if p.requires_grad)
+    student, spec = make_student(config, start, targets)
+    student.to(device)
+    if config.checkpoint_activations:  # before parts of the student are taken
+        student.set_grad_checkpointing(True)  # type: ignore[operator]
+    config = resolve_decoder(config, student)
+    model = make_objective(config, student, targets)
+    saved = model.saved(student)
     if main:
-        say(
-            f"student {config.student}: {count_parameters(student.parameters()) / 1e6:.2f} M parameters, "
-            f"{trained / 1e6:.2f} M trained, {model.teacher.num_heads} heads in the last block; "
-            f"{config.steps} steps of {config.batch_size}, lr {config.lr:.3g}, warm-up {config.warmup}"
-        )
+        say(f"objective {config.objective}; {describe_student(config, student)}")
+        say(f"{config.steps} steps of {config.batch_size}, lr {config.lr:.3g}, warm-up {config.warmup}")
     run.open(config, main_process=main)
     if config.dry_run:
-        say(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
+        say(f"dry run: would train in {config.out} on {device}; nothing was written")
         return None
 
     if main:
         write_manifest(table, run.path / "manifest.parquet")
-        write_json(run.path / "teacher.json", measured)
-    dataset = MixDataset(table, size=config.size, seed=config.seed, cache=config.cache, scale=config.scale)
+        write_json(run.path / "teacher.json", {"objective": config.objective, "teachers": records})
+    dataset: PositionDataset = MixDataset(
+        table, size=config.size, seed=config.seed, cache=config.cache, scale=config.scale
+    )
     trainable = Trainable(
         model=model,
-        saved=student,
-        dataset=dataset,
-        groups=parameter_groups(student, lr=float(config.lr), weight_decay=config.weight_decay),
+        saved=saved,
+        dataset=Numbered(dataset) if config.objective == "mae" else dataset,
+        groups=parameter_groups(saved, lr=float(config.lr), weight_decay=config.weight_decay),
         schedule=warmup_cosine(config.steps, int(config.warmup)),
         betas=(0.9, 0.95),
-        picture=lambda: compare_attention(model, table, config),
+        compiled=model.parts,
+        picture=lambda: draw(model, table, config),
         picture_every=config.picture_every,
     )
     done = train(trainable, config, run, accelerator)
     if main:
-        save_student(run, config, student, spec, teacher, measured, done)
-        say(f"distilled layer {layer} to KL {done.last['loss']:.4f}; the student is {run.model}")
-    return PretrainResult(model=run.model, layer=layer, loss=done.last["loss"], training=done)
+        save_student(run, config, student, spec, records, done)
+        say(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
+    return PretrainResult(run.model, tuple(record["layer"] for record in records), done.last["loss"], done)
 
 
-def resolve(config: PretrainConfig, *, layer: int, images: int) -> PretrainConfig:
+def known_layers(config: PretrainConfig, run: RunFolder) -> list[dict[str, Any]]:
+    """Return what a run that is continued found out about its teachers when it started."""
+    file = run.path / "teacher.json"
+    if not (run.continues(config) and file.exists()):
+        return []
+    found: list[dict[str, Any]] = read_json(file).get("teachers", [])
+    return found
+
+
+def resolve(config: PretrainConfig, records: list[dict[str, Any]], *, images: int) -> PretrainConfig:
     """Replace what was left at ``auto`` by numbers."""
     steps = config.count_steps(images)
+    layers = tuple(record["layer"] for record in records)
     return config.model_copy(
         update={
-            "teacher_layer": layer,
+            "teacher_layer": layers or config.teacher_layer,
             "steps": steps,
             "lr": 1.5e-4 * config.batch_size / 256 if config.lr == "auto" else config.lr,
             "warmup": max(1, steps // 20) if config.warmup == "auto" else config.warmup,
@@ -164,82 +165,46 @@ def resolve(config: PretrainConfig, *, layer: int, images: int) -> PretrainConfi
     )
 
 
-def resolve_layer(
-    config: PretrainConfig, teacher: Backbone, table: pa.Table, run: RunFolder
-) -> tuple[int, dict[str, Any]]:
-    """Return the layer to distil, and what was measured to choose it (JSON values; ``lines`` are for people)."""
-    if config.teacher_layer != "auto":
-        check_layer(teacher.model, config.teacher_layer)
-        known = run.path / "teacher.json"
-        measured = read_json(known) if run.continues(config) and known.exists() else {}
-        if measured.get("layer") == config.teacher_layer:  # what the run measured when it started
-            return config.teacher_layer, measured
-        return config.teacher_layer, {
-            "layer": config.teacher_layer,
-            "lines": [f"layer {config.teacher_layer}, as given"],
+def resolve_decoder(config: PretrainConfig, student: nn.Module) -> PretrainConfig:
+    """Replace the shape of mae's decoder where it was left at ``auto``: the paper's, for small students a lighter."""
+    if config.objective != "mae":
+        return config
+    depth, width = (8, 512) if int(student.embed_dim) >= 384 else (4, 256)  # type: ignore[arg-type]
+    return config.model_copy(
+        update={
+            "decoder_depth": depth if config.decoder_depth == "auto" else config.decoder_depth,
+            "decoder_width": width if config.decoder_width == "auto" else config.decoder_width,
         }
-    if "infrared" not in table["modality"].to_pylist():
-        raise UnipError(
-            "teacher_layer auto needs infrared images, and the data has none",
-            "Give the layer as a number, or mark a folder as infrared=FOLDER.",
+    )
+
+
+def make_objective(config: PretrainConfig, student: nn.Module, targets: list[Target]) -> Objective:
+    """Put the student together with what it learns from."""
+    if config.objective == "mae":
+        return MaskedAutoencoding(
+            student,
+            size=config.size,
+            seed=config.seed,
+            mask_ratio=config.mask_ratio,
+            depth=int(config.decoder_depth),
+            width=int(config.decoder_width),
         )
-    indices = sample_indices(table, "infrared", config.probe_images, config.seed)
-    found = measure_nmi(teacher.model, teacher_batches(table, indices, teacher, config))
-    values = [found[layer].mean().item() for layer in sorted(found)]
-    choice = choose_hybrid_layer(values, target=config.target_nmi, exclude=config.exclude_layers)
-    return choice.layer, describe_choice(choice, values, len(indices))
-
-
-def describe_choice(choice: LayerChoice, values: list[float], images: int) -> dict[str, Any]:
-    """Put a measured choice into JSON values."""
-    patterns = name_patterns(values)
-    lines = [f"layer {n:2d}  NMI {v:.3f}  {p}" for n, (v, p) in enumerate(zip(values, patterns, strict=True), start=1)]
-    lines += [f"chosen on {images} infrared images: {choice.reason}", *(f"warning: {w}" for w in choice.warnings)]
-    return {**choice.as_json(), "images": images, "nmi": values, "patterns": patterns, "lines": lines}
-
-
-def teacher_batches(
-    table: pa.Table, indices: list[int], teacher: Backbone, config: PretrainConfig
-) -> Iterator[torch.Tensor]:
-    """Yield whole images squashed to the crop size, as the teacher will see them in distillation."""
-    student_patch = patch_size(build_backbone(student_spec(config.student)))
-    side = config.size // student_patch * patch_size(teacher.model)
-    device = next(teacher.model.parameters()).device
-    for first in range(0, len(indices), 32):
-        some = table.take(indices[first : first + 32])
-        images = squashed(paths_of(some), config.size, readings=some["reading"].to_pylist())
-        yield resize_to(normalise_grey(images.to(device)), side)
+    if config.objective == "features":
+        return FeatureDistillation(targets, student, size=config.size)
+    values = config.values_weight if config.objective == "nmi_had+values" else 0.0
+    return AttentionDistillation(targets, student, size=config.size, values_weight=values)
 
 
 @torch.no_grad()
-def compare_attention(model: AttentionDistillation, table: pa.Table, config: PretrainConfig) -> np.ndarray:
-    """Draw what three query tokens attend to in teacher and student (mean over heads), on two images of the mix."""
+def draw(model: Objective, table: pa.Table, config: PretrainConfig) -> np.ndarray:
+    """Draw the state of training on two images of the mix, infrared ones if there are any."""
     infrared = "infrared" in table["modality"].to_pylist()
-    indices = sample_indices(table, "infrared" if infrared else None, 2, config.seed)
-    some = table.take(indices)
+    some = table.take(sample_indices(table, "infrared" if infrared else None, 2, config.seed))
     images = squashed(paths_of(some), config.size, readings=some["reading"].to_pylist())
-    device = next(model.parameters()).device
     model.eval()
-    sides = model.both(images.to(device))
+    picture = model.draw(images.to(next(model.parameters()).device))
     model.train()
-    trunks = (model.teacher, model.student_trunk)
-    maps = [
-        attention_map(q.float(), k.float(), trunk.scale).mean(1).cpu().numpy()
-        for (q, k), trunk in zip(sides, trunks, strict=True)
-    ]
-    frames = list(images[:, 0].numpy())
-    side = math.isqrt(maps[0].shape[-1] - trunks[0].num_prefix_tokens)
-    queries = [example_queries(frame, (side, side)) for frame in frames]
-    columns = {
-        name: np.stack(
-            [
-                patch_rows(attention, list(named.values()), trunk.num_prefix_tokens, (side, side))
-                for attention, named in zip(found, queries, strict=True)
-            ]
-        )
-        for name, found, trunk in zip(("teacher", "student"), maps, trunks, strict=True)
-    }
-    return query_sheet(frames, queries, columns)
+    return picture
 
 
 def save_student(
@@ -247,22 +212,27 @@ def save_student(
     config: PretrainConfig,
     student: nn.Module,
     spec: BackboneSpec,
-    teacher: Backbone,
-    measured: dict[str, Any],
+    records: list[dict[str, Any]],
     done: TrainResult,
 ) -> None:
     """Write the student as a model folder that says how it was made."""
-    info = {
-        "method": "NMI-HAD attention distillation (UNIP, ICLR 2025, arXiv 2502.02257)",
-        "teacher": config.teacher,
-        "teacher_sha256": teacher.report.sha256 if teacher.report else None,
-        "teacher_layer": measured["layer"],
+    teachers = [{key: record[key] for key in ("source", "sha256", "layer", "weight")} for record in records]
+    info: dict[str, Any] = {
+        "method": METHODS[config.objective],
+        "objective": config.objective,
+        "init": config.init,
+        **({"teachers": teachers} if teachers else {}),
         "sources": list(config.data),
         "steps": done.steps,
         "batch_size": config.batch_size,
         "final_loss": done.last["loss"],
-        "not_trained": "the last block's projection and MLP and the final norm: the loss does not reach them",
     }
+    if config.objective == "nmi_had+values":
+        info["values_weight"] = config.values_weight
+    if config.objective == "mae":
+        info |= {"mask_ratio": config.mask_ratio, "decoder": f"{config.decoder_depth} x {config.decoder_width}"}
+    if config.objective in NOT_TRAINED:
+        info["not_trained"] = NOT_TRAINED[config.objective]
     save_backbone(
         student,
         spec,

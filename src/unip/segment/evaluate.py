@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unip.config import Config, verb
 from unip.data.classes import IGNORE, Classes
+from unip.data.corruptions import CorruptFrames, parse_corruptions
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
 from unip.errors import UnipError
@@ -32,6 +33,7 @@ from unip.segment.inference import (
 )
 from unip.segment.metrics import Matrix, Scores, confusion, score
 from unip.segment.model import Segmenter
+from unip.segment.robustness import robustness_record, robustness_table
 from unip.segment.storage import load_segmenter
 
 
@@ -49,7 +51,18 @@ class EvaluateConfig(Config):
     device: Device = "auto"
     precision: Precision = "auto"
     workers: Workers = "auto"
+    corruption: tuple[str, ...] = Field(
+        (),
+        description="Evaluate on spoilt images too: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or all:SEVERITY.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the corruptions.")
     dry_run: bool = Field(False, description="Check model and data, print what would happen, write nothing.")
+
+    @field_validator("corruption")
+    @classmethod
+    def _are_known(cls, corruption: tuple[str, ...]) -> tuple[str, ...]:
+        parse_corruptions(corruption)
+        return corruption
 
 
 @dataclass(frozen=True)
@@ -57,16 +70,18 @@ class EvaluateResult:
     """How well a model did.
 
     Attributes:
-        scores: Over all frames.
+        scores: On the images as they are.
         frames: The mIoU of every frame, NaN where nothing is labelled.
         out: The folder with the results.
-        matrices: The confusion matrix of every frame, whose sum ``scores`` come from.
+        corrupted: Scores on corrupted images, by ``NAME:SEVERITY``.
+        matrices: The confusion matrix of every frame as it is, whose sum ``scores`` come from.
     """
 
     scores: Scores
     frames: dict[str, float]
     out: Path
-    matrices: dict[str, Matrix]
+    corrupted: dict[str, Scores] = field(default_factory=dict)
+    matrices: dict[str, Matrix] = field(default_factory=dict)
 
 
 @verb(EvaluateConfig)
@@ -76,6 +91,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
     logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
     matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
+    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size.
 
     Returns:
         The result, or None for a dry run.
@@ -99,6 +115,9 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     say(f"counts become grey as in training: {spec.reading.describe()}")
     if stated not in (None, spec.reading):
         say(f"note: {config.data} states another reading, which is not used: {stated.describe()}")
+    corruptions = parse_corruptions(config.corruption, config.seed)
+    if corruptions:
+        say(f"and again for each corruption: {', '.join(map(str, corruptions))}")
     if config.dry_run:
         check_segmentation(data)
         say(f"dry run: would write metrics.json and evaluation.html to {out}; nothing was written")
@@ -106,6 +125,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
 
     scores, matrices, worst = compare(segmenter, data, config, device, dtype)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
+    plain = config.model_copy(update={"worst": 0})
+    corrupted = {each: compare(segmenter, data, plain, device, dtype, each)[0] for each in corruptions}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
     settings: dict[str, Any] = {
         "window": config.window,
@@ -116,22 +137,31 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     settings["reading"] = spec.reading.model_dump(mode="json")
     record = {**about, **settings, "precision": str(dtype).removeprefix("torch."), **scores.to_dict()}
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
+    if corrupted:
+        record["corruptions"] = robustness_record(corrupted)
     write_json(out / "metrics.json", {**record, "frames": listed})
     write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst))
     say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
+    if corrupted:
+        say(robustness_table(scores, corrupted))
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
-    return EvaluateResult(scores, frames, out, matrices)
+    return EvaluateResult(scores, frames, out, {str(each): found for each, found in corrupted.items()}, matrices)
 
 
 def compare(
-    segmenter: Segmenter, data: SegmentationData, config: EvaluateConfig, device: torch.device, dtype: torch.dtype
+    segmenter: Segmenter,
+    data: SegmentationData,
+    config: EvaluateConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    corruption: CorruptFrames | None = None,
 ) -> tuple[Scores, dict[str, Matrix], list[WorstFrame]]:
     """Segment all images; return the scores, each frame's confusion matrix, and the worst frames, worst first."""
     count = len(data.classes.names)
     total = np.zeros((count, count), np.int64)
     matrices: dict[str, Matrix] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
-    frames = Frames(data, segmenter.spec.short_side)
+    frames = Frames(data, segmenter.spec.short_side, corruption=corruption)
     results = segment_frames(
         segmenter,
         frames,
@@ -141,7 +171,7 @@ def compare(
         batch_size=config.batch_size,
         workers=config.workers,
     )
-    with meter("evaluating", len(frames), "images") as progress:
+    with meter(f"evaluating {corruption}" if corruption else "evaluating", len(frames), "images") as progress:
         for frame, logits in results:
             if frame.problem is not None:
                 raise frame.problem

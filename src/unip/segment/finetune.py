@@ -86,6 +86,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     cat_max_ratio: float = Field(0.75, gt=0, le=1, description="A crop that one class fills more than this is redrawn.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     photometric: bool = Field(True, description="Distort brightness and contrast (and colours).")
+    corrupt: float | None = Field(
+        None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
+    )
     cache: Cache = Field("auto", description="Keep decoded pairs in memory.")
 
     @field_validator("ratio")
@@ -98,7 +101,10 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """The run folder (a model for evaluate and predict), how training went, and the scores on ``val`` if given."""
+    """The run folder (a model for evaluate and predict), how training went, and the scores on ``val`` if given.
+
+    Only the first rank writes the model and evaluates it; the others return before that is done, without scores.
+    """
 
     run: Path
     training: TrainResult
@@ -135,6 +141,8 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     config = resolve(config, backbone, images=len(data))
     check_batch(config, accelerator)
     segmenter = build(config, backbone, data)
+    if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
+        backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if accelerator.device.type == "cuda":
         segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
     model = SegmentationLoss(segmenter, frozen_backbone=config.mode == "linear")
@@ -162,6 +170,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
             layer_decay=_number(config.layer_decay),
         ),
         schedule=warmup_poly(config.steps, int(config.warmup), config.power),
+        compiled=(model,),
     )
     done = train(trainable, config, run, accelerator)
     scores = None
@@ -169,7 +178,6 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
         say(f"trained for {done.steps} steps; the model is {run.model}")
         scores = final_scores(config, run)
-    accelerator.wait_for_everyone()
     return FinetuneResult(run.path, done, scores)
 
 
@@ -273,7 +281,9 @@ def make_dataset(
         photometric=config.photometric,
         fill=(round(255 * red), round(255 * green), round(255 * blue)),
     )
-    return SegmentationTrainDataset(data, transform, seed=config.seed, cache=config.cache)
+    return SegmentationTrainDataset(
+        data, transform, seed=config.seed, cache=config.cache, corrupt=config.corrupt or 0.0
+    )
 
 
 def describe(
@@ -289,6 +299,7 @@ def describe(
         spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
     )
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
+    corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
@@ -297,7 +308,7 @@ def describe(
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
-        f"{config.steps} steps of {config.batch_size} crops of {config.crop} "
+        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
     ]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
+from unip.data.corruptions import CorruptFrames
 from unip.data.images import read_image8, to_rgb8
 from unip.data.pairs import SegmentationData
 from unip.data.parallel import usable_cores
@@ -84,7 +85,7 @@ class Frame:
 
     Attributes:
         index: Its place in the list of paths.
-        image: uint8 RGB ``(H, W, 3)`` as stored.
+        image: uint8 RGB ``(H, W, 3)`` as stored, or corrupted.
         pixels: uint8 ``(3, h, w)``, resized to the model's short side.
         mask: Class ids ``(H, W)`` where there is truth, 255 without a label.
         problem: Why it could not be read; the arrays are empty then.
@@ -104,12 +105,17 @@ class Frames(Dataset[Frame]):
         images: Image files, or pairs of images and masks.
         short_side: To resize to, in pixels; bilinear with antialiasing, as in training.
         reading: How counts become 8 bits; left out, as pairs say, or by default.
+        corruption: What befalls the 8-bit images, at their own size.
     """
 
     def __init__(
-        self, images: Sequence[Path] | SegmentationData, short_side: int, reading: Reading | None = None
+        self,
+        images: Sequence[Path] | SegmentationData,
+        short_side: int,
+        reading: Reading | None = None,
+        corruption: CorruptFrames | None = None,
     ) -> None:
-        self.images, self.short_side, self.reading = images, short_side, reading
+        self.images, self.short_side, self.reading, self.corruption = images, short_side, reading, corruption
 
     def __len__(self) -> int:
         return len(self.images)
@@ -120,7 +126,7 @@ class Frames(Dataset[Frame]):
                 pixels8, mask = self.images.read(index, self.reading)
             else:
                 pixels8, mask = read_image8(self.images[index], self.reading or DEFAULT), None
-            image = to_rgb8(pixels8)
+            image = to_rgb8(pixels8 if self.corruption is None else self.corruption(pixels8, index))
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
             return Frame(

@@ -14,6 +14,7 @@ from torch import nn
 
 from unip.errors import UnipError
 from unip.files import read_json, write_tensors, writing
+from unip.training.ema import WeightAverage
 
 
 def save_checkpoint(
@@ -24,6 +25,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     extra: dict[str, Any],
     keep: int,
+    average: WeightAverage | None = None,
 ) -> Path:
     """Write ``folder/step-XXXXXXXX`` and delete all but the ``keep`` newest checkpoints.
 
@@ -34,11 +36,12 @@ def save_checkpoint(
         optimizer: Whose state tensors and group settings are saved.
         extra: JSON values that the run wants back when it continues.
         keep: How many checkpoints stay.
+        average: The moving average of the model's weights, if there is one.
 
     Raises:
         UnipError: The disk is full or cannot be written; older checkpoints stay as they were.
     """
-    path = folder / f"step-{step:08d}"
+    path = checkpoint_path(folder, step)
     state = optimizer.state_dict()
     tensors = {
         f"{index}.{key}": torch.as_tensor(value)
@@ -50,10 +53,22 @@ def save_checkpoint(
         temporary.mkdir()
         write_tensors(temporary / "model.safetensors", model.state_dict())
         write_tensors(temporary / "optimizer.safetensors", tensors)
+        if average is not None:
+            write_tensors(temporary / "ema.safetensors", average.tensors)
         (temporary / "state.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step is."""
+    return folder / f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint's folder is named by."""
+    return int(path.name.removeprefix("step-"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -61,8 +76,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
 
 
-def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
-    """Put a checkpoint back into ``model`` and ``optimizer``.
+def load_checkpoint(
+    path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Put a checkpoint back into ``model``, ``optimizer`` and ``average``.
 
     Returns:
         The step it was taken at and the extra values saved with it.
@@ -82,6 +99,8 @@ def load_checkpoint(path: Path, *, model: nn.Module, optimizer: torch.optim.Opti
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         _match_layout(optimizer)
+        if average is not None:
+            average.load(load_file(path / "ema.safetensors"))
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UnipError(
             f"cannot continue from {path}: {error}",

@@ -23,6 +23,12 @@ class TrainingConfig(Config):
     accumulate: int = Field(1, ge=1, description="Split each device's share of a batch into this many passes.")
     seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
     clip: float | None = Field(None, gt=0, description="Largest gradient norm; none leaves it free.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay of a moving average of the weights, which then is the result; none: off."
+    )
+    checkpoint_activations: bool = Field(
+        False, description="Compute activations again in the backward pass: less memory, slower."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU."
@@ -50,6 +56,7 @@ RESUMABLE = frozenset(
     {
         "out",
         "workers",
+        "checkpoint_activations",
         "log_every",
         "checkpoint_every",
         "keep_checkpoints",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -15,6 +16,7 @@ from unip.training.config import TrainingConfig
 from unip.training.signals import leave_signals_to_parent
 
 Batch = tuple[torch.Tensor, ...]
+SETTLING = 1.0  # seconds
 
 
 class PositionDataset(Protocol):
@@ -25,25 +27,35 @@ class PositionDataset(Protocol):
         ...
 
 
-class _Carrying(Dataset[Any]):
-    """Hands a UnipError over as a value: raised in a worker, its text would be that worker's traceback."""
+class _Made(NamedTuple):
+    """A batch as a worker hands it over; pinning and shared memory look into named tuples."""
+
+    tensors: Batch
+    seconds: float
+    problem: tuple[str, str] | None
+
+
+class _Batches(Dataset[Any]):
+    """Makes whole batches, so that the time they take can be told.
+
+    A UnipError is handed over as a value: raised in a worker, its text would be that worker's traceback.
+    """
 
     def __init__(self, dataset: PositionDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, position: int) -> Any:
+    def __getitems__(self, positions: list[int]) -> _Made:
+        begun = time.perf_counter()
         try:
-            item = self.dataset[position]
+            items = [self.dataset[position] for position in positions]
         except UnipError as error:
-            return (error.what, error.fix)
-        return item if isinstance(item, tuple) else (item,)
+            return _Made((), 0.0, (error.what, error.fix))
+        tensors = tuple(default_collate([item if isinstance(item, tuple) else (item,) for item in items]))
+        return _Made(tensors, time.perf_counter() - begun, None)
 
 
-def _collate(items: list[Any]) -> Any:
-    for item in items:
-        if isinstance(item[0], str):
-            return item
-    return tuple(default_collate(items))
+def _as_made(batch: Any) -> Any:
+    return batch  # batched already
 
 
 class Positions:
@@ -57,13 +69,18 @@ class Positions:
             )
         self.start, self.steps, self.batch = start, config.steps, config.batch_size
         self.rank, self.ranks, self.passes = rank, ranks, config.accumulate
+        self.share = self.batch // (ranks * config.accumulate)
+
+    def within_batch(self, number: int) -> slice:
+        """Return which samples of a step's batch this rank sees in pass ``number``."""
+        first = (number * self.ranks + self.rank) * self.share
+        return slice(first, first + self.share)
 
     def __iter__(self) -> Iterator[list[int]]:
-        share = self.batch // (self.ranks * self.passes)
         for step in range(self.start, self.steps):
             for number in range(self.passes):
-                first = step * self.batch + (number * self.ranks + self.rank) * share
-                yield list(range(first, first + share))
+                part = self.within_batch(number)
+                yield list(range(step * self.batch + part.start, step * self.batch + part.stop))
 
     def __len__(self) -> int:
         return (self.steps - self.start) * self.passes
@@ -77,34 +94,62 @@ def resolve_workers(workers: int | str) -> int:
     return 0 if cores <= 2 else min(16, cores)
 
 
-def batches(
-    dataset: PositionDataset,
-    config: TrainingConfig,
-    *,
-    start: int,
-    rank: int,
-    ranks: int,
-    device: torch.device,
-) -> Iterator[Batch]:
-    """Yield each pass's batch, on ``device``, from step ``start`` on.
+class Feed:
+    """Each pass's batch of this rank, on ``device``, from step ``start`` on, and what making and awaiting them took.
 
     Raises:
-        UnipError: A sample cannot be made (say, a truncated file), or the batch size cannot be shared.
+        UnipError: The batch size cannot be shared; while iterating, a sample cannot be made (say, a truncated file).
     """
-    workers = resolve_workers(config.workers)
-    loader: DataLoader[Any] = DataLoader(
-        _Carrying(dataset),
-        batch_sampler=Positions(config, start=start, rank=rank, ranks=ranks),
-        num_workers=workers,
-        generator=torch.Generator(),  # else making the iterator draws from the generator that dropout uses
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_parent,
-        prefetch_factor=4 if workers else None,
-        # forked workers share the cache of decoded images
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-    )
-    for batch in loader:
-        if isinstance(batch[0], str):
-            raise UnipError(*batch)
-        yield tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+
+    def __init__(
+        self,
+        dataset: PositionDataset,
+        config: TrainingConfig,
+        *,
+        start: int,
+        rank: int,
+        ranks: int,
+        device: torch.device,
+    ) -> None:
+        self.workers = resolve_workers(config.workers)
+        self.positions = Positions(config, start=start, rank=rank, ranks=ranks)
+        self.device = device
+        self._made, self._making, self._waiting = 0, 0.0, 0.0
+        self._loader: Iterator[_Made] = iter(
+            DataLoader(
+                _Batches(dataset),
+                batch_sampler=self.positions,
+                num_workers=self.workers,
+                generator=torch.Generator(),  # else making the iterator draws from the generator that dropout uses
+                collate_fn=_as_made,
+                pin_memory=device.type == "cuda",
+                worker_init_fn=leave_signals_to_parent,
+                prefetch_factor=4 if self.workers else None,
+                # forked workers share the cache of decoded images
+                multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
+            )
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        begun = time.perf_counter()
+        try:
+            made = next(self._loader)
+        except (ConnectionError, EOFError) as error:  # batches that lie in a process which was killed
+            time.sleep(SETTLING)  # torch tells so itself, by a signal handler that raises, often a moment later
+            raise RuntimeError(f"DataLoader worker ended: {error}") from error
+        self._waiting += time.perf_counter() - begun
+        if made.problem is not None:
+            raise UnipError(*made.problem)
+        self._made += self.positions.share
+        self._making += made.seconds
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in made.tensors)
+
+    def account(self) -> tuple[float, float]:
+        """Return, since the last call, the samples/s that this rank's workers can make and the seconds of waiting."""
+        capacity = max(1, self.workers) * self._made / max(self._making, 1e-9)
+        waiting = self._waiting
+        self._made, self._making, self._waiting = 0, 0.0, 0.0
+        return capacity, waiting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import TorchDynamoPlugin
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast
 from PIL import Image
 from torch import nn
 
@@ -21,9 +21,12 @@ from unip.data.order import seed_for
 from unip.errors import Interrupted, UnipError
 from unip.files import writing
 from unip.progress import meter
-from unip.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from unip.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint, save_checkpoint, step_of
 from unip.training.config import TrainingConfig
-from unip.training.feed import PositionDataset, batches
+from unip.training.drop_path import DropPathDecisions
+from unip.training.ema import WeightAverage
+from unip.training.feed import Feed, PositionDataset, Positions
+from unip.training.ranks import COLLECTIVE_TIMEOUT, together
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import Schedule
 from unip.training.signals import StopRequest, stop_on_signals
@@ -43,6 +46,7 @@ class Trainable:
         groups: AdamW groups of :func:`unip.training.optim.parameter_groups`.
         schedule: Factor on each group's learning rate by step.
         betas: AdamW's.
+        compiled: Parts of ``model`` that are compiled where compiling is on, in place: names of weights stay.
         picture: Makes an RGB uint8 picture (H, W, 3) of the state of training, shown every ``picture_every`` steps.
         picture_every: Steps between pictures; 0 makes none.
     """
@@ -53,6 +57,7 @@ class Trainable:
     groups: list[dict[str, Any]]
     schedule: Schedule
     betas: tuple[float, float] = (0.9, 0.999)
+    compiled: tuple[nn.Module, ...] = ()
     picture: Picture | None = None
     picture_every: int = 0
 
@@ -83,28 +88,33 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
     if on_gpu and precision != "fp32":
         torch.set_float32_matmul_precision("high")  # what stays float32 may use TF32, still finer than its half inputs
-    compiled = on_gpu if config.compile == "auto" else config.compile
     # accelerate keeps its state for the life of the process, and would give a second program the first one's
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(
         mixed_precision={"fp32": "no"}.get(precision, precision),
         cpu=not on_gpu,
-        dynamo_plugin=TorchDynamoPlugin(backend="inductor" if compiled else "no", dynamic=False),
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT),
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        ],
     )
 
 
 def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> TrainResult:
     """Train from the run's newest checkpoint, or from the start, to ``config.steps``.
 
-    Sample order, augmentation and dropout are functions of (seed, step, sample), so a continued run computes what an
-    uninterrupted one would.
+    Sample order, augmentation and drop path are functions of (seed, step, sample), so a continued run computes what an
+    uninterrupted one would, also on another number of devices. (Dropout is one of seed, step and rank.)
+
+    With ``config.ema`` the trained module holds the averaged weights in the end.
 
     Raises:
-        UnipError: The loss is not finite, a sample cannot be read, memory or the disk is full, or a checkpoint does not
-            fit.
+        UnipError: The loss is not finite, a sample cannot be read, memory or the disk is full, a loader process or
+            another rank is gone, or a checkpoint does not fit.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved.
     """
-    return _Loop(trainable, config, run, accelerator).run_all()
+    with together(accelerator):
+        return _Loop(trainable, config, run, accelerator).run_all()
 
 
 class _Loop:
@@ -116,9 +126,25 @@ class _Loop:
         self.rates = [group["lr"] for group in trainable.groups]
         trainable.model.train()
         self.model, self.optimizer = accelerator.prepare(trainable.model, optimizer)
+        if isinstance(self.model, nn.parallel.DistributedDataParallel):
+            # buffers are equal on all ranks, or each rank's own: drop path, and batch norm's where it is not synced
+            self.model.broadcast_buffers = False  # as an argument it is deprecated in new releases of torch
         self.parameters = [p for group in trainable.groups for p in group["params"]]
+        if on_gpu if config.compile == "auto" else config.compile:
+            self._compile()
+        self.average = WeightAverage(trainable.saved, config.ema) if config.ema is not None else None
+        rank, ranks = accelerator.process_index, accelerator.num_processes
+        positions = Positions(config, start=0, rank=rank, ranks=ranks)
+        self.drop_path = DropPathDecisions(trainable.model, positions, seed=config.seed, device=accelerator.device)
         self.step = 0
         self.writer: Any = None
+
+    def _compile(self) -> None:
+        if self.config.checkpoint_activations:
+            # torch's splitting of a graph along DDP's buckets refuses blocks that are computed again
+            torch._dynamo.config.optimize_ddp = False
+        for part in self.trainable.compiled:
+            part.compile(dynamic=False)
 
     def run_all(self) -> TrainResult:
         self._continue_from_checkpoint()
@@ -134,18 +160,29 @@ class _Loop:
         except torch.OutOfMemoryError as error:
             raise UnipError(
                 f"the device ran out of memory at step {self.step}: {str(error).splitlines()[0][:200]}",
-                "Raise --accumulate (the batch stays the same), or lower --batch-size or --size/--crop.",
+                "Add --checkpoint-activations and the same command goes on; or start anew with a higher --accumulate "
+                "(the batch stays the same), or a lower --batch-size or --size/--crop.",
+            ) from error
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise UnipError(
+                f"a loader process ended at step {self.step}: {str(error).splitlines()[0]}",
+                "Often memory ran out: use fewer --workers or --cache none. The same command goes on from the newest "
+                "checkpoint.",
             ) from error
         finally:
             if self.writer is not None:
                 self.writer.close()
+        if self.average is not None:
+            self.average.apply()
         seconds = time.monotonic() - begun
         rate = (self.step - first) * self.config.batch_size / max(seconds, 1e-9)
         log = self.run.read_log()
         return TrainResult(self.step, seconds, rate, log[-1] if log else {})
 
     def _steps(self, stop: StopRequest, progress: Any) -> None:
-        feed = batches(
+        feed = Feed(
             self.trainable.dataset,
             self.config,
             start=self.step,
@@ -163,8 +200,9 @@ class _Loop:
             note = ""
             if self.step % self.config.log_every == 0 or at_end:
                 means = self._means(sums, self.step - since)
-                self._log(means, (self.step - since) * self.config.batch_size / (time.monotonic() - logged))
-                note = f"loss {means['loss']:.4f}"
+                rates = self._rates(feed, self.step - since, time.monotonic() - logged)
+                self._log(means, rates)
+                note = f"loss {means['loss']:.4f}, " + describe_rates(rates)
                 sums, since, logged = {}, self.step, time.monotonic()
             progress.advance(note=note)
             every = self.trainable.picture_every
@@ -181,15 +219,18 @@ class _Loop:
                     f"Run the same command again{' (without --overwrite)' * self.config.overwrite} to continue.",
                 )
 
-    def _one_step(self, feed: Iterator[tuple[torch.Tensor, ...]]) -> dict[str, torch.Tensor]:
+    def _one_step(self, feed: Feed) -> dict[str, torch.Tensor]:
+        """Do one optimiser step; nothing here waits for the device."""
         accelerator, passes = self.accelerator, self.config.accumulate
         torch.manual_seed(seed_for(self.config.seed, self.step, accelerator.process_index))
         factor = self.trainable.schedule(self.step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
+        self.drop_path.draw(self.step)
         totals: dict[str, torch.Tensor] = {}
         for number in range(passes):
             batch = next(feed)
+            self.drop_path.load(number)
             last = number == passes - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
                 values = self.model(*batch)
@@ -200,6 +241,8 @@ class _Loop:
             totals["grad_norm"] = accelerator.clip_grad_norm_(self.parameters, self.config.clip).float()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.step)
         return totals
 
     def _means(self, sums: dict[str, torch.Tensor], steps: int) -> dict[str, float]:
@@ -215,11 +258,22 @@ class _Loop:
             )
         return {name: value for name, value in means.items() if math.isfinite(value)}
 
-    def _log(self, means: dict[str, float], rate: float) -> None:
+    def _rates(self, feed: Feed, steps: int, seconds: float) -> dict[str, float]:
+        """Return the run's rate, the rate that the loaders of all ranks could give, and the share of time waited."""
+        capacity, waited = feed.account()
+        here = torch.tensor([capacity, waited / seconds], dtype=torch.float64, device=self.accelerator.device)
+        capacity, waited = self.accelerator.reduce(here, "mean").tolist()
+        return {
+            "samples_per_second": round(steps * self.config.batch_size / seconds, 2),
+            "feed_samples_per_second": round(capacity * self.accelerator.num_processes, 2),
+            "feed_wait": round(waited, 4),
+        }
+
+    def _log(self, means: dict[str, float], rates: dict[str, float]) -> None:
         if not self.main:
             return
         lr = max(group["lr"] for group in self.optimizer.param_groups)
-        record = {"step": self.step, **means, "lr": lr, "samples_per_second": round(rate, 2)}
+        record = {"step": self.step, **means, "lr": lr, **rates}
         self.run.append_log(record)
         if self.writer is not None:
             for name, value in record.items():
@@ -229,7 +283,8 @@ class _Loop:
     def _show(self) -> None:
         if not self.main or self.trainable.picture is None:
             return
-        picture = self.trainable.picture()
+        with torch.compiler.set_stance("force_eager"):  # other shapes than a step's: not worth compiling for
+            picture = self.trainable.picture()
         with writing(self.run.path / "pictures" / f"step-{self.step:08d}.png") as temporary:
             Image.fromarray(picture).save(temporary)
         if self.writer is not None:
@@ -254,18 +309,29 @@ class _Loop:
                 optimizer=self.optimizer,
                 extra={"scaler": scaler.state_dict() if scaler is not None else None},
                 keep=self.config.keep_checkpoints,
+                average=self.average,
             )
         self.accelerator.wait_for_everyone()
 
     def _continue_from_checkpoint(self) -> None:
-        found = list_checkpoints(self.run.checkpoints)
-        if found:
-            self.step, extra = load_checkpoint(found[-1], model=self.trainable.saved, optimizer=self.optimizer)
+        found = list_checkpoints(self.run.checkpoints) if self.main else []
+        newest = torch.tensor(step_of(found[-1]) if found else -1, device=self.accelerator.device)
+        step = int(broadcast(newest).item())  # all go on from the one that the first rank sees
+        if step >= 0:
+            path = checkpoint_path(self.run.checkpoints, step)
+            self.step, extra = load_checkpoint(
+                path, model=self.trainable.saved, optimizer=self.optimizer, average=self.average
+            )
             if extra["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
-            self.accelerator.print(f"continuing from {found[-1]}")
+            self.accelerator.print(f"continuing from {path}")
         if self.main:
             self.run.trim_log(self.step)
+
+
+def describe_rates(rates: dict[str, float]) -> str:
+    """Say in a few words whether the loaders keep up."""
+    return f"feed {rates['feed_samples_per_second']:.0f} samples/s, waited for {rates['feed_wait']:.0%} of the time"
 
 
 def _tensorboard(run: RunFolder) -> Any:

@@ -12,7 +12,7 @@ from torch import nn
 
 from unip.files import write_tensors, writing
 from unip.vit.backbone import BACKBONE_FORMAT, WEIGHTS_NAME, load_backbone
-from unip.vit.spec import BackboneSpec, blocks, has_own_last_heads, last_heads, timm_arguments
+from unip.vit.spec import BackboneSpec, blocks, has_own_last_heads, head_width, last_heads, timm_arguments
 
 
 def save_backbone(
@@ -88,6 +88,9 @@ def model_card(spec: BackboneSpec, config: Mapping[str, Any], info: Mapping[str,
     kind = spec.timm_name or "ViT"
     shape = ", ".join(f"{key} {value}" for key, value in spec.arguments.items())
     last = f", {spec.last_heads} heads in the last block" if own_last_heads else ""
+    width = int(spec.arguments.get("embed_dim", 0))
+    if own_last_heads and spec.last_heads and width % spec.last_heads:
+        last += f" of {head_width(width, spec.last_heads)} channels each"
     numbers = {key: " ".join(f"{value:.4g}" for value in config[key]) for key in ("mean", "std")}
     lines = [
         "# Backbone",
@@ -97,7 +100,7 @@ def model_card(spec: BackboneSpec, config: Mapping[str, Any], info: Mapping[str,
         "",
         "## How it was made",
         "",
-        *(f"- {key.replace('_', ' ')}: {value}" for key, value in info.items()),
+        *(f"- {key.replace('_', ' ')}: {_told(value)}" for key, value in info.items()),
         "",
         "## How to load it",
         "",
@@ -120,6 +123,15 @@ def model_card(spec: BackboneSpec, config: Mapping[str, Any], info: Mapping[str,
     else:
         lines += ["With timm alone:", "", "```python", *_timm_lines(spec), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _told(value: Any) -> str:
+    """Say a JSON value in words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_told(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return "; ".join(_told(inner) for inner in value)
+    return str(value)
 
 
 def _timm_lines(spec: BackboneSpec) -> list[str]:

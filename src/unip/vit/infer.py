@@ -8,7 +8,7 @@ from typing import Any
 
 from unip.errors import UnipError
 from unip.vit.layouts import ANCHOR, NOT_BACKBONE, is_square
-from unip.vit.spec import BackboneSpec
+from unip.vit.spec import BackboneSpec, head_width
 from unip.vit.weights import Checkpoint
 
 # Every tensor that a plain ViT can have here. A file with any other is of an architecture that its tensors do
@@ -76,7 +76,8 @@ def infer_spec(checkpoint: Checkpoint) -> BackboneSpec:
         arguments["qk_norm"] = True
     if "blocks.0.ls1.gamma" in state or "blocks.0.gamma_1" in state:
         arguments["init_values"] = 1e-5  # any value: the file holds the trained ones
-    heads = checkpoint.last_heads if checkpoint.last_heads != arguments["num_heads"] else None
+    last = checkpoint.last_heads or _uneven_last_heads(checkpoint, arguments["depth"], width)
+    heads = last if last != arguments["num_heads"] else None
     if "dist_token" in state:
         return BackboneSpec(timm_name="deit_base_distilled_patch16_224", arguments=arguments, last_heads=heads)
     arguments |= {"class_token": "cls_token" in state, "no_embed_class": bare, "reg_tokens": registers}
@@ -114,6 +115,22 @@ def _heads(checkpoint: Checkpoint, width: int) -> int:
     if width in HEADS or width % 64 == 0:
         return HEADS.get(width, width // 64)
     raise _name_it(checkpoint, f"its head count cannot be told ({width} channels are no multiple of 64)")
+
+
+def _uneven_last_heads(checkpoint: Checkpoint, depth: int, width: int) -> int | None:
+    """Tell the last block's head count where its heads together are wider than the tokens, if only one count fits."""
+    projection = checkpoint.state.get(f"blocks.{depth - 1}.attn.qkv.weight")
+    if projection is None or projection.shape[0] == 3 * width:
+        return None
+    together = int(projection.shape[0]) // 3
+    fitting = [heads for heads in range(1, width + 1) if heads * head_width(width, heads) == together]
+    if len(fitting) == 1:
+        return fitting[0]
+    counts = f"may be {', '.join(map(str, fitting))}" if fitting else f"have {together} channels"
+    raise UnipError(
+        f"{checkpoint.file}: the heads of its last block cannot be told from the tensors: they {counts}",
+        "Give the run folder or its model/, whose config.json tells the count.",
+    )
 
 
 def _ratio(hidden: int, width: int) -> float:

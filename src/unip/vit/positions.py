@@ -44,11 +44,7 @@ def initialise_from_scratch(model: nn.Module) -> None:
     Args:
         model: A timm ``VisionTransformer`` with absolute positions and no classifier.
     """
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    xavier_linears(model)
     kernel = model.get_parameter("patch_embed.proj.weight")
     nn.init.xavier_uniform_(kernel.data.view(kernel.shape[0], -1))
     for name in ("cls_token", "reg_token"):
@@ -60,3 +56,12 @@ def initialise_from_scratch(model: nn.Module) -> None:
     prefix = positions.shape[1] - grid[0] * grid[1]
     positions.data.copy_(sincos_positions(grid, positions.shape[2], prefix=prefix))
     positions.requires_grad_(False)
+
+
+def xavier_linears(model: nn.Module) -> None:
+    """Make all linear layers Xavier-uniform with zero biases, in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -6,14 +6,15 @@ from typing import Any
 
 import timm
 from pydantic import Field
-from timm.layers import Attention, AttentionRope, DropPath
+from timm.layers import Attention, AttentionRope
 from timm.models import is_model_in_modules
 from timm.models.eva import Eva, EvaAttention
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from unip.config import Config
 from unip.errors import UnipError
+from unip.vit.drop_path import SampleDropPath
 from unip.vit.positions import initialise_from_scratch
 
 # The timm modules whose models are plain ViTs, and what leaves their final norm on every token (`norm`, not
@@ -32,7 +33,8 @@ class BackboneSpec(Config):
     Attributes:
         timm_name: A timm architecture without its weights' tag; None means timm's ``VisionTransformer`` itself.
         arguments: Keyword arguments of that architecture, JSON values only.
-        last_heads: Head count of the last block where it is not that of the others.
+        last_heads: Head count of the last block where it is not that of the others; a head is then
+            ceil(width / last_heads) channels wide.
         fixed_positions: Positions are fixed 2-D sin-cos ones and random weights are MAE's.
     """
 
@@ -84,19 +86,22 @@ def build_backbone(spec: BackboneSpec, *, drop_path: float = 0.0) -> nn.Module:
         initialise_from_scratch(model)
     if drop_path:
         for block in blocks(model):
-            block.drop_path1, block.drop_path2 = DropPath(drop_path), DropPath(drop_path)
+            block.drop_path1, block.drop_path2 = SampleDropPath(drop_path), SampleDropPath(drop_path)
     return model
 
 
 def set_last_heads(model: nn.Module, heads: int) -> None:
     """Give the last block ``heads`` attention heads, in place; its weights stay, they are cut differently.
 
+    A head is ceil(width / heads) channels wide. Where ``heads`` does not divide the width, queries, keys and values
+    together are thus a little wider than the tokens; the rows and columns that this adds start at random.
+
     Args:
         model: A backbone from :func:`build_backbone`.
         heads: The new head count (UNIP, section 4.1: as many as the teacher's).
 
     Raises:
-        UnipError: ``heads`` does not divide the width, or the block's attention depends on its head count.
+        UnipError: There would be more heads than channels, or the block's attention depends on its head count.
     """
     block = blocks(model)[-1]
     old = block.attn
@@ -107,23 +112,43 @@ def set_last_heads(model: nn.Module, heads: int) -> None:
             f"the last block's attention ({type(old).__name__}) cannot take another head count",
             "Only plain attention without rotary positions and q/k norms can.",
         )
-    width = old.proj.in_features
-    if heads < 1 or width % heads:
-        raise UnipError(
-            f"the last block cannot have {heads} heads: they do not divide the width {width}",
-            "Choose a head count that divides the width, or a student of another width.",
-        )
+    width = old.qkv.in_features
+    if not 1 <= heads <= width:
+        raise UnipError(f"the last block cannot have {heads} heads: it is {width} channels wide")
+    # by name only where it is needed: timm has the argument since 1.0.23
+    uneven = {"attn_head_dim": head_width(width, heads)} if width % heads else {}
     new = Attention(
-        old.qkv.in_features,
+        width,
         num_heads=heads,
         qkv_bias=old.qkv.bias is not None,
         proj_bias=old.proj.bias is not None,
         attn_drop=old.attn_drop.p,
         proj_drop=old.proj_drop.p,
+        **uneven,
     ).to(old.qkv.weight)
-    new.load_state_dict(old.state_dict())  # strict: an option of the old one that is not above shows here
+    state = {name: _cut(name, value, new.state_dict()) for name, value in old.state_dict().items()}
+    new.load_state_dict(state)  # strict: an option of the old one that is not above shows here
     new.train(old.training)
     block.attn = new
+
+
+def head_width(width: int, heads: int) -> int:
+    """Return the channels of one head of the last block: ceil(width / heads)."""
+    return -(-width // heads)
+
+
+def _cut(name: str, old: Tensor, like: dict[str, Tensor]) -> Tensor:
+    """Fit one tensor of an attention to another sum of head widths: what both have is kept, the rest is ``like``'s."""
+    new = like.get(name)
+    if new is None or new.shape == old.shape:
+        return old
+    # three projections lie on top of each other in qkv; the output projection has the channels as columns
+    kept, given = new.clone(), old
+    if name.startswith("qkv"):
+        kept, given = (t.reshape(3, -1, *t.shape[1:]) for t in (kept, given))
+    common = min(kept.shape[1], given.shape[1])
+    kept[:, :common] = given[:, :common]
+    return kept.reshape(new.shape)
 
 
 def blocks(model: nn.Module) -> list[Any]:

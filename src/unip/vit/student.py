@@ -30,7 +30,7 @@ def student_spec(name: str, last_heads: int | None = None) -> BackboneSpec:
         last_heads: Head count of the last block, as many as the teacher's; None keeps that of the other blocks.
 
     Raises:
-        UnipError: There is no such student, or the head count does not divide its width.
+        UnipError: There is no such student, or it is narrower than that many heads.
     """
     if name not in STUDENTS:
         near = difflib.get_close_matches(name, STUDENTS, n=1)
@@ -39,12 +39,6 @@ def student_spec(name: str, last_heads: int | None = None) -> BackboneSpec:
     spec = STUDENTS[name]
     if last_heads is None or last_heads == spec.arguments["num_heads"]:
         return spec
-    width = spec.arguments["embed_dim"]
-    if last_heads < 1 or width % last_heads:
-        widths = {student: s.arguments["embed_dim"] for student, s in STUDENTS.items()}
-        fitting = [student for student, w in widths.items() if last_heads > 0 and w % last_heads == 0]
-        raise UnipError(
-            f"{name} is {width} wide: its last block cannot have {last_heads} heads",
-            f"Students whose width {last_heads} divides: {', '.join(fitting) or 'none'}.",
-        )
+    if not 1 <= last_heads <= spec.arguments["embed_dim"]:
+        raise UnipError(f"{name} is {spec.arguments['embed_dim']} wide: its last block cannot have {last_heads} heads")
     return spec.model_copy(update={"last_heads": last_heads})

@@ -259,6 +259,14 @@ def _check_same_shape(model: nn.Module, checkpoint: Checkpoint) -> None:
             f"but the model has {last_heads(model)} there",
             f"Build the model with last_heads={checkpoint.last_heads}.",
         )
+    name = f"blocks.{depth - 1}.attn.qkv.weight"
+    own = model.state_dict().get(name)
+    if name in checkpoint.state and own is not None and checkpoint.state[name].shape[0] != own.shape[0]:
+        raise UnipError(
+            f"{file}: the heads of its last block are {checkpoint.state[name].shape[0] // 3} channels wide together, "
+            f"but the model's {last_heads(model)} heads {own.shape[0] // 3}",
+            "It has another head count there: give the run folder or its model/, whose config.json tells the count.",
+        )
 
 
 def _share(model: nn.Module, fitting: Mapping[str, Tensor]) -> float:

@@ -1,0 +1,106 @@
+"""The settings of `unip pretrain`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+
+from unip.attention.patterns import HYBRID_NMI
+from unip.training.config import TrainingConfig
+
+T = TypeVar("T")
+Layer = Literal["auto"] | int
+ObjectiveName = Literal["nmi_had", "nmi_had+values", "features", "mae"]
+
+
+def _several(value: Any) -> Any:
+    """Take one value for a tuple of one."""
+    return () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _one_or_several(value: tuple[Any, ...]) -> Any:
+    return value[0] if len(value) == 1 else list(value)
+
+
+OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_several), PlainSerializer(_one_or_several)]
+
+
+class PretrainConfig(TrainingConfig):
+    """What a student learns from what, on which images; the defaults are the paper's."""
+
+    data: tuple[str, ...] = Field(
+        min_length=1, description="Image folders or manifests; infrared=FOLDER and rgb=FOLDER say what is in them."
+    )
+    objective: ObjectiveName = Field(
+        "nmi_had", description="What is learnt: the teacher's attention, also its value relations, its tokens, or MAE."
+    )
+    teacher: OneOrMore[str] = Field(
+        (),
+        description="timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, a checkpoint file or a model folder; one or more, "
+        "the same one twice for two of its layers. Not used by mae.",
+    )
+    teacher_layer: OneOrMore[Layer] = Field(
+        ("auto",),
+        min_length=1,
+        description="Layer to distil, 1-based; auto: NMI nearest to target_nmi on the mix's infrared images. "
+        "One for all teachers, or one each.",
+    )
+    teacher_weight: OneOrMore[Annotated[float, Field(gt=0)]] = Field(
+        (1.0,), min_length=1, description="Weight in the mean of the losses; one for all teachers, or one each."
+    )
+    student: str = Field("unip_tiny", description="unip_micro, unip_tiny, unip_small or unip_base.")
+    init: str = Field(
+        "random", description="Model to start from, a source as for teacher; its architecture is then the student's."
+    )
+    exclude_layers: tuple[int, ...] = Field((), description="Layers that auto must not choose.")
+    target_nmi: float = Field(HYBRID_NMI, gt=0, lt=1, description="NMI of a hybrid layer.")
+    probe_images: int = Field(256, ge=1, description="Infrared images that auto measures.")
+    values_weight: float = Field(1.0, gt=0, description="Weight of the value relations in nmi_had+values.")
+    mask_ratio: float = Field(0.75, gt=0, lt=1, description="Share of the patches that mae hides.")
+    decoder_depth: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="Blocks of mae's decoder; auto: 8, for students narrower than 384 channels 4."
+    )
+    decoder_width: Literal["auto"] | Annotated[int, Field(ge=32, multiple_of=32)] = Field(
+        "auto", description="Channels of mae's decoder; auto: 512, for students narrower than 384 channels 256."
+    )
+    size: int = Field(224, ge=16, description="Side of the training crops, in pixels.")
+    scale: tuple[float, float] = Field((0.2, 1.0), description="Share of an image's area that a crop covers.")
+    cache: Literal["auto", "ram", "none"] = Field("auto", description="Keep decoded images in memory.")
+    batch_size: int = Field(4096, ge=1, description="Samples per step, over all devices together.")
+    lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="Highest learning rate; auto: 1.5e-4 x batch_size / 256."
+    )
+    warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="Warm-up steps; auto: a twentieth of all."
+    )
+    weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
+    drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every student block.")
+    picture_every: int = Field(500, ge=0, description="Steps between pictures of what is learnt; 0: none.")
+
+    @field_validator("scale")
+    @classmethod
+    def _is_a_range_of_shares(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError("scale must be two rising numbers above 0 and at most 1")
+        return scale
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> PretrainConfig:
+        if self.objective != "mae" and not self.teacher:
+            raise ValueError(f"objective {self.objective} needs a teacher")
+        for name in ("teacher_layer", "teacher_weight"):
+            count = len(getattr(self, name))
+            if self.teacher and count not in (1, len(self.teacher)):
+                raise ValueError(f"{name} has {count} values for {len(self.teacher)} teachers: give one, or one each")
+        return self
+
+    def targets(self) -> list[tuple[str, Layer, float]]:
+        """Return source, layer and weight of each teacher; none for mae."""
+        if self.objective == "mae":
+            return []
+        each = [
+            values if len(values) == len(self.teacher) else values * len(self.teacher)
+            for values in (self.teacher_layer, self.teacher_weight)
+        ]
+        return list(zip(self.teacher, *each, strict=True))

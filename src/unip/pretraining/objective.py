@@ -1,0 +1,68 @@
+"""What all objectives of pre-training have in common: images in, a loss out, a student that learns by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from unip.errors import UnipError
+from unip.vit.shape import patch_size
+
+
+class Objective(nn.Module):
+    """A student and what it learns from; called with crops, it gives the loss.
+
+    Attributes:
+        extra: Trained parts beside the student, by name: they belong to a checkpoint, not to the exported student.
+        parts: Modules that compile whole.
+    """
+
+    extra: dict[str, nn.Module]
+    parts: tuple[nn.Module, ...]
+
+    def forward(
+        self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Compute the loss.
+
+        Args:
+            images: Grey crops (B, 1, S, S) uint8.
+            flips: (B,) bool, which of them to mirror; None mirrors none.
+            positions: (B,) int64, of the samples in training; what is random about a sample depends on it.
+
+        Returns:
+            Scalars by name: ``loss``, and what else is worth a line in the log.
+        """
+        raise NotImplementedError
+
+    def draw(self, images: torch.Tensor) -> npt.NDArray[np.uint8]:
+        """Draw the state of training on grey images (N, 1, S, S) uint8, as an RGB picture."""
+        raise NotImplementedError
+
+    def saved(self, student: nn.Module) -> nn.Module:
+        """Return all trained parts under one roof: what a checkpoint holds."""
+        return nn.ModuleDict({"student": student, **self.extra}) if self.extra else student
+
+
+def patch_grid(student: nn.Module, size: int) -> int:
+    """Return how many patches of the student a crop is high and wide.
+
+    Raises:
+        UnipError: The crop is no whole number of patches.
+    """
+    side = patch_size(student)
+    if size % side:
+        raise UnipError(
+            f"patch grids cannot match: crops of {size} px are no whole number of the student's {side}-px patches",
+            f"Choose --size as a multiple of {side}.",
+        )
+    return size // side
+
+
+def weighted_mean(values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """Return the weighted mean of scalars."""
+    return sum((v * w for v, w in zip(values, weights, strict=True)), torch.zeros_like(values[0])) / sum(weights)

@@ -1,0 +1,53 @@
+"""The exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """A float32 average of what changes in a model: trained parameters, and buffers such as batch norm's statistics.
+
+    After n updates the decay is ``min(decay, (1 + n) / (10 + n))``, so that the random weights of the start are soon
+    forgotten (the warm-up of TensorFlow's ``ExponentialMovingAverage``).
+
+    Args:
+        module: Where it is to stay: on the device it is trained on.
+        decay: Share of the old average that stays in a step, after the warm-up.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        fixed = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+        self.decay = decay
+        self._current = {
+            name: tensor.detach()
+            for name, tensor in module.state_dict().items()
+            if tensor.is_floating_point() and name not in fixed
+        }
+        self.tensors = {name: tensor.float().clone() for name, tensor in self._current.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after optimiser step ``step``, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        current = [tensor.float() for tensor in self._current.values()]
+        torch._foreach_lerp_(list(self.tensors.values()), current, 1 - decay)
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over a stored average.
+
+        Raises:
+            ValueError: It is of another model.
+        """
+        if tensors.keys() != self.tensors.keys():
+            raise ValueError("the average of the weights is of another model")
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Put the average into the module."""
+        torch._foreach_copy_(list(self._current.values()), list(self.tensors.values()))

@@ -1,0 +1,78 @@
+import json
+
+import numpy as np
+import pytest
+
+from unip.data.corruptions import CORRUPTIONS, CorruptFrames
+from unip.data.segmentation import open_segmentation
+from unip.errors import UnipError
+from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.inference import Frames, segment_frames
+from unip.segment.metrics import score
+from unip.segment.robustness import mean_measures
+from unip.segment.storage import save_segmenter
+
+
+@pytest.fixture
+def model(tmp_path, make_segmenter):
+    save_segmenter(make_segmenter(decoder="linear"), tmp_path / "run" / "model")
+    return tmp_path / "run"
+
+
+def test_evaluation_gains_a_section_and_changes_nothing_else(model, segmentation_folder, tmp_path, capsys):
+    settings = {"model": model, "data": segmentation_folder, "device": "cpu", "worst": 2}
+    plain = evaluate(**settings)
+    before = json.loads((plain.out / "metrics.json").read_text())
+    page = (plain.out / "evaluation.html").read_bytes()
+    assert "corruptions" not in before and plain.corrupted == {}
+    assert "corrupted images" not in capsys.readouterr().out
+
+    result = evaluate(**settings, corruption=("polarity", "temporal_noise:5"), seed=3)
+    record = json.loads((result.out / "metrics.json").read_text())
+    section = record.pop("corruptions")
+    assert record == before and (result.out / "evaluation.html").read_bytes() == page
+    assert list(result.corrupted) == ["polarity:3", "temporal_noise:5"]
+    assert section["seed"] == 3
+    assert [(each["name"], each["severity"]) for each in section["each"]] == [("polarity", 3), ("temporal_noise", 5)]
+    for each, scores in zip(section["each"], result.corrupted.values(), strict=True):
+        assert each["miou"] == scores.miou and each["confusion_matrix"] == scores.matrix.tolist()
+        assert scores.matrix.sum() == result.scores.matrix.sum()
+        assert (scores.matrix != result.scores.matrix).any()
+    assert section["mean"]["miou"] == pytest.approx(np.mean([each["miou"] for each in section["each"]]))
+    printed = capsys.readouterr().out
+    assert "polarity" in printed and "mean" in printed and "without background" in printed
+
+    again = evaluate(**settings, corruption=("temporal_noise:5",), seed=3, batch_size=1, out=tmp_path / "again")
+    other = evaluate(**settings, corruption=("temporal_noise:5",), seed=4, out=tmp_path / "other")
+    matrices = [found.corrupted["temporal_noise:5"].matrix.tolist() for found in (result, again, other)]
+    assert matrices[0] == matrices[1] != matrices[2]
+
+
+def test_images_are_corrupted_at_their_own_size_whatever_the_workers(segmentation_folder, make_segmenter):
+    data = open_segmentation(segmentation_folder, "test")
+    corruption = CorruptFrames("temporal_noise", 4, 2)
+    frames = Frames(data, 16, corruption=corruption)
+    for index in (2, 0):
+        expected = corruption(data.read_image(index), index)
+        np.testing.assert_array_equal(frames[index].image, np.repeat(expected[..., None], 3, axis=2))
+        assert frames[index].pixels.shape == (3, 16, 20)
+    segmenter = make_segmenter(short_side=16)
+    for workers in (0, 2):
+        results = segment_frames(segmenter, frames, device=next(segmenter.parameters()).device, workers=workers)
+        for frame, _ in results:
+            np.testing.assert_array_equal(frame.image, frames[frame.index].image)
+
+
+def test_unknown_corruptions_and_dry_run(model, segmentation_folder, capsys):
+    with pytest.raises(UnipError, match="did you mean fog"):
+        EvaluateConfig.make(model=model, data=segmentation_folder, corruption=("fogg",))
+    evaluate(model=model, data=segmentation_folder, corruption=("all:2",), dry_run=True)
+    assert f"{next(iter(CORRUPTIONS))}:2" in capsys.readouterr().out
+
+
+def test_mean_over_corruptions():
+    perfect, wrong = (score(np.array(matrix), ("background", "hot")) for matrix in ([[8, 0], [0, 2]], [[8, 0], [2, 0]]))
+    found = mean_measures([perfect, wrong])
+    assert found["miou"] == pytest.approx((1 + 0.4) / 2)
+    assert found["foreground_miou"] == pytest.approx(0.5)
+    assert found["pixel_accuracy"] == pytest.approx(0.9)
