@@ -32,6 +32,7 @@ VERBS = [
     "finetune",
     "evaluate",
     "predict",
+    "bench",
     "demo",
     "data build",
     "data scenes",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from unip.benching.program import BenchConfig
 from unip.data.corruptions import CORRUPTIONS
 from unip.data.reading import ReadingOptions
 from unip.segment.evaluate import EvaluateConfig
@@ -22,7 +23,11 @@ def options(page: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("config", "page", "elsewhere"),
-    [(EvaluateConfig, "evaluate.md", ()), (FinetuneConfig, "finetune.md", (TrainingConfig, ReadingOptions))],
+    [
+        (BenchConfig, "bench.md", ()),
+        (EvaluateConfig, "evaluate.md", ()),
+        (FinetuneConfig, "finetune.md", (TrainingConfig, ReadingOptions)),
+    ],
 )
 def test_options(config, page, elsewhere):
     found = {name for name in options(page) if not name.startswith("no_")}

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unip.benching.program import bench as bench
     from unip.demonstration.program import demo as demo
     from unip.lab.analyze import analyze as analyze
     from unip.pretraining.program import pretrain as pretrain
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 # Imported when first used: `import unip` stays instant.
 _VERBS = {
     "analyze": "unip.lab.analyze",
+    "bench": "unip.benching.program",
     "demo": "unip.demonstration.program",
     "evaluate": "unip.segment.evaluate",
     "finetune": "unip.segment.finetune",

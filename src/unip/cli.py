@@ -14,6 +14,7 @@ from pydantic import ValidationError as PydanticError
 from rich.console import Console
 
 import unip
+from unip.benching.program import BenchConfig, bench
 from unip.config import describe_validation
 from unip.data.build import BuildConfig, build
 from unip.data.check import CheckConfig, check
@@ -76,6 +77,12 @@ def _evaluate(config: Annotated[EvaluateConfig, Flat]) -> None:
 def _predict(config: Annotated[PredictConfig, Flat]) -> None:
     """Segment images: masks, overlays and, on request, probabilities."""
     predict(config)
+
+
+@app.command(name="bench")
+def _bench(config: Annotated[BenchConfig, Flat]) -> None:
+    """Compare starts on labelled data: a grid of fine-tunings and probes, each run once, and tables of them."""
+    bench(config)
 
 
 @app.command(name="demo")

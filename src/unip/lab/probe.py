@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -30,7 +31,7 @@ from unip.lab.logistic import Floats, Halves, Probe, fit_probe, unscaled
 from unip.progress import meter
 from unip.segment.heads import resize
 from unip.segment.inference import Frame, Frames, short_side_size
-from unip.segment.metrics import Matrix, confusion, score
+from unip.segment.metrics import confusion, score
 from unip.segment.model import Segmenter, SegmenterSpec, width_of
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size
@@ -85,19 +86,9 @@ def probe_layers(
         UnipError: A split is missing or has no label, a file is damaged, or memory and disk are too small.
     """
     train, test, test_split = open_splits(settings)
-    patch = patch_size(backbone.model)
-    side = max(2, int(settings.short_side / patch + 0.5)) * patch
-    spec = SegmenterSpec(
-        backbone=backbone.spec,
-        classes=train.classes,
-        decoder="linear",
-        layers=tuple(range(1, depth_of(backbone.model) + 1)),
-        channels=1,
-        mean=mean or backbone.mean,
-        std=std or backbone.std,
-        short_side=side,
-    )
-    segmenter = Segmenter(spec, backbone.model).eval().to(device)
+    layers = tuple(range(1, depth_of(backbone.model) + 1))
+    segmenter = frozen(backbone, layers, train, settings.short_side, mean=mean, std=std).to(device)
+    side = segmenter.spec.short_side
     try:
         probes = train_probes(segmenter, train, settings)
         with torch.inference_mode():
@@ -107,8 +98,8 @@ def probe_layers(
             f"the device ran out of memory with {settings.batch_size} images of {side} px at a time",
             "Lower the probe's batch size, short side or number of training images.",
         ) from error
-    scores = [score(matrix, train.classes.names) for matrix in matrices]
-    layers = [
+    scores = [score(matrix, train.classes.names) for matrix in matrices.sum(0)]
+    found_layers = [
         {
             "layer": number,
             "miou": found["miou"],
@@ -125,7 +116,7 @@ def probe_layers(
         "test_images": len(test),
         "short_side": side,
         "classes": list(train.classes.names),
-        "layers": layers,
+        "layers": found_layers,
         "best_layer": 1 + int(np.argmax([s.miou for s in scores])),
         "warnings": [
             f"the probe of layer {layer} was still improving after {probe.steps} steps"
@@ -133,6 +124,33 @@ def probe_layers(
             if probe.steps == settings.max_iterations
         ],
     }
+
+
+def frozen(
+    backbone: Backbone,
+    layers: tuple[int, ...],
+    data: SegmentationData,
+    short_side: int,
+    *,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+) -> Segmenter:
+    """Wrap a backbone to take features of some layers, 1-based, from images of ``data``, in evaluation mode.
+
+    The short side, in pixels, is rounded to whole patches.
+    """
+    patch = patch_size(backbone.model)
+    spec = SegmenterSpec(
+        backbone=backbone.spec,
+        classes=data.classes,
+        decoder="linear",
+        layers=layers,
+        channels=1,
+        mean=mean or backbone.mean,
+        std=std or backbone.std,
+        short_side=max(2, int(short_side / patch + 0.5)) * patch,
+    )
+    return Segmenter(spec, backbone.model).eval()
 
 
 def open_splits(settings: ProbeSettings) -> tuple[SegmentationData, SegmentationData, str]:
@@ -302,23 +320,45 @@ def room_for(shape: tuple[int, int, int], cache: Cache) -> Halves:
         return np.memmap(file, np.float16, "w+", shape=shape)
 
 
-def evaluate_probes(segmenter: Segmenter, probes: list[Probe], data: SegmentationData, batch: int) -> list[Matrix]:
-    """Segment the test images with every layer's probe; return each layer's confusion matrix."""
+def evaluate_probes(
+    segmenter: Segmenter, probes: list[Probe], data: SegmentationData, batch: int
+) -> npt.NDArray[np.int64]:
+    """Segment the test images with every layer's probe.
+
+    Returns:
+        Confusion matrices ``(images, layers, C, C)``.
+    """
     device = segmenter.mean.device
     count = len(data.classes.names)
-    matrices = torch.zeros(len(probes), count, count, dtype=torch.int64)
+    matrices = torch.zeros(len(data), len(probes), count, count, dtype=torch.int64)
     mean, scale = (torch.stack([getattr(p, name) for p in probes]).to(device) for name in ("mean", "scale"))
     weight, bias = (torch.stack([getattr(p, name) for p in probes]).to(device) for name in ("weight", "bias"))
     classes = probes[0].classes.to(device)
     for frame, maps in layer_maps(segmenter, data, batch, "testing probes"):
         tokens = (maps.flatten(2).transpose(1, 2) - mean[:, None]) / scale[:, None]
         logits = torch.baddbmm(bias[:, None], tokens, weight).transpose(1, 2).reshape(len(probes), -1, *maps.shape[-2:])
-        assert frame.mask is not None
-        truth = torch.from_numpy(frame.mask).to(device)
-        height, width = frame.pixels.shape[-2:]
-        padded = segmenter.padded_size(frame.pixels)
         for layer, scores in enumerate(logits):  # one at a time: at the stored size they are large
-            whole = resize(resize(scores[None], padded)[..., :height, :width], (truth.shape[0], truth.shape[1]))
-            # on a CPU, max over the first axis is five times as fast as argmax
-            matrices[layer] += confusion(classes[whole[0].max(0).indices], truth, count, IGNORE).cpu()
-    return list(matrices.numpy())
+            matrices[frame.index, layer] = compare_patches(segmenter, frame, scores, classes, count)
+    return matrices.numpy()
+
+
+def compare_patches(segmenter: Segmenter, frame: Frame, scores: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Compare scores of patches with the frame's mask, resized as `unip evaluate` does.
+
+    Args:
+        segmenter: Which gave the features.
+        frame: With its mask.
+        scores: ``(K, h, w)``, the highest wins.
+        classes: ``(K,)`` int64, the ids that they are of.
+        count: Number of all classes C.
+
+    Returns:
+        The confusion matrix, int64 ``(C, C)`` on the CPU.
+    """
+    assert frame.mask is not None
+    truth = torch.from_numpy(frame.mask).to(scores.device)
+    height, width = frame.pixels.shape[-2:]
+    inside = resize(scores[None], segmenter.padded_size(frame.pixels))[..., :height, :width]
+    whole = resize(inside, (truth.shape[0], truth.shape[1]))
+    # on a CPU, max over the first axis is five times as fast as argmax
+    return confusion(classes[whole[0].max(0).indices], truth, count, IGNORE).cpu()

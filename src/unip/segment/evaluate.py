@@ -31,7 +31,7 @@ from unip.segment.inference import (
     choose_precision,
     segment_frames,
 )
-from unip.segment.metrics import Scores, confusion, score
+from unip.segment.metrics import Matrix, Scores, confusion, score
 from unip.segment.model import Segmenter
 from unip.segment.robustness import robustness_record, robustness_table
 from unip.segment.storage import load_segmenter
@@ -74,12 +74,14 @@ class EvaluateResult:
         frames: The mIoU of every frame, NaN where nothing is labelled.
         out: The folder with the results.
         corrupted: Scores on corrupted images, by ``NAME:SEVERITY``.
+        matrices: The confusion matrix of every frame as it is, whose sum ``scores`` come from.
     """
 
     scores: Scores
     frames: dict[str, float]
     out: Path
     corrupted: dict[str, Scores] = field(default_factory=dict)
+    matrices: dict[str, Matrix] = field(default_factory=dict)
 
 
 @verb(EvaluateConfig)
@@ -121,7 +123,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(f"dry run: would write metrics.json and evaluation.html to {out}; nothing was written")
         return None
 
-    scores, frames, worst = compare(segmenter, data, config, device, dtype)
+    scores, matrices, worst = compare(segmenter, data, config, device, dtype)
+    frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     plain = config.model_copy(update={"worst": 0})
     corrupted = {each: compare(segmenter, data, plain, device, dtype, each)[0] for each in corruptions}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
@@ -142,7 +145,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     if corrupted:
         say(robustness_table(scores, corrupted))
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
-    return EvaluateResult(scores, frames, out, {str(each): found for each, found in corrupted.items()})
+    return EvaluateResult(scores, frames, out, {str(each): found for each, found in corrupted.items()}, matrices)
 
 
 def compare(
@@ -152,11 +155,11 @@ def compare(
     device: torch.device,
     dtype: torch.dtype,
     corruption: CorruptFrames | None = None,
-) -> tuple[Scores, dict[str, float], list[WorstFrame]]:
-    """Segment all images; return the scores, each frame's mIoU, and the worst frames with the worst first."""
+) -> tuple[Scores, dict[str, Matrix], list[WorstFrame]]:
+    """Segment all images; return the scores, each frame's confusion matrix, and the worst frames, worst first."""
     count = len(data.classes.names)
     total = np.zeros((count, count), np.int64)
-    values: dict[str, float] = {}
+    matrices: dict[str, Matrix] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
     frames = Frames(data, segmenter.spec.short_side, corruption=corruption)
     results = segment_frames(
@@ -179,13 +182,13 @@ def compare(
             total += matrix
             value = score(matrix, data.classes.names).miou
             path = data.images[frame.index]
-            values[str(path)] = value
+            matrices[str(path)] = matrix
             if config.worst and not np.isnan(value):
                 shown = WorstFrame(path, value, frame.image, frame.mask, prediction.cpu().numpy())
                 push = heapq.heappush if len(worst) < config.worst else heapq.heappushpop
                 push(worst, (-value, -frame.index, shown))
             progress.advance()
-    return score(total, data.classes.names), values, [item[2] for item in sorted(worst, key=_badness)]
+    return score(total, data.classes.names), matrices, [item[2] for item in sorted(worst, key=_badness)]
 
 
 def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None:

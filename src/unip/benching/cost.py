@@ -1,0 +1,91 @@
+"""What a model costs: floating-point operations, parameters, images per second."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from unip.benching.tasks import CostTask
+from unip.segment.inference import choose_device, choose_precision
+from unip.segment.model import Segmenter, SegmenterSpec
+from unip.training.optim import count_parameters
+
+SECONDS = 1.0  # of timing, at least
+WARM_UP = 3  # passes
+
+
+def measure_cost(task: CostTask) -> dict[str, Any]:
+    """Measure a model with random weights, which cost what trained ones do.
+
+    Returns:
+        ``flops`` of one crop, ``parameters``, ``images_per_second``, and how that was timed: ``speed_batch``,
+        ``speed_size`` (pixels), ``speed_precision`` and ``speed_device``.
+    """
+    spec = SegmenterSpec(**task.spec)
+    segmenter = Segmenter(spec).eval()
+    device = choose_device(task.device)
+    dtype = choose_precision("auto", device)
+    flops = count_flops(segmenter, spec.crop, backbone_only=task.backbone_only)
+    parameters = count_parameters((segmenter.backbone if task.backbone_only else segmenter).parameters())
+    segmenter.to(device)
+    images = torch.zeros(task.batch, 3, spec.crop, spec.crop, dtype=torch.uint8, device=device)
+
+    def run() -> None:
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            _forward(segmenter, images, backbone_only=task.backbone_only)
+
+    return {
+        "flops": flops,
+        "parameters": parameters,
+        "images_per_second": task.batch / seconds_per_call(run, device),
+        "speed_batch": task.batch,
+        "speed_size": spec.crop,
+        "speed_precision": str(dtype).removeprefix("torch."),
+        "speed_device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+    }
+
+
+@torch.no_grad()
+def count_flops(segmenter: Segmenter, size: int, *, backbone_only: bool = False) -> int:
+    """Count the floating-point operations of one square crop with torch's counter: two for each multiplication.
+
+    It counts matrix products and convolutions, as is usual; nothing is computed, the tensors have no values.
+    """
+    empty = copy.deepcopy(segmenter).to("meta")
+    images = torch.zeros(1, 3, size, size, dtype=torch.uint8, device="meta")
+    # fused attention is one operator, whose count depends on the device; plain attention is two matrix products
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        _forward(empty, images, backbone_only=backbone_only)
+    return int(counter.get_total_flops())
+
+
+def seconds_per_call(run: Callable[[], None], device: torch.device) -> float:
+    """Time a call, after some to warm up, over at least three calls and a second."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    for _ in range(WARM_UP):
+        run()
+    wait()
+    begun, calls = time.perf_counter(), 0
+    while calls < WARM_UP or time.perf_counter() - begun < SECONDS:
+        run()
+        wait()
+        calls += 1
+    return (time.perf_counter() - begun) / calls
+
+
+def _forward(segmenter: Segmenter, images: Tensor, *, backbone_only: bool) -> None:
+    if backbone_only:
+        segmenter.features(segmenter.normalise(images))
+    else:
+        segmenter(images)

@@ -1,0 +1,253 @@
+"""From a suite to jobs: what each cell means, whether it is done, and the task that does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from unip.benching.cells import CORRUPTED, RECORD, check_settings
+from unip.benching.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
+from unip.benching.suite import PRETRAINED, TRAINED, Axes, Places, Suite
+from unip.benching.tasks import DONE, RUN, CellTask, PretrainTask
+from unip.errors import UnipError
+from unip.files import read_json, write_json
+from unip.pretraining.program import PretrainConfig
+
+INDEX = "index.json"
+
+
+@dataclass(eq=False)
+class Plan:
+    """A suite with everything that its jobs share.
+
+    Attributes:
+        suite: What to run.
+        places: Where data and weights are.
+        out: The bench's folder.
+        device: Where to run.
+        workers: Loader processes of each cell where it leaves them to us; None: as the cell decides.
+        keep_models: Leave the model of each cell there.
+        index: Key of each cell by its place in the grid, as far as known; kept in the bench's folder.
+    """
+
+    suite: Suite
+    places: Places
+    out: Path
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = None
+    keep_models: bool = True
+    index: dict[str, str] = field(default_factory=dict)
+    trained: dict[str, PretrainJob] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        file = self.out / INDEX
+        self.index = read_json(file) if file.exists() else {}
+        for name in self.suite.pretrain:
+            self.pretraining(name, ())
+
+    def pretraining(self, name: str, above: tuple[str, ...]) -> PretrainJob:
+        """Return the job of a pre-training entry; one may start from another's student.
+
+        Raises:
+            UnipError: Entries need each other in a circle, or one that is not there.
+        """
+        if name in above or name not in self.suite.pretrain:
+            what = "needs itself" if name in above else "is not there"
+            raise UnipError(f"pre-training entry {name!r} {what}", f"There are: {', '.join(self.suite.pretrain)}.")
+        if name not in self.trained:
+            wanted = _named(self.suite.pretrain[name])
+            if len(wanted) > 1:
+                raise UnipError(f"pre-training entry {name!r} starts from several others", "Name one of them at most.")
+            needs = self.pretraining(wanted[0], (*above, name)) if wanted else None
+            self.trained[name] = PretrainJob(self, name, needs)
+        return self.trained[name]
+
+    def fill(self, value: Any) -> Any:
+        """Put places and students into a setting."""
+        if isinstance(value, str) and value.startswith(PRETRAINED):
+            return str(self.trained[value.removeprefix(PRETRAINED)].folder() / RUN)
+        if isinstance(value, list | tuple):
+            return [self.fill(item) for item in value]
+        return self.places.fill(value)
+
+    def missing(self, axes: Axes) -> list[str]:
+        """Say which data and weights a cell lacks."""
+        start, source = self.suite.starts[axes.start], self.suite.datasets[axes.dataset]
+        protocol = self.suite.protocols[axes.protocol]
+        lacks = self.places.missing([start.model, source.data, start.settings, source.settings, protocol.settings])
+        for name in _named(start.model):
+            job: PretrainJob | None = self.trained[name]
+            while job is not None:
+                lacks += self.places.missing(self.suite.pretrain[job.name])
+                job = job.needs
+        return list(dict.fromkeys(lacks))
+
+    def jobs(self, cells: list[Axes]) -> list[PretrainJob | CellJob]:
+        """Return the jobs of some cells, what is pre-trained for them first."""
+        wanted: list[PretrainJob | CellJob] = []
+        for axes in cells:
+            chain = []
+            for name in _named(self.suite.starts[axes.start].model):
+                job: PretrainJob | None = self.trained[name]
+                while job is not None:
+                    chain.append(job)
+                    job = job.needs
+            wanted += [job for job in reversed(chain) if job not in wanted]
+        return [*wanted, *(self.cell(axes) for axes in cells)]
+
+    def cell(self, axes: Axes) -> CellJob:
+        """Return the job of a cell."""
+        names = _named(self.suite.starts[axes.start].model)
+        return CellJob(self, axes, self.trained[names[0]] if names else None)
+
+    def remember(self, axes: Axes, key: str) -> None:
+        """Note which key a cell has now, so that a report finds its result."""
+        if self.index.get(str(axes)) != key:
+            self.index[str(axes)] = key
+            write_json(self.out / INDEX, self.index)
+
+
+@dataclass(eq=False)
+class PretrainJob:
+    """A pre-training entry: run once for all cells that start from its student."""
+
+    plan: Plan
+    name: str
+    needs: PretrainJob | None
+
+    def __str__(self) -> str:
+        """Return its name in the suite."""
+        return f"{PRETRAINED}{self.name}"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of unip.pretrain, without the run folder.
+
+        Raises:
+            UnipError: One is unknown or does not fit.
+        """
+        given = {key: self.plan.fill(value) for key, value in self.plan.suite.pretrain[self.name].items()}
+        if isinstance(given.get("data"), str):
+            given["data"] = [given["data"]]
+        if self.plan.workers is not None:
+            given = {"workers": self.plan.workers, **given}
+        given = {"device": self.plan.device, **given}
+        try:
+            PretrainConfig.make(**given, out=Path("unused"))
+        except UnipError as error:
+            raise UnipError(f"{self}: {error.what}", error.fix) from None
+        return given
+
+    def folder(self) -> Path:
+        """Return its folder, which is named after all that the student depends on."""
+        settings = self.settings()
+        every = PretrainConfig.make(**settings, out=Path("unused")).model_dump(mode="json")
+        data = images_identity(tuple(every.pop("data")))
+        key = key_of(settings=settings_identity(every), data=data)
+        return self.plan.out / "pretrain" / f"{self.name}-{key[:16]}"
+
+    def done(self) -> bool:
+        """Say whether there is a student."""
+        return (self.needs is None or self.needs.done()) and (self.folder() / DONE).exists()
+
+    def prepare(self) -> PretrainTask | None:
+        """Return the task, or None if it is done."""
+        if self.done():
+            return None
+        return PretrainTask(name=self.name, folder=self.folder(), settings=self.settings())
+
+
+@dataclass(eq=False)
+class CellJob:
+    """A cell of the grid."""
+
+    plan: Plan
+    axes: Axes
+    needs: PretrainJob | None
+
+    def __str__(self) -> str:
+        """Return its place in the grid."""
+        return str(self.axes)
+
+    def task(self) -> CellTask:
+        """Return the task with its key and folder; what it starts from must be there.
+
+        Raises:
+            UnipError: A setting, the data or the weights are wrong.
+        """
+        plan, axes = self.plan, self.axes
+        start, source = plan.suite.starts[axes.start], plan.suite.datasets[axes.dataset]
+        protocol = plan.suite.protocols[axes.protocol]
+        trained = protocol.kind in TRAINED
+        settings = {**protocol.settings, **(source.settings if trained else {}), **(start.settings if trained else {})}
+        if trained and plan.workers is not None:
+            settings = {**settings, "workers": plan.workers}
+        choosing = bool(protocol.choose) or protocol.kind == "layer_probe"
+        task = CellTask(
+            axes=vars(axes),
+            kind=protocol.kind,
+            folder=plan.out,
+            key="",
+            settings={name: plan.fill(value) for name, value in settings.items()},
+            model=plan.fill(start.model),
+            data=plan.fill(source.data),
+            train=source.train,
+            val=source.val if choosing else None,
+            test=source.test,
+            remap=source.remap,
+            choose=protocol.choose,
+            corruptions=plan.suite.corruptions if trained else (),
+            device=plan.device,
+            keep_model=plan.keep_models,
+        )
+        try:
+            every = check_settings(task)
+        except UnipError as error:
+            raise UnipError(f"{self}: {error.what}", error.fix) from None
+        for name in ("model", "data"):
+            every.pop(name, None)
+        splits = [name for name in (task.train, task.val, task.test) if name is not None]
+        key = key_of(
+            kind=task.kind,
+            settings=settings_identity(every),
+            choose=task.choose,
+            labels=axes.labels,
+            seed=axes.seed,
+            model=weights_identity(task.model),
+            data=[data_identity(task.data, split, task.remap) for split in splits],
+        )
+        return task.model_copy(update={"key": key, "folder": cell_folder(plan.out, axes, key)})
+
+    def state(self) -> str:
+        """Say in words whether it is done, without changing anything."""
+        if self.needs is not None and not self.needs.done():
+            return f"after {self.needs}"
+        return "done" if _is_done(self.task()) else "to do"
+
+    def prepare(self) -> CellTask | None:
+        """Return the task, or None if it is done."""
+        task = self.task()
+        self.plan.remember(self.axes, task.key)
+        return None if _is_done(task) else task
+
+
+def cell_folder(out: Path, axes: Axes, key: str) -> Path:
+    """Return a cell's folder: by its key, so that a cell that was only renamed is found; else a new one."""
+    short = key[:16]
+    return next(iter(sorted((out / "cells").glob(f"*-{short}"))), out / "cells" / f"{axes}-{short}")
+
+
+def _is_done(task: CellTask) -> bool:
+    if not (task.folder / RECORD).exists():
+        return False
+    there = read_json(task.folder / CORRUPTED) if (task.folder / CORRUPTED).exists() else {}
+    return set(task.corruptions) <= set(there)
+
+
+def _named(value: Any) -> list[str]:
+    """Return the names of pre-training entries in a setting."""
+    if isinstance(value, dict):
+        return _named(list(value.values()))
+    if isinstance(value, list | tuple):
+        return list(dict.fromkeys(name for item in value for name in _named(item)))
+    return [value.removeprefix(PRETRAINED)] if isinstance(value, str) and value.startswith(PRETRAINED) else []

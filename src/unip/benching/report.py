@@ -1,0 +1,95 @@
+"""The files that a bench leaves for people: tables in three formats, a plot, and a page with all of it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+import unip
+from unip.benching.records import Done, write_results
+from unip.benching.suite import Suite, label_text
+from unip.benching.tables import Table, all_tables, average, budgets, by_start
+from unip.files import write_text, writing
+from unip.pages import page_template
+
+PAGE, MARKDOWN, LATEX_FILE, PLOT = "report.html", "tables.md", "tables.tex", "cost.png"
+COLUMNS = 2  # of panels in the plot
+
+
+def write_report(suite: Suite, done: list[Done], out: Path) -> list[Table]:
+    """Write the results, the tables, the plot and the page of the cells that are done; return the tables."""
+    tables = all_tables(suite, done)
+    total = len(suite.cells())
+    state = f"{len(done)} of {total} cells" + ("" if len(done) == total else "; the others are not done")
+    write_results(done, out)
+    write_text(out / MARKDOWN, f"## {suite.title}\n\n{state}.\n\n" + "\n".join(table.markdown() for table in tables))
+    write_text(out / LATEX_FILE, "\n".join(table.latex() for table in tables))
+    picture = plot_cost(suite, done)
+    if picture:
+        with writing(out / PLOT) as temporary:
+            temporary.write_bytes(picture)
+    devices = sorted({cell.record["device"] for cell in done})
+    versions = sorted({f"torch {cell.record['versions']['torch']}" for cell in done})
+    page = page_template("unip.benching", "report.html.j2").render(
+        title=suite.title,
+        state=state,
+        made=f"unip {unip.__version__}, {', '.join(versions)}, on {', '.join(devices)}",
+        tables=[table.html() for table in tables],
+        plot="data:image/png;base64," + base64.b64encode(picture).decode("ascii") if picture else "",
+    )
+    write_text(out / PAGE, page)
+    return tables
+
+
+def plot_cost(suite: Suite, done: list[Done]) -> bytes:
+    """Draw mIoU, the mean over data sets, against GFLOPs: a panel for each protocol and label budget.
+
+    Starts of one ``method`` are joined by a line. Returns a PNG file, empty where no cost is known.
+    """
+    panels = [budget for budget in budgets(done) if any(c.cost for c in done if _in(c, budget))]
+    if not panels:
+        return b""
+    rows = -(-len(panels) // COLUMNS)
+    columns = min(COLUMNS, len(panels))
+    figure = Figure(figsize=(6.4 * columns, 4.4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    methods = list(dict.fromkeys(start.method or name for name, start in suite.starts.items()))
+    for place, budget in enumerate(panels, 1):
+        axes = figure.add_subplot(rows, columns, place)
+        group = by_start(cell for cell in done if _in(cell, budget))
+        curves: dict[str, list[tuple[float, float, float, str]]] = {}
+        for start, cells in group.items():
+            found = average(cells, list(dict.fromkeys(c.axes.dataset for c in cells)))
+            cost = next((cell.cost for cell in cells if cell.cost), None)
+            if cost is not None and found.count:
+                sd = 0.0 if found.count < 2 else found.sd
+                point = (cost["flops"] / 1e9, 100 * found.mean, 100 * sd, start)
+                curves.setdefault(suite.starts[start].method or start, []).append(point)
+        for method, points in curves.items():
+            points.sort()
+            x, y, error, names = zip(*points, strict=True)
+            colour = f"C{methods.index(method) % 10}"
+            axes.errorbar(x, y, yerr=error, marker="o", capsize=3, color=colour, label=method)
+            for left, top, name in zip(x, y, names, strict=True):
+                axes.annotate(name, (left, top), xytext=(6, 4), textcoords="offset points", fontsize=8, color=colour)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.25, y=0.15)
+        axes.set_xlabel("GFLOPs of one crop (log)")
+        axes.set_ylabel("test mIoU, %")
+        axes.set_title(f"{budget[0]}, labels {label_text(budget[1])}", fontsize=10)
+        axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _in(cell: Done, budget: tuple[str, float]) -> bool:
+    return (cell.axes.protocol, cell.axes.labels) == budget

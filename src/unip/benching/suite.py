@@ -1,0 +1,234 @@
+"""What a suite file says: starts, data sets, protocols, and the grid they span.
+
+Data and weights have names there: ``{hit-uav}`` is the folder given as ``--data hit-uav=FOLDER``, ``{weights}`` the one
+given as ``--weights FOLDER``, and ``pretrain:NAME`` the student of one of the suite's own pre-training entries.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from unip.config import Config
+from unip.data.corruptions import parse_corruptions
+from unip.errors import UnipError
+from unip.files import read_yaml
+
+Settings = dict[str, Any]
+Labels = Annotated[float, Field(gt=0)]
+Kind = Literal["finetune", "linear_probe", "layer_probe", "knn"]
+TRAINED: frozenset[str] = frozenset({"finetune", "linear_probe"})  # by unip.finetune; the others fit frozen features
+PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
+PRETRAINED = "pretrain:"
+#: Settings that a cell's axes decide.
+OF_THE_GRID = frozenset({"model", "data", "out", "split", "remap", "labels", "label_seed", "seed", "mode", "dry_run"})
+
+
+def _short(key: str) -> BeforeValidator:
+    """Take a text for a mapping that only has ``key``."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class Start(Config):
+    """Where training starts from."""
+
+    model: str = Field(description="As in unip finetune --model; pretrain:NAME is a student of this suite.")
+    settings: Settings = Field({}, description="Fine-tuning settings of this start only.")
+    method: str = Field("", description="Curve it belongs to in the plot of cost against quality.")
+
+
+class Source(Config):
+    """A labelled data set and its splits."""
+
+    data: str = Field(description="As in unip finetune --data, such as soda:{soda}.")
+    train: str = "train"
+    val: str | None = None
+    test: str = "test"
+    remap: tuple[str, ...] = ()
+    settings: Settings = Field({}, description="Fine-tuning settings for this data set only.")
+
+
+class Protocol(Config):
+    """How a start is put to use."""
+
+    kind: Kind = "finetune"
+    recipe: str | None = Field(None, description="Recipe of unip finetune, beside the suite, that settings win over.")
+    settings: Settings = Field({}, description="Of unip finetune, or of the fit on frozen features.")
+    labels: tuple[Labels, ...] | None = Field(None, description="Instead of the suite's labels.")
+    seeds: tuple[int, ...] | None = Field(None, description="Instead of the suite's seeds.")
+    choose: dict[str, list[Any]] = Field({}, description="Settings whose best value each cell chooses on val.")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Protocol:
+        if self.kind not in TRAINED and (self.recipe or self.choose):
+            raise ValueError(f"{self.kind} takes neither a recipe nor choose")
+        return self
+
+
+class Published(Config):
+    """Numbers of others to show beside ours: the mean over the suite's data sets."""
+
+    source: str = Field(description="Where they are from.")
+    miou: dict[str, dict[str, float]] = Field(description="mIoU in percent, by protocol and start.")
+
+
+class Suite(Config):
+    """The grid of a bench: every start on every data set under every protocol."""
+
+    title: str = "Bench"
+    starts: dict[str, Annotated[Start, _short("model")]] = Field(min_length=1)
+    datasets: dict[str, Annotated[Source, _short("data")]] = Field(min_length=1)
+    protocols: dict[str, Protocol] = Field(min_length=1)
+    labels: tuple[Labels, ...] = Field((1.0,), min_length=1, description="Shares of the images up to 1, or counts.")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    corruptions: tuple[str, ...] = Field((), description="As in unip evaluate --corruption; for trained protocols.")
+    pretrain: dict[str, Settings] = Field({}, description="Settings of unip pretrain, by name; run first, once.")
+    baseline: str | None = Field(None, description="Start that the others are compared with.")
+    published: Published | None = None
+    speed_batch: int = Field(8, ge=1, description="Crops at once when images/s are measured.")
+
+    @field_validator("starts", "datasets", "protocols", "pretrain")
+    @classmethod
+    def _are_plain_names(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        for name in value:
+            if not re.fullmatch(r"[\w.+-]+", name):
+                raise ValueError(f"the name {name!r} in {info.field_name} may hold letters, digits and . _ + - only")
+        return value
+
+    @field_validator("corruptions")
+    @classmethod
+    def _are_known(cls, corruptions: tuple[str, ...]) -> tuple[str, ...]:
+        parse_corruptions(corruptions)
+        return corruptions
+
+    @model_validator(mode="after")
+    def _refers_to_what_is_there(self) -> Suite:
+        if self.baseline is not None and self.baseline not in self.starts:
+            raise ValueError(f"baseline {self.baseline!r} is none of the starts: {', '.join(self.starts)}")
+        for name, start in self.starts.items():
+            wanted = start.model.removeprefix(PRETRAINED)
+            if start.model.startswith(PRETRAINED) and wanted not in self.pretrain:
+                near = difflib.get_close_matches(wanted, self.pretrain, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"start {name!r} wants {start.model!r}, which is not under `pretrain`{hint}")
+        for name, protocol in self.protocols.items():
+            if protocol.choose and not all(source.val for source in self.datasets.values()):
+                raise ValueError(f"protocol {name!r} chooses on val, but not every data set names its `val`")
+        for where, settings in self._all_settings():
+            taken = sorted(OF_THE_GRID & set(settings))
+            if taken:
+                raise ValueError(f"{where} holds {taken[0]!r}, which the grid decides")
+        return self
+
+    def _all_settings(self) -> Iterator[tuple[str, Settings]]:
+        for name, start in self.starts.items():
+            yield f"start {name!r}", start.settings
+        for name, source in self.datasets.items():
+            yield f"data set {name!r}", source.settings
+        for name, protocol in self.protocols.items():
+            if protocol.kind in TRAINED:
+                yield f"protocol {name!r}", {**protocol.settings, **protocol.choose}
+
+    def cells(self) -> list[Axes]:
+        """Return the grid: seeds turn fastest, so that tables fill up row by row."""
+        return [
+            Axes(start, dataset, name, labels, seed)
+            for name, protocol in self.protocols.items()
+            for dataset in self.datasets
+            for labels in (self.labels if protocol.labels is None else protocol.labels)
+            for start in self.starts
+            for seed in (self.seeds if protocol.seeds is None else protocol.seeds)
+        ]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The place of a cell in the grid."""
+
+    start: str
+    dataset: str
+    protocol: str
+    labels: float
+    seed: int
+
+    def __str__(self) -> str:
+        """Return a name that is also one of a folder."""
+        return f"{self.start}_{self.dataset}_{self.protocol}_{label_text(self.labels, sign='pct')}_seed{self.seed}"
+
+
+def label_text(labels: float, sign: str = " %") -> str:
+    """Return a label budget for people: a share up to 1 in percent, a number of images above."""
+    return f"{100 * labels:g}{sign}" if labels <= 1 else f"{labels:g}"
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite file, with the recipes that its protocols name put in.
+
+    Raises:
+        UnipError: It is missing or wrong; the message names the file and the key.
+    """
+    try:
+        suite = Suite.make(**read_yaml(path))
+    except UnipError as error:
+        raise UnipError(f"{path}: {error.what}" if str(path) not in error.what else error.what, error.fix) from None
+    filled = {}
+    for name, protocol in suite.protocols.items():
+        if protocol.recipe is None:
+            filled[name] = protocol
+            continue
+        recipe = {k: v for k, v in read_yaml(path.parent / protocol.recipe).items() if k not in OF_THE_GRID}
+        filled[name] = protocol.model_copy(update={"settings": {**recipe, **protocol.settings}})
+    return suite.model_copy(update={"protocols": filled})
+
+
+class Places:
+    """Where the named data and weights are.
+
+    Args:
+        data: ``NAME=FOLDER`` each.
+        weights: What ``{weights}`` stands for.
+
+    Raises:
+        UnipError: One has no name, or a name twice.
+    """
+
+    def __init__(self, data: Iterable[str], weights: Path | None) -> None:
+        self.named: dict[str, str] = {} if weights is None else {"weights": str(weights)}
+        for text in data:
+            name, equals, place = text.partition("=")
+            if not (name and equals and place) or name in self.named:
+                raise UnipError(
+                    f"--data {text!r} is not NAME=FOLDER, each name once", "For example hit-uav=DATA/hit-uav."
+                )
+            self.named[name] = place
+
+    def fill(self, value: Any) -> Any:
+        """Put the places into every text of a setting."""
+        if isinstance(value, str):
+            return PLACEHOLDER.sub(lambda found: self.named.get(found[1], found[0]), value)
+        if isinstance(value, dict):
+            return {key: self.fill(item) for key, item in value.items()}
+        return [self.fill(item) for item in value] if isinstance(value, list | tuple) else value
+
+    def missing(self, value: Any) -> list[str]:
+        """Say what is still to be given, or not there where it was given, for a setting to be used."""
+        if isinstance(value, dict):
+            return self.missing(list(value.values()))
+        if isinstance(value, list | tuple):
+            return [text for item in value for text in self.missing(item)]
+        if not isinstance(value, str):
+            return []
+        names = PLACEHOLDER.findall(value)
+        unknown = [name for name in names if name not in self.named]
+        if unknown:
+            return ["--weights FOLDER" if n == "weights" else f"--data {n}=FOLDER" for n in unknown]
+        filled = str(self.fill(value))
+        for prefix in (r"timm:[^@]*@", r"[\w-]+:(?=\S)", r"(infrared|rgb)="):
+            filled = re.sub(f"^{prefix}", "", filled) if names else filled
+        return [filled] if names and not Path(filled).expanduser().exists() else []

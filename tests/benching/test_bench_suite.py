@@ -1,0 +1,80 @@
+"""What a suite file may say, and what is said of one that is wrong or lacks its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unip.benching.suite import OF_THE_GRID, Axes, Places, Suite, read_suite
+from unip.errors import UnipError
+from unip.segment.finetune import FinetuneConfig
+
+MINIMAL = {"starts": {"a": "unip_tiny"}, "datasets": {"d": "{d}"}, "protocols": {"p": {}}}
+
+
+def test_short_forms_and_the_order_of_the_grid():
+    suite = Suite.make(**{**MINIMAL, "labels": [1, 50], "seeds": [0, 1]})
+    assert suite.starts["a"].model == "unip_tiny"
+    assert suite.datasets["d"].data == "{d}"
+    assert [(axes.labels, axes.seed) for axes in suite.cells()] == [(1, 0), (1, 1), (50, 0), (50, 1)]
+    assert str(suite.cells()[0]) == "a_d_p_100pct_seed0"
+    assert str(Axes("a", "d", "p", 0.1, 2)) == "a_d_p_10pct_seed2"
+    assert str(suite.cells()[-1]) == "a_d_p_50_seed1"
+
+
+def test_a_protocol_has_labels_and_seeds_of_its_own():
+    suite = Suite.make(**{**MINIMAL, "protocols": {"p": {}, "q": {"labels": [0.1], "seeds": [7]}}, "seeds": [0, 1]})
+    assert [(a.protocol, a.labels, a.seed) for a in suite.cells()] == [("p", 1, 0), ("p", 1, 1), ("q", 0.1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": {}}, "unknown setting 'protocol' of Suite"),
+        ({"baseline": "b"}, "baseline 'b' is none of the starts"),
+        ({"starts": {"a": "pretrain:mea"}, "pretrain": {"mae": {}}}, "did you mean 'mae'"),
+        ({"starts": {"a/b": "unip_tiny"}}, "may hold letters"),
+        ({"protocols": {"p": {"settings": {"seed": 3}}}}, "which the grid decides"),
+        ({"protocols": {"p": {"choose": {"lr": [1, 2]}}}}, "not every data set names its `val`"),
+        ({"protocols": {"p": {"kind": "knn", "choose": {"k": [1, 2]}}}}, "takes neither a recipe nor choose"),
+        ({"corruptions": ["fgo"]}, "fog"),
+        ({"labels": [0]}, "greater than 0"),
+    ],
+)
+def test_what_is_refused(change, message):
+    with pytest.raises(UnipError, match=message):
+        Suite.make(**{**MINIMAL, **change})
+
+
+def test_the_grid_decides_settings_that_there_are():
+    assert set(FinetuneConfig.model_fields) >= OF_THE_GRID
+
+
+def test_a_recipe_beside_the_suite(make_suite: Callable[..., Path], tmp_path):
+    (tmp_path / "recipe.yaml").write_text("model: unip_small\nout: runs/x\nlr: 3.0e-4\ncrop: 64\n")
+    path = make_suite(protocols={"p": {"recipe": "recipe.yaml", "settings": {"crop": 32}}})
+    assert read_suite(path).protocols["p"].settings == {"lr": 3e-4, "crop": 32}
+
+
+def test_a_wrong_suite_is_named(tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("startz: {}\n")
+    with pytest.raises(UnipError, match=r"wrong\.yaml: unknown setting 'startz'") as caught:
+        read_suite(path)
+    assert "Did you mean 'starts'?" in caught.value.fix
+
+
+def test_places(tmp_path):
+    (tmp_path / "soda").mkdir()
+    places = Places([f"soda={tmp_path}/soda", "gone=/no/such"], tmp_path)
+    assert places.fill({"a": ["soda:{soda}", 3], "b": "{other}"}) == {"a": [f"soda:{tmp_path}/soda", 3], "b": "{other}"}
+    assert places.missing(["soda:{soda}", "unip_tiny", "infrared={soda}", 3]) == []
+    assert places.missing(["{other}", "soda:{gone}"]) == ["--data other=FOLDER", "/no/such"]
+    assert places.missing("timm:vit_tiny_patch16_224@{weights}/soda") == []
+    assert places.missing("timm:vit_tiny_patch16_224@{weights}/x.pth") == [f"{tmp_path}/x.pth"]
+    assert Places([], None).missing("{weights}/x") == ["--weights FOLDER"]
+    for wrong in (["soda"], ["soda="], ["a=b", "a=c"]):
+        with pytest.raises(UnipError, match="NAME=FOLDER"):
+            Places(wrong, None)
