@@ -20,8 +20,9 @@ from rich.table import Table
 
 from unip.attention.capture import AttentionTrunk
 from unip.pretraining.distillation import AttentionDistillation, freeze_unused
-from unip.pretraining.inputs import normalise_grey
+from unip.pretraining.inputs import normalise_grey, prepare
 from unip.pretraining.loss import attention_kl
+from unip.pretraining.speed import speed_up
 from unip.pretraining.teachers import Target
 from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
@@ -101,7 +102,7 @@ def compare_losses(table: Table) -> None:
 class Step:
     """A whole training step on one batch, plain or ours."""
 
-    def __init__(self, *, size: int, batch: int, plain: bool, checkpoint: bool = False) -> None:
+    def __init__(self, *, size: int, batch: int, plain: bool, checkpoint: bool = False, fp8: bool = False) -> None:
         torch.manual_seed(0)
         teacher = timm.create_model("vit_large_patch16_224", num_classes=0, img_size=size).cuda()
         del teacher.blocks[LAYER:]
@@ -118,6 +119,9 @@ class Step:
             student.set_grad_checkpointing(checkpoint)
             self.model = AttentionDistillation([Target(teacher, LAYER)], student, size=size, dtype=torch.bfloat16)
             self.model.train()
+            pixels = prepare(self.images[:8])
+            precision = "fp8" if fp8 else "auto"
+            speed_up(self.model.teachers, self.model.targets, pixels, precision=precision, tolerance=0.5)
             for part in self.model.parts:
                 part.compile(dynamic=False)
             positions = Positions(TrainingConfig(out="x", batch_size=batch, steps=1), start=0, rank=0, ranks=1)
@@ -157,6 +161,7 @@ def compare_steps(table: Table, *, size: int, batch: int) -> None:
     sides = {
         "plain": {"plain": True},
         "ours, bf16": {"plain": False},
+        "ours, fp8 teacher": {"plain": False, "fp8": True},
         "ours, bf16, activation checkpointing": {"plain": False, "checkpoint": True},
     }
     for name, options in sides.items():

@@ -49,6 +49,12 @@ class PretrainConfig(TrainingConfig):
     teacher_weight: OneOrMore[Annotated[float, Field(gt=0)]] = Field(
         (1.0,), min_length=1, description="Weight in the mean of the losses; one for all teachers, or one each."
     )
+    teacher_precision: Literal["auto", "fp8"] = Field(
+        "auto", description="Arithmetic of the teachers: auto as precision says, fp8 faster on GPUs since Hopper."
+    )
+    teacher_tolerance: float = Field(
+        0.05, gt=0, lt=1, description="How far a faster teacher's attention may move (total variation distance)."
+    )
     student: str = Field("unip_tiny", description="unip_micro, unip_tiny, unip_small or unip_base.")
     init: str = Field(
         "random", description="Model to start from, a source as for teacher; its architecture is then the student's."
@@ -89,6 +95,8 @@ class PretrainConfig(TrainingConfig):
     def _goes_together(self) -> PretrainConfig:
         if self.objective != "mae" and not self.teacher:
             raise ValueError(f"objective {self.objective} needs a teacher")
+        if self.teacher_precision == "fp8" and self.objective not in ("nmi_had", "nmi_had+values"):
+            raise ValueError("teacher_precision fp8 is for attention: objective nmi_had or nmi_had+values")
         for name in ("teacher_layer", "teacher_weight"):
             count = len(getattr(self, name))
             if self.teacher and count not in (1, len(self.teacher)):

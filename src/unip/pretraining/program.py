@@ -19,9 +19,11 @@ from unip.files import read_json, write_json
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.distillation import AttentionDistillation
 from unip.pretraining.features import FeatureDistillation
+from unip.pretraining.inputs import prepare
 from unip.pretraining.layers import make_targets, resolve_layers
 from unip.pretraining.mae import MaskedAutoencoding, Numbered
 from unip.pretraining.objective import Objective
+from unip.pretraining.speed import speed_up
 from unip.pretraining.student import describe_student, make_student
 from unip.pretraining.teachers import Target
 from unip.progress import say
@@ -37,6 +39,8 @@ from unip.vit.spec import BackboneSpec
 from unip.vit.student import student_spec
 
 __all__ = ["PretrainConfig", "PretrainResult", "pretrain"]
+
+SPEED_IMAGES = 64  # on which a faster teacher is compared with itself
 
 METHODS = {
     "nmi_had": "NMI-HAD attention distillation (UNIP, ICLR 2025, arXiv 2502.02257)",
@@ -110,6 +114,13 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     config = resolve_decoder(config, student)
     half = torch.bfloat16 if accelerator.mixed_precision == "bf16" and device.type == "cuda" else None
     model = make_objective(config, student, targets, dtype=half)
+    if isinstance(model, AttentionDistillation) and (half or config.teacher_precision == "fp8"):
+        pixels = prepare(some_images(table, config, SPEED_IMAGES).to(device))
+        precision, tolerance = config.teacher_precision, config.teacher_tolerance
+        lines = speed_up(model.teachers, model.targets, pixels, precision=precision, tolerance=tolerance)
+        if main:
+            for line in lines:
+                say(line)
     saved = model.saved(student)
     if main:
         say(f"objective {config.objective}; {describe_student(config, student)}")
@@ -198,12 +209,17 @@ def make_objective(
     return AttentionDistillation(targets, student, size=config.size, values_weight=values, dtype=dtype)
 
 
+def some_images(table: pa.Table, config: PretrainConfig, count: int) -> torch.Tensor:
+    """Read images of the mix, infrared ones if there are any, squashed: (N, 1, S, S) uint8."""
+    infrared = "infrared" in table["modality"].to_pylist()
+    some = table.take(sample_indices(table, "infrared" if infrared else None, count, config.seed))
+    return squashed(paths_of(some), config.size, readings=some["reading"].to_pylist())
+
+
 @torch.no_grad()
 def draw(model: Objective, table: pa.Table, config: PretrainConfig) -> np.ndarray:
     """Draw the state of training on two images of the mix, infrared ones if there are any."""
-    infrared = "infrared" in table["modality"].to_pylist()
-    some = table.take(sample_indices(table, "infrared" if infrared else None, 2, config.seed))
-    images = squashed(paths_of(some), config.size, readings=some["reading"].to_pylist())
+    images = some_images(table, config, 2)
     model.eval()
     picture = model.draw(images.to(next(model.parameters()).device))
     model.train()
