@@ -50,7 +50,18 @@ def whole(data: str, gpus: int, steps: int, folder: Path) -> Table:
             run = folder / f"run-{count}-{precision}"
             launch = [] if count == 1 else [*LAUNCH, str(count)]
             command = ["pretrain", "--teacher", f"timm:vit_large_patch16_224@{teacher}", "--teacher-layer", "18"]
-            command += ["--data", data, "--student", "unip_small", "--batch-size", str(256 * count), "--lr", "1e-4"]
+            command += [
+                "--data",
+                data,
+                "--cache",
+                "none",
+                "--student",
+                "unip_small",
+                "--batch-size",
+                str(256 * count),
+                "--lr",
+                "1e-4",
+            ]
             command += ["--teacher-precision", precision, "--teacher-tolerance", "0.5", "--steps", str(steps)]
             command += ["--log-every", "25", "--picture-every", "0", "--checkpoint-every", "100000", "--out", str(run)]
             subprocess.run([*launch, *UNIP, *command], check=True)
@@ -76,7 +87,7 @@ def curves(data: str, teacher: str, steps: int, folder: Path) -> Table:
             teacher=teacher,
             teacher_layer=6,
             teacher_precision=precision,
-            data=data,
+            data=(data,),
             student="unip_tiny",
             batch_size=512,
             lr=1e-3,
