@@ -38,7 +38,7 @@ def read_log(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def whole(data: str, gpus: int, steps: int, folder: Path) -> Table:
+def whole(data: str, gpus: int, precisions: list[str], steps: int, folder: Path) -> Table:
     """Run with each number of GPUs."""
     torch.manual_seed(0)
     teacher = folder / "vit_large.safetensors"
@@ -46,7 +46,7 @@ def whole(data: str, gpus: int, steps: int, folder: Path) -> Table:
     table = Table("GPUs", "teacher", "images/s", "speed", "feed alone", "waiting for it")
     first = None
     for count in dict.fromkeys((1, gpus)):
-        for precision in ("auto", "fp8"):
+        for precision in precisions:
             run = folder / f"run-{count}-{precision}"
             launch = [] if count == 1 else [*LAUNCH, str(count)]
             command = ["pretrain", "--teacher", f"timm:vit_large_patch16_224@{teacher}", "--teacher-layer", "18"]
@@ -71,6 +71,7 @@ def whole(data: str, gpus: int, steps: int, folder: Path) -> Table:
                 for name in ("samples_per_second", "feed_samples_per_second", "feed_wait")
             )
             first = first or rate
+            print(json.dumps(lines[-1]), flush=True)
             table.add_row(str(count), precision, f"{rate:.0f}", f"{rate / first:.2f} x", f"{feed:.0f}/s", f"{wait:.1%}")
     return table
 
@@ -87,6 +88,7 @@ def curves(data: str, teacher: str, steps: int, folder: Path) -> Table:
             teacher=teacher,
             teacher_layer=6,
             teacher_precision=precision,
+            teacher_tolerance=0.1,
             data=(data,),
             student="unip_tiny",
             batch_size=512,
@@ -99,6 +101,7 @@ def curves(data: str, teacher: str, steps: int, folder: Path) -> Table:
         )
         torch._dynamo.reset()
         logs.append(read_log(folder / name.replace(", ", "-").replace(" ", "-")))
+        print(name, *(f"{line['step']}:{line['loss']:.4f}" for line in logs[-1]), flush=True)
     distillation.attention_kl = fused
     for lines in zip(*logs, strict=True):
         table.add_row(str(lines[0]["step"]), *(f"{line['loss']:.4f}" for line in lines))
@@ -111,11 +114,12 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--teacher", default="timm:deit_tiny_patch16_224")
     parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--precisions", nargs="+", default=["auto", "fp8"], help="of the teacher")
     parser.add_argument("--steps", type=int, default=200)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.what == "whole":
-            table = whole(given.data, given.gpus, given.steps, Path(folder))
+            table = whole(given.data, given.gpus, given.precisions, given.steps, Path(folder))
         else:
             table = curves(given.data, given.teacher, given.steps, Path(folder))
     table.title = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
