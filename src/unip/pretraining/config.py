@@ -53,7 +53,7 @@ class PretrainConfig(TrainingConfig):
         "auto", description="Arithmetic of the teachers: auto as precision says, fp8 faster on GPUs since Hopper."
     )
     teacher_tolerance: float = Field(
-        0.05, gt=0, lt=1, description="How far a faster teacher's attention may move (total variation distance)."
+        0.1, gt=0, lt=1, description="How far a faster teacher's attention may move (total variation distance)."
     )
     student: str = Field("unip_tiny", description="unip_micro, unip_tiny, unip_small or unip_base.")
     init: str = Field(
