@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from unip.pretraining.tokens import ALL, Kept
-
-QK = tuple[torch.Tensor, torch.Tensor]
+from unip.pretraining.tokens import ALL, QK, Kept
 
 CHUNK = 2**21  # logits of a side at a time: 8 MiB in float32, about a core's cache
 

@@ -8,11 +8,9 @@ import torch
 
 from unip.errors import UnipError
 from unip.pretraining.chunked_loss import chunked_attention_kl
-from unip.pretraining.tokens import ALL, Kept, Prefix, shared_tokens
+from unip.pretraining.tokens import ALL, QK, Kept, Prefix, shared_tokens
 
 __all__ = ["ALL", "QK", "Kept", "Prefix", "attention_kl", "shared_tokens"]
-
-QK = tuple[torch.Tensor, torch.Tensor]
 
 
 def attention_kl(

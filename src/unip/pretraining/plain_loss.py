@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 
 from unip.attention.capture import attention_logits
-from unip.pretraining.tokens import ALL, Kept
-
-QK = tuple[torch.Tensor, torch.Tensor]
+from unip.pretraining.tokens import ALL, QK, Kept
 
 
 def plain_attention_kl(

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+QK = tuple[torch.Tensor, torch.Tensor]  # queries and keys
+
 
 class Kept(NamedTuple):
     """Which tokens of a side take part: the first ``first``, and all those behind the next ``skip``.

@@ -7,8 +7,9 @@ softmaxes (M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax
     KL = a / sum_j exp(t_j - max t)  -  log sum_j exp t_j  +  log sum_j exp s_j.
 
 Backward: with the two saved log-sums, d KL / d s_j = exp(s_j - log sum s) - exp(t_j - log sum t), tile by tile; one
-kernel walks over keys for the gradient of queries, one over queries for that of keys. So there are no atomic additions
-and the same input always gives the same bits. Logits are kept in units of log 2, since the hardware has exp2.
+kernel walks over keys for the gradient of queries and, in a second launch, over queries for that of keys. So there are
+no atomic additions and the same input always gives the same bits. Logits are kept in units of log 2, since the hardware
+has exp2.
 """
 
 import math
@@ -18,16 +19,14 @@ import torch
 import triton
 import triton.language as tl
 
-from unip.pretraining.tokens import ALL, Kept
-
-QK = tuple[torch.Tensor, torch.Tensor]
+from unip.pretraining.tokens import ALL, QK, Kept
 
 
 class Tiles(NamedTuple):
-    """Queries and keys of a tile, and how a program works on it."""
+    """How many tokens a program keeps and how many it looks at at a time, and how it works on them."""
 
-    rows: int
-    cols: int
+    own: int
+    others: int
     warps: int
     stages: int
 
@@ -51,24 +50,24 @@ def _forward(
     q_t_b, q_t_h, q_t_l, k_t_b, k_t_h, k_t_l, q_s_b, q_s_h, q_s_l, k_s_b, k_s_h, k_s_l,
     heads, length, first_t, skip_t, first_s, skip_s, scale_t, scale_s,
     D_T: tl.constexpr, D_S: tl.constexpr, P_T: tl.constexpr, P_S: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr, EXACT: tl.constexpr,
+    OWN: tl.constexpr, OTHERS: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
-    blocks = tl.cdiv(length, ROWS)
+    blocks = tl.cdiv(length, OWN)
     which = (tl.program_id(0) // blocks).to(tl.int64)
     b, h = which // heads, which % heads
-    rows = tl.program_id(0) % blocks * ROWS + tl.arange(0, ROWS)
+    rows = tl.program_id(0) % blocks * OWN + tl.arange(0, OWN)
     row_ok = rows < length
     precision: tl.constexpr = "ieee" if EXACT else "tf32"
 
     qt = _load(q_t + b * q_t_b + h * q_t_h, q_t_l, rows, row_ok, first_t, skip_t, D_T, P_T)
     qs = _load(q_s + b * q_s_b + h * q_s_h, q_s_l, rows, row_ok, first_s, skip_s, D_S, P_S)
-    max_t = tl.full((ROWS,), -float("inf"), tl.float32)
-    max_s = tl.full((ROWS,), -float("inf"), tl.float32)
-    sum_t = tl.zeros((ROWS,), tl.float32)
-    sum_s = tl.zeros((ROWS,), tl.float32)
-    gaps = tl.zeros((ROWS,), tl.float32)
-    for start in range(0, length, COLS):
-        cols = start + tl.arange(0, COLS)
+    max_t = tl.full((OWN,), -float("inf"), tl.float32)
+    max_s = tl.full((OWN,), -float("inf"), tl.float32)
+    sum_t = tl.zeros((OWN,), tl.float32)
+    sum_s = tl.zeros((OWN,), tl.float32)
+    gaps = tl.zeros((OWN,), tl.float32)
+    for start in range(0, length, OTHERS):
+        cols = start + tl.arange(0, OTHERS)
         col_ok = cols < length
         kt = _load(k_t + b * k_t_b + h * k_t_h, k_t_l, cols, col_ok, first_t, skip_t, D_T, P_T)
         ks = _load(k_s + b * k_s_b + h * k_s_h, k_s_l, cols, col_ok, first_s, skip_s, D_S, P_S)
@@ -95,81 +94,49 @@ def _forward(
 
 
 @triton.jit
-def _backward_queries(
-    q_t, k_t, q_s, k_s, log_t, log_s, slope, d_q,
-    q_t_b, q_t_h, q_t_l, k_t_b, k_t_h, k_t_l, q_s_b, q_s_h, q_s_l, k_s_b, k_s_h, k_s_l, d_b, d_h, d_l,
+def _backward(
+    own_t, own_s, other_t, other_s, log_t, log_s, slope, gradient,
+    own_t_b, own_t_h, own_t_l, own_s_b, own_s_h, own_s_l,
+    other_t_b, other_t_h, other_t_l, other_s_b, other_s_h, other_s_l, d_b, d_h, d_l,
     heads, length, first_t, skip_t, first_s, skip_s, scale_t, scale_s, factor,
     D_T: tl.constexpr, D_S: tl.constexpr, P_T: tl.constexpr, P_S: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr, EXACT: tl.constexpr,
+    OWN: tl.constexpr, OTHERS: tl.constexpr, EXACT: tl.constexpr, OF_QUERIES: tl.constexpr,
 ):  # fmt: skip
-    blocks = tl.cdiv(length, ROWS)
+    """Write the gradient of a block of ``own`` tokens: queries, walking over keys, or keys, walking over queries."""
+    blocks = tl.cdiv(length, OWN)
     which = (tl.program_id(0) // blocks).to(tl.int64)
     b, h = which // heads, which % heads
-    rows = tl.program_id(0) % blocks * ROWS + tl.arange(0, ROWS)
-    row_ok = rows < length
+    mine = tl.program_id(0) % blocks * OWN + tl.arange(0, OWN)
+    mine_ok = mine < length
     precision: tl.constexpr = "ieee" if EXACT else "tf32"
 
-    qt = _load(q_t + b * q_t_b + h * q_t_h, q_t_l, rows, row_ok, first_t, skip_t, D_T, P_T)
-    qs = _load(q_s + b * q_s_b + h * q_s_h, q_s_l, rows, row_ok, first_s, skip_s, D_S, P_S)
-    lse_t = tl.load(log_t + which * length + rows, mask=row_ok, other=0.0)
-    lse_s = tl.load(log_s + which * length + rows, mask=row_ok, other=0.0)
-    found = tl.zeros((ROWS, P_S), tl.float32)
-    for start in range(0, length, COLS):
-        cols = start + tl.arange(0, COLS)
-        col_ok = cols < length
-        kt = _load(k_t + b * k_t_b + h * k_t_h, k_t_l, cols, col_ok, first_t, skip_t, D_T, P_T)
-        ks = _load(k_s + b * k_s_b + h * k_s_h, k_s_l, cols, col_ok, first_s, skip_s, D_S, P_S)
-        t = tl.dot(qt, tl.trans(kt), input_precision=precision) * scale_t
-        s = tl.dot(qs, tl.trans(ks), input_precision=precision) * scale_s
-        d = tl.exp2(s - lse_s[:, None]) - tl.exp2(t - lse_t[:, None])
-        # beyond the last key, ks is 0: nothing is added whatever d is, as long as it is finite
-        d = tl.where(col_ok[None, :], d, 0.0)
-        found += tl.dot(d.to(ks.dtype), ks, input_precision=precision)
+    mt = _load(own_t + b * own_t_b + h * own_t_h, own_t_l, mine, mine_ok, first_t, skip_t, D_T, P_T)
+    ms = _load(own_s + b * own_s_b + h * own_s_h, own_s_l, mine, mine_ok, first_s, skip_s, D_S, P_S)
+    if OF_QUERIES:
+        lse_t = tl.load(log_t + which * length + mine, mask=mine_ok, other=0.0)[:, None]
+        lse_s = tl.load(log_s + which * length + mine, mask=mine_ok, other=0.0)[:, None]
+    found = tl.zeros((OWN, P_S), tl.float32)
+    for start in range(0, length, OTHERS):
+        others = start + tl.arange(0, OTHERS)
+        others_ok = others < length
+        ot = _load(other_t + b * other_t_b + h * other_t_h, other_t_l, others, others_ok, first_t, skip_t, D_T, P_T)
+        os = _load(other_s + b * other_s_b + h * other_s_h, other_s_l, others, others_ok, first_s, skip_s, D_S, P_S)
+        if not OF_QUERIES:
+            lse_t = tl.load(log_t + which * length + others, mask=others_ok, other=0.0)[None, :]
+            lse_s = tl.load(log_s + which * length + others, mask=others_ok, other=0.0)[None, :]
+        # the tile of a map, (queries, keys); for keys its transpose
+        t = tl.dot(mt, tl.trans(ot), input_precision=precision) * scale_t
+        s = tl.dot(ms, tl.trans(os), input_precision=precision) * scale_s
+        d = tl.exp2(s - lse_s) - tl.exp2(t - lse_t)
+        # beyond the last token d may be infinite, which the zeros there would not make good
+        d = tl.where(others_ok[None, :], d, 0.0)
+        found += tl.dot(d.to(os.dtype), os, input_precision=precision)
     found = found * (factor * tl.load(slope))
     channels = tl.arange(0, P_S)
-    places = rows + tl.where(rows >= first_s, skip_s, 0)
-    mask = row_ok[:, None] & (channels < D_S)[None, :]
-    target = d_q + b * d_b + h * d_h + places[:, None].to(tl.int64) * d_l + channels[None, :]
-    tl.store(target, found.to(d_q.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def _backward_keys(
-    q_t, k_t, q_s, k_s, log_t, log_s, slope, d_k,
-    q_t_b, q_t_h, q_t_l, k_t_b, k_t_h, k_t_l, q_s_b, q_s_h, q_s_l, k_s_b, k_s_h, k_s_l, d_b, d_h, d_l,
-    heads, length, first_t, skip_t, first_s, skip_s, scale_t, scale_s, factor,
-    D_T: tl.constexpr, D_S: tl.constexpr, P_T: tl.constexpr, P_S: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
-    blocks = tl.cdiv(length, COLS)
-    which = (tl.program_id(0) // blocks).to(tl.int64)
-    b, h = which // heads, which % heads
-    cols = tl.program_id(0) % blocks * COLS + tl.arange(0, COLS)
-    col_ok = cols < length
-    precision: tl.constexpr = "ieee" if EXACT else "tf32"
-
-    kt = _load(k_t + b * k_t_b + h * k_t_h, k_t_l, cols, col_ok, first_t, skip_t, D_T, P_T)
-    ks = _load(k_s + b * k_s_b + h * k_s_h, k_s_l, cols, col_ok, first_s, skip_s, D_S, P_S)
-    found = tl.zeros((COLS, P_S), tl.float32)
-    for start in range(0, length, ROWS):
-        rows = start + tl.arange(0, ROWS)
-        row_ok = rows < length
-        qt = _load(q_t + b * q_t_b + h * q_t_h, q_t_l, rows, row_ok, first_t, skip_t, D_T, P_T)
-        qs = _load(q_s + b * q_s_b + h * q_s_h, q_s_l, rows, row_ok, first_s, skip_s, D_S, P_S)
-        lse_t = tl.load(log_t + which * length + rows, mask=row_ok, other=0.0)
-        lse_s = tl.load(log_s + which * length + rows, mask=row_ok, other=0.0)
-        # the maps' tiles transposed: (keys, queries)
-        t = tl.dot(kt, tl.trans(qt), input_precision=precision) * scale_t
-        s = tl.dot(ks, tl.trans(qs), input_precision=precision) * scale_s
-        d = tl.exp2(s - lse_s[None, :]) - tl.exp2(t - lse_t[None, :])
-        d = tl.where(row_ok[None, :], d, 0.0)
-        found += tl.dot(d.to(qs.dtype), qs, input_precision=precision)
-    found = found * (factor * tl.load(slope))
-    channels = tl.arange(0, P_S)
-    places = cols + tl.where(cols >= first_s, skip_s, 0)
-    mask = col_ok[:, None] & (channels < D_S)[None, :]
-    target = d_k + b * d_b + h * d_h + places[:, None].to(tl.int64) * d_l + channels[None, :]
-    tl.store(target, found.to(d_k.dtype.element_ty), mask=mask)
+    places = mine + tl.where(mine >= first_s, skip_s, 0)
+    mask = mine_ok[:, None] & (channels < D_S)[None, :]
+    target = gradient + b * d_b + h * d_h + places[:, None].to(tl.int64) * d_l + channels[None, :]
+    tl.store(target, found.to(gradient.dtype.element_ty), mask=mask)
 
 
 def triton_attention_kl(
@@ -208,12 +175,12 @@ class _TritonKL(torch.autograd.Function):
         batch, heads, tokens, _ = q_s.shape
         length = tokens - student_kept.skip
         tiles, *backward_tiles = tile_sizes(q_t, q_s)
-        programs = batch * heads * triton.cdiv(length, tiles.rows)
+        programs = batch * heads * triton.cdiv(length, tiles.own)
         logs = torch.empty(2, batch * heads, length, dtype=torch.float32, device=q_s.device)
         losses = torch.empty(programs, dtype=torch.float32, device=q_s.device)
         tensors = (q_t, k_t, q_s, k_s)
         strides = [s for t in tensors for s in t.stride()[:3]]
-        # keywords of all three kernels
+        # keywords of both kernels
         shape = {
             "heads": heads,
             "length": length,
@@ -231,7 +198,7 @@ class _TritonKL(torch.autograd.Function):
         }
         _launch(_forward, programs, tiles, (*tensors, logs[0], logs[1], losses, *strides), shape)
         ctx.save_for_backward(*tensors, logs)
-        ctx.shape, ctx.strides, ctx.tiles, ctx.student_scale = shape, strides, backward_tiles, student_scale
+        ctx.shape, ctx.tiles, ctx.student_scale = shape, backward_tiles, student_scale
         return losses.sum() * (LN_2 / (batch * heads * length))
 
     @staticmethod
@@ -241,22 +208,22 @@ class _TritonKL(torch.autograd.Function):
         length = ctx.shape["length"]
         shape = {**ctx.shape, "factor": ctx.student_scale / (batch * heads * length)}
         gradients = []
-        for kernel, side, tiles in zip((_backward_queries, _backward_keys), (q_s, k_s), ctx.tiles, strict=True):
+        queries, keys = (q_t, q_s), (k_t, k_s)
+        for own, others, tiles in zip((queries, keys), (keys, queries), ctx.tiles, strict=True):
             new = torch.zeros_like if shape["skip_s"] else torch.empty_like  # tokens left out get no gradient
-            gradient = _dense_rows(new(side))
-            per_program = tiles.rows if kernel is _backward_queries else tiles.cols
-            programs = batch * heads * triton.cdiv(length, per_program)
-            arguments = (
-                q_t, k_t, q_s, k_s, logs[0], logs[1], slope.float(), gradient, *ctx.strides, *gradient.stride()[:3],
-            )  # fmt: skip
-            _launch(kernel, programs, tiles, arguments, shape)
+            gradient = _dense_rows(new(own[1]))
+            tensors = (*own, *others)
+            strides = [s for t in (*tensors, gradient) for s in t.stride()[:3]]
+            programs = batch * heads * triton.cdiv(length, tiles.own)
+            arguments = (*tensors, logs[0], logs[1], slope.float(), gradient, *strides)
+            _launch(_backward, programs, tiles, arguments, {**shape, "OF_QUERIES": own is queries})
             gradients.append(gradient)
         return None, None, gradients[0], gradients[1], None, None, None, None
 
 
 def _launch(kernel: Any, programs: int, tiles: Tiles, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
     kernel[(programs,)](
-        *arguments, **named, ROWS=tiles.rows, COLS=tiles.cols, num_warps=tiles.warps, num_stages=tiles.stages
+        *arguments, **named, OWN=tiles.own, OTHERS=tiles.others, num_warps=tiles.warps, num_stages=tiles.stages
     )
 
 
@@ -274,4 +241,4 @@ def tile_sizes(q_t: torch.Tensor, q_s: torch.Tensor) -> tuple[Tiles, Tiles, Tile
     if max(padded(q_t.shape[-1]), padded(q_s.shape[-1])) > 64 or max(q_t.element_size(), q_s.element_size()) > 2:
         small = Tiles(32, 32, warps=4, stages=1)
         return small, small, small
-    return Tiles(64, 32, warps=4, stages=1), Tiles(128, 32, warps=4, stages=3), Tiles(64, 128, warps=4, stages=1)
+    return Tiles(64, 32, warps=4, stages=1), Tiles(128, 32, warps=4, stages=3), Tiles(128, 64, warps=4, stages=1)
