@@ -28,4 +28,9 @@ def data_uri(image: npt.NDArray[np.uint8], width: int = WIDTH) -> str:
     picture.thumbnail((width, 4 * width))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return file_uri(buffer.getvalue(), "image/jpeg")
+
+
+def file_uri(content: bytes, kind: str) -> str:
+    """Return a whole file as a data URI; ``kind`` is its media type."""
+    return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")

@@ -16,12 +16,12 @@ from unip.pretraining.mae import (
     MaskedAutoencoding,
     Numbered,
     normalised_patches,
-    patchify,
     seeded_noise,
     unpatchify,
 )
 from unip.pretraining.objective import Objective
 from unip.pretraining.teachers import Target
+from unip.vit.forward import patchify
 from unip.vit.spec import BackboneSpec, build_backbone
 
 SMALL = {"embed_dim": 24, "depth": 3, "num_heads": 3}
@@ -163,7 +163,7 @@ def test_parts_compile_whole(make):
 
 def test_patches_are_cut_row_by_row_and_put_together_again():
     numbers = torch.arange(36.0).reshape(1, 1, 6, 6)
-    cut = patchify(numbers, 2)
+    cut = patchify(numbers, 2, 2)
     assert cut.shape == (1, 9, 4)
     assert cut[0, 1].tolist() == [2, 3, 8, 9]
     assert cut[0, 3].tolist() == [12, 13, 18, 19]

@@ -27,13 +27,13 @@ from unip.benching.tasks import CellTask
 from unip.config import Config
 from unip.data.memory import Cache
 from unip.data.pairs import SegmentationData
-from unip.data.segmentation import check_segmentation, open_segmentation, subset
+from unip.data.segmentation import check_segmentation, few_labels, open_segmentation
 from unip.errors import UnipError
 from unip.files import read_json, write_json, writing
 from unip.lab.probe import ProbeSettings, evaluate_probes, frozen, train_probes
 from unip.segment.evaluate import EvaluateConfig, EvaluateResult, evaluate
 from unip.segment.finetune import FinetuneConfig, finetune
-from unip.segment.inference import choose_device
+from unip.segment.inference import choose_device, device_name
 from unip.segment.metrics import percent, score
 from unip.segment.model import SegmenterSpec
 from unip.segment.storage import load_segmenter
@@ -91,7 +91,6 @@ def run_cell(task: CellTask) -> str:
         with writing(task.folder / FRAMES) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, matrices=matrices, images=np.array(names))
         environment = describe_environment()
-        where = choose_device(task.device)
         record = {
             "key": task.key,
             "axes": task.axes,
@@ -100,7 +99,7 @@ def run_cell(task: CellTask) -> str:
             **scores.to_dict(),
             "images": len(names),
             "seconds": time.monotonic() - begun,
-            "device": torch.cuda.get_device_name() if where.type == "cuda" else where.type,
+            "device": device_name(choose_device(task.device)),
             "versions": {"python": environment["python"], **environment["packages"]},
             **found,
         }
@@ -215,7 +214,7 @@ def _fitted(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
     device = choose_device(task.device)
     train = open_segmentation(task.data, task.train, remap=task.remap)
     if task.labels is not None:
-        train = subset(train, task.labels if task.labels <= 1 else round(task.labels), task.seed)
+        train = few_labels(train, task.labels, task.seed)
     test = open_segmentation(task.data, task.test, remap=task.remap)
     if train.classes.names != test.classes.names:
         raise UnipError(

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from unip.benching.tasks import CostTask
-from unip.segment.inference import choose_device, choose_precision
+from unip.segment.inference import choose_device, choose_precision, device_name
 from unip.segment.model import Segmenter, SegmenterSpec
 from unip.training.optim import count_parameters
 
@@ -48,7 +48,7 @@ def measure_cost(task: CostTask) -> dict[str, Any]:
         "speed_batch": task.batch,
         "speed_size": spec.crop,
         "speed_precision": str(dtype).removeprefix("torch."),
-        "speed_device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "speed_device": device_name(device),
     }
 
 

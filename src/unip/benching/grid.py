@@ -76,30 +76,30 @@ class Plan:
         start, source = self.suite.starts[axes.start], self.suite.datasets[axes.dataset]
         protocol = self.suite.protocols[axes.protocol]
         lacks = self.places.missing([start.model, source.data, start.settings, source.settings, protocol.settings])
-        for name in _named(start.model):
-            job: PretrainJob | None = self.trained[name]
-            while job is not None:
-                lacks += self.places.missing(self.suite.pretrain[job.name])
-                job = job.needs
+        for job in self.trainings(axes):
+            lacks += self.places.missing(self.suite.pretrain[job.name])
         return list(dict.fromkeys(lacks))
 
     def jobs(self, cells: list[Axes]) -> list[PretrainJob | CellJob]:
         """Return the jobs of some cells, what is pre-trained for them first."""
         wanted: list[PretrainJob | CellJob] = []
         for axes in cells:
-            chain = []
-            for name in _named(self.suite.starts[axes.start].model):
-                job: PretrainJob | None = self.trained[name]
-                while job is not None:
-                    chain.append(job)
-                    job = job.needs
-            wanted += [job for job in reversed(chain) if job not in wanted]
+            wanted += [job for job in reversed(self.trainings(axes)) if job not in wanted]
         return [*wanted, *(self.cell(axes) for axes in cells)]
+
+    def trainings(self, axes: Axes) -> list[PretrainJob]:
+        """Return the pre-training that a cell starts from, then what that starts from, and so on."""
+        names = _named(self.suite.starts[axes.start].model)
+        job = self.trained[names[0]] if names else None
+        found = []
+        while job is not None:
+            found.append(job)
+            job = job.needs
+        return found
 
     def cell(self, axes: Axes) -> CellJob:
         """Return the job of a cell."""
-        names = _named(self.suite.starts[axes.start].model)
-        return CellJob(self, axes, self.trained[names[0]] if names else None)
+        return CellJob(self, axes, next(iter(self.trainings(axes)), None))
 
     def remember(self, axes: Axes, key: str) -> None:
         """Note which key a cell has now, so that a report finds its result."""

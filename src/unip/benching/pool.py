@@ -19,6 +19,7 @@ import unip
 from unip.benching.tasks import Outcome, Task
 from unip.data.parallel import usable_cores
 from unip.errors import UnipError
+from unip.training.loop import check_gpu
 
 PATIENCE = 120.0  # seconds that a process has to save its state
 GLANCE = 0.2  # seconds between looks at whether someone asked to stop
@@ -37,9 +38,8 @@ def find_devices(kind: str) -> list[Device]:
     Raises:
         UnipError: GPUs are asked for and there are none.
     """
+    check_gpu(kind)
     count = 0 if kind == "cpu" else torch.cuda.device_count()
-    if kind == "cuda" and not count:
-        raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
     allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return [Device(name.strip()) for name in (allowed or map(str, range(count)))][:count] or [Device("")]
 

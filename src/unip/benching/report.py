@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from unip.benching.records import Done, write_results
 from unip.benching.suite import Suite, label_text
 from unip.benching.tables import Table, all_tables, average, budgets, by_start
 from unip.files import write_text, writing
-from unip.pages import page_template
+from unip.pages import file_uri, page_template
 
 PAGE, MARKDOWN, LATEX_FILE, PLOT = "report.html", "tables.md", "tables.tex", "cost.png"
 COLUMNS = 2  # of panels in the plot
@@ -40,7 +39,7 @@ def write_report(suite: Suite, done: list[Done], out: Path) -> list[Table]:
         state=state,
         made=f"unip {unip.__version__}, {', '.join(versions)}, on {', '.join(devices)}",
         tables=[table.html() for table in tables],
-        plot="data:image/png;base64," + base64.b64encode(picture).decode("ascii") if picture else "",
+        plot=file_uri(picture, "image/png") if picture else "",
     )
     write_text(out / PAGE, page)
     return tables

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from unip.data.images import Pixels8, decode_samples, read_grey8, read_image, to_rgb8
 from unip.data.jpeg import jpeg_grey8, reduction
+from unip.data.manifest import paths_of
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
 from unip.data.packed import read_bytes
@@ -228,3 +229,9 @@ def squashed(
 
     items = list(zip(paths, readings or [None] * len(paths), strict=True))
     return torch.stack(list(threaded(read, items, "reading images", quiet=True)))
+
+
+def squashed_rows(table: Any, indices: Sequence[int], size: int) -> Tensor:
+    """Read the whole images of some rows of a manifest, each by its own reading, as :func:`squashed` does."""
+    some = table.take(indices)
+    return squashed(paths_of(some), size, readings=some["reading"].to_pylist())

@@ -22,10 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
-from unip.data.dji import dji_kelvin
+from unip.data.dji import Kelvin, dji_kelvin
 from unip.errors import UnipError
 
-Kelvin = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.uint16]
 Maker = Literal["FLIR", "DJI"]
 

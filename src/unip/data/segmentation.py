@@ -129,6 +129,11 @@ def by_name(counts: npt.NDArray[np.int64], classes: Classes) -> dict[str, int]:
     return {**pixels, "ignore": int(counts[IGNORE])}
 
 
+def few_labels(data: SegmentationData, labels: float, seed: int) -> SegmentationData:
+    """Keep few labels as :func:`subset` does; ``labels`` is a share up to 1 and a number of images above."""
+    return subset(data, labels if labels <= 1 else round(labels), seed)
+
+
 def subset(data: SegmentationData, labels: float | int, seed: int) -> SegmentationData:
     """Keep few labels: a seeded choice in which every class occurs as long as there is room for it.
 

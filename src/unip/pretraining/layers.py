@@ -11,8 +11,7 @@ import torch
 
 from unip.attention.measuring import measure_nmi
 from unip.attention.patterns import LayerChoice, choose_hybrid_layer, name_patterns
-from unip.data.manifest import paths_of
-from unip.data.mix import sample_indices, squashed
+from unip.data.mix import sample_indices, squashed_rows
 from unip.errors import UnipError
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.inputs import normalise_grey, resize_to
@@ -117,6 +116,5 @@ def _whole_images(
     side = size // patch * patch_size(teacher.model)
     device = next(teacher.model.parameters()).device
     for first in range(0, len(indices), 32):
-        some = table.take(indices[first : first + 32])
-        images = squashed(paths_of(some), size, readings=some["reading"].to_pylist())
+        images = squashed_rows(table, indices[first : first + 32], size)
         yield resize_to(normalise_grey(images.to(device)), side)

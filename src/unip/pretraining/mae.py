@@ -18,7 +18,7 @@ from unip.pretraining.inputs import prepare
 from unip.pretraining.objective import Objective, patch_grid
 from unip.pretraining.pictures import draw_masked
 from unip.training.feed import PositionDataset
-from unip.vit.forward import embed, run_block
+from unip.vit.forward import embed, patchify, run_block
 from unip.vit.positions import sincos_positions, xavier_linears
 from unip.vit.shape import patch_size, prefix_tokens
 
@@ -95,14 +95,14 @@ class MaskedAutoencoding(Objective):
         pixels = prepare(images, flips)
         painted, hidden = self.paint(pixels, positions)
         with torch.autocast(images.device.type, enabled=False):
-            wanted = normalised_patches(patchify(pixels[:, :1], self.patch))
+            wanted = normalised_patches(patchify(pixels, self.patch, self.patch))
             errors = (painted.float() - wanted).square().mean(dim=-1)
             return {"loss": (errors * hidden).sum() / hidden.sum()}
 
     def draw(self, images: torch.Tensor) -> npt.NDArray[np.uint8]:
         """Draw what the student sees, what the decoder makes of it, and the image."""
         painted, hidden = self.paint(prepare(images), None)
-        wanted = patchify(images.float(), self.patch)
+        wanted = patchify(images.float(), self.patch, self.patch)
         # painted patches are normalised each by itself: they get the mean and deviation of the true ones
         mean, deviation = wanted.mean(-1, keepdim=True), wanted.var(-1, keepdim=True).sqrt()
         filled = torch.where(hidden[..., None], painted.float() * deviation + mean, wanted)
@@ -189,13 +189,6 @@ class Decoder(nn.Module):
         x = torch.cat([x[:, : self.prefix], patches], dim=1) + self.get_buffer("positions")
         painted: torch.Tensor = self.paint(self.norm(self.blocks(x)))
         return painted[:, self.prefix :]
-
-
-def patchify(images: torch.Tensor, patch: int) -> torch.Tensor:
-    """Cut (B, 1, S, S) into (B, L, patch * patch), row by row."""
-    side = images.shape[-1] // patch
-    cut = images.reshape(-1, side, patch, side, patch).transpose(2, 3)
-    return cut.reshape(-1, side * side, patch * patch)
 
 
 def unpatchify(patches: torch.Tensor, patch: int) -> torch.Tensor:

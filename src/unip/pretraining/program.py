@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from unip.config import verb
-from unip.data.manifest import open_images, paths_of, summary, summary_table, write_manifest
-from unip.data.mix import MixDataset, sample_indices, squashed
+from unip.data.manifest import open_images, summary, summary_table, write_manifest
+from unip.data.mix import MixDataset, sample_indices, squashed_rows
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.files import read_json, write_json
 from unip.pretraining.config import PretrainConfig
@@ -212,8 +212,9 @@ def make_objective(
 def some_images(table: pa.Table, config: PretrainConfig, count: int) -> torch.Tensor:
     """Read images of the mix, infrared ones if there are any, squashed: (N, 1, S, S) uint8."""
     infrared = "infrared" in table["modality"].to_pylist()
-    some = table.take(sample_indices(table, "infrared" if infrared else None, count, config.seed))
-    return squashed(paths_of(some), config.size, readings=some["reading"].to_pylist())
+    return squashed_rows(
+        table, sample_indices(table, "infrared" if infrared else None, count, config.seed), config.size
+    )
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -47,15 +48,19 @@ def speed_up(
             "Use --teacher-precision auto.",
         )
     typical, others = pixels.chunk(2)
-    before = _attention(teachers, targets, others)
+    before = _queries_keys(teachers, others)
     count = 0
     for some in blocks:
         count += to_float8(some, lambda: teachers(typical)) if precision == "fp8" else fuse_gelus(some)
     what = "linear layers in float8" if precision == "fp8" else "MLPs with GELU in the product"
     lines = [f"teacher: {count} {what}"] if count else []
-    after = _attention(teachers, targets, others)
-    for target, one, two in zip(targets, before, after, strict=True):
-        moved = 0.5 * (one - two).abs().sum(-1).mean().item()
+    after = _queries_keys(teachers, others)
+    for number, target in enumerate(targets):
+        scale = teachers.trunk(number).scale[target.layer]
+        moved = fmean(
+            0.5 * (attention_map(*one[number], scale) - attention_map(*two[number], scale)).abs().sum(-1).mean().item()
+            for one, two in zip(before, after, strict=True)
+        )
         lines.append(f"attention of {target.name} moves by {moved:.4f} (total variation, {len(others)} images)")
         if not moved <= tolerance:
             raise UnipError(
@@ -66,11 +71,6 @@ def speed_up(
 
 
 @torch.no_grad()
-def _attention(teachers: Teachers, targets: tuple[Target, ...], pixels: torch.Tensor) -> list[torch.Tensor]:
-    """Return each target's attention (N, H, L, L) on the CPU."""
-    found: list[list[torch.Tensor]] = [[] for _ in targets]
-    for image in pixels.chunk(len(pixels)):
-        for number, (target, taught) in enumerate(zip(targets, teachers(image), strict=True)):
-            trunk: Any = teachers.trunk(number)
-            found[number].append(attention_map(taught[0], taught[1], trunk.scale[target.layer]).cpu())
-    return [torch.cat(maps) for maps in found]
+def _queries_keys(teachers: Teachers, pixels: torch.Tensor) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Return each target's (q, k) for each image alone: all maps at once would be large."""
+    return [[(taught[0], taught[1]) for taught in teachers(image)] for image in pixels.chunk(len(pixels))]

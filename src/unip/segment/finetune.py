@@ -16,7 +16,7 @@ from unip.config import verb
 from unip.data.memory import Cache
 from unip.data.reading import DEFAULT, ReadingOptions
 from unip.data.remap import Remap
-from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation, subset
+from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, few_labels, open_segmentation
 from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.errors import UnipError
 from unip.progress import say
@@ -133,8 +133,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     if config.val is not None:
         check_val(config, data)
     if config.labels is not None:
-        few = config.labels if config.labels <= 1 else round(config.labels)
-        data = subset(data, few, config.label_seed)
+        data = few_labels(data, config.labels, config.label_seed)
     counts = check_segmentation(data)
     torch.manual_seed(config.seed)  # weights from scratch and heads
     backbone = load_backbone(config.model, drop_path=0.0 if config.mode == "linear" else config.drop_path)

@@ -60,6 +60,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_name(device: torch.device) -> str:
+    """Return what a device is called: a GPU's model, else its kind."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the type to compute in.
 

@@ -72,14 +72,23 @@ class TrainResult:
     last: dict[str, Any]
 
 
+def check_gpu(device: str) -> None:
+    """Refuse ``device`` if it is ``cuda`` and there is none.
+
+    Raises:
+        UnipError: There is no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
+
+
 def make_accelerator(config: TrainingConfig) -> Accelerator:
     """Set up devices, ranks and precision (also under ``accelerate launch`` and ``torchrun``).
 
     Raises:
         UnipError: The device or the precision is not there.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
+    check_gpu(config.device)
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
     precision = config.precision
     if precision == "auto":

@@ -42,17 +42,24 @@ def grey_patches(patch_embed: Any, images: torch.Tensor) -> torch.Tensor:
         What the module returns: (B, L, C), or (B, h, w, C) where positions are fitted to the image's size.
     """
     project = patch_embed.proj
-    high, wide = project.kernel_size
     channels_last = str(getattr(patch_embed, "output_fmt", "")).rpartition(".")[2] == "NHWC"
     if project.stride != project.kernel_size or not (patch_embed.flatten or channels_last):
         as_rgb: torch.Tensor = patch_embed(images.expand(-1, 3, -1, -1))
         return as_rgb
-    batch, _, height, width = images.shape
-    rows, columns = height // high, width // wide
-    cut = images.reshape(batch, rows, high, columns, wide).transpose(2, 3).reshape(batch, rows * columns, high * wide)
-    tokens = F.linear(cut, project.weight.sum(dim=1).flatten(1), project.bias)
+    tokens = F.linear(patchify(images, *project.kernel_size), project.weight.sum(dim=1).flatten(1), project.bias)
     normed: torch.Tensor = patch_embed.norm(tokens)
-    return normed if patch_embed.flatten else normed.reshape(batch, rows, columns, -1)
+    return (
+        normed
+        if patch_embed.flatten
+        else normed.reshape(len(images), images.shape[2] // project.kernel_size[0], -1, normed.shape[-1])
+    )
+
+
+def patchify(images: torch.Tensor, high: int, wide: int) -> torch.Tensor:
+    """Cut (B, 1, H, W), sides of whole patches, into (B, L, high * wide), row by row."""
+    rows, columns = images.shape[2] // high, images.shape[3] // wide
+    cut = images.reshape(-1, rows, high, columns, wide).transpose(2, 3)
+    return cut.reshape(-1, rows * columns, high * wide)
 
 
 def run_block(
