@@ -78,7 +78,7 @@ def check_gpu(device: str) -> None:
     Raises:
         UnipError: There is no GPU.
     """
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.device_count():
         raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
 
 

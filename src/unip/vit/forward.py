@@ -48,11 +48,8 @@ def grey_patches(patch_embed: Any, images: torch.Tensor) -> torch.Tensor:
         return as_rgb
     tokens = F.linear(patchify(images, *project.kernel_size), project.weight.sum(dim=1).flatten(1), project.bias)
     normed: torch.Tensor = patch_embed.norm(tokens)
-    return (
-        normed
-        if patch_embed.flatten
-        else normed.reshape(len(images), images.shape[2] // project.kernel_size[0], -1, normed.shape[-1])
-    )
+    rows = images.shape[2] // project.kernel_size[0]
+    return normed if patch_embed.flatten else normed.reshape(len(images), rows, -1, normed.shape[-1])
 
 
 def patchify(images: torch.Tensor, high: int, wide: int) -> torch.Tensor:
