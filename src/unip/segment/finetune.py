@@ -21,6 +21,7 @@ from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTran
 from unip.errors import UnipError
 from unip.progress import say
 from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.losses import MAX_WEIGHT, LossName, PixelLoss, Weighting, class_weights
 from unip.segment.metrics import Scores, percent
 from unip.segment.model import (
     Decoder,
@@ -68,6 +69,13 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     probe_norm: bool = Field(False, description="Linear decoder: standardise the features first (not in the paper).")
     last_heads: Literal["keep", "uniform"] = Field(
         "keep", description="Heads of the last block: as distilled, or as many as in the other blocks."
+    )
+    loss: LossName = Field("ce", description="Cross-entropy, or with soft dice added.")
+    class_weights: Weighting = Field(
+        "none", description="Cross-entropy by class: balanced is 1 / share of pixels, root its square root."
+    )
+    hard_pixels: float | None = Field(
+        None, gt=0, lt=1, description="Cross-entropy of this share of the pixels only, the hardest; none: of all."
     )
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
     lr: float = Field(1e-4, gt=0, description="Highest learning rate.")
@@ -144,9 +152,10 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if accelerator.device.type == "cuda":
         segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
-    model = SegmentationLoss(segmenter, frozen_backbone=config.mode == "linear")
+    pixel_loss = make_loss(config, data, counts)
+    model = SegmentationLoss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     if main:
-        for line in describe(config, backbone, data, counts, segmenter):
+        for line in [*describe(config, backbone, data, counts, segmenter), describe_loss(config, data, pixel_loss)]:
             say(line)
     run.open(config, main_process=main)
     if config.dry_run:
@@ -311,6 +320,28 @@ def describe(
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
     ]
+
+
+def make_loss(config: FinetuneConfig, data: SegmentationData, counts: dict[str, int]) -> PixelLoss:
+    """Return the loss, its weights from the training pixels of each class."""
+    pixels = [counts[name] for name in data.classes.names]
+    return PixelLoss(
+        weights=class_weights(pixels, config.class_weights),
+        hard_pixels=config.hard_pixels,
+        dice=config.loss == "ce+dice",
+    )
+
+
+def describe_loss(config: FinetuneConfig, data: SegmentationData, loss: PixelLoss) -> str:
+    """Say what is minimised, with the weight of each class."""
+    said = "loss: cross-entropy"
+    if loss.weights is not None:
+        each = zip(data.classes.names, loss.weights.tolist(), strict=True)
+        weights = ", ".join(f"{name} {weight:.3g}" for name, weight in each)
+        said += f", weights {config.class_weights} (at most {MAX_WEIGHT:g}): {weights}"
+    if loss.hard_pixels is not None:
+        said += f", of the hardest {percent(loss.hard_pixels)} % of the pixels and of all that are not sure"
+    return said + "; and dice" * loss.dice
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from unip.data.classes import IGNORE, Classes
 from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
 from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize
+from unip.segment.losses import PixelLoss
 from unip.segment.pyramid import FPN, LLFPN, spread_layers
 from unip.vit.shape import depth_of, patch_size
 from unip.vit.spec import BackboneSpec, build_backbone
@@ -160,16 +161,20 @@ class Segmenter(nn.Module):
 
 
 class SegmentationLoss(nn.Module):
-    """What training minimises: cross-entropy of the head plus the weighted one of the auxiliary head.
+    """What training minimises: the loss of the head's pixels plus the weighted one of the auxiliary head's.
 
     Args:
         segmenter: The model to train.
+        pixel_loss: The loss of either; left out, cross-entropy.
         frozen_backbone: Keep the backbone in evaluation mode without gradients (linear probe).
     """
 
-    def __init__(self, segmenter: Segmenter, *, frozen_backbone: bool = False) -> None:
+    def __init__(
+        self, segmenter: Segmenter, pixel_loss: PixelLoss | None = None, *, frozen_backbone: bool = False
+    ) -> None:
         super().__init__()
         self.segmenter = segmenter
+        self.pixel_loss = pixel_loss or PixelLoss()
         self.frozen_backbone = frozen_backbone
         if frozen_backbone:
             segmenter.backbone.requires_grad_(False)
@@ -193,24 +198,13 @@ class SegmentationLoss(nn.Module):
         """
         target = masks.long()
         logits, auxiliary = self.segmenter.all_logits(images)
-        main = cross_entropy(logits, target)
+        main = self.pixel_loss(logits, target)
         right = (logits.detach().argmax(1) == target).sum()
         values = {"loss": main, "loss_main": main, "pixel_accuracy": right / (target != IGNORE).sum().clamp(min=1)}
         if auxiliary is not None:
-            values["loss_aux"] = cross_entropy(auxiliary, target)
+            values["loss_aux"] = self.pixel_loss(auxiliary, target)
             values["loss"] = main + self.segmenter.spec.auxiliary_weight * values["loss_aux"]
         return values
-
-
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the mean cross-entropy over labelled pixels, 0 when there are none, computed in float32.
-
-    Args:
-        logits: ``(B, C, H, W)``.
-        target: int64 class ids ``(B, H, W)``; 255 counts for nothing.
-    """
-    total = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp(min=1)
 
 
 def _check_layers(spec: SegmenterSpec, depth: int) -> None:
