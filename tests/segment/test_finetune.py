@@ -242,3 +242,8 @@ def test_losses_for_rare_classes(settings, capsys):
     assert "loss: cross-entropy\n" in capsys.readouterr().out
     other = [json.loads(line) for line in (plain["out"] / "log.jsonl").read_text().splitlines()]
     assert log[0]["loss"] > other[0]["loss"] + 0.3  # dice of random logits
+
+
+def test_crops_for_rare_classes(settings, capsys):
+    finetune(**settings, rare_crops=0.5)
+    assert "crops of 32, 50.0 % of them drawn for a class (" in capsys.readouterr().out

@@ -97,6 +97,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     corrupt: float | None = Field(
         None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
     )
+    rare_crops: float = Field(
+        0.0, ge=0, le=1, description="Share of the crops drawn to show a class, each foreground class as often."
+    )
     cache: Cache = Field("auto", description="Keep decoded pairs in memory.")
 
     @field_validator("ratio")
@@ -290,7 +293,12 @@ def make_dataset(
         fill=(round(255 * red), round(255 * green), round(255 * blue)),
     )
     return SegmentationTrainDataset(
-        data, transform, seed=config.seed, cache=config.cache, corrupt=config.corrupt or 0.0
+        data,
+        transform,
+        seed=config.seed,
+        cache=config.cache,
+        corrupt=config.corrupt or 0.0,
+        rare_crops=config.rare_crops,
     )
 
 
@@ -308,6 +316,7 @@ def describe(
     )
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
+    rare = f", {percent(config.rare_crops)} % of them drawn for a class" if config.rare_crops else ""
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
@@ -316,7 +325,7 @@ def describe(
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
-        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{corrupt} "
+        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
     ]
