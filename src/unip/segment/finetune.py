@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from unip.config import verb
@@ -21,6 +22,7 @@ from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTran
 from unip.errors import UnipError
 from unip.progress import say
 from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.inference import choose_precision
 from unip.segment.losses import MAX_WEIGHT, LossName, PixelLoss, Weighting, class_weights
 from unip.segment.metrics import Scores, percent
 from unip.segment.model import (
@@ -34,6 +36,8 @@ from unip.segment.model import (
     width_of,
 )
 from unip.segment.storage import save_segmenter
+from unip.segment.validation import quick_miou
+from unip.training.best import Evaluation
 from unip.training.config import TrainingConfig
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import count_parameters, parameter_groups
@@ -54,7 +58,15 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     )
     data: Path = Field(description=DATA_HELP)
     split: str | None = Field("train", description='Split to train on; "" for a folder without splits.')
-    val: str | None = Field(None, description="Split to evaluate on at the end.")
+    val: str | None = Field(None, description="Split to evaluate on at the end, and with eval_every meanwhile.")
+    eval_every: int | None = Field(
+        None,
+        ge=1,
+        description="Steps between evaluations on val; the best weights are the result. None: the last.",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations in a row without a better one; none: never."
+    )
     remap: Remap = ()
     labels: float | None = Field(
         None, gt=0, description="Few labels: a share of the images up to 1, or their number above."
@@ -109,6 +121,18 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
             raise ValueError("ratio must be two rising numbers above 0")
         return ratio
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> FinetuneConfig:
+        if self.eval_every is not None and self.val is None:
+            raise UnipError("eval_every needs a split to evaluate on", "Add --val SPLIT, of other images than --split.")
+        if self.patience is not None and self.eval_every is None:
+            raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
+        return self
+
+    def resumable(self) -> frozenset[str]:
+        """Return what may differ in a continuation: not the split that the best weights are chosen on."""
+        return super().resumable() - ({"val"} if self.eval_every is not None else set())
+
 
 @dataclass(frozen=True)
 class FinetuneResult:
@@ -141,8 +165,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     data = open_segmentation(config.data, config.split, remap=config.remap)
     reading = config.resolve_reading(data.reading)
     config, data = config.model_copy(update=dict(reading)), replace(data, reading=reading)
-    if config.val is not None:
-        check_val(config, data)
+    val = check_val(config, data) if config.val is not None else None
     if config.labels is not None:
         data = few_labels(data, config.labels, config.label_seed)
     counts = check_segmentation(data)
@@ -182,12 +205,16 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         ),
         schedule=warmup_poly(config.steps, int(config.warmup), config.power),
         compiled=(model,),
+        evaluation=make_evaluation(config, segmenter, val, accelerator.device),
     )
     done = train(trainable, config, run, accelerator)
     scores = None
     if main:
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
         say(f"trained for {done.steps} steps; the model is {run.model}")
+        if done.best is not None and done.best.score is not None:
+            said = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
+            say(f"its weights are the best, those {said}")
         scores = final_scores(config, run)
     return FinetuneResult(run.path, done, scores)
 
@@ -221,11 +248,11 @@ def resolve(config: FinetuneConfig, backbone: Backbone, *, images: int) -> Finet
     return config.model_copy(update=resolved)
 
 
-def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
-    """Check the data of the evaluation at the end, rather now than after hours of training.
+def check_val(config: FinetuneConfig, data: SegmentationData) -> SegmentationData:
+    """Return the data to evaluate on, checked now rather than after hours of training.
 
     Raises:
-        UnipError: It is missing, damaged, or has other classes than the training data.
+        UnipError: It is missing, damaged, without any label, or has other classes than the training data.
     """
     val = open_segmentation(config.data, config.val, remap=config.remap)
     if val.classes.names != data.classes.names:
@@ -233,7 +260,26 @@ def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
             f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
             "Use one classes.json for both.",
         )
-    check_segmentation(replace(val, reading=data.reading))
+    val = replace(val, reading=data.reading)
+    counts = check_segmentation(val)
+    if config.eval_every is not None and not sum(counts[name] for name in val.classes.names):
+        raise UnipError(f"{config.val} has no labelled pixel to choose weights by", "Choose another --val.")
+    return val
+
+
+def make_evaluation(
+    config: FinetuneConfig, segmenter: Segmenter, val: SegmentationData | None, device: torch.device
+) -> Evaluation | None:
+    """Return how the weights are judged while they are trained: by their mIoU on ``val``."""
+    if config.eval_every is None or val is None:
+        return None
+    dtype = choose_precision(config.precision, device)
+    return Evaluation(
+        score=partial(quick_miou, segmenter, val, device=device, dtype=dtype, workers=config.workers),
+        name="val_miou",
+        every=config.eval_every,
+        patience=config.patience,
+    )
 
 
 def check_batch(config: FinetuneConfig, accelerator: Accelerator) -> None:
@@ -316,6 +362,8 @@ def describe(
     )
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
+    judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
+    patience = f"; the end after {config.patience} evaluations without better ones" if config.patience else ""
     rare = f", {percent(config.rare_crops)} % of them drawn for a class" if config.rare_crops else ""
     return [
         str(backbone.report or f"{config.model}: random weights"),
@@ -328,6 +376,7 @@ def describe(
         f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
+        *[f"evaluation {judged}{patience}"] * (config.eval_every is not None),
     ]
 
 
@@ -374,6 +423,7 @@ def model_info(config: FinetuneConfig, backbone: Backbone, data: SegmentationDat
         "labelled_images": len(data),
         "mode": config.mode,
         "steps": done.steps,
+        **({"val": config.val, "best_step": done.best.step, "val_miou": done.best.score} if done.best else {}),
         "batch_size": config.batch_size,
         "lr": config.lr,
         "layer_decay": config.layer_decay,
