@@ -35,6 +35,7 @@ from unip.segment.model import (
     default_layers,
     width_of,
 )
+from unip.segment.partial import add_adapters, freeze_layers, merge_adapters
 from unip.segment.storage import save_segmenter
 from unip.segment.validation import quick_miou
 from unip.training.best import Evaluation
@@ -92,13 +93,20 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
     lr: float = Field(1e-4, gt=0, description="Highest learning rate.")
     layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
-        "auto", description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch."
+        "auto",
+        description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch or with LoRA.",
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
     warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto", description="Warm-up steps; auto: 1500, at most a tenth of all."
     )
     power: float = Field(1.0, gt=0, description="Power of the polynomial decay to 0.")
+    freeze_layers: int = Field(
+        0, ge=0, description="Leave the patch embedding and this many first layers as they are; 0: none."
+    )
+    lora: int | None = Field(
+        None, ge=1, description="Train adapters of this rank on the frozen backbone; none: the backbone itself."
+    )
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 in a linear probe.")
     crop: int = Field(512, ge=16, description="Side of crops and, later, windows, in pixels.")
     base: tuple[int, int] = Field((2048, 512), description="Long and short side that ratio multiplies, in pixels.")
@@ -127,6 +135,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
             raise UnipError("eval_every needs a split to evaluate on", "Add --val SPLIT, of other images than --split.")
         if self.patience is not None and self.eval_every is None:
             raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
+        if self.mode == "linear" and (self.lora is not None or self.freeze_layers):
+            option = "lora" if self.lora is not None else "freeze_layers"
+            raise UnipError(f"mode linear freezes the whole backbone: {option} has no place in it", "Leave one out.")
         return self
 
     def resumable(self) -> frozenset[str]:
@@ -174,6 +185,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     config = resolve(config, backbone, images=len(data))
     check_batch(config, accelerator)
     segmenter = build(config, backbone, data)
+    adapted = restrict(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if accelerator.device.type == "cuda":
@@ -181,7 +193,10 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     pixel_loss = make_loss(config, data, counts)
     model = SegmentationLoss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     if main:
-        for line in [*describe(config, backbone, data, counts, segmenter), describe_loss(config, data, pixel_loss)]:
+        for line in [
+            *describe(config, backbone, data, counts, segmenter, adapted),
+            describe_loss(config, data, pixel_loss),
+        ]:
             say(line)
     run.open(config, main_process=main)
     if config.dry_run:
@@ -209,6 +224,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     )
     done = train(trainable, config, run, accelerator)
     scores = None
+    merge_adapters(segmenter)
     if main:
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
         say(f"trained for {done.steps} steps; the model is {run.model}")
@@ -223,17 +239,23 @@ def resolve(config: FinetuneConfig, backbone: Backbone, *, images: int) -> Finet
     """Replace what was left at ``auto`` by values.
 
     Raises:
-        UnipError: A linear probe was asked for with another decoder.
+        UnipError: A linear probe was asked for with another decoder, or random weights are to stay as they are.
     """
     linear = config.mode == "linear"
     decoder: Decoder = ("linear" if linear else "upernet") if config.decoder == "auto" else config.decoder
     if linear and decoder != "linear":
         raise UnipError(f"mode linear has no decoder {decoder}", "Leave the decoder out, or use mode full.")
+    if backbone.report is None and (config.lora is not None or config.freeze_layers):
+        option = "lora" if config.lora is not None else "freeze_layers"
+        raise UnipError(
+            f"{option} leaves weights as they are, and those of {config.model} are random",
+            f"Give a pre-trained --model, or leave {option} out.",
+        )
     depth, width = depth_of(backbone.model), width_of(backbone.model)
     steps = config.count_steps(images)
     decay = 0.65
-    if backbone.report is None or linear:
-        decay = 1.0  # nothing learnt before that should be kept; or nothing there to train
+    if backbone.report is None or linear or config.lora is not None:
+        decay = 1.0  # nothing learnt before that should be kept; or it stays as it is anyway
     elif backbone.spec.fixed_positions or backbone.report.layout == "UNIP":
         decay = 0.85  # distilled: by this package, or a released file
     resolved = {
@@ -324,6 +346,19 @@ def build(config: FinetuneConfig, backbone: Backbone, data: SegmentationData) ->
     )
 
 
+def restrict(config: FinetuneConfig, segmenter: Segmenter) -> int:
+    """Freeze what is not to be trained and add adapters; return how many weights have one.
+
+    Raises:
+        UnipError: There are not so many layers, or the rank is too high.
+    """
+    if config.lora is not None:
+        return len(add_adapters(segmenter, config.lora, frozen_layers=config.freeze_layers))
+    if config.freeze_layers:
+        freeze_layers(segmenter, config.freeze_layers)
+    return 0
+
+
 def make_dataset(
     config: FinetuneConfig, data: SegmentationData, mean: tuple[float, float, float]
 ) -> SegmentationTrainDataset:
@@ -349,7 +384,12 @@ def make_dataset(
 
 
 def describe(
-    config: FinetuneConfig, backbone: Backbone, data: SegmentationData, counts: dict[str, int], segmenter: Segmenter
+    config: FinetuneConfig,
+    backbone: Backbone,
+    data: SegmentationData,
+    counts: dict[str, int],
+    segmenter: Segmenter,
+    adapted: int = 0,
 ) -> list[str]:
     """Say what will be trained, every ``auto`` resolved."""
     spec = segmenter.spec
@@ -373,6 +413,8 @@ def describe(
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
+        *[f"patch embedding and layers 1 to {config.freeze_layers} stay as they are"] * (config.freeze_layers > 0),
+        *[f"LoRA of rank {config.lora} on {adapted} weights of the frozen backbone, merged in the end"] * (adapted > 0),
         f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
@@ -427,6 +469,8 @@ def model_info(config: FinetuneConfig, backbone: Backbone, data: SegmentationDat
         "batch_size": config.batch_size,
         "lr": config.lr,
         "layer_decay": config.layer_decay,
+        **({"freeze_layers": config.freeze_layers} if config.freeze_layers else {}),
+        **({"lora": config.lora} if config.lora is not None else {}),
         "seed": config.seed,
         "final_loss": done.last.get("loss"),
     }

@@ -17,7 +17,7 @@ from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resi
 from unip.segment.losses import PixelLoss
 from unip.segment.pyramid import FPN, LLFPN, spread_layers
 from unip.vit.shape import depth_of, patch_size
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import BackboneSpec, blocks, build_backbone
 
 Decoder = Literal["upernet", "light", "linear"]
 PyramidName = Literal["llfpn", "fpn"]
@@ -175,15 +175,15 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.segmenter = segmenter
         self.pixel_loss = pixel_loss or PixelLoss()
-        self.frozen_backbone = frozen_backbone
         if frozen_backbone:
             segmenter.backbone.requires_grad_(False)
 
     def train(self, mode: bool = True) -> SegmentationLoss:
-        """Set training mode, except for a frozen backbone (its drop path must stay off)."""
+        """Set training mode, except where a backbone or a block of it is frozen (its drop path must stay off)."""
         super().train(mode)
-        if self.frozen_backbone:
-            self.segmenter.backbone.eval()
+        for part in (self.segmenter.backbone, *blocks(self.segmenter.backbone)):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
         return self
 
     def forward(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
