@@ -91,3 +91,30 @@ def test_weights_of_classes():
     assert shares @ root == pytest.approx(1)
     assert class_weights([10, 0], "balanced")[0] == pytest.approx(1)
     assert class_weights([0, 0], "root") == (1, 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_captured_in_a_cuda_graph_it_follows_new_masks(pixels):
+    """Nothing waits for the device, and no shape or number of the first masks is kept."""
+    loss = PixelLoss(weights=WEIGHTS, hard_pixels=0.2, dice=True).cuda()
+    logits, target = (tensor.cuda() for tensor in pixels)
+    logits.requires_grad_()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            loss(logits, target).backward()
+    torch.cuda.synchronize()
+    logits.grad = None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = loss(logits, target)
+        found.backward()
+    for change in (target.clone(), (target + 1).clamp(max=3), torch.full_like(target, 255)):
+        target.copy_(change)
+        logits.grad.zero_()
+        graph.replay()
+        again = logits.detach().clone().requires_grad_()
+        expected = loss(again, change)
+        expected.backward()
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(logits.grad, again.grad)

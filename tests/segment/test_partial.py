@@ -109,7 +109,7 @@ def test_frozen_layers(make_segmenter):
 def test_finetuning_the_last_layers(settings, capsys):
     finetune(**settings, freeze_layers=3)
     said = capsys.readouterr().out
-    assert "patch embedding and layers 1 to 3 stay as they are" in said and "layer decay 0.85" in said
+    assert "patch embedding and first layers stay as they are, 3 of 4" in said and "layer decay 0.85" in said
     before = load_backbone(settings["model"]).model.state_dict()
     after = load_segmenter(settings["out"]).backbone.state_dict()
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
@@ -146,7 +146,7 @@ def test_finetuning_with_adapters(settings, capsys, ema):
     assert (info["lora"], info["layer_decay"]) == (2, 1.0)
 
 
-@pytest.mark.parametrize("changes", [{"lora": 2}, {"lora": 2, "freeze_layers": 1}, {"freeze_layers": 2}])
+@pytest.mark.parametrize("changes", [{"lora": 2}, {"lora": 2, "freeze_layers": 1}, {"freeze_layers": 4}])
 def test_continued_and_checkpointed_it_is_the_same(settings, tmp_path, changes):
     values = {**settings, **changes, "drop_path": 0.4, "ema": 0.8, "checkpoint_every": 2}
     finetune(**values)

@@ -413,7 +413,8 @@ def describe(
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
-        *[f"patch embedding and layers 1 to {config.freeze_layers} stay as they are"] * (config.freeze_layers > 0),
+        *[f"patch embedding and first layers stay as they are, {config.freeze_layers} of {segmenter.depth}"]
+        * (config.freeze_layers > 0),
         *[f"LoRA of rank {config.lora} on {adapted} weights of the frozen backbone, merged in the end"] * (adapted > 0),
         f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "

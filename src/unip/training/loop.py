@@ -218,10 +218,10 @@ class _Loop:
             if self.step % self.config.log_every == 0 or self._at_end() or judging:
                 means = self._means(sums, self.step - since)
                 rates = self._rates(feed, self.step - since, time.monotonic() - logged)
-                if judging:
-                    means |= self._evaluate()
-                self._log(means, rates)
-                note = f"loss {means['loss']:.4f}, " + describe_rates(rates)
+                judged = self._evaluate() if judging else {}
+                self._log(means | judged, rates)
+                shown = {"loss": means["loss"], **judged}
+                note = "".join(f"{name} {value:.4f}, " for name, value in shown.items()) + describe_rates(rates)
                 sums, since, logged = {}, self.step, time.monotonic()
             at_end = self._at_end()
             progress.advance(note=note)
