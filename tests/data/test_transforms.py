@@ -258,3 +258,30 @@ def test_corruption_is_a_function_of_seed_and_position(data: SegmentationData) -
         torch.testing.assert_close(mask, plain[position][1], rtol=0, atol=0)  # crops and flips stay
         changed += not torch.equal(image, plain[position][0])
     assert 8 < changed < 24
+
+
+def speck(label: int = 3, size: int = 1) -> tuple[Tensor, Tensor]:
+    """Return a large frame with one small object."""
+    mask = torch.zeros(90, 120, dtype=torch.uint8)
+    mask[44 : 44 + size, 60 : 60 + size] = label
+    return (mask * 60)[None], mask
+
+
+@pytest.mark.parametrize("ratio", [(0.5, 0.5), (0.9, 1.1), (1.0, 3.0)])
+def test_a_crop_for_a_class_shows_it(ratio: tuple[float, float]) -> None:
+    image, mask = speck(size=4)
+    transform = SegmentationTrainTransform(crop=16, base=(360, 90), ratio=ratio, photometric=False)
+    found = [(transform(image, mask, generator(seed), 3)[1] == 3).nonzero().tolist() for seed in range(40)]
+    assert all(found)
+    assert sum((transform(image, mask, generator(seed))[1] == 3).any().item() for seed in range(40)) < 20
+    rows, columns = np.array([spots[0] for spots in found]).T  # anywhere in the crop, not at its centre
+    assert max(rows.min(), columns.min()) < 4 and min(rows.max(), columns.max()) > 10
+
+
+def test_a_class_that_the_resize_made_vanish_leaves_an_ordinary_crop() -> None:
+    image, mask = speck(size=1)
+    tiny = SegmentationTrainTransform(crop=8, base=(48, 12), ratio=(1.0, 1.0), photometric=False)
+    assert not (tiny(image, mask, generator(0))[1] == 3).any()
+    for seed in range(5):
+        pairs = zip(tiny(image, mask, generator(seed), 3), tiny(image, mask, generator(seed)), strict=True)
+        assert all(torch.equal(with_label, without) for with_label, without in pairs)

@@ -229,3 +229,21 @@ def test_corruption_while_training(settings, capsys):
     result = finetune(**{**settings, "steps": 2}, corrupt=0.5)
     assert "corrupt: 0.5\n" in (result.run / "config.yaml").read_text()
     assert "crops of 32, 50.0 % of them corrupted" in capsys.readouterr().out
+
+
+def test_losses_for_rare_classes(settings, capsys):
+    finetune(**settings, loss="ce+dice", class_weights="root", hard_pixels=0.25)
+    said = capsys.readouterr().out
+    assert "loss: cross-entropy, weights root (at most 20): background 0." in said
+    assert "of the hardest 25.0 % of the pixels and of all that are not sure; and dice" in said
+    log = [json.loads(line) for line in (settings["out"] / "log.jsonl").read_text().splitlines()]
+    plain = {**settings, "out": settings["out"].parent / "plain"}
+    finetune(**plain)
+    assert "loss: cross-entropy\n" in capsys.readouterr().out
+    other = [json.loads(line) for line in (plain["out"] / "log.jsonl").read_text().splitlines()]
+    assert log[0]["loss"] > other[0]["loss"] + 0.3  # dice of random logits
+
+
+def test_crops_for_rare_classes(settings, capsys):
+    finetune(**settings, rare_crops=0.5)
+    assert "crops of 32, 50.0 % of them drawn for a class (" in capsys.readouterr().out

@@ -20,6 +20,7 @@ from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
 from unip.data.pairs import SegmentationData
 from unip.data.parallel import threaded
+from unip.data.rare import RareCrops, classes_shown
 
 INFMIX_MEAN = 0.3801  # of grey InfMix images in 0..1 (paper, appendix on pre-training)
 INFMIX_STD = 0.1871
@@ -40,7 +41,7 @@ class SegmentationTrainTransform:
     1. Keep-ratio resize (bilinear, antialiased; masks by the nearest pixel) to the largest size whose long side is at
        most ``base[0] * r`` and whose short side is at most ``base[1] * r``, with r uniform in ``ratio``.
     2. A random crop; if one class fills more than ``cat_max_ratio`` of its labelled pixels it is drawn again, up to
-       ten times.
+       ten times. Where a class is named, one that holds a random pixel of it; if the resize left none, any crop.
     3. A horizontal flip.
     4. Photometric distortion, each piece with probability 1/2: brightness plus -32..32 levels, contrast times 0.5..1.5
        (before or after the colours), and for colour images saturation times 0.5..1.5 and hue by -36..36 degrees.
@@ -67,7 +68,7 @@ class SegmentationTrainTransform:
     fill: tuple[int, int, int] = (0, 0, 0)
 
     def __call__(
-        self, image: Tensor, mask: Tensor, rng: np.random.Generator
+        self, image: Tensor, mask: Tensor, rng: np.random.Generator, label: int | None = None
     ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """Augment one pair; the same state of ``rng`` gives the same result.
 
@@ -75,6 +76,7 @@ class SegmentationTrainTransform:
             image: ``(1, H, W)`` or ``(3, H, W)`` uint8.
             mask: ``(H, W)`` uint8 class ids.
             rng: Where every random number comes from.
+            label: Class id that the crop must show; None: none.
 
         Returns:
             The image ``(3, crop, crop)`` uint8, grey repeated, and the mask ``(crop, crop)`` uint8.
@@ -83,7 +85,7 @@ class SegmentationTrainTransform:
         size = self.resized(height, width, rng.uniform(*self.ratio))
         ids = mask.numpy()
         rows, columns = _nearest(height, size[0]), _nearest(width, size[1])
-        top, left = self._choose_crop(ids, rows, columns, rng)
+        top, left = self._choose_crop(ids, rows, columns, rng, label)
         tall, wide = min(self.crop, size[0]), min(self.crop, size[1])
 
         out = F.resize(image.as_subclass(Tensor), list(size), antialias=True)
@@ -111,12 +113,17 @@ class SegmentationTrainTransform:
         rows: npt.NDArray[np.int64],
         columns: npt.NDArray[np.int64],
         rng: np.random.Generator,
+        label: int | None,
     ) -> tuple[int, int]:
         """Return top and left of the crop in the resized frame."""
         room = max(0, len(rows) - self.crop), max(0, len(columns) - self.crop)
+        spans = [(0, space) for space in room]
+        spot = None if label is None else _any_pixel(ids, rows, columns, rng, label)
+        if spot is not None:
+            spans = [(max(0, at - self.crop + 1), min(at, space)) for at, space in zip(spot, room, strict=True)]
         tall, wide = min(self.crop, len(rows)), min(self.crop, len(columns))
         for _ in range(1 + REDRAWS):
-            top, left = (int(rng.integers(0, space + 1)) for space in room)
+            top, left = (int(rng.integers(low, high + 1)) for low, high in spans)
             if self.cat_max_ratio >= 1.0 or room == (0, 0):
                 break
             # Shares are counted over source pixels: the same up to rounding, and far fewer in an enlarged frame.
@@ -160,9 +167,10 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         seed: Seed of order and augmentation.
         cache: Keep decoded pairs: ``"ram"``, ``"none"``, or ``"auto"`` (when a quarter of the free memory holds them).
         corrupt: Probability that an image is corrupted (:func:`unip.data.corruptions.corrupt_some`) before all else.
+        rare_crops: Share of the samples that are drawn for a class (:class:`unip.data.rare.RareCrops`).
 
     Raises:
-        UnipError: A pair is damaged, has two sizes, or its mask an unknown id.
+        UnipError: A pair is damaged, has two sizes, or its mask an unknown id; no class to draw samples for is shown.
     """
 
     def __init__(
@@ -173,6 +181,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         seed: int = 0,
         cache: Cache = "auto",
         corrupt: float = 0.0,
+        rare_crops: float = 0.0,
     ) -> None:
         self.data = data
         self.transform = transform
@@ -183,6 +192,10 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         first = self._read(0)
         if use_ram(cache, sum(part.nbytes for part in first) * len(data)):
             self._pairs = list(threaded(self._read, range(len(data)), "reading pairs", unit="pairs"))
+        self.rare: RareCrops | None = None
+        if rare_crops:
+            shown = classes_shown(data.read_mask, len(data), len(data.classes.names))
+            self.rare = RareCrops(shown, data.classes, rare_crops, seed)
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -190,13 +203,14 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """Return the augmented pair shown at ``position``."""
-        index = self.order(position)
+        drawn = None if self.rare is None else self.rare(position)
+        index, label = (self.order(position), None) if drawn is None else drawn
         image, mask = self._pairs[index] if self._pairs is not None else self._read(index)
         if self.corrupt:
             image = corrupt_some(image, self.corrupt, seed_for(self.seed, position, CORRUPTED))
         channels = torch.from_numpy(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
         rng = np.random.default_rng(seed_for(self.seed, position))
-        out, labels = self.transform(channels, torch.from_numpy(mask), rng)
+        out, labels = self.transform(channels, torch.from_numpy(mask), rng, label)
         return out.as_subclass(Tensor), labels.as_subclass(Tensor)
 
     def _read(self, index: int) -> tuple[Pixels8, Pixels8]:
@@ -207,6 +221,22 @@ def _nearest(size: int, new: int) -> npt.NDArray[np.int64]:
     """Return, for each of ``new`` pixels, the nearest of ``size`` pixels: centres aligned, as in bilinear resizing."""
     positions = (np.arange(new) + 0.5) * (size / new)
     return np.minimum(positions.astype(np.int64), size - 1)
+
+
+def _any_pixel(
+    ids: Pixels8,
+    rows: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+    label: int,
+) -> tuple[int, int] | None:
+    """Return row and column, in the resized frame, of a random pixel of a class; None if there is none."""
+    kept = np.unique(rows), np.unique(columns)  # source pixels that are left: all of them in an enlarged frame
+    found = np.flatnonzero(ids[np.ix_(*kept)] == label)
+    if not len(found):
+        return None
+    row, column = divmod(int(found[rng.integers(len(found))]), len(kept[1]))
+    return int(np.searchsorted(rows, kept[0][row])), int(np.searchsorted(columns, kept[1][column]))
 
 
 def _levels(image: Tensor, add: float, factor: float) -> Tensor:

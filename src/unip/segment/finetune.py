@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from unip.config import verb
@@ -21,6 +22,8 @@ from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTran
 from unip.errors import UnipError
 from unip.progress import say
 from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.inference import choose_precision
+from unip.segment.losses import MAX_WEIGHT, LossName, PixelLoss, Weighting, class_weights
 from unip.segment.metrics import Scores, percent
 from unip.segment.model import (
     Decoder,
@@ -32,7 +35,10 @@ from unip.segment.model import (
     default_layers,
     width_of,
 )
+from unip.segment.partial import add_adapters, freeze_layers, merge_adapters
 from unip.segment.storage import save_segmenter
+from unip.segment.validation import quick_miou
+from unip.training.best import Evaluation
 from unip.training.config import TrainingConfig
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import count_parameters, parameter_groups
@@ -53,7 +59,15 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     )
     data: Path = Field(description=DATA_HELP)
     split: str | None = Field("train", description='Split to train on; "" for a folder without splits.')
-    val: str | None = Field(None, description="Split to evaluate on at the end.")
+    val: str | None = Field(None, description="Split to evaluate on at the end, and with eval_every meanwhile.")
+    eval_every: int | None = Field(
+        None,
+        ge=1,
+        description="Steps between evaluations on val; the best weights are the result. None: the last.",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations in a row without a better one; none: never."
+    )
     remap: Remap = ()
     labels: float | None = Field(
         None, gt=0, description="Few labels: a share of the images up to 1, or their number above."
@@ -69,16 +83,30 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     last_heads: Literal["keep", "uniform"] = Field(
         "keep", description="Heads of the last block: as distilled, or as many as in the other blocks."
     )
+    loss: LossName = Field("ce", description="Cross-entropy, or with soft dice added.")
+    class_weights: Weighting = Field(
+        "none", description="Cross-entropy by class: balanced is 1 / share of pixels, root its square root."
+    )
+    hard_pixels: float | None = Field(
+        None, gt=0, lt=1, description="Cross-entropy of this share of the pixels only, the hardest; none: of all."
+    )
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
     lr: float = Field(1e-4, gt=0, description="Highest learning rate.")
     layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
-        "auto", description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch."
+        "auto",
+        description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch or with LoRA.",
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
     warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto", description="Warm-up steps; auto: 1500, at most a tenth of all."
     )
     power: float = Field(1.0, gt=0, description="Power of the polynomial decay to 0.")
+    freeze_layers: int = Field(
+        0, ge=0, description="Leave the patch embedding and this many first layers as they are; 0: none."
+    )
+    lora: int | None = Field(
+        None, ge=1, description="Train adapters of this rank on the frozen backbone; none: the backbone itself."
+    )
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 in a linear probe.")
     crop: int = Field(512, ge=16, description="Side of crops and, later, windows, in pixels.")
     base: tuple[int, int] = Field((2048, 512), description="Long and short side that ratio multiplies, in pixels.")
@@ -89,6 +117,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     corrupt: float | None = Field(
         None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
     )
+    rare_crops: float = Field(
+        0.0, ge=0, le=1, description="Share of the crops drawn to show a class, each foreground class as often."
+    )
     cache: Cache = Field("auto", description="Keep decoded pairs in memory.")
 
     @field_validator("ratio")
@@ -97,6 +128,21 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError("ratio must be two rising numbers above 0")
         return ratio
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> FinetuneConfig:
+        if self.eval_every is not None and self.val is None:
+            raise UnipError("eval_every needs a split to evaluate on", "Add --val SPLIT, of other images than --split.")
+        if self.patience is not None and self.eval_every is None:
+            raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
+        if self.mode == "linear" and (self.lora is not None or self.freeze_layers):
+            option = "lora" if self.lora is not None else "freeze_layers"
+            raise UnipError(f"mode linear freezes the whole backbone: {option} has no place in it", "Leave one out.")
+        return self
+
+    def resumable(self) -> frozenset[str]:
+        """Return what may differ in a continuation: not the split that the best weights are chosen on."""
+        return super().resumable() - ({"val"} if self.eval_every is not None else set())
 
 
 @dataclass(frozen=True)
@@ -130,8 +176,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     data = open_segmentation(config.data, config.split, remap=config.remap)
     reading = config.resolve_reading(data.reading)
     config, data = config.model_copy(update=dict(reading)), replace(data, reading=reading)
-    if config.val is not None:
-        check_val(config, data)
+    val = check_val(config, data) if config.val is not None else None
     if config.labels is not None:
         data = few_labels(data, config.labels, config.label_seed)
     counts = check_segmentation(data)
@@ -140,13 +185,18 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     config = resolve(config, backbone, images=len(data))
     check_batch(config, accelerator)
     segmenter = build(config, backbone, data)
+    adapted = restrict(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if accelerator.device.type == "cuda":
         segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
-    model = SegmentationLoss(segmenter, frozen_backbone=config.mode == "linear")
+    pixel_loss = make_loss(config, data, counts)
+    model = SegmentationLoss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     if main:
-        for line in describe(config, backbone, data, counts, segmenter):
+        for line in [
+            *describe(config, backbone, data, counts, segmenter, adapted),
+            describe_loss(config, data, pixel_loss),
+        ]:
             say(line)
     run.open(config, main_process=main)
     if config.dry_run:
@@ -170,12 +220,17 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         ),
         schedule=warmup_poly(config.steps, int(config.warmup), config.power),
         compiled=(model,),
+        evaluation=make_evaluation(config, segmenter, val, accelerator.device),
     )
     done = train(trainable, config, run, accelerator)
     scores = None
+    merge_adapters(segmenter)
     if main:
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
         say(f"trained for {done.steps} steps; the model is {run.model}")
+        if done.best is not None and done.best.score is not None:
+            said = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
+            say(f"its weights are the best, those {said}")
         scores = final_scores(config, run)
     return FinetuneResult(run.path, done, scores)
 
@@ -184,17 +239,23 @@ def resolve(config: FinetuneConfig, backbone: Backbone, *, images: int) -> Finet
     """Replace what was left at ``auto`` by values.
 
     Raises:
-        UnipError: A linear probe was asked for with another decoder.
+        UnipError: A linear probe was asked for with another decoder, or random weights are to stay as they are.
     """
     linear = config.mode == "linear"
     decoder: Decoder = ("linear" if linear else "upernet") if config.decoder == "auto" else config.decoder
     if linear and decoder != "linear":
         raise UnipError(f"mode linear has no decoder {decoder}", "Leave the decoder out, or use mode full.")
+    if backbone.report is None and (config.lora is not None or config.freeze_layers):
+        option = "lora" if config.lora is not None else "freeze_layers"
+        raise UnipError(
+            f"{option} leaves weights as they are, and those of {config.model} are random",
+            f"Give a pre-trained --model, or leave {option} out.",
+        )
     depth, width = depth_of(backbone.model), width_of(backbone.model)
     steps = config.count_steps(images)
     decay = 0.65
-    if backbone.report is None or linear:
-        decay = 1.0  # nothing learnt before that should be kept; or nothing there to train
+    if backbone.report is None or linear or config.lora is not None:
+        decay = 1.0  # nothing learnt before that should be kept; or it stays as it is anyway
     elif backbone.spec.fixed_positions or backbone.report.layout == "UNIP":
         decay = 0.85  # distilled: by this package, or a released file
     resolved = {
@@ -209,11 +270,11 @@ def resolve(config: FinetuneConfig, backbone: Backbone, *, images: int) -> Finet
     return config.model_copy(update=resolved)
 
 
-def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
-    """Check the data of the evaluation at the end, rather now than after hours of training.
+def check_val(config: FinetuneConfig, data: SegmentationData) -> SegmentationData:
+    """Return the data to evaluate on, checked now rather than after hours of training.
 
     Raises:
-        UnipError: It is missing, damaged, or has other classes than the training data.
+        UnipError: It is missing, damaged, without any label, or has other classes than the training data.
     """
     val = open_segmentation(config.data, config.val, remap=config.remap)
     if val.classes.names != data.classes.names:
@@ -221,7 +282,26 @@ def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
             f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
             "Use one classes.json for both.",
         )
-    check_segmentation(replace(val, reading=data.reading))
+    val = replace(val, reading=data.reading)
+    counts = check_segmentation(val)
+    if config.eval_every is not None and not sum(counts[name] for name in val.classes.names):
+        raise UnipError(f"{config.val} has no labelled pixel to choose weights by", "Choose another --val.")
+    return val
+
+
+def make_evaluation(
+    config: FinetuneConfig, segmenter: Segmenter, val: SegmentationData | None, device: torch.device
+) -> Evaluation | None:
+    """Return how the weights are judged while they are trained: by their mIoU on ``val``."""
+    if config.eval_every is None or val is None:
+        return None
+    dtype = choose_precision(config.precision, device)
+    return Evaluation(
+        score=partial(quick_miou, segmenter, val, device=device, dtype=dtype, workers=config.workers),
+        name="val_miou",
+        every=config.eval_every,
+        patience=config.patience,
+    )
 
 
 def check_batch(config: FinetuneConfig, accelerator: Accelerator) -> None:
@@ -266,6 +346,19 @@ def build(config: FinetuneConfig, backbone: Backbone, data: SegmentationData) ->
     )
 
 
+def restrict(config: FinetuneConfig, segmenter: Segmenter) -> int:
+    """Freeze what is not to be trained and add adapters; return how many weights have one.
+
+    Raises:
+        UnipError: There are not so many layers, or the rank is too high.
+    """
+    if config.lora is not None:
+        return len(add_adapters(segmenter, config.lora, frozen_layers=config.freeze_layers))
+    if config.freeze_layers:
+        freeze_layers(segmenter, config.freeze_layers)
+    return 0
+
+
 def make_dataset(
     config: FinetuneConfig, data: SegmentationData, mean: tuple[float, float, float]
 ) -> SegmentationTrainDataset:
@@ -281,12 +374,22 @@ def make_dataset(
         fill=(round(255 * red), round(255 * green), round(255 * blue)),
     )
     return SegmentationTrainDataset(
-        data, transform, seed=config.seed, cache=config.cache, corrupt=config.corrupt or 0.0
+        data,
+        transform,
+        seed=config.seed,
+        cache=config.cache,
+        corrupt=config.corrupt or 0.0,
+        rare_crops=config.rare_crops,
     )
 
 
 def describe(
-    config: FinetuneConfig, backbone: Backbone, data: SegmentationData, counts: dict[str, int], segmenter: Segmenter
+    config: FinetuneConfig,
+    backbone: Backbone,
+    data: SegmentationData,
+    counts: dict[str, int],
+    segmenter: Segmenter,
+    adapted: int = 0,
 ) -> list[str]:
     """Say what will be trained, every ``auto`` resolved."""
     spec = segmenter.spec
@@ -299,6 +402,9 @@ def describe(
     )
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
+    judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
+    patience = f"; the end after {config.patience} evaluations without better ones" if config.patience else ""
+    rare = f", {percent(config.rare_crops)} % of them drawn for a class" if config.rare_crops else ""
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
@@ -307,10 +413,36 @@ def describe(
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
-        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{corrupt} "
+        *[f"patch embedding and first layers stay as they are, {config.freeze_layers} of {segmenter.depth}"]
+        * (config.freeze_layers > 0),
+        *[f"LoRA of rank {config.lora} on {adapted} weights of the frozen backbone, merged in the end"] * (adapted > 0),
+        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
+        *[f"evaluation {judged}{patience}"] * (config.eval_every is not None),
     ]
+
+
+def make_loss(config: FinetuneConfig, data: SegmentationData, counts: dict[str, int]) -> PixelLoss:
+    """Return the loss, its weights from the training pixels of each class."""
+    pixels = [counts[name] for name in data.classes.names]
+    return PixelLoss(
+        weights=class_weights(pixels, config.class_weights),
+        hard_pixels=config.hard_pixels,
+        dice=config.loss == "ce+dice",
+    )
+
+
+def describe_loss(config: FinetuneConfig, data: SegmentationData, loss: PixelLoss) -> str:
+    """Say what is minimised, with the weight of each class."""
+    said = "loss: cross-entropy"
+    if loss.weights is not None:
+        each = zip(data.classes.names, loss.weights.tolist(), strict=True)
+        weights = ", ".join(f"{name} {weight:.3g}" for name, weight in each)
+        said += f", weights {config.class_weights} (at most {MAX_WEIGHT:g}): {weights}"
+    if loss.hard_pixels is not None:
+        said += f", of the hardest {percent(loss.hard_pixels)} % of the pixels and of all that are not sure"
+    return said + "; and dice" * loss.dice
 
 
 @torch.no_grad()
@@ -334,9 +466,12 @@ def model_info(config: FinetuneConfig, backbone: Backbone, data: SegmentationDat
         "labelled_images": len(data),
         "mode": config.mode,
         "steps": done.steps,
+        **({"val": config.val, "best_step": done.best.step, "val_miou": done.best.score} if done.best else {}),
         "batch_size": config.batch_size,
         "lr": config.lr,
         "layer_decay": config.layer_decay,
+        **({"freeze_layers": config.freeze_layers} if config.freeze_layers else {}),
+        **({"lora": config.lora} if config.lora is not None else {}),
         "seed": config.seed,
         "final_loss": done.last.get("loss"),
     }
