@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from unip.config import verb
+from unip.data.device_crops import DeviceCrops, fits
 from unip.data.memory import Cache
 from unip.data.reading import DEFAULT, ReadingOptions
 from unip.data.remap import Remap
@@ -120,7 +121,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     rare_crops: float = Field(
         0.0, ge=0, le=1, description="Share of the crops drawn to show a class, each foreground class as often."
     )
-    cache: Cache = Field("auto", description="Keep decoded pairs in memory.")
+    cache: Cache | Literal["gpu"] = Field(
+        "auto", description="Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too."
+    )
 
     @field_validator("ratio")
     @classmethod
@@ -209,7 +212,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     trainable = Trainable(
         model=model,
         saved=segmenter,
-        dataset=make_dataset(config, data, backbone.mean),
+        dataset=on_device(make_dataset(config, data, backbone.mean), config, accelerator.device),
         groups=parameter_groups(
             segmenter,
             lr=config.lr,
@@ -377,10 +380,27 @@ def make_dataset(
         data,
         transform,
         seed=config.seed,
-        cache=config.cache,
+        cache="ram" if config.cache == "gpu" else config.cache,
         corrupt=config.corrupt or 0.0,
         rare_crops=config.rare_crops,
     )
+
+
+def on_device(
+    dataset: SegmentationTrainDataset, config: FinetuneConfig, device: torch.device
+) -> SegmentationTrainDataset | DeviceCrops:
+    """Let the GPU cut the crops, where it can.
+
+    Raises:
+        UnipError: It cannot, though ``cache`` is ``gpu``.
+    """
+    possible = config.cache in ("auto", "gpu") and fits(dataset, device)
+    if config.cache == "gpu" and not possible:
+        raise UnipError(
+            f"cache gpu: crops of these frames cannot be cut on {device}",
+            "It takes a GPU with enough free memory, grey frames and no --corrupt; use --cache auto.",
+        )
+    return DeviceCrops(dataset, device) if possible else dataset
 
 
 def describe(
