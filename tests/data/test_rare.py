@@ -56,7 +56,7 @@ def folder(tmp_path):
 def test_training_samples(folder):
     data = open_segmentation(folder)
     transform = SegmentationTrainTransform(crop=32, base=(256, 64), ratio=(0.9, 1.1))
-    plain, rare, off = (SegmentationTrainDataset(data, transform, seed=3, rare_crops=s) for s in (0.0, 0.5, 0.0))
+    plain, rare = (SegmentationTrainDataset(data, transform, seed=3, rare_crops=share) for share in (0.0, 0.5))
     cached = SegmentationTrainDataset(data, transform, seed=3, rare_crops=0.5, cache="none")
     for position in range(24):
         image, mask = rare[position]
@@ -64,5 +64,5 @@ def test_training_samples(folder):
         if position % 2:
             assert (mask == 1).any()
         else:
-            assert (mask == plain[position][1]).all() and (image == off[position][0]).all()
+            assert all((one == two).all() for one, two in zip((image, mask), plain[position], strict=True))
     assert sum((plain[position][1] == 1).any().item() for position in range(24)) < 6
