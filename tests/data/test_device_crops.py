@@ -57,7 +57,7 @@ def test_a_batch_is_what_the_data_set_gives(tmp_path, settings, rare):
         image, mask = dataset[position]
         torch.testing.assert_close(masks[row], mask, rtol=0, atol=0)
         difference = images[row].int() - image.int()
-        assert difference.abs().max() <= 2 and difference.float().mean().abs() < 0.1
+        assert difference.abs().max() <= 2 and difference.float().abs().mean() < 0.3
 
 
 def test_what_cannot_be_cut_on_a_gpu(tmp_path, monkeypatch):
