@@ -301,6 +301,12 @@ def test_the_same_layer_twice_is_refused(place, tmp_path):
         pretrain(**settings(place, tmp_path / "run", teacher=(teacher, teacher)))
 
 
+def test_fewer_images_of_the_mix(place, tmp_path, capsys):
+    changes = {"objective": "mae", "teacher": None, "max_images": 2, "dry_run": True}
+    pretrain(**settings(place, tmp_path / "run", **changes))
+    assert re.search(r"all\W+infrared\W+2\W", capsys.readouterr().out)
+
+
 def test_settings_of_several_teachers():
     config = PretrainConfig.make(out="o", data=("d",), teacher=["a", "b"], teacher_layer=["auto", 3], teacher_weight=2)
     assert config.targets() == [("a", "auto", 2.0, 1), ("b", 3, 2.0, 1)]

@@ -79,6 +79,9 @@ class PretrainConfig(TrainingConfig):
     decoder_width: Literal["auto"] | Annotated[int, Field(ge=32, multiple_of=32)] = Field(
         "auto", description="Channels of mae's decoder; auto: 512, for students narrower than 384 channels 256."
     )
+    max_images: int | None = Field(
+        None, ge=1, description="Use at most so many images of the mix, drawn by the seed; none: all."
+    )
     size: int = Field(224, ge=16, description="Side of the training crops, in pixels.")
     scale: tuple[float, float] = Field((0.2, 1.0), description="Share of an image's area that a crop covers.")
     cache: Literal["auto", "ram", "none", "gpu"] = Field(

@@ -90,6 +90,8 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     main, device = accelerator.is_main_process, accelerator.device
 
     table = open_images(config.data)
+    if config.max_images is not None:
+        table = table.take(sample_indices(table, None, config.max_images, config.seed))
     teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
     start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
     if main:
