@@ -432,7 +432,8 @@ def test_devices_that_are_not_there(tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision):
+@pytest.mark.parametrize("mode", [False, "graphs"])
+def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision, mode):
     one_step = _Loop._one_step
 
     def checked(self, feed):
@@ -446,7 +447,7 @@ def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision):
 
     monkeypatch.setattr(_Loop, "_one_step", checked)
     config = config_for(
-        tmp_path, device="cuda", precision=precision, compile=False, clip=1.0, ema=0.9, accumulate=2, log_every=100
+        tmp_path, device="cuda", precision=precision, compile=mode, clip=1.0, ema=0.9, accumulate=2, log_every=100
     )
     model, folder = Deep(), RunFolder(config.out)
     folder.open(config)
@@ -454,3 +455,17 @@ def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision):
     train(
         Trainable(model, model.net, Numbers(), groups, warmup_cosine(12, 2)), config, folder, make_accelerator(config)
     )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_recorded_as_a_graph_training_is_the_same_also_when_continued(tmp_path):
+    def weights(name, **values):
+        run(config_for(tmp_path / name, device="cuda", **values))
+        return load_file(list_checkpoints(tmp_path / name / "checkpoints")[-1] / "model.safetensors")
+
+    eager, graphed = weights("eager", compile=False), weights("graphs", compile="graphs")
+    shutil.rmtree(list_checkpoints(tmp_path / "graphs" / "checkpoints")[-1])
+    continued = weights("graphs", compile="graphs")
+    for name, tensor in eager.items():
+        torch.testing.assert_close(graphed[name], tensor, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(continued[name], graphed[name], rtol=0, atol=0)

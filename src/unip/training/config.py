@@ -33,7 +33,10 @@ class TrainingConfig(Config):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU."
     )
-    compile: bool | Literal["auto"] = Field("auto", description="torch.compile the step; auto: on GPUs only.")
+    compile: bool | Literal["auto", "graphs"] = Field(
+        "auto",
+        description="torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once.",
+    )
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Loader processes; auto: one a core, up to 16."
     )

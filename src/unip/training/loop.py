@@ -26,6 +26,7 @@ from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
 from unip.training.ema import WeightAverage
 from unip.training.feed import Feed, PositionDataset, Positions
+from unip.training.graphs import GraphedPass, Values
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import Schedule
@@ -82,6 +83,17 @@ def check_gpu(device: str) -> None:
         raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
 
 
+def check_graphs(accelerator: Accelerator) -> None:
+    """Refuse CUDA graphs where they cannot be recorded.
+
+    Raises:
+        UnipError: There is no GPU, or there are several ranks.
+    """
+    if accelerator.device.type != "cuda" or accelerator.num_processes > 1:
+        where = f"{accelerator.num_processes} ranks" if accelerator.num_processes > 1 else str(accelerator.device)
+        raise UnipError(f"compile graphs is for one GPU, this is {where}", "Use --compile auto.")
+
+
 def make_accelerator(config: TrainingConfig) -> Accelerator:
     """Set up devices, ranks and precision (also under ``accelerate launch`` and ``torchrun``).
 
@@ -122,6 +134,8 @@ def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelera
             another rank is gone, or a checkpoint does not fit.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved.
     """
+    if config.compile == "graphs":
+        check_graphs(accelerator)
     with together(accelerator):
         return _Loop(trainable, config, run, accelerator).run_all()
 
@@ -139,7 +153,9 @@ class _Loop:
             # buffers are equal on all ranks, or each rank's own: drop path, and batch norm's where it is not synced
             self.model.broadcast_buffers = False  # as an argument it is deprecated in new releases of torch
         self.parameters = [p for group in trainable.groups for p in group["params"]]
-        if on_gpu if config.compile == "auto" else config.compile:
+        self.graphed = config.compile == "graphs"
+        self.run_pass = GraphedPass(self._compute, self.model) if self.graphed else self._compute
+        if on_gpu if config.compile == "auto" else config.compile is True:
             self._compile()
         self.average = WeightAverage(trainable.saved, config.ema) if config.ema is not None else None
         rank, ranks = accelerator.process_index, accelerator.num_processes
@@ -242,17 +258,22 @@ class _Loop:
             self.drop_path.load(number)
             last = number == passes - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                values = self.model(*batch)
-                accelerator.backward(values["loss"] / passes)
+                values = self.run_pass(*batch)
             for name, value in values.items():
                 totals[name] = totals.get(name, 0) + value.detach().float() / passes
         if self.config.clip is not None:
             totals["grad_norm"] = accelerator.clip_grad_norm_(self.parameters, self.config.clip).float()
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self.graphed)
         if self.average is not None:
             self.average.update(self.step)
         return totals
+
+    def _compute(self, *batch: torch.Tensor) -> Values:
+        """Run one pass forward and backward."""
+        values: Values = self.model(*batch)
+        self.accelerator.backward(values["loss"] / self.config.accumulate)
+        return values
 
     def _means(self, sums: dict[str, torch.Tensor], steps: int) -> dict[str, float]:
         """Average over steps and ranks (the only wait for the device), and refuse what is not finite."""
