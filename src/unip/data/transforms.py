@@ -82,7 +82,7 @@ class SegmentationTrainTransform:
         height, width = image.shape[-2:]
         size = self.resized(height, width, rng.uniform(*self.ratio))
         ids = mask.numpy()
-        rows, columns = _nearest(height, size[0]), _nearest(width, size[1])
+        rows, columns = nearest(height, size[0]), nearest(width, size[1])
         top, left = self._choose_crop(ids, rows, columns, rng)
         tall, wide = min(self.crop, size[0]), min(self.crop, size[1])
 
@@ -93,11 +93,25 @@ class SegmentationTrainTransform:
             out, labels = out.flip(-1), labels.flip(-1)
         if self.photometric:
             out = distort(out, rng)
-        canvas = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, self.crop, self.crop)
-        canvas[:, :tall, :wide] = out
-        ids_canvas = torch.full((self.crop, self.crop), self.ignore_index, dtype=torch.uint8)
-        ids_canvas[:tall, :wide] = labels
+        canvas, ids_canvas = self.padded(out, labels)
         return tv_tensors.Image(canvas), tv_tensors.Mask(ids_canvas)
+
+    def padded(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Pad an image ``(1 or 3, h, w)`` and its mask ``(h, w)``, uint8, to the crop's size; the image gets RGB."""
+        height, width = mask.shape
+        canvas = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, self.crop, self.crop)
+        canvas[:, :height, :width] = image
+        ids = torch.full((self.crop, self.crop), self.ignore_index, dtype=torch.uint8)
+        ids[:height, :width] = mask
+        return canvas, ids
+
+    def is_mixed(self, ids: Pixels8) -> bool:
+        """Say whether ids ``(h, w)`` have labels, and no class fills more than ``cat_max_ratio`` of them."""
+        if self.cat_max_ratio >= 1.0:
+            return True
+        counts = np.bincount(ids.ravel(), minlength=256)
+        counts[self.ignore_index] = 0
+        return bool(counts.any() and counts.max() <= self.cat_max_ratio * counts.sum())
 
     def resized(self, height: int, width: int, ratio: float) -> tuple[int, int]:
         """Return the size ``(height, width)`` to which an image is resized with scale ``ratio``."""
@@ -117,13 +131,11 @@ class SegmentationTrainTransform:
         tall, wide = min(self.crop, len(rows)), min(self.crop, len(columns))
         for _ in range(1 + REDRAWS):
             top, left = (int(rng.integers(0, space + 1)) for space in room)
-            if self.cat_max_ratio >= 1.0 or room == (0, 0):
+            if room == (0, 0):
                 break
             # Shares are counted over source pixels: the same up to rounding, and far fewer in an enlarged frame.
             part = ids[rows[top] : rows[top + tall - 1] + 1, columns[left] : columns[left + wide - 1] + 1]
-            counts = np.bincount(part.ravel(), minlength=256)
-            counts[self.ignore_index] = 0
-            if counts.max() <= self.cat_max_ratio * counts.sum() and counts.any():
+            if self.is_mixed(part):
                 break
         return top, left
 
@@ -203,7 +215,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.data.read(index)
 
 
-def _nearest(size: int, new: int) -> npt.NDArray[np.int64]:
+def nearest(size: int, new: int) -> npt.NDArray[np.int64]:
     """Return, for each of ``new`` pixels, the nearest of ``size`` pixels: centres aligned, as in bilinear resizing."""
     positions = (np.arange(new) + 0.5) * (size / new)
     return np.minimum(positions.astype(np.int64), size - 1)
