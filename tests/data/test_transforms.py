@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import tv_tensors
 
 from unip.data.segmentation import SegmentationData, open_segmentation
-from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform, distort
+from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform, draw_light
 from unip.errors import UnipError
 
 PLAIN = SegmentationTrainTransform(crop=64, base=(256, 64), photometric=False)
@@ -156,7 +156,7 @@ def test_distortion_of_grey_is_a_table_of_levels() -> None:
     ramp = torch.arange(256, dtype=torch.uint8).repeat(1, 3, 1)
     seen = set()
     for seed in range(60):
-        out = distort(ramp, generator(seed))
+        out = draw_light(generator(seed))(ramp)
         assert out.shape == ramp.shape and out.dtype == torch.uint8
         torch.testing.assert_close(out[:, 0], out[:, 2], rtol=0, atol=0)
         steps = out[0, 0].int().diff()
@@ -175,7 +175,7 @@ def test_distortion_of_colour_moves_hue_and_saturation() -> None:
         return np.asarray(pixels)[0, 0, :2].astype(int)
 
     before = hue_saturation(colour)
-    after = np.array([hue_saturation(distort(colour, generator(seed))) for seed in range(200)])
+    after = np.array([hue_saturation(draw_light(generator(seed))(colour)) for seed in range(200)])
     turn = (after[:, 0] - before[0] + 128) % 256 - 128
     assert 18 <= turn.max() <= 32 and -32 <= turn.min() <= -18  # 36 of 360 degrees are 26 of 256; clipping adds some
     assert after[:, 1].min() < before[1] - 30 and after[:, 1].max() > before[1] + 20
@@ -185,7 +185,7 @@ def test_distortion_leaves_its_input_alone() -> None:
     image = pair(16, 16, 3)[0].as_subclass(Tensor)
     before = image.clone()
     for seed in range(5):
-        distort(image, generator(seed))
+        draw_light(generator(seed))(image)
     torch.testing.assert_close(image, before, rtol=0, atol=0)
 
 
@@ -258,3 +258,30 @@ def test_corruption_is_a_function_of_seed_and_position(data: SegmentationData) -
         torch.testing.assert_close(mask, plain[position][1], rtol=0, atol=0)  # crops and flips stay
         changed += not torch.equal(image, plain[position][0])
     assert 8 < changed < 24
+
+
+def speck(label: int = 3, size: int = 1) -> tuple[Tensor, Tensor]:
+    """Return a large frame with one small object."""
+    mask = torch.zeros(90, 120, dtype=torch.uint8)
+    mask[44 : 44 + size, 60 : 60 + size] = label
+    return (mask * 60)[None], mask
+
+
+@pytest.mark.parametrize("ratio", [(0.5, 0.5), (0.9, 1.1), (1.0, 3.0)])
+def test_a_crop_for_a_class_shows_it(ratio: tuple[float, float]) -> None:
+    image, mask = speck(size=4)
+    transform = SegmentationTrainTransform(crop=16, base=(360, 90), ratio=ratio, photometric=False)
+    found = [(transform(image, mask, generator(seed), 3)[1] == 3).nonzero().tolist() for seed in range(40)]
+    assert all(found)
+    assert sum((transform(image, mask, generator(seed))[1] == 3).any().item() for seed in range(40)) < 20
+    rows, columns = np.array([spots[0] for spots in found]).T  # anywhere in the crop, not at its centre
+    assert max(rows.min(), columns.min()) < 4 and min(rows.max(), columns.max()) > 10
+
+
+def test_a_class_that_the_resize_made_vanish_leaves_an_ordinary_crop() -> None:
+    image, mask = speck(size=1)
+    tiny = SegmentationTrainTransform(crop=8, base=(48, 12), ratio=(1.0, 1.0), photometric=False)
+    assert not (tiny(image, mask, generator(0))[1] == 3).any()
+    for seed in range(5):
+        pairs = zip(tiny(image, mask, generator(seed), 3), tiny(image, mask, generator(seed)), strict=True)
+        assert all(torch.equal(with_label, without) for with_label, without in pairs)

@@ -368,5 +368,5 @@ def test_a_teacher_that_makes_another_grid_is_refused():
     overlapping = teacher("no class token")
     overlapping.patch_embed.proj.stride = (8, 8)  # patches of 16 px, every 8 px
     overlapping.pos_embed = None
-    with pytest.raises(UnipError, match="patch grids cannot match: the teacher makes 49 patches, the student 16"):
+    with pytest.raises(UnipError, match="patch grids cannot match: the teacher makes 49 patches, the student wants 16"):
         distillation(overlapping, student(), layer=1, size=64)

@@ -10,15 +10,11 @@ import torch
 
 from unip.errors import UnipError
 from unip.pretraining.distillation import AttentionDistillation
-from unip.pretraining.features import FeatureDistillation, cosine_distance
+from unip.pretraining.distort import distorted
+from unip.pretraining.features import FeatureDistillation, cosine_distance, pooled
 from unip.pretraining.inputs import normalise_grey
-from unip.pretraining.mae import (
-    MaskedAutoencoding,
-    Numbered,
-    normalised_patches,
-    seeded_noise,
-    unpatchify,
-)
+from unip.pretraining.mae import MaskedAutoencoding, normalised_patches, unpatchify
+from unip.pretraining.numbered import Numbered, seeded_noise
 from unip.pretraining.objective import Objective
 from unip.pretraining.teachers import Target
 from unip.vit.forward import patchify
@@ -96,6 +92,69 @@ def test_several_feature_teachers_have_a_map_each_and_are_weighted():
     found = {name: value.item() for name, value in model(images()).items()}
     assert [m.out_features for m in model.maps] == [40, 24]
     assert found["loss"] == pytest.approx((found["cosine/t0"] + 2 * found["cosine/t1"]) / 3, rel=1e-5)
+
+
+def test_the_patches_of_an_enlarged_view_are_averaged_block_by_block():
+    tokens = torch.randn(2, 3 + 36, 5, dtype=torch.float64)
+    found = pooled(tokens, 3, prefix=3)
+    assert found.shape == (2, 3 + 4, 5)
+    torch.testing.assert_close(found[:, :3], tokens[:, :3])
+    lower_left = [3 + row * 6 + column for row in (3, 4, 5) for column in (0, 1, 2)]
+    torch.testing.assert_close(found[:, 3 + 2], tokens[:, lower_left].mean(1))
+
+
+def test_a_teacher_may_see_the_images_enlarged():
+    teacher, ours = vit(NO_CLASS), student()
+    targets = [Target(teacher, 2, 1.0, "plain"), Target(teacher, 2, 1.0, "enlarged", zoom=2)]
+    model = FeatureDistillation(targets, ours, size=64).eval()
+    larger = torch.nn.functional.interpolate(normalise_grey(images()), (128, 128), mode="bicubic", antialias=True)
+    with torch.no_grad():
+        block = teacher.forward_intermediates(larger, indices=[1], output_fmt="NCHW")[1][0]
+        taught = torch.nn.functional.avg_pool2d(block, 2).flatten(2).transpose(1, 2)
+        learnt = model.maps[1](ours.forward_features(normalise_grey(images())))[:, 1:]
+        found = model(images())
+    assert found["cosine/enlarged"].item() == pytest.approx(cosine_distance(taught, learnt).item(), rel=1e-4)
+    assert found["cosine/plain"].item() != pytest.approx(found["cosine/enlarged"].item(), rel=1e-3)
+
+
+def test_several_layers_of_the_student_are_mapped_side_by_side():
+    ours = student()
+    model = FeatureDistillation([Target(vit(NO_CLASS), 2)], ours, size=64, layers=(1, 2)).eval()
+    pixels = normalise_grey(images())
+    taught = vit(NO_CLASS).forward_intermediates(pixels, indices=[1], output_fmt="NLC", intermediates_only=True)[0]
+    learnt = ours.forward_intermediates(pixels, indices=[0, 1], output_fmt="NLC", norm=False, intermediates_only=True)
+    expected = cosine_distance(taught, model.maps[0](torch.cat(learnt, -1)))
+    loss = model(images())["loss"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    loss.backward()
+    assert all(p.grad is not None for p in ours.parameters() if p.requires_grad)
+    assert {name.split(".")[1] for name, p in ours.named_parameters() if not p.requires_grad and "block" in name} == {
+        "2"
+    }
+
+
+def test_only_the_student_sees_images_distorted():
+    model = features(student(), vit(NO_CLASS))
+    model.distort = 1.0
+    seen = {}
+    model.teachers.register_forward_pre_hook(lambda _, given: seen.update(teacher=given[0]))
+    model.student_trunk.register_forward_pre_hook(lambda _, given: seen.update(student=given[0]))
+    model(images(), None, torch.arange(2))
+    torch.testing.assert_close(seen["teacher"], normalise_grey(images())[:, :1])
+    assert (seen["student"] - seen["teacher"]).abs().mean() > 0.05
+    model(images())
+    assert torch.equal(seen["student"], seen["teacher"])
+
+
+def test_distortions_belong_to_the_sample_and_touch_as_many_as_asked_for():
+    grey = torch.rand(200, 1, 16, 16)
+    together = distorted(grey, torch.arange(200), seed=3, probability=0.4)
+    alone = distorted(grey[7:9], torch.arange(7, 9), seed=3, probability=0.4)
+    torch.testing.assert_close(together[7:9], alone)
+    changed = (together != grey).flatten(1).any(1)
+    assert 0.3 < changed.float().mean() < 0.5
+    assert 0 <= together.min() and together.max() <= 1
+    assert not torch.equal(together, distorted(grey, torch.arange(200), seed=4, probability=0.4))
 
 
 def objectives() -> dict[str, tuple[Objective, torch.nn.Module]]:

@@ -286,6 +286,15 @@ def test_features_of_several_teachers_without_class_tokens_and_with_other_patche
     assert record["loss"] == pytest.approx((record["cosine/eight-3"] + record["cosine/two-1"]) / 2, rel=1e-5)
 
 
+def test_one_teacher_at_two_zooms_for_several_layers_of_a_student_that_sees_crops_distorted(place, tmp_path):
+    teacher, out = str(place / "two.safetensors"), tmp_path / "run"
+    changes = {"teacher": (teacher, teacher), "teacher_layer": 2, "teacher_zoom": (1, 2), "student_layers": (2, 3)}
+    pretrain(**settings(place, out, objective="features", distort=0.5, **changes))
+    record = log(out)[-1]
+    assert record["loss"] == pytest.approx((record["cosine/two-2"] + record["cosine/two-2-x2"]) / 2, rel=1e-5)
+    assert [t["zoom"] for t in json.loads((out / "teacher.json").read_text())["teachers"]] == [1, 2]
+
+
 def test_the_same_layer_twice_is_refused(place, tmp_path):
     teacher = str(place / "one.safetensors")
     with pytest.raises(UnipError, match=r"layer 2 of .*one\.safetensors is distilled twice"):
@@ -294,9 +303,13 @@ def test_the_same_layer_twice_is_refused(place, tmp_path):
 
 def test_settings_of_several_teachers():
     config = PretrainConfig.make(out="o", data=("d",), teacher=["a", "b"], teacher_layer=["auto", 3], teacher_weight=2)
-    assert config.targets() == [("a", "auto", 2.0), ("b", 3, 2.0)]
+    assert config.targets() == [("a", "auto", 2.0, 1), ("b", 3, 2.0, 1)]
     one = PretrainConfig.make(out="o", data=("d",), teacher="a", teacher_layer=3)
-    assert one.targets() == [("a", 3, 1.0)]
+    assert one.targets() == [("a", 3, 1.0, 1)]
+    with pytest.raises(UnipError, match="student_layers and teacher_zoom are for objective features"):
+        PretrainConfig.make(out="o", data=("d",), teacher="a", teacher_zoom=2)
+    with pytest.raises(UnipError, match="distort is for objectives with a teacher"):
+        PretrainConfig.make(out="o", data=("d",), objective="mae", distort=0.5)
     dumped = yaml.safe_load(one.to_yaml())
     assert (dumped["teacher"], dumped["teacher_layer"], dumped["teacher_weight"]) == ("a", 3, 1.0)
 

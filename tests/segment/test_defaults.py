@@ -176,6 +176,7 @@ def test_features_are_kept_where_that_is_less_work(monkeypatch):
         ({"ratio": (0.5, 2.0)}, "resized at random"),
         ({"photometric": True}, "distorted at random"),
         ({"corrupt": 0.1}, "corrupted at random"),
+        ({"rare_crops": 0.3}, "cut around objects"),
         ({"recipe": "paper"}, "resized at random"),
     ],
 )
@@ -198,3 +199,11 @@ def test_features_are_not_kept_by_several_processes():
     """Each would compute all of them, and might see another amount of free memory."""
     values, lines = chosen(LINEAR, images=80, ranks=2)
     assert values["cache_features"] is False and "each of 2 processes" in lines["cache features no"]
+
+
+def test_adapters_and_frozen_layers():
+    for recipe in ("fast", "paper"):
+        assert chosen({"recipe": recipe, "lora": 4})[0]["layer_decay"] == 1.0
+    for option in ("lora", "freeze_layers"):
+        with pytest.raises(UnipError, match=f"{option} leaves weights as they are, and those of m are random"):
+            chosen({option: 1}, start="scratch")

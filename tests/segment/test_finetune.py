@@ -246,6 +246,24 @@ def test_corruption_while_training(settings, capsys):
     assert "crops of 32, 50.0 % of them corrupted" in capsys.readouterr().out
 
 
+def test_losses_for_rare_classes(settings, capsys):
+    finetune(**settings, loss="ce+dice", class_weights="root", hard_pixels=0.25)
+    said = capsys.readouterr().out
+    assert "loss: cross-entropy, weights root (at most 20): background 0." in said
+    assert "of the hardest 25.0 % of the pixels and of all that are not sure; and dice" in said
+    log = [json.loads(line) for line in (settings["out"] / "log.jsonl").read_text().splitlines()]
+    plain = {**settings, "out": settings["out"].parent / "plain"}
+    finetune(**plain)
+    assert "loss: cross-entropy\n" in capsys.readouterr().out
+    other = [json.loads(line) for line in (plain["out"] / "log.jsonl").read_text().splitlines()]
+    assert log[0]["loss"] > other[0]["loss"] + 0.3  # dice of random logits
+
+
+def test_crops_for_rare_classes(settings, capsys):
+    finetune(**settings, rare_crops=0.5)
+    assert "crops of 32, 50.0 % of them drawn for a class (" in capsys.readouterr().out
+
+
 OPEN = ("recipe", "steps", "crop", "base")  # of the settings above
 
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from unip.errors import UnipError
-from unip.segment.model import SegmentationLoss, cross_entropy, default_channels, default_layers
+from unip.segment.losses import PixelLoss, cross_entropy
+from unip.segment.model import SegmentationLoss, default_channels, default_layers
 from unip.vit.spec import BackboneSpec
 
 REGISTERS = BackboneSpec(
@@ -71,21 +72,6 @@ def test_normalisation_in_float64(make_segmenter):
     assert (found[..., 17:, :] == 0).all() and (found[..., 8:] == 0).all()
 
 
-def test_cross_entropy_in_float64():
-    logits = torch.randn(2, 3, 5, 6)
-    target = torch.randint(0, 3, (2, 5, 6))
-    target[:, 0] = 255
-    scores = logits.double().numpy()
-    log_sum = np.log(np.exp(scores).sum(1))
-    total, count = 0.0, 0
-    for b, y, x in np.ndindex(2, 5, 6):
-        if target[b, y, x] != 255:
-            total += log_sum[b, y, x] - scores[b, target[b, y, x], y, x]
-            count += 1
-    assert cross_entropy(logits, target).item() == pytest.approx(total / count, rel=1e-6)
-    assert cross_entropy(logits, torch.full_like(target, 255)).item() == 0.0
-
-
 def test_loss_adds_the_auxiliary_head_with_its_weight(make_segmenter):
     loss = SegmentationLoss(make_segmenter(auxiliary_weight=0.4)).eval()
     images, masks = some_images(32, 32), torch.randint(0, 3, (2, 32, 32), dtype=torch.uint8)
@@ -114,8 +100,10 @@ def test_exports_as_one_graph(make_segmenter):
         assert torch.allclose(program.module()(images), segmenter(images), atol=1e-5)
 
 
-def test_compiles_without_graph_breaks(make_segmenter):
-    loss = SegmentationLoss(make_segmenter()).eval()
+@pytest.mark.parametrize("full", [False, True])
+def test_compiles_without_graph_breaks(make_segmenter, full):
+    pixel_loss = PixelLoss(weights=(0.5, 1, 2), hard_pixels=0.2, dice=True) if full else None
+    loss = SegmentationLoss(make_segmenter(), pixel_loss).eval()
     images, masks = some_images(32, 32), torch.randint(0, 3, (2, 32, 32), dtype=torch.uint8)
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True, dynamic=False)
     assert compiled(images, masks)["loss"].item() == pytest.approx(loss(images, masks)["loss"].item(), rel=1e-5)

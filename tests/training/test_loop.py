@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import Interrupted, UnipError
+from unip.training.best import Evaluation
 from unip.training.checkpoint import list_checkpoints
 from unip.training.config import TrainingConfig
 from unip.training.feed import Positions
@@ -54,16 +55,17 @@ def config_for(path, **values):
     return TrainingConfig.make(out=path, tensorboard=False, **{**settings, **values})
 
 
-def run(config, *, dataset=None, scale=1.0, lr=0.05):
+def run(config, *, dataset=None, scale=1.0, lr=0.05, judge=None, every=2, patience=None):
     torch.manual_seed(config.seed)
     model, folder = Model(scale), RunFolder(config.out)
-    folder.open(config)
+    folder.open(config, main_process=os.environ.get("RANK", "0") == "0")
     trainable = Trainable(
         model=model,
         saved=model.net,
         dataset=dataset or Numbers(),
         groups=parameter_groups(model, lr=lr, weight_decay=0.01),
         schedule=warmup_cosine(config.steps, 2),
+        evaluation=judge and Evaluation(functools.partial(judge, model), "val", every, patience),
     )
     result = train(trainable, config, folder, make_accelerator(config))
     return result, [r["loss"] for r in folder.read_log()], {k: v.clone() for k, v in model.net.state_dict().items()}
@@ -469,3 +471,92 @@ def test_recorded_as_a_graph_training_is_the_same_also_when_continued(tmp_path):
     for name, tensor in eager.items():
         torch.testing.assert_close(graphed[name], tensor, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(continued[name], graphed[name], rtol=0, atol=0)
+
+
+def ranked(*scores):
+    """Return a judge that gives out scores in order of the evaluations, whatever the weights, and what it saw."""
+    seen = {}
+
+    def judge(model):
+        assert not model.net.training
+        seen[len(seen)] = {name: tensor.clone() for name, tensor in model.net.state_dict().items()}
+        return scores[len(seen) - 1]
+
+    return judge, seen
+
+
+def by_a_weight(model):
+    """Judge by something that goes up and down."""
+    return (1000 * model.net[0].weight.sum()).sin().item()
+
+
+@pytest.mark.parametrize("ema", [None, 0.8])
+def test_the_best_weights_are_the_result(tmp_path, ema):
+    judge, seen = ranked(0.1, 0.5, 0.5, 0.2, 0.4, 0.3)
+    result, losses, weights = run(config_for(tmp_path, ema=ema, log_every=5, steps=11), judge=judge)
+    assert (result.steps, result.best.step, result.best.score, len(seen)) == (11, 4, 0.5, 6)
+    assert all(torch.equal(weights[name], seen[1][name]) for name in weights)
+    log = RunFolder(tmp_path).read_log()
+    assert {r["step"]: r.get("val") for r in log} == {
+        2: 0.1, 4: 0.5, 5: None, 6: 0.5, 8: 0.2, 10: 0.4, 11: 0.3
+    }  # fmt: skip
+    assert len(losses) == len(log)
+    trained = load_file(tmp_path / "checkpoints/step-00000011/model.safetensors")
+    assert not torch.equal(trained["0.weight"], weights["0.weight"])
+    if ema:
+        average = load_file(tmp_path / "checkpoints/step-00000011/ema.safetensors")
+        assert torch.equal(average["0.weight"], seen[5]["0.weight"])
+
+
+def test_evaluation_does_not_change_what_is_trained(tmp_path):
+    _, losses, _ = run(config_for(tmp_path / "plain", ema=0.8))
+    _, again, _ = run(config_for(tmp_path / "judged", ema=0.8), judge=by_a_weight)
+    assert again == losses
+    plain, judged = (
+        load_file(tmp_path / name / "checkpoints/step-00000012/ema.safetensors") for name in ("plain", "judged")
+    )
+    assert all(torch.equal(judged[name], tensor) for name, tensor in plain.items())
+
+
+def test_patience(tmp_path):
+    judge, seen = ranked(0.1, 0.3, 0.2, 0.3, 0.4, 0.1, 0.1)
+    result, losses, _ = run(config_for(tmp_path / "two", steps=40), judge=judge, patience=2)
+    assert (result.steps, result.best.step, len(losses), len(seen)) == (8, 4, 8, 4)
+    judge, seen = ranked(0.1, 0.3, 0.2, 0.3, 0.4, 0.1, 0.1)
+    result, _, weights = run(config_for(tmp_path / "three", steps=14), judge=judge, patience=3)
+    assert (result.steps, result.best.step) == (14, 10)
+
+    def nothing_may_be_read(position):
+        raise AssertionError
+
+    for name, steps in (("two", 40), ("three", 14)):
+        again, _, same = run(
+            config_for(tmp_path / name, steps=steps),
+            dataset=Numbers(nothing_may_be_read),
+            judge=judge,
+            patience=2 if name == "two" else 3,
+        )
+        assert again.steps == (8 if name == "two" else 14)
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+@pytest.mark.parametrize("stop", [2, 18, 30, 38])
+def test_judged_bitwise_the_same_after_a_stop(tmp_path, stop):
+    """Stopped at a signal, or killed between checkpoints, after which the evaluations since are done again."""
+    whole, losses, weights = run(config_for(tmp_path / "whole"), judge=by_a_weight)
+    assert whole.best.step not in (2, 12)
+    with pytest.raises(Interrupted):
+        run(config_for(tmp_path / "cut"), dataset=kill_at(stop), judge=by_a_weight)
+
+    def pull_the_plug(position):
+        if position == min(47, stop + 6):
+            raise SystemError
+
+    with pytest.raises(SystemError):
+        run(config_for(tmp_path / "cut"), dataset=Numbers(pull_the_plug), judge=by_a_weight)
+    result, again, same = run(config_for(tmp_path / "cut"), judge=by_a_weight)
+    assert again == losses
+    scores = [[r.get("val") for r in RunFolder(tmp_path / name).read_log()] for name in ("cut", "whole")]
+    assert scores[0] == scores[1] and len(set(scores[0])) == 7
+    assert (result.best.step, result.best.score) == (whole.best.step, whole.best.score)
+    assert all(torch.equal(weights[name], same[name]) for name in weights)

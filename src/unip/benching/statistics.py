@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unip.segment.metrics import Matrix, Scores, has_background, score
+from unip.data.classes import has_background
+from unip.segment.metrics import Matrix, Scores, score
 
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95

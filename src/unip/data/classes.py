@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -75,6 +76,11 @@ class Classes:
         if not isinstance(palette, list | tuple) or not all(isinstance(row, list | tuple) for row in palette):
             raise UnipError("classes: palette must be a list of [red, green, blue]")
         return cls(tuple(value["names"]), value.get("ignore_index", IGNORE), tuple(tuple(row) for row in palette))
+
+
+def has_background(names: Sequence[str]) -> bool:
+    """Say whether class 0 is a background among other classes."""
+    return len(names) > 1 and names[0].lower() in ("background", "unlabelled", "unlabeled")
 
 
 def default_palette(count: int) -> tuple[tuple[int, int, int], ...]:

@@ -19,6 +19,7 @@ from unip.data.order import seed_for
 from unip.data.pairs import SegmentationData as SegmentationData
 from unip.data.pairs import check_pair as check_pair
 from unip.data.parallel import threaded
+from unip.data.rare import classes_shown
 from unip.data.remap import remapped
 from unip.errors import UnipError
 
@@ -186,10 +187,7 @@ def subset(data: SegmentationData, labels: float | int, seed: int) -> Segmentati
     if count == len(data):
         return data
 
-    def shown(index: int) -> npt.NDArray[np.bool_]:
-        return np.bincount(data.read_mask(index).ravel(), minlength=256)[: len(data.classes.names)] > 0
-
-    present = np.stack(list(threaded(shown, range(len(data)), "reading masks", unit="masks")))
+    present = classes_shown(data.read_mask, len(data), len(data.classes.names))
     shuffled = np.random.default_rng(seed_for(seed, len(data))).permutation(len(data))
     chosen: list[int] = []
     images_with = present.sum(axis=0)

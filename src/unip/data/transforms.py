@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
 from unip.data.pairs import SegmentationData
 from unip.data.parallel import threaded
+from unip.data.rare import RareCrops, classes_shown
 
 INFMIX_MEAN = 0.3801  # of grey InfMix images in 0..1 (paper, appendix on pre-training)
 INFMIX_STD = 0.1871
@@ -27,6 +28,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 REDRAWS = 10  # of a crop that one class fills
+COUNTED = 128  # pixels along a side of a crop, at the least, that tell which class fills it
 BRIGHTNESS = 32.0  # levels added or taken away
 FACTORS = (0.5, 1.5)  # of contrast and saturation
 HUE = 0.1  # of a turn either way: 36 of 360 degrees
@@ -40,7 +42,7 @@ class SegmentationTrainTransform:
     1. Keep-ratio resize (bilinear, antialiased; masks by the nearest pixel) to the largest size whose long side is at
        most ``base[0] * r`` and whose short side is at most ``base[1] * r``, with r uniform in ``ratio``.
     2. A random crop; if one class fills more than ``cat_max_ratio`` of its labelled pixels it is drawn again, up to
-       ten times.
+       ten times. Where a class is named, one that holds a random pixel of it; if the resize left none, any crop.
     3. A horizontal flip.
     4. Photometric distortion, each piece with probability 1/2: brightness plus -32..32 levels, contrast times 0.5..1.5
        (before or after the colours), and for colour images saturation times 0.5..1.5 and hue by -36..36 degrees.
@@ -67,7 +69,7 @@ class SegmentationTrainTransform:
     fill: tuple[int, int, int] = (0, 0, 0)
 
     def __call__(
-        self, image: Tensor, mask: Tensor, rng: np.random.Generator
+        self, image: Tensor, mask: Tensor, rng: np.random.Generator, label: int | None = None
     ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """Augment one pair; the same state of ``rng`` gives the same result.
 
@@ -75,26 +77,31 @@ class SegmentationTrainTransform:
             image: ``(1, H, W)`` or ``(3, H, W)`` uint8.
             mask: ``(H, W)`` uint8 class ids.
             rng: Where every random number comes from.
+            label: Class id that the crop must show; None: none.
 
         Returns:
             The image ``(3, crop, crop)`` uint8, grey repeated, and the mask ``(crop, crop)`` uint8.
         """
+        drawn = self.draw(mask.numpy(), rng, label)
         height, width = image.shape[-2:]
-        size = self.resized(height, width, rng.uniform(*self.ratio))
-        ids = mask.numpy()
-        rows, columns = nearest(height, size[0]), nearest(width, size[1])
-        top, left = self._choose_crop(ids, rows, columns, rng)
-        tall, wide = min(self.crop, size[0]), min(self.crop, size[1])
-
-        out = F.resize(image.as_subclass(Tensor), list(size), antialias=True)
-        out = out[:, top : top + tall, left : left + wide]
-        labels = torch.from_numpy(ids[rows[top : top + tall, None], columns[None, left : left + wide]])
-        if rng.random() < self.flip:
+        rows = nearest(height, drawn.height)[drawn.top : drawn.top + self.crop]
+        columns = nearest(width, drawn.width)[drawn.left : drawn.left + self.crop]
+        out = F.resize(image.as_subclass(Tensor), [drawn.height, drawn.width], antialias=True)
+        out = out[:, drawn.top : drawn.top + self.crop, drawn.left : drawn.left + self.crop]
+        labels = torch.from_numpy(mask.numpy()[rows[:, None], columns[None]])
+        if drawn.flip:
             out, labels = out.flip(-1), labels.flip(-1)
-        if self.photometric:
-            out = distort(out, rng)
-        canvas, ids_canvas = self.padded(out, labels)
-        return tv_tensors.Image(canvas), tv_tensors.Mask(ids_canvas)
+        if drawn.light is not None:
+            out = drawn.light(out)
+        canvas, ids = self.padded(out, labels)
+        return tv_tensors.Image(canvas), tv_tensors.Mask(ids)
+
+    def draw(self, ids: Pixels8, rng: np.random.Generator, label: int | None = None) -> Crop:
+        """Draw all that is random for a frame with the class ids ``(H, W)``; arguments are those of a call."""
+        height, width = self.resized(ids.shape[0], ids.shape[1], rng.uniform(*self.ratio))
+        top, left = self._choose_crop(ids, nearest(ids.shape[0], height), nearest(ids.shape[1], width), rng, label)
+        flip = bool(rng.random() < self.flip)
+        return Crop(height, width, top, left, flip, draw_light(rng) if self.photometric else None)
 
     def padded(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Pad an image ``(1 or 3, h, w)`` and its mask ``(h, w)``, uint8, to the crop's size; the image gets RGB."""
@@ -125,36 +132,83 @@ class SegmentationTrainTransform:
         rows: npt.NDArray[np.int64],
         columns: npt.NDArray[np.int64],
         rng: np.random.Generator,
+        label: int | None,
     ) -> tuple[int, int]:
         """Return top and left of the crop in the resized frame."""
         room = max(0, len(rows) - self.crop), max(0, len(columns) - self.crop)
+        spans = [(0, space) for space in room]
+        spot = None if label is None else _any_pixel(ids, rows, columns, rng, label)
+        if spot is not None:
+            spans = [(max(0, at - self.crop + 1), min(at, space)) for at, space in zip(spot, room, strict=True)]
         tall, wide = min(self.crop, len(rows)), min(self.crop, len(columns))
         for _ in range(1 + REDRAWS):
-            top, left = (int(rng.integers(0, space + 1)) for space in room)
+            top, left = (int(rng.integers(low, high + 1)) for low, high in spans)
             if room == (0, 0):
                 break
-            # Shares are counted over source pixels: the same up to rounding, and far fewer in an enlarged frame.
-            part = ids[rows[top] : rows[top + tall - 1] + 1, columns[left] : columns[left + wide - 1] + 1]
+            # Shares are counted over source pixels, of large crops over some of them: the same up to rounding.
+            part = ids[_thinned(rows[top], rows[top + tall - 1]), _thinned(columns[left], columns[left + wide - 1])]
             if self.is_mixed(part):
                 break
         return top, left
 
 
-def distort(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Apply photometric distortion (see :class:`SegmentationTrainTransform`) to ``(1 or 3, H, W)`` uint8."""
-    late = rng.random() < 0.5
+class Light(NamedTuple):
+    """A photometric distortion: brightness, contrast, saturation, hue and, if ``late``, contrast only now.
+
+    Attributes:
+        brightness: Levels that are added.
+        contrast: Factor on all levels.
+        saturation: Factor, for colour images.
+        hue: Turn, -0.5..0.5, for colour images.
+        late: Whether contrast comes behind the colours.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    late: bool
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Apply it to ``(1 or 3, H, W)`` uint8."""
+        colour = image.shape[0] == 3
+        late = self.late and colour
+        image = _levels(image, self.brightness, 1.0 if late else self.contrast)
+        if colour and self.saturation != 1.0:
+            image = F.adjust_saturation(image, self.saturation)
+        if colour and self.hue != 0.0:
+            image = F.adjust_hue(image, self.hue)
+        return _levels(image, 0.0, self.contrast) if late else image
+
+
+class Crop(NamedTuple):
+    """What is random about a training sample.
+
+    Attributes:
+        height: Of the resized frame, pixels.
+        width: Likewise.
+        top: Of the crop in the resized frame.
+        left: Likewise.
+        flip: Whether it is mirrored.
+        light: The photometric distortion, if there is one.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+    flip: bool
+    light: Light | None
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """Draw a photometric distortion (see :class:`SegmentationTrainTransform`)."""
+    late = bool(rng.random() < 0.5)
     brightness = rng.uniform(-BRIGHTNESS, BRIGHTNESS) if rng.random() < 0.5 else 0.0
     contrast = rng.uniform(*FACTORS) if rng.random() < 0.5 else 1.0
     saturation = rng.uniform(*FACTORS) if rng.random() < 0.5 else 1.0
     hue = rng.uniform(-HUE, HUE) if rng.random() < 0.5 else 0.0
-    colour = image.shape[0] == 3
-    late = late and colour
-    image = _levels(image, brightness, 1.0 if late else contrast)
-    if colour and saturation != 1.0:
-        image = F.adjust_saturation(image, saturation)
-    if colour and hue != 0.0:
-        image = F.adjust_hue(image, hue)
-    return _levels(image, 0.0, contrast) if late else image
+    return Light(brightness, contrast, saturation, hue, late)
 
 
 class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -172,9 +226,10 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         seed: Seed of order and augmentation.
         cache: Keep decoded pairs: ``"ram"``, ``"none"``, or ``"auto"`` (when a quarter of the free memory holds them).
         corrupt: Probability that an image is corrupted (:func:`unip.data.corruptions.corrupt_some`) before all else.
+        rare_crops: Share of the samples that are drawn for a class (:class:`unip.data.rare.RareCrops`).
 
     Raises:
-        UnipError: A pair is damaged, has two sizes, or its mask an unknown id.
+        UnipError: A pair is damaged, has two sizes, or its mask an unknown id; no class to draw samples for is shown.
     """
 
     def __init__(
@@ -185,6 +240,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         seed: int = 0,
         cache: Cache = "auto",
         corrupt: float = 0.0,
+        rare_crops: float = 0.0,
     ) -> None:
         self.data = data
         self.transform = transform
@@ -195,6 +251,10 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         first = self._read(0)
         if use_ram(cache, sum(part.nbytes for part in first) * len(data)):
             self._pairs = list(threaded(self._read, range(len(data)), "reading pairs", unit="pairs"))
+        self.rare: RareCrops | None = None
+        if rare_crops:
+            shown = classes_shown(data.read_mask, len(data), len(data.classes.names))
+            self.rare = RareCrops(shown, data.classes, rare_crops, seed)
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -202,14 +262,31 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """Return the augmented pair shown at ``position``."""
-        index = self.order(position)
-        image, mask = self._pairs[index] if self._pairs is not None else self._read(index)
+        index, label = self.choose(position)
+        image, mask = self.pair(index)
         if self.corrupt:
             image = corrupt_some(image, self.corrupt, seed_for(self.seed, position, CORRUPTED))
         channels = torch.from_numpy(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
-        rng = np.random.default_rng(seed_for(self.seed, position))
-        out, labels = self.transform(channels, torch.from_numpy(mask), rng)
+        out, labels = self.transform(channels, torch.from_numpy(mask), self.generator(position), label)
         return out.as_subclass(Tensor), labels.as_subclass(Tensor)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether decoded pairs are kept."""
+        return self._pairs is not None
+
+    def choose(self, position: int) -> tuple[int, int | None]:
+        """Return which pair is shown at ``position``, and the class that its crop must show, if any."""
+        drawn = None if self.rare is None else self.rare(position)
+        return (self.order(position), None) if drawn is None else drawn
+
+    def generator(self, position: int) -> np.random.Generator:
+        """Return where the random numbers of a sample come from."""
+        return np.random.default_rng(seed_for(self.seed, position))
+
+    def pair(self, index: int) -> tuple[Pixels8, Pixels8]:
+        """Return image and mask by number."""
+        return self._pairs[index] if self._pairs is not None else self._read(index)
 
     def _read(self, index: int) -> tuple[Pixels8, Pixels8]:
         return self.data.read(index)
@@ -219,6 +296,26 @@ def nearest(size: int, new: int) -> npt.NDArray[np.int64]:
     """Return, for each of ``new`` pixels, the nearest of ``size`` pixels: centres aligned, as in bilinear resizing."""
     positions = (np.arange(new) + 0.5) * (size / new)
     return np.minimum(positions.astype(np.int64), size - 1)
+
+
+def _any_pixel(
+    ids: Pixels8,
+    rows: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+    label: int,
+) -> tuple[int, int] | None:
+    """Return row and column, in the resized frame, of a random pixel of a class; None if there is none."""
+    kept = np.unique(rows), np.unique(columns)  # source pixels that are left: all of them in an enlarged frame
+    found = np.flatnonzero(ids[np.ix_(*kept)] == label)
+    if not len(found):
+        return None
+    row, column = divmod(int(found[rng.integers(len(found))]), len(kept[1]))
+    return int(np.searchsorted(rows, kept[0][row])), int(np.searchsorted(columns, kept[1][column]))
+
+
+def _thinned(first: int, last: int) -> slice:
+    return slice(first, last + 1, max(1, (last - first) // COUNTED))
 
 
 def _levels(image: Tensor, add: float, factor: float) -> Tensor:

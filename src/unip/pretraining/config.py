@@ -49,6 +49,9 @@ class PretrainConfig(TrainingConfig):
     teacher_weight: OneOrMore[Annotated[float, Field(gt=0)]] = Field(
         (1.0,), min_length=1, description="Weight in the mean of the losses; one for all teachers, or one each."
     )
+    teacher_zoom: OneOrMore[Annotated[int, Field(ge=1, le=4)]] = Field(
+        (1,), min_length=1, description="features: how many times enlarged a teacher sees the crops; one, or one each."
+    )
     teacher_precision: Literal["auto", "fp8"] = Field(
         "auto", description="Arithmetic of the teachers: auto as precision says, fp8 faster on GPUs since Hopper."
     )
@@ -58,6 +61,12 @@ class PretrainConfig(TrainingConfig):
     student: str = Field("unip_tiny", description="unip_micro, unip_tiny, unip_small or unip_base.")
     init: str = Field(
         "random", description="Model to start from, a source as for teacher; its architecture is then the student's."
+    )
+    student_layers: tuple[int, ...] = Field(
+        (), description="features: the student's layers that are mapped, side by side; none: the last, normalised."
+    )
+    distort: float = Field(
+        0.0, ge=0, le=1, description="Share of the crops that the student sees with other contrast, noise and blur."
     )
     exclude_layers: tuple[int, ...] = Field((), description="Layers that auto must not choose.")
     target_nmi: float = Field(HYBRID_NMI, gt=0, lt=1, description="NMI of a hybrid layer.")
@@ -97,18 +106,22 @@ class PretrainConfig(TrainingConfig):
             raise ValueError(f"objective {self.objective} needs a teacher")
         if self.teacher_precision == "fp8" and self.objective not in ("nmi_had", "nmi_had+values"):
             raise ValueError("teacher_precision fp8 is for attention: objective nmi_had or nmi_had+values")
-        for name in ("teacher_layer", "teacher_weight"):
+        if self.objective != "features" and (self.student_layers or set(self.teacher_zoom) != {1}):
+            raise ValueError("student_layers and teacher_zoom are for objective features")
+        if self.objective == "mae" and self.distort:
+            raise ValueError("distort is for objectives with a teacher")
+        for name in ("teacher_layer", "teacher_weight", "teacher_zoom"):
             count = len(getattr(self, name))
             if self.teacher and count not in (1, len(self.teacher)):
                 raise ValueError(f"{name} has {count} values for {len(self.teacher)} teachers: give one, or one each")
         return self
 
-    def targets(self) -> list[tuple[str, Layer, float]]:
-        """Return source, layer and weight of each teacher; none for mae."""
+    def targets(self) -> list[tuple[str, Layer, float, int]]:
+        """Return source, layer, weight and zoom of each teacher; none for mae."""
         if self.objective == "mae":
             return []
         each = [
             values if len(values) == len(self.teacher) else values * len(self.teacher)
-            for values in (self.teacher_layer, self.teacher_weight)
+            for values in (self.teacher_layer, self.teacher_weight, self.teacher_zoom)
         ]
         return list(zip(self.teacher, *each, strict=True))

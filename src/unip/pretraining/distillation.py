@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from unip.attention.capture import AttentionTrunk
-from unip.pretraining.inputs import prepare
 from unip.pretraining.loss import attention_kl
-from unip.pretraining.objective import Objective, patch_grid, weighted_mean
+from unip.pretraining.objective import Distillation, patch_grid, weighted_mean
 from unip.pretraining.pictures import draw_attention
 from unip.pretraining.teachers import Target, Teachers
 from unip.vit.shape import depth_of
@@ -36,7 +35,7 @@ class Sides(NamedTuple):
     student_scale: float
 
 
-class AttentionDistillation(Objective):
+class AttentionDistillation(Distillation):
     """Teachers cut at their hybrid layers and student cut at its last queries and keys (and values).
 
     Teachers and student see the same tensor (paper: InfMix normalisation for both). A teacher with other patches sees
@@ -78,12 +77,14 @@ class AttentionDistillation(Objective):
         self.extra = {}
         self.parts = (self.teachers, self.student_trunk)
 
-    def sides(self, images: torch.Tensor, flips: torch.Tensor | None = None) -> list[Sides]:
+    def sides(
+        self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
+    ) -> list[Sides]:
         """Run uint8 grey images (B, 1, S, S); return what is compared for each target, all tokens."""
-        pixels = prepare(images, flips)
+        pixels, seen = self.views(images, flips, positions)
         taught = self.teachers(pixels)
         (last,) = self.student_trunk.layers
-        learnt = self.student_trunk(pixels)[last]
+        learnt = self.student_trunk(seen)[last]
         found = []
         for number, (target, theirs) in enumerate(zip(self.targets, taught, strict=True)):
             heads = theirs[0].shape[1]
@@ -98,7 +99,7 @@ class AttentionDistillation(Objective):
     ) -> dict[str, torch.Tensor]:
         """Compute the loss, and each target's divergences where there is more than one; see :class:`Objective`."""
         losses, parts = [], {}
-        for number, (target, sides) in enumerate(zip(self.targets, self.sides(images, flips), strict=True)):
+        for number, (target, sides) in enumerate(zip(self.targets, self.sides(images, flips, positions), strict=True)):
             theirs, ours = self.teachers.kept(number, self.student_trunk)
             named: dict[str, Any] = {
                 "teacher_scale": sides.teacher_scale,

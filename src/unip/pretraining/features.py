@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,46 +13,53 @@ import torch.nn.functional as F
 from torch import nn
 
 from unip.attention.capture import TokenTrunk
-from unip.pretraining.inputs import prepare
 from unip.pretraining.loss import Kept
-from unip.pretraining.objective import Objective, patch_grid, weighted_mean
+from unip.pretraining.objective import Distillation, patch_grid, weighted_mean
 from unip.pretraining.pictures import draw_components
 from unip.pretraining.teachers import Target, Teachers
 from unip.vit.shape import depth_of
 
 
-class FeatureDistillation(Objective):
-    """Cosine distance between the teachers' layers and linear maps of the student's final tokens.
+class FeatureDistillation(Distillation):
+    """Cosine distance between the teachers' layers and linear maps of the student's tokens.
 
-    Patch tokens are compared, and the class token if both sides have one. All of the student is trained. The maps are
-    not part of the exported student.
+    Patch tokens are compared, and the class token if both sides have one. Where a teacher sees the images enlarged, its
+    patches that lie in one of the student's are averaged. All of the student up to its last layer of ``layers`` is
+    trained. The maps are not part of the exported student.
 
     Args:
         targets: The teachers' layers; the loss is the weighted mean of their distances.
         student: A timm ViT.
         size: Side of the square training crops, in pixels.
+        layers: Layers of the student, 1-based, whose tokens feed the maps side by side, as a linear probe reads them;
+            none: the last one behind the final norm.
 
     Raises:
         UnipError: Layer out of range, or no input size gives a teacher and the student the same patch grid.
     """
 
-    def __init__(self, targets: Sequence[Target], student: nn.Module, *, size: int) -> None:
+    def __init__(self, targets: Sequence[Target], student: nn.Module, *, size: int, layers: Sequence[int] = ()) -> None:
         super().__init__()
         self.targets = tuple(targets)
         self.teachers = Teachers(targets, TokenTrunk, grid=patch_grid(student, size))
-        self.student_trunk = TokenTrunk(student, [depth_of(student)], norm=True)
+        self.student_trunk = TokenTrunk(student, layers or [depth_of(student)], norm=not layers)
+        freeze_unread(student, layers)
+        width = _width(student) * len(self.student_trunk.layers)
         device = next(student.parameters()).device
-        self.maps = nn.ModuleList(nn.Linear(_width(student), _width(target.model), device=device) for target in targets)
+        self.maps = nn.ModuleList(nn.Linear(width, _width(target.model), device=device) for target in targets)
         self.extra = {"maps": self.maps}
         self.parts = (self.teachers, self.student_trunk)
 
     def tokens(
-        self, images: torch.Tensor, flips: torch.Tensor | None = None
+        self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Run uint8 grey images (B, 1, S, S); return each teacher's and the student's mapped tokens, all of them."""
-        pixels = prepare(images, flips)
-        taught = self.teachers(pixels)
-        (learnt,) = self.student_trunk(pixels).values()
+        pixels, seen = self.views(images, flips, positions)
+        taught = [
+            pooled(tokens, target.zoom, self.teachers.trunk(number).num_prefix_tokens)
+            for number, (target, tokens) in enumerate(zip(self.targets, self.teachers(pixels), strict=True))
+        ]
+        learnt = torch.cat(list(self.student_trunk(seen).values()), dim=-1)
         return [(theirs, to_teacher(learnt)) for theirs, to_teacher in zip(taught, self.maps, strict=True)]
 
     def forward(
@@ -58,7 +67,8 @@ class FeatureDistillation(Objective):
     ) -> dict[str, torch.Tensor]:
         """Compute the loss, and each target's distance where there is more than one; see :class:`Objective`."""
         distances = {}
-        for number, (target, (theirs, ours)) in enumerate(zip(self.targets, self.tokens(images, flips), strict=True)):
+        tokens = self.tokens(images, flips, positions)
+        for number, (target, (theirs, ours)) in enumerate(zip(self.targets, tokens, strict=True)):
             kept = self.teachers.kept(number, self.student_trunk)
             with torch.autocast(images.device.type, enabled=False):
                 distances[f"cosine/{target.name}"] = cosine_distance(_of(kept[0], theirs), _of(kept[1], ours))
@@ -76,6 +86,31 @@ class FeatureDistillation(Objective):
             ]
             columns[name] = (patches[0], patches[1])
         return draw_components(images, columns)
+
+
+def freeze_unread(student: Any, layers: Sequence[int]) -> None:
+    """Freeze what lies behind the last of ``layers``, where some are named: the loss never reaches it."""
+    if layers:
+        for module in (*student.blocks[max(layers) :], student.norm):
+            module.requires_grad_(False)
+
+
+def pooled(tokens: torch.Tensor, zoom: int, prefix: int) -> torch.Tensor:
+    """Average the patches of each ``zoom`` x ``zoom`` block of a square grid; prefix tokens stay.
+
+    Args:
+        tokens: (B, prefix + (zoom n)^2, C).
+        zoom: Patches along a block's side.
+        prefix: Class and register tokens.
+
+    Returns:
+        (B, prefix + n^2, C).
+    """
+    if zoom == 1:
+        return tokens
+    side = math.isqrt(tokens.shape[1] - prefix)
+    grid = tokens[:, prefix:].transpose(1, 2).reshape(len(tokens), -1, side, side)
+    return torch.cat([tokens[:, :prefix], F.avg_pool2d(grid, zoom).flatten(2).transpose(1, 2)], dim=1)
 
 
 def cosine_distance(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,12 @@ def prepare(images: torch.Tensor, flips: torch.Tensor | None = None) -> torch.Te
     """
     if flips is not None:
         images = torch.where(flips.view(-1, 1, 1, 1), images.flip(-1), images)
-    pixels: torch.Tensor = (images.float() / 255 - INFMIX_MEAN) / INFMIX_STD
-    return pixels
+    return normalise(images.float() / 255)
+
+
+def normalise(grey: torch.Tensor) -> torch.Tensor:
+    """InfMix-normalise grey images of values 0..1."""
+    return (grey - INFMIX_MEAN) / INFMIX_STD
 
 
 def normalise_grey(images: torch.Tensor) -> torch.Tensor:

@@ -44,10 +44,13 @@ def resolve_layers(
         UnipError: A layer is out of range or given twice, or there is no infrared image to measure.
     """
     found: list[dict[str, Any]] = []
-    for number, (source, layer, weight) in enumerate(config.targets()):
+    for number, (source, layer, weight, zoom) in enumerate(config.targets()):
         backbone = teachers[source]
         before = known[number] if number < len(known) else {}
-        if before.get("source") == source and before.get("weight") == weight and layer in ("auto", before["layer"]):
+        if (before.get("source"), before.get("weight"), before.get("zoom")) == (source, weight, zoom) and layer in (
+            "auto",
+            before["layer"],
+        ):
             found.append(before)
             continue
         if layer != "auto":
@@ -56,11 +59,11 @@ def resolve_layers(
         else:
             choice = _measured(config, backbone, table, patch)
         digest = backbone.report.sha256 if backbone.report else None
-        record = {"source": source, "sha256": digest, "weight": weight, **choice}
-        if any((other["source"], other["layer"]) == (source, record["layer"]) for other in found):
+        record = {"source": source, "sha256": digest, "weight": weight, "zoom": zoom, **choice}
+        if any((other["source"], other["layer"], other["zoom"]) == (source, record["layer"], zoom) for other in found):
             raise UnipError(
                 f"layer {record['layer']} of {source} is distilled twice",
-                "Give each teacher that is named twice layers of its own with --teacher-layer.",
+                "Give each teacher that is named twice layers of its own (--teacher-layer) or zooms (--teacher-zoom).",
             )
         found.append(record)
     return found
@@ -70,10 +73,10 @@ def make_targets(records: list[dict[str, Any]], teachers: Mapping[str, Backbone]
     """Turn what :func:`resolve_layers` found into what is distilled; each target gets a short name of its own."""
     names: list[str] = []
     for record in records:
-        name = f"{short_name(record['source'])}-{record['layer']}"
+        name = f"{short_name(record['source'])}-{record['layer']}" + f"-x{record['zoom']}" * (record["zoom"] > 1)
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
     return [
-        Target(teachers[record["source"]].model, record["layer"], record["weight"], name)
+        Target(teachers[record["source"]].model, record["layer"], record["weight"], name, record["zoom"])
         for record, name in zip(records, names, strict=True)
     ]
 

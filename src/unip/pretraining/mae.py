@@ -15,9 +15,9 @@ from torch import nn
 from unip.data.order import seed_for
 from unip.errors import UnipError
 from unip.pretraining.inputs import prepare
+from unip.pretraining.numbered import seeded_noise
 from unip.pretraining.objective import Objective, patch_grid
 from unip.pretraining.pictures import draw_masked
-from unip.training.feed import PositionDataset
 from unip.vit.forward import embed, patchify, run_block
 from unip.vit.positions import sincos_positions, xavier_linears
 from unip.vit.shape import patch_size, prefix_tokens
@@ -203,47 +203,3 @@ def normalised_patches(patches: torch.Tensor) -> torch.Tensor:
     centred = patches - patches.mean(dim=-1, keepdim=True)
     # the n - 1 of the variance of three equal channels, so that one channel is what each of the three would be
     return centred / (patches.var(dim=-1, keepdim=True, correction=1 / 3) + 1e-6).sqrt()
-
-
-class Numbered:
-    """A data set that tells with each sample its position in training.
-
-    Args:
-        dataset: Gives a crop, or a crop and whether to mirror it.
-    """
-
-    def __init__(self, dataset: PositionDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, position: int) -> tuple[torch.Tensor, bool, int]:
-        """Return crop, whether to mirror it, and position."""
-        item = self.dataset[position]
-        crop, flip = item if isinstance(item, tuple) else (item, False)
-        return crop, flip, position
-
-
-def seeded_noise(seed: int, positions: torch.Tensor, count: int) -> torch.Tensor:
-    """Draw ``count`` numbers for each sample that depend on nothing but the seed and the sample's position.
-
-    A hash of counters instead of a generator: a generator's numbers would depend on which samples share a batch, and so
-    on the number of devices.
-
-    Args:
-        seed: Up to 63 bits.
-        positions: (B,) int64, of the samples in training.
-        count: Numbers a sample.
-
-    Returns:
-        (B, count) int64, uniform in 0 .. 2^32 - 1.
-    """
-    low, high = seed & 0xFFFFFFFF, seed >> 32
-    key = _mix(_mix((positions & 0xFFFFFFFF) ^ low) ^ (positions >> 32) ^ high)
-    counter = _mix(torch.arange(count, device=positions.device) + 0x1B873593)
-    return _mix(key[:, None] ^ counter)
-
-
-def _mix(x: torch.Tensor) -> torch.Tensor:
-    """Scramble 32-bit numbers (T. Mueller's integer hash); products stay below 2^63, so that none overflows."""
-    for _ in range(2):
-        x = (((x >> 16) ^ x) * 0x45D9F3B) & 0xFFFFFFFF
-    return (x >> 16) ^ x

@@ -9,7 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
+from unip.pretraining.distort import distorted
+from unip.pretraining.inputs import normalise, prepare
 from unip.vit.shape import patch_size
 
 
@@ -46,6 +49,31 @@ class Objective(nn.Module):
     def saved(self, student: nn.Module) -> nn.Module:
         """Return all trained parts under one roof: what a checkpoint holds."""
         return nn.ModuleDict({"student": student, **self.extra}) if self.extra else student
+
+
+class Distillation(Objective):
+    """An objective with teachers.
+
+    Attributes:
+        distort: Share of the images that only the student sees distorted (:mod:`unip.pretraining.distort`).
+        seed: Of the distortions.
+    """
+
+    distort: float = 0.0
+    seed: int = 0
+
+    def views(
+        self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the teachers and what the student sees of grey crops (B, 1, S, S) uint8, normalised.
+
+        Without positions, both see the crops as they are.
+        """
+        clean = prepare(images, flips)
+        if not self.distort or positions is None:
+            return clean, clean
+        grey = clean * INFMIX_STD + INFMIX_MEAN
+        return clean, normalise(distorted(grey, positions, seed=self.seed, probability=self.distort))
 
 
 def patch_grid(student: nn.Module, size: int) -> int:

@@ -21,8 +21,9 @@ from unip.pretraining.distillation import AttentionDistillation
 from unip.pretraining.features import FeatureDistillation
 from unip.pretraining.inputs import prepare
 from unip.pretraining.layers import make_targets, resolve_layers
-from unip.pretraining.mae import MaskedAutoencoding, Numbered
-from unip.pretraining.objective import Objective
+from unip.pretraining.mae import MaskedAutoencoding
+from unip.pretraining.numbered import Numbered
+from unip.pretraining.objective import Distillation, Objective
 from unip.pretraining.speed import speed_up
 from unip.pretraining.student import describe_student, make_student
 from unip.pretraining.teachers import Target
@@ -87,7 +88,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     main, device = accelerator.is_main_process, accelerator.device
 
     table = open_images(config.data)
-    teachers = {source: load_backbone(source) for source in dict.fromkeys(t for t, _, _ in config.targets())}
+    teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
     start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
     if main:
         say(summary_table(summary(table)))
@@ -139,7 +140,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     trainable = Trainable(
         model=model,
         saved=saved,
-        dataset=Numbered(dataset) if config.objective == "mae" else dataset,
+        dataset=Numbered(dataset) if config.objective == "mae" or config.distort else dataset,
         groups=parameter_groups(saved, lr=float(config.lr), weight_decay=config.weight_decay),
         schedule=warmup_cosine(config.steps, int(config.warmup)),
         betas=(0.9, 0.95),
@@ -203,10 +204,14 @@ def make_objective(
             depth=int(config.decoder_depth),
             width=int(config.decoder_width),
         )
+    made: Distillation
     if config.objective == "features":
-        return FeatureDistillation(targets, student, size=config.size)
-    values = config.values_weight if config.objective == "nmi_had+values" else 0.0
-    return AttentionDistillation(targets, student, size=config.size, values_weight=values, dtype=dtype)
+        made = FeatureDistillation(targets, student, size=config.size, layers=config.student_layers)
+    else:
+        values = config.values_weight if config.objective == "nmi_had+values" else 0.0
+        made = AttentionDistillation(targets, student, size=config.size, values_weight=values, dtype=dtype)
+    made.distort, made.seed = config.distort, config.seed
+    return made
 
 
 def some_images(table: pa.Table, config: PretrainConfig, count: int) -> torch.Tensor:
@@ -236,7 +241,7 @@ def save_student(
     done: TrainResult,
 ) -> None:
     """Write the student as a model folder that says how it was made."""
-    teachers = [{key: record[key] for key in ("source", "sha256", "layer", "weight")} for record in records]
+    teachers = [{key: record[key] for key in ("source", "sha256", "layer", "weight", "zoom")} for record in records]
     info: dict[str, Any] = {
         "method": METHODS[config.objective],
         "objective": config.objective,
@@ -251,6 +256,10 @@ def save_student(
         info["values_weight"] = config.values_weight
     if config.objective == "mae":
         info |= {"mask_ratio": config.mask_ratio, "decoder": f"{config.decoder_depth} x {config.decoder_width}"}
+    if config.student_layers:
+        info |= {"student_layers": list(config.student_layers)}
+    if config.distort:
+        info |= {"distort": config.distort}
     if config.objective in NOT_TRAINED:
         info["not_trained"] = NOT_TRAINED[config.objective]
     save_backbone(

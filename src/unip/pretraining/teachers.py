@@ -26,18 +26,22 @@ class Target:
         layer: 1-based.
         weight: Of its loss in the weighted mean.
         name: What the log calls it.
+        zoom: How many times the teacher sees the images enlarged: it then makes so many patches along each side of
+            one of the student's.
     """
 
     model: nn.Module
     layer: int
     weight: float = 1.0
     name: str = "teacher"
+    zoom: int = 1
 
 
 class Teachers(nn.Module):
     """All targets' teachers, cut behind their last wanted layer.
 
-    A teacher with other patches than the student sees the images resized so that both patch grids agree.
+    A teacher with other patches than the student sees the images resized so that both patch grids agree; one with a
+    zoom so that its grid is a whole multiple of the student's.
 
     Args:
         targets: What is wanted; teachers are frozen here.
@@ -58,21 +62,23 @@ class Teachers(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        models = list({id(target.model): target.model for target in targets}.values())
-        self.places = [(next(n for n, m in enumerate(models) if m is target.model), target.layer) for target in targets]
+        views = {(id(target.model), target.zoom): (target.model, target.zoom) for target in targets}
+        self.places = [(list(views).index((id(target.model), target.zoom)), target.layer) for target in targets]
         self.trunks = nn.ModuleList(
-            cut(model, [target.layer for target in targets if target.model is model]) for model in models
+            cut(model, [target.layer for target in targets if (target.model, target.zoom) == (model, zoom)])
+            for model, zoom in views.values()
         )
         self.trunks.requires_grad_(False)
         self.dtype = dtype
         if dtype is not None:
             self.trunks.to(dtype)
         super().train(False)
-        self.sides = [grid * patch_size(model) for model in models]
-        self._check_grids(grid)
+        grids = [grid * zoom for _, zoom in views.values()]
+        self.sides = [side * patch_size(model) for side, (model, _) in zip(grids, views.values(), strict=True)]
+        self._check_grids(grids)
 
-    def _check_grids(self, grid: int) -> None:
-        for trunk, side in zip(self.trunks, self.sides, strict=True):
+    def _check_grids(self, grids: list[int]) -> None:
+        for trunk, side, grid in zip(self.trunks, self.sides, grids, strict=True):
             some = next(trunk.parameters())
             with torch.no_grad():
                 found = next(iter(trunk(torch.zeros(1, 1, side, side, device=some.device, dtype=some.dtype)).values()))
@@ -80,7 +86,7 @@ class Teachers(nn.Module):
             patches = tokens.shape[-2] - trunk.num_prefix_tokens  # type: ignore[operator]
             if patches != grid**2:
                 raise UnipError(
-                    f"patch grids cannot match: the teacher makes {patches} patches, the student {grid**2}",
+                    f"patch grids cannot match: the teacher makes {patches} patches, the student wants {grid**2}",
                     "Use a teacher that takes other input sizes, or another --size.",
                 )
 

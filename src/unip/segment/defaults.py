@@ -98,6 +98,12 @@ def choose(config: FinetuneConfig, facts: Facts) -> tuple[dict[str, Any], list[s
     """
     if config.mode == "linear" and config.decoder not in ("auto", "linear"):
         raise UnipError(f"mode linear has no decoder {config.decoder}", "Leave the decoder out, or use mode full.")
+    if facts.start == "scratch" and (config.lora is not None or config.freeze_layers):
+        option = "lora" if config.lora is not None else "freeze_layers"
+        raise UnipError(
+            f"{option} leaves weights as they are, and those of {config.model} are random",
+            f"Give a pre-trained --model, or leave {option} out.",
+        )
     chosen: dict[str, Any] = {}
     lines = []
     for name, chooser in CHOOSERS.items():
@@ -180,6 +186,8 @@ def layer_decay(config: FinetuneConfig, facts: Facts) -> Choice:
         return 1.0, "the backbone is frozen"
     if facts.start == "scratch":
         return 1.0, "from scratch, there is nothing to keep"
+    if config.lora is not None:
+        return 1.0, "with LoRA, the backbone stays as it is"
     if facts.start == "pre-trained" and config.recipe == "paper":
         return 0.65, f"{PAPER} for other pre-trained backbones"
     return 0.85, f"a {facts.start} backbone"
@@ -249,6 +257,8 @@ def not_cacheable(config: FinetuneConfig, facts: Facts) -> str | None:
         return "frames are distorted at random (photometric)"
     if config.corrupt:
         return "frames are corrupted at random (corrupt)"
+    if config.rare_crops:
+        return "crops are cut around objects (rare_crops)"
     if facts.ranks > 1:
         return f"each of {facts.ranks} processes would compute all"
     channels = facts.width * len(config.layers)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from unip.config import verb
+from unip.data.device_crops import DeviceCrops, fits
 from unip.data.label_facts import LabelFacts, label_facts
 from unip.data.memory import Cache
 from unip.data.reading import DEFAULT, ReadingOptions
@@ -24,6 +26,8 @@ from unip.progress import say
 from unip.segment.cached import CachedFeatures, CachedLoss
 from unip.segment.defaults import Facts, Recipe, choose, compiling, shown
 from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.inference import choose_precision
+from unip.segment.losses import MAX_WEIGHT, LossName, PixelLoss, Weighting, class_weights
 from unip.segment.metrics import Scores, percent
 from unip.segment.model import (
     Decoder,
@@ -32,7 +36,10 @@ from unip.segment.model import (
     Segmenter,
     SegmenterSpec,
 )
+from unip.segment.partial import add_adapters, freeze_layers, merge_adapters
 from unip.segment.storage import save_segmenter
+from unip.segment.validation import quick_miou
+from unip.training.best import Evaluation
 from unip.training.config import TrainingConfig
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import count_parameters, parameter_groups
@@ -51,7 +58,15 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     )
     data: Path = Field(description=DATA_HELP)
     split: str | None = Field("train", description='Split to train on; "" for a folder without splits.')
-    val: str | None = Field(None, description="Split to evaluate on at the end.")
+    val: str | None = Field(None, description="Split to evaluate on at the end, and with eval_every meanwhile.")
+    eval_every: int | None = Field(
+        None,
+        ge=1,
+        description="Steps between evaluations on val; the best weights are the result. None: the last.",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations in a row without a better one; none: never."
+    )
     remap: Remap = ()
     labels: float | None = Field(
         None, gt=0, description="Few labels: a share of the images up to 1, or their number above."
@@ -75,19 +90,32 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     last_heads: Literal["keep", "uniform"] = Field(
         "keep", description="Heads of the last block: as distilled, or as many as in the other blocks."
     )
+    loss: LossName = Field("ce", description="Cross-entropy, or with soft dice added.")
+    class_weights: Weighting = Field(
+        "none", description="Cross-entropy by class: balanced is 1 / share of pixels, root its square root."
+    )
+    hard_pixels: float | None = Field(
+        None, gt=0, lt=1, description="Cross-entropy of this share of the pixels only, the hardest; none: of all."
+    )
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
     lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         "auto", description="Highest learning rate; auto: 4e-4, in a probe 4e-3, the paper's 1e-4."
     )
     layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
-        description="lr factor per layer towards the input; auto: 0.85, from scratch 1, the paper's 0.65 for others.",
+        description="lr factor per layer towards the input; auto: 0.85, 1 from scratch or with LoRA, paper 0.65 others.",
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
     warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto", description="Warm-up steps; auto: 1500, at most a tenth of all."
     )
     power: float = Field(1.0, gt=0, description="Power of the polynomial decay to 0.")
+    freeze_layers: int = Field(
+        0, ge=0, description="Leave the patch embedding and this many first layers as they are; 0: none."
+    )
+    lora: int | None = Field(
+        None, ge=1, description="Train adapters of this rank on the frozen backbone; none: the backbone itself."
+    )
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 in a linear probe.")
     crop: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="Side of crops and, later, windows, in pixels; auto: 512, 256 on the CPU."
@@ -106,7 +134,12 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     corrupt: float | None = Field(
         None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
     )
-    cache: Cache = Field("auto", description="Keep decoded pairs in memory.")
+    rare_crops: float = Field(
+        0.0, ge=0, le=1, description="Share of the crops drawn to show a class, each foreground class as often."
+    )
+    cache: Cache | Literal["gpu"] = Field(
+        "auto", description="Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too."
+    )
     cache_features: bool | Literal["auto"] = Field(
         "auto", description="Linear probe: compute features once; auto: where they stay the same and fit the memory."
     )
@@ -117,6 +150,21 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
         if ratio is not None and not 0 < ratio[0] <= ratio[1]:
             raise ValueError("ratio must be two rising numbers above 0")
         return ratio
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> FinetuneConfig:
+        if self.eval_every is not None and self.val is None:
+            raise UnipError("eval_every needs a split to evaluate on", "Add --val SPLIT, of other images than --split.")
+        if self.patience is not None and self.eval_every is None:
+            raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
+        if self.mode == "linear" and (self.lora is not None or self.freeze_layers):
+            option = "lora" if self.lora is not None else "freeze_layers"
+            raise UnipError(f"mode linear freezes the whole backbone: {option} has no place in it", "Leave one out.")
+        return self
+
+    def resumable(self) -> frozenset[str]:
+        """Return what may differ in a continuation: not the split that the best weights are chosen on."""
+        return super().resumable() - ({"val"} if self.eval_every is not None else set())
 
     def is_open(self, name: str) -> bool:
         """Say whether a setting is left to be chosen."""
@@ -170,8 +218,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     data = open_segmentation(given.data, given.split, remap=given.remap)
     reading = given.resolve_reading(data.reading)
     given, data = given.model_copy(update=dict(reading)), replace(data, reading=reading)
-    if given.val is not None:
-        check_val(given, data)
+    val = check_val(given, data) if given.val is not None else None
     if given.labels is not None:
         data = few_labels(data, given.labels, given.label_seed)
     labels = label_facts(data)
@@ -185,14 +232,20 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         reasons.append(f"compile {shown(compiled)}: {why}")
     check_batch(config, accelerator)
     segmenter = build(config, backbone, data)
+    adapted = restrict(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if on_gpu:
         segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
+    pixel_loss = make_loss(config, data, labels.pixels)
     loss = CachedLoss if config.cache_features else SegmentationLoss
-    model = loss(segmenter, frozen_backbone=config.mode == "linear")
+    model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     if main:
-        for line in [*describe(config, backbone, data, labels.pixels, segmenter), *reasons]:
+        for line in [
+            *describe(config, backbone, data, labels.pixels, segmenter, adapted),
+            describe_loss(config, data, pixel_loss),
+            *reasons,
+        ]:
             say(line)
     run.open(config, main_process=main)
     if config.dry_run:
@@ -216,13 +269,18 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         ),
         schedule=warmup_poly(config.steps, config.warmup, config.power),
         compiled=(model,),
+        evaluation=make_evaluation(config, segmenter, val, accelerator.device),
     )
     # how it is compiled is not recorded, so that the run may go on, and be repeated, on another machine
     done = train(trainable, config.model_copy(update={"compile": compiled}), run, accelerator)
     scores = None
+    merge_adapters(segmenter)
     if main:
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
         say(f"trained for {done.steps} steps; the model is {run.model}")
+        if done.best is not None and done.best.score is not None:
+            said = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
+            say(f"its weights are the best, those {said}")
         scores = final_scores(config, run)
     return FinetuneResult(run.path, done, scores)
 
@@ -237,11 +295,11 @@ def resolve(config: FinetuneConfig, facts: Facts) -> tuple[ResolvedConfig, list[
     return ResolvedConfig.make(**{**config.model_dump(), **chosen}), reasons
 
 
-def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
-    """Check the data of the evaluation at the end, rather now than after hours of training.
+def check_val(config: FinetuneConfig, data: SegmentationData) -> SegmentationData:
+    """Return the data to evaluate on, checked now rather than after hours of training.
 
     Raises:
-        UnipError: It is missing, damaged, or has other classes than the training data.
+        UnipError: It is missing, damaged, without any label, or has other classes than the training data.
     """
     val = open_segmentation(config.data, config.val, remap=config.remap)
     if val.classes.names != data.classes.names:
@@ -249,7 +307,26 @@ def check_val(config: FinetuneConfig, data: SegmentationData) -> None:
             f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
             "Use one classes.json for both.",
         )
-    check_segmentation(replace(val, reading=data.reading))
+    val = replace(val, reading=data.reading)
+    counts = check_segmentation(val)
+    if config.eval_every is not None and not sum(counts[name] for name in val.classes.names):
+        raise UnipError(f"{config.val} has no labelled pixel to choose weights by", "Choose another --val.")
+    return val
+
+
+def make_evaluation(
+    config: ResolvedConfig, segmenter: Segmenter, val: SegmentationData | None, device: torch.device
+) -> Evaluation | None:
+    """Return how the weights are judged while they are trained: by their mIoU on ``val``."""
+    if config.eval_every is None or val is None:
+        return None
+    dtype = choose_precision(config.precision, device)
+    return Evaluation(
+        score=partial(quick_miou, segmenter, val, device=device, dtype=dtype, workers=config.workers),
+        name="val_miou",
+        every=config.eval_every,
+        patience=config.patience,
+    )
 
 
 def check_batch(config: ResolvedConfig, accelerator: Accelerator) -> None:
@@ -294,18 +371,41 @@ def build(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) ->
     )
 
 
+def restrict(config: ResolvedConfig, segmenter: Segmenter) -> int:
+    """Freeze what is not to be trained and add adapters; return how many weights have one.
+
+    Raises:
+        UnipError: There are not so many layers, or the rank is too high.
+    """
+    if config.lora is not None:
+        return len(add_adapters(segmenter, config.lora, frozen_layers=config.freeze_layers))
+    if config.freeze_layers:
+        freeze_layers(segmenter, config.freeze_layers)
+    return 0
+
+
 def make_dataset(
     config: ResolvedConfig, segmenter: Segmenter, data: SegmentationData, labels: LabelFacts, accelerator: Accelerator
-) -> SegmentationTrainDataset | CachedFeatures:
-    """Return the augmented training crops, or windows whose features are computed now."""
+) -> SegmentationTrainDataset | DeviceCrops | CachedFeatures:
+    """Return the augmented training crops, cut by the GPU where it can, or windows whose features are computed now.
+
+    Raises:
+        UnipError: A pair cannot be read, or ``cache`` asks of a GPU what it cannot do.
+    """
     transform = make_transform(config, segmenter.spec.mean)
     if config.cache_features:
         segmenter.to(accelerator.device)
         precision = accelerator.autocast()
         return CachedFeatures(segmenter, data, transform, labels.sizes, seed=config.seed, autocast=precision)
-    return SegmentationTrainDataset(
-        data, transform, seed=config.seed, cache=config.cache, corrupt=config.corrupt or 0.0
+    dataset = SegmentationTrainDataset(
+        data,
+        transform,
+        seed=config.seed,
+        cache="ram" if config.cache == "gpu" else config.cache,
+        corrupt=config.corrupt or 0.0,
+        rare_crops=config.rare_crops,
     )
+    return on_device(dataset, config, accelerator.device)
 
 
 def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> SegmentationTrainTransform:
@@ -322,10 +422,32 @@ def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> 
     )
 
 
+def on_device(
+    dataset: SegmentationTrainDataset, config: ResolvedConfig, device: torch.device
+) -> SegmentationTrainDataset | DeviceCrops:
+    """Let the GPU cut the crops, where it can.
+
+    Raises:
+        UnipError: It cannot, though ``cache`` is ``gpu``.
+    """
+    possible = config.cache in ("auto", "gpu") and fits(dataset, device)
+    if config.cache == "gpu" and not possible:
+        raise UnipError(
+            f"cache gpu: crops of these frames cannot be cut on {device}",
+            "It takes a GPU with enough free memory, grey frames and no --corrupt; use --cache auto.",
+        )
+    return DeviceCrops(dataset, device) if possible else dataset
+
+
 def describe(
-    config: ResolvedConfig, backbone: Backbone, data: SegmentationData, counts: dict[str, int], segmenter: Segmenter
+    config: ResolvedConfig,
+    backbone: Backbone,
+    data: SegmentationData,
+    counts: dict[str, int],
+    segmenter: Segmenter,
+    adapted: int = 0,
 ) -> list[str]:
-    """Say what will be trained, every ``auto`` resolved."""
+    """Say what will be trained."""
     spec = segmenter.spec
     pixels = max(1, sum(counts.values()))
     shares = ", ".join(f"{name} {percent(count / pixels)} %" for name, count in counts.items())
@@ -336,6 +458,9 @@ def describe(
     )
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
+    judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
+    patience = f"; the end after {config.patience} evaluations without better ones" if config.patience else ""
+    rare = f", {percent(config.rare_crops)} % of them drawn for a class" if config.rare_crops else ""
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
@@ -344,10 +469,36 @@ def describe(
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
-        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{corrupt} "
+        *[f"patch embedding and first layers stay as they are, {config.freeze_layers} of {segmenter.depth}"]
+        * (config.freeze_layers > 0),
+        *[f"LoRA of rank {config.lora} on {adapted} weights of the frozen backbone, merged in the end"] * (adapted > 0),
+        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
+        *[f"evaluation {judged}{patience}"] * (config.eval_every is not None),
     ]
+
+
+def make_loss(config: ResolvedConfig, data: SegmentationData, counts: dict[str, int]) -> PixelLoss:
+    """Return the loss, its weights from the training pixels of each class."""
+    pixels = [counts[name] for name in data.classes.names]
+    return PixelLoss(
+        weights=class_weights(pixels, config.class_weights),
+        hard_pixels=config.hard_pixels,
+        dice=config.loss == "ce+dice",
+    )
+
+
+def describe_loss(config: ResolvedConfig, data: SegmentationData, loss: PixelLoss) -> str:
+    """Say what is minimised, with the weight of each class."""
+    said = "loss: cross-entropy"
+    if loss.weights is not None:
+        each = zip(data.classes.names, loss.weights.tolist(), strict=True)
+        weights = ", ".join(f"{name} {weight:.3g}" for name, weight in each)
+        said += f", weights {config.class_weights} (at most {MAX_WEIGHT:g}): {weights}"
+    if loss.hard_pixels is not None:
+        said += f", of the hardest {percent(loss.hard_pixels)} % of the pixels and of all that are not sure"
+    return said + "; and dice" * loss.dice
 
 
 @torch.no_grad()
@@ -371,9 +522,12 @@ def model_info(config: ResolvedConfig, backbone: Backbone, data: SegmentationDat
         "labelled_images": len(data),
         "mode": config.mode,
         "steps": done.steps,
+        **({"val": config.val, "best_step": done.best.step, "val_miou": done.best.score} if done.best else {}),
         "batch_size": config.batch_size,
         "lr": config.lr,
         "layer_decay": config.layer_decay,
+        **({"freeze_layers": config.freeze_layers} if config.freeze_layers else {}),
+        **({"lora": config.lora} if config.lora is not None else {}),
         "seed": config.seed,
         "final_loss": done.last.get("loss"),
     }

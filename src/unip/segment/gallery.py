@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.classes import IGNORE, Classes
+from unip.data.classes import IGNORE, Classes, has_background
 from unip.pages import data_uri, page_template
-from unip.segment.metrics import Scores, has_background, percent
+from unip.segment.metrics import Scores, percent
 from unip.segment.overlay import draw_overlay
 
 Pixels = npt.NDArray[np.uint8]

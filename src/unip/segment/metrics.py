@@ -13,6 +13,8 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from unip.data.classes import has_background
+
 Matrix = npt.NDArray[np.int64]
 
 
@@ -119,11 +121,6 @@ def score(matrix: Matrix, names: Sequence[str]) -> Scores:
         mean_accuracy=_mean(accuracy),
         pixel_accuracy=float(np.diag(matrix).sum()) / pixels if pixels else float("nan"),
     )
-
-
-def has_background(names: Sequence[str]) -> bool:
-    """Say whether class 0 is a background among other classes."""
-    return len(names) > 1 and names[0].lower() in ("background", "unlabelled", "unlabeled")
 
 
 def percent(value: float) -> str:

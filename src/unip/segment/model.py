@@ -14,9 +14,10 @@ from unip.data.classes import IGNORE, Classes
 from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
 from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize
+from unip.segment.losses import PixelLoss
 from unip.segment.pyramid import FPN, LLFPN, spread_layers
 from unip.vit.shape import depth_of, patch_size
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import BackboneSpec, blocks, build_backbone
 
 Decoder = Literal["upernet", "light", "linear"]
 PyramidName = Literal["llfpn", "fpn"]
@@ -161,25 +162,29 @@ class Segmenter(nn.Module):
 
 
 class SegmentationLoss(nn.Module):
-    """What training minimises: cross-entropy of the head plus the weighted one of the auxiliary head.
+    """What training minimises: the loss of the head's pixels plus the weighted one of the auxiliary head's.
 
     Args:
         segmenter: The model to train.
+        pixel_loss: The loss of either; left out, cross-entropy.
         frozen_backbone: Keep the backbone in evaluation mode without gradients (linear probe).
     """
 
-    def __init__(self, segmenter: Segmenter, *, frozen_backbone: bool = False) -> None:
+    def __init__(
+        self, segmenter: Segmenter, pixel_loss: PixelLoss | None = None, *, frozen_backbone: bool = False
+    ) -> None:
         super().__init__()
         self.segmenter = segmenter
-        self.frozen_backbone = frozen_backbone
+        self.pixel_loss = pixel_loss or PixelLoss()
         if frozen_backbone:
             segmenter.backbone.requires_grad_(False)
 
     def train(self, mode: bool = True) -> SegmentationLoss:
-        """Set training mode, except for a frozen backbone (its drop path must stay off)."""
+        """Set training mode, except where a backbone or a block of it is frozen (its drop path must stay off)."""
         super().train(mode)
-        if self.frozen_backbone:
-            self.segmenter.backbone.eval()
+        for part in (self.segmenter.backbone, *blocks(self.segmenter.backbone)):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
         return self
 
     def logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -198,24 +203,13 @@ class SegmentationLoss(nn.Module):
         """
         target = masks.long()
         logits, auxiliary = self.logits(images, masks)
-        main = cross_entropy(logits, target)
+        main = self.pixel_loss(logits, target)
         right = (logits.detach().argmax(1) == target).sum()
         values = {"loss": main, "loss_main": main, "pixel_accuracy": right / (target != IGNORE).sum().clamp(min=1)}
         if auxiliary is not None:
-            values["loss_aux"] = cross_entropy(auxiliary, target)
+            values["loss_aux"] = self.pixel_loss(auxiliary, target)
             values["loss"] = main + self.segmenter.spec.auxiliary_weight * values["loss_aux"]
         return values
-
-
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the mean cross-entropy over labelled pixels, 0 when there are none, computed in float32.
-
-    Args:
-        logits: ``(B, C, H, W)``.
-        target: int64 class ids ``(B, H, W)``; 255 counts for nothing.
-    """
-    total = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp(min=1)
 
 
 def _check_layers(spec: SegmenterSpec, depth: int) -> None:

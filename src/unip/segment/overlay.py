@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from unip.data.classes import Classes
-from unip.segment.metrics import has_background
+from unip.data.classes import Classes, has_background
 
 Pixels = npt.NDArray[np.uint8]
 

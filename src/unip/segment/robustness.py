@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from unip.data.classes import has_background
 from unip.data.corruptions import CorruptFrames
-from unip.segment.metrics import Scores, has_background, percent
+from unip.segment.metrics import Scores, percent
 
 MEASURES = ("miou", "foreground_miou", "mean_accuracy", "pixel_accuracy")
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from unip.errors import UnipError
 from unip.files import read_json, write_tensors, writing
+from unip.training.best import BestWeights
 from unip.training.ema import WeightAverage
 
 
@@ -26,6 +27,7 @@ def save_checkpoint(
     extra: dict[str, Any],
     keep: int,
     average: WeightAverage | None = None,
+    best: BestWeights | None = None,
 ) -> Path:
     """Write ``folder/step-XXXXXXXX`` and delete all but the ``keep`` newest checkpoints.
 
@@ -37,6 +39,7 @@ def save_checkpoint(
         extra: JSON values that the run wants back when it continues.
         keep: How many checkpoints stay.
         average: The moving average of the model's weights, if there is one.
+        best: The best weights so far, where they are judged.
 
     Raises:
         UnipError: The disk is full or cannot be written; older checkpoints stay as they were.
@@ -48,13 +51,15 @@ def save_checkpoint(
         for index, values in state["state"].items()
         for key, value in values.items()
     }
-    record = {"step": step, "extra": extra}
+    record = {"step": step, "extra": extra, "best": None if best is None else best.record()}
     with writing(path) as temporary:
         temporary.mkdir()
         write_tensors(temporary / "model.safetensors", model.state_dict())
         write_tensors(temporary / "optimizer.safetensors", tensors)
         if average is not None:
             write_tensors(temporary / "ema.safetensors", average.tensors)
+        if best is not None:
+            write_tensors(temporary / "best.safetensors", best.tensors)
         (temporary / "state.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -77,9 +82,14 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(
-    path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
+    path: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
+    best: BestWeights | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Put a checkpoint back into ``model``, ``optimizer`` and ``average``.
+    """Put a checkpoint back into ``model``, ``optimizer``, ``average`` and ``best``.
 
     Returns:
         The step it was taken at and the extra values saved with it.
@@ -101,6 +111,8 @@ def load_checkpoint(
         _match_layout(optimizer)
         if average is not None:
             average.load(load_file(path / "ema.safetensors"))
+        if best is not None:
+            best.load(record["best"], load_file(path / "best.safetensors"))
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UnipError(
             f"cannot continue from {path}: {error}",

@@ -47,6 +47,10 @@ class TrainingConfig(Config):
     overwrite: bool = Field(False, description="Start anew in a folder that holds another run.")
     dry_run: bool = Field(False, description="Check data and shapes, print what would happen, write nothing.")
 
+    def resumable(self) -> frozenset[str]:
+        """Return the settings that may differ between this run and its continuation."""
+        return RESUMABLE
+
     def count_steps(self, samples: int) -> int:
         """Return the optimiser steps that the settings mean for a data set of ``samples``."""
         if self.steps or self.epochs is None:

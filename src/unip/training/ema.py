@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -46,6 +47,17 @@ class WeightAverage:
             raise ValueError("the average of the weights is of another model")
         for name, tensor in self.tensors.items():
             tensor.copy_(tensors[name])
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """While the body runs, the module holds the average."""
+        trained = [tensor.clone() for tensor in self._current.values()]
+        self.apply()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(list(self._current.values()), trained)
 
     @torch.no_grad()
     def apply(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -17,6 +17,8 @@ from unip.training.signals import leave_signals_to_parent
 
 Batch = tuple[torch.Tensor, ...]
 SETTLING = 1.0  # seconds
+WORKERS = 16  # loader processes at most
+LIGHT_WORKERS = 2  # where the device does most of the work
 
 
 class PositionDataset(Protocol):
@@ -24,6 +26,15 @@ class PositionDataset(Protocol):
 
     def __getitem__(self, position: int) -> Any:
         """Return a tensor or a tuple of tensors."""
+        ...
+
+
+@runtime_checkable
+class FinishedOnDevice(Protocol):
+    """A dataset whose batches are not samples yet: the device makes them."""
+
+    def finish(self, batch: Batch) -> Batch:
+        """Turn a batch of items on the device into samples, without waiting for it."""
         ...
 
 
@@ -86,12 +97,12 @@ class Positions:
         return (self.steps - self.start) * self.passes
 
 
-def resolve_workers(workers: int | str) -> int:
-    """Return how many loader processes ``auto`` means here: a core each, none where there are only two cores."""
+def resolve_workers(workers: int | str, most: int = WORKERS) -> int:
+    """Return how many loader processes ``auto`` means: one a core, at most so many, none where there are two cores."""
     if isinstance(workers, int):
         return workers
     cores = usable_cores()
-    return 0 if cores <= 2 else min(16, cores)
+    return 0 if cores <= 2 else min(most, cores)
 
 
 class Feed:
@@ -111,7 +122,8 @@ class Feed:
         ranks: int,
         device: torch.device,
     ) -> None:
-        self.workers = resolve_workers(config.workers)
+        self.finish = dataset.finish if isinstance(dataset, FinishedOnDevice) else None
+        self.workers = resolve_workers(config.workers, most=LIGHT_WORKERS if self.finish else WORKERS)
         self.positions = Positions(config, start=start, rank=rank, ranks=ranks)
         self.device = device
         self._made, self._making, self._waiting = 0, 0.0, 0.0
@@ -145,7 +157,8 @@ class Feed:
             raise UnipError(*made.problem)
         self._made += self.positions.share
         self._making += made.seconds
-        return tuple(tensor.to(self.device, non_blocking=True) for tensor in made.tensors)
+        batch = tuple(tensor.to(self.device, non_blocking=True) for tensor in made.tensors)
+        return batch if self.finish is None else self.finish(batch)
 
     def account(self) -> tuple[float, float]:
         """Return, since the last call, the samples/s that this rank's workers can make and the seconds of waiting."""

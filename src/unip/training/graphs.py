@@ -33,7 +33,8 @@ class GraphedPass:
     def __call__(self, *batch: torch.Tensor) -> Values:
         """Run a pass; the values are overwritten by the next one."""
         if self.graph is None:
-            self._record(batch)
+            with torch.random.fork_rng([batch[0].device]):  # a continued run records at another step
+                self._record(batch)
         for static, new in zip(self.batch, batch, strict=True):
             static.copy_(new, non_blocking=True)
         assert self.graph is not None

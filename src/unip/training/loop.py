@@ -21,6 +21,7 @@ from unip.data.order import seed_for
 from unip.errors import Interrupted, UnipError
 from unip.files import writing
 from unip.progress import meter
+from unip.training.best import BestWeights, Evaluation
 from unip.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint, save_checkpoint, step_of
 from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
@@ -50,6 +51,7 @@ class Trainable:
         compiled: Parts of ``model`` that are compiled where compiling is on, in place: names of weights stay.
         picture: Makes an RGB uint8 picture (H, W, 3) of the state of training, shown every ``picture_every`` steps.
         picture_every: Steps between pictures; 0 makes none.
+        evaluation: How the weights are judged; the best ones are the result. None: the last ones are.
     """
 
     model: nn.Module
@@ -61,16 +63,18 @@ class Trainable:
     compiled: tuple[nn.Module, ...] = ()
     picture: Picture | None = None
     picture_every: int = 0
+    evaluation: Evaluation | None = None
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How training went: steps done, seconds in this process, samples/s, and the last line of the log."""
+    """How training went: steps done, seconds in this process, samples/s, the last line of the log, the best weights."""
 
     steps: int
     seconds: float
     samples_per_second: float
     last: dict[str, Any]
+    best: BestWeights | None = None
 
 
 def check_gpu(device: str) -> None:
@@ -127,7 +131,8 @@ def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelera
     Sample order, augmentation and drop path are functions of (seed, step, sample), so a continued run computes what an
     uninterrupted one would, also on another number of devices. (Dropout is one of seed, step and rank.)
 
-    With ``config.ema`` the trained module holds the averaged weights in the end.
+    With ``config.ema`` the trained module holds the averaged weights in the end. Where they are evaluated, it holds
+    those that were best.
 
     Raises:
         UnipError: The loss is not finite, a sample cannot be read, memory or the disk is full, a loader process or
@@ -158,6 +163,7 @@ class _Loop:
         if on_gpu if config.compile == "auto" else config.compile is True:
             self._compile()
         self.average = WeightAverage(trainable.saved, config.ema) if config.ema is not None else None
+        self.best = BestWeights() if trainable.evaluation is not None else None
         rank, ranks = accelerator.process_index, accelerator.num_processes
         positions = Positions(config, start=0, rank=rank, ranks=ranks)
         self.drop_path = DropPathDecisions(trainable.model, positions, seed=config.seed, device=accelerator.device)
@@ -199,12 +205,14 @@ class _Loop:
         finally:
             if self.writer is not None:
                 self.writer.close()
-        if self.average is not None:
+        if self.best is not None:
+            self.trainable.saved.load_state_dict(self.best.tensors)
+        elif self.average is not None:
             self.average.apply()
         seconds = time.monotonic() - begun
         rate = (self.step - first) * self.config.batch_size / max(seconds, 1e-9)
         log = self.run.read_log()
-        return TrainResult(self.step, seconds, rate, log[-1] if log else {})
+        return TrainResult(self.step, seconds, rate, log[-1] if log else {}, self.best)
 
     def _steps(self, stop: StopRequest, progress: Any) -> None:
         feed = Feed(
@@ -217,18 +225,21 @@ class _Loop:
         )
         sums: dict[str, torch.Tensor] = {}
         since, logged = self.step, time.monotonic()
-        while self.step < self.config.steps:
+        while not self._at_end():
             for name, value in self._one_step(feed).items():
                 sums[name] = sums[name] + value if name in sums else value
             self.step += 1
-            at_end = self.step == self.config.steps
+            judging = self._evaluates_now()
             note = ""
-            if self.step % self.config.log_every == 0 or at_end:
+            if self.step % self.config.log_every == 0 or self._at_end() or judging:
                 means = self._means(sums, self.step - since)
                 rates = self._rates(feed, self.step - since, time.monotonic() - logged)
-                self._log(means, rates)
-                note = f"loss {means['loss']:.4f}, " + describe_rates(rates)
+                judged = self._evaluate() if judging else {}
+                self._log(means | judged, rates)
+                shown = {"loss": means["loss"], **judged}
+                note = "".join(f"{name} {value:.4f}, " for name, value in shown.items()) + describe_rates(rates)
                 sums, since, logged = {}, self.step, time.monotonic()
+            at_end = self._at_end()
             progress.advance(note=note)
             every = self.trainable.picture_every
             if every and (self.step % every == 0 or at_end):
@@ -310,6 +321,32 @@ class _Loop:
                 if name != "step":
                     self.writer.add_scalar(name, value, self.step)
 
+    def _at_end(self) -> bool:
+        """Say whether all steps are done, or no better weights came for too long."""
+        judged = self.trainable.evaluation
+        patience = judged.patience if judged is not None else None
+        waited = self.best.waited if self.best is not None else 0
+        return self.step >= self.config.steps or (patience is not None and waited >= patience)
+
+    def _evaluates_now(self) -> bool:
+        judged = self.trainable.evaluation
+        return judged is not None and (self.step % judged.every == 0 or self.step == self.config.steps)
+
+    def _evaluate(self) -> dict[str, float]:
+        """Let the first rank judge the weights, and keep them on all ranks if they are the best."""
+        judged, saved = self.trainable.evaluation, self.trainable.saved
+        assert judged is not None and self.best is not None
+        with self.average.applied() if self.average is not None else nullcontext():
+            score = 0.0
+            if self.main:
+                saved.eval()
+                with torch.compiler.set_stance("force_eager"):  # other shapes than a step's
+                    score = judged.score()
+                self.trainable.model.train()
+            told = torch.tensor(score, dtype=torch.float64, device=self.accelerator.device)
+            self.best.offer(float(broadcast(told).item()), self.step, saved)
+        return {judged.name: score}
+
     def _show(self) -> None:
         if not self.main or self.trainable.picture is None:
             return
@@ -340,6 +377,7 @@ class _Loop:
                 extra={"scaler": scaler.state_dict() if scaler is not None else None},
                 keep=self.config.keep_checkpoints,
                 average=self.average,
+                best=self.best,
             )
         self.accelerator.wait_for_everyone()
 
@@ -350,7 +388,7 @@ class _Loop:
         if step >= 0:
             path = checkpoint_path(self.run.checkpoints, step)
             self.step, extra = load_checkpoint(
-                path, model=self.trainable.saved, optimizer=self.optimizer, average=self.average
+                path, model=self.trainable.saved, optimizer=self.optimizer, average=self.average, best=self.best
             )
             if extra["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])

@@ -25,7 +25,7 @@ import yaml
 from unip.errors import UnipError
 from unip.files import read_yaml, write_json, write_text
 from unip.training.checkpoint import list_checkpoints
-from unip.training.config import RESUMABLE, TrainingConfig
+from unip.training.config import TrainingConfig
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -58,9 +58,8 @@ class RunFolder:
         if not self.continues(config):
             return config
         there = read_yaml(self.config)
-        known = {
-            name: there[name] for name, _ in config if config.is_open(name) and name not in RESUMABLE and name in there
-        }
+        free = config.resumable()
+        known = {name: there[name] for name, _ in config if config.is_open(name) and name not in free and name in there}
         return config.make(**{**config.model_dump(), **known})
 
     def open(self, config: TrainingConfig, *, main_process: bool = True) -> None:
@@ -77,7 +76,7 @@ class RunFolder:
             return
         self._refuse_foreign_files(config)
         if self.continues(config):
-            self._refuse_other_run(yaml.safe_load(config.to_yaml()))
+            self._refuse_other_run(yaml.safe_load(config.to_yaml()), config.resumable())
         elif self.config.exists() and not config.dry_run:
             self._clear()
         if not config.dry_run:
@@ -95,9 +94,9 @@ class RunFolder:
                 "Choose an empty or new folder with --out.",
             )
 
-    def _refuse_other_run(self, wanted: dict[str, Any]) -> None:
+    def _refuse_other_run(self, wanted: dict[str, Any], free: frozenset[str]) -> None:
         there = read_yaml(self.config)
-        keys = [k for k in {**there, **wanted} if k not in RESUMABLE and there.get(k) != wanted.get(k)]
+        keys = [k for k in {**there, **wanted} if k not in free and there.get(k) != wanted.get(k)]
         if keys:
             changes = "; ".join(f"{k}: {there.get(k)!r} there, {wanted.get(k)!r} now" for k in keys)
             raise UnipError(
