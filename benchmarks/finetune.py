@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--labels", type=float, default=40)
-    parser.add_argument("--steps", type=int, nargs="+", default=[100])
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, nargs="+", default=[400])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--base", type=int, nargs=2, default=[1280, 512])
     parser.add_argument("--device", default="auto")
@@ -49,7 +49,7 @@ def main() -> None:
     for steps in options.steps:
         times: dict[bool, list[float]] = {False: [], True: []}
         scores: dict[bool, list[float]] = {False: [], True: []}
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             for cached in times:
                 settings = {
                     **{name: getattr(options, name) for name in ("data", "model", "labels", "crop", "device")},

@@ -103,7 +103,7 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     )
     layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
-        description="lr factor per layer towards the input; auto: 0.85, 1 from scratch or with LoRA, paper 0.65 others.",
+        description="lr factor per layer towards the input; auto: 0.85, 1 from scratch or LoRA, paper 0.65 others.",
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
     warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
