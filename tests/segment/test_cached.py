@@ -24,29 +24,32 @@ def data(segmentation_folder):
 
 def cached(segmenter, data, seed=0, **changes):
     transform = SegmentationTrainTransform(**{**PLAIN, **changes})
-    sizes = label_facts(data, workers=1).sizes
-    found = CachedFeatures(segmenter, data, transform, sizes, seed=seed, autocast=contextlib.nullcontext())
-    return found, transform, sizes
+    return CachedFeatures(segmenter, data, transform, seed=seed, autocast=contextlib.nullcontext()), transform
 
 
 def test_features_are_those_of_windows(make_segmenter, data):
     """32 x 40 frames doubled: windows at 0 and 32 down, at 0, 32 and, last, 48 across."""
     probe = make_segmenter(decoder="linear")
-    found, transform, sizes = cached(probe, data)
-    assert found.features.shape == (6 * 2 * 3, 2, 4 * 16, 4, 4) and found.features.dtype == torch.float16
-    assert count_windows(transform, sizes) == 6 * 2 * 3 * 2
-    size = found.features.nbytes + found.masks.nbytes
+    found, transform = cached(probe, data)
+    assert [part.shape for part in found.features[0]] == [(4 * 16, 8, 10)] * 2
+    assert found.features[0][0].dtype == torch.float16
+    sizes = label_facts(data, workers=1).sizes
+    assert count_windows(transform, sizes, patch=8) == 6 * 2 * 3 * 2
+    size = sum(part.nbytes for frame in (*found.features, *found.masks) for part in frame)
     assert cache_bytes(transform, sizes, channels=4 * 16, patch=8) == size
-    whole = SegmentationTrainTransform(**{**PLAIN, "crop": 80, "flip": 0.0})
-    image, mask = SegmentationTrainDataset(data, whole)[0]  # resized, not cut
-    frame = SegmentationTrainDataset(data, whole).order(0)
-    for number, (top, left) in enumerate((y, x) for y in (0, 32) for x in (0, 32, 48)):
-        window = image[None, :, top : top + 32, left : left + 32]
-        for flip, pixels in enumerate((window, window.flip(-1))):
-            with torch.no_grad():
-                expected = torch.cat(probe.features(probe.normalise(pixels)), 1)[0]
-            torch.testing.assert_close(found.features[6 * frame + number, flip].float(), expected, rtol=2e-3, atol=2e-3)
-        assert torch.equal(found.masks[6 * frame + number], mask[top : top + 32, left : left + 32])
+    image, mask = SegmentationTrainDataset(data, SegmentationTrainTransform(**{**PLAIN, "crop": 80, "flip": 0.0}))[0]
+    image, mask = image[:, :64], mask[:64]  # resized, not cut
+    frame = SegmentationTrainDataset(data, SegmentationTrainTransform(**PLAIN)).order(0)
+    for version, (pixels, ids) in enumerate(((image, mask), (image.flip(-1), mask.flip(-1)))):
+        assert torch.equal(found.masks[frame][version], ids)
+        for top in (0, 32):
+            for left, shown in ((0, slice(0, 4)), (32, slice(4, 6)), (48, slice(6, 10))):  # of the map, later on top
+                with torch.no_grad():
+                    window = pixels[None, :, top : top + 32, left : left + 32]
+                    expected = torch.cat(probe.features(probe.normalise(window)), 1)[0]
+                there = found.features[frame][version][:, top // 8 : top // 8 + 4, shown]
+                expected = expected[..., shown.start - left // 8 : shown.stop - left // 8]
+                torch.testing.assert_close(there.float(), expected, rtol=2e-3, atol=2e-3)
 
 
 def test_an_item_is_a_function_of_seed_and_position(make_segmenter, data):
@@ -56,31 +59,30 @@ def test_an_item_is_a_function_of_seed_and_position(make_segmenter, data):
     for position in reversed(range(40)):
         assert all(torch.equal(a, b) for a, b in zip(shown[position], again[position], strict=True))
     assert any(not torch.equal(shown[position][0], other[position][0]) for position in range(40))
-    flipped = 0
+    places = []
     for position, (features, mask) in enumerate(shown):
         frame = found.order(position)
-        places = [
-            (window, flip)
-            for window in range(6 * frame, 6 * frame + 6)
-            for flip in (0, 1)
-            if torch.equal(found.features[window, flip], features)
+        fitting = [
+            (version, top, left)
+            for version in (0, 1)
+            for top in range(5)
+            for left in range(7)
+            if torch.equal(found.features[frame][version][:, top : top + 4, left : left + 4], features)
         ]
-        (window, flip), *more = places
-        flipped += flip
-        assert not more
-        assert torch.equal(mask, found.masks[window].flip(-1) if flip else found.masks[window])
-    assert 8 <= flipped <= 32
-    never = cached(probe, data, flip=0.0)[0]
-    assert never.features.shape[1] == 1 and never[5][0].shape == (64, 4, 4)
+        ((version, top, left),) = fitting
+        places.append(fitting[0])
+        assert torch.equal(mask, found.masks[frame][version][8 * top : 8 * top + 32, 8 * left : 8 * left + 32])
+    assert 8 <= sum(version for version, _, _ in places) <= 32
+    assert {top for _, top, _ in places} == set(range(5)) and {left for _, _, left in places} == set(range(7))
+    never, _ = cached(probe, data, flip=0.0)
+    assert len(never.features[0]) == 1 and never[5][0].shape == (64, 4, 4)
 
 
-def test_windows_that_one_class_fills_are_drawn_again(make_segmenter, data):
+def test_crops_that_one_class_fills_are_drawn_again(make_segmenter, data):
     probe = make_segmenter(decoder="linear")
-    strict, _, _ = cached(probe, data, cat_max_ratio=0.75)
-    loose, _, _ = cached(probe, data, cat_max_ratio=1.0)
-    shares = [[_top_share(dataset[position][1]) for position in range(200)] for dataset in (strict, loose)]
-    assert loose.mixed.all() and 0 < strict.mixed.sum() < len(strict.mixed)
-    assert np.mean(np.array(shares[0]) <= 0.75) > 0.8 > np.mean(np.array(shares[1]) <= 0.75)
+    strict, loose = (cached(probe, data, cat_max_ratio=ratio)[0] for ratio in (0.75, 1.0))
+    shares = [np.array([_top_share(dataset[position][1]) for position in range(200)]) for dataset in (strict, loose)]
+    assert np.mean(shares[0] <= 0.75) > 0.9 > np.mean(shares[1] <= 0.75)
 
 
 def _top_share(mask):
@@ -88,11 +90,16 @@ def _top_share(mask):
     return counts.max() / max(1, counts.sum())
 
 
-def test_frames_smaller_than_the_crop_are_padded(make_segmenter, data):
-    found, _, _ = cached(make_segmenter(decoder="linear"), data, crop=96)
-    assert found.features.shape == (6, 2, 64, 12, 12)
-    assert (found.masks[:, 64:] == 255).all() and (found.masks[:, :, 80:] == 255).all()
-    assert (found.masks[:, 2:64, :80] != 255).all()
+@pytest.mark.parametrize(("crop", "patches"), [(96, 12), (30, 4)])
+def test_sizes_that_do_not_fit_are_padded(make_segmenter, data, crop, patches):
+    """Frames smaller than the crop, and a crop that is no whole patches."""
+    probe = make_segmenter(decoder="linear")
+    found, _ = cached(probe, data, crop=crop)
+    features, mask = found[0]
+    assert features.shape == (64, patches, patches) and mask.shape == (crop, crop)
+    assert CachedLoss(probe, frozen_backbone=True)(features[None], mask[None])["loss"].isfinite()
+    if crop == 96:
+        assert (mask[64:] == 255).all() and (mask[:, 80:] == 255).all() and (mask[2:64, :80] != 255).all()
 
 
 @pytest.mark.parametrize("norm", [False, True])

@@ -164,9 +164,9 @@ def test_features_are_kept_where_that_is_less_work(monkeypatch):
     assert chosen(LINEAR, images=912, objects=[20.0])[0]["cache_features"] is False  # 10,944 windows, 9,600 crops
     assert chosen({**LINEAR, "flip": 0}, images=912, objects=[20.0])[0]["cache_features"] is True
     assert chosen({**LINEAR, "cache_features": False}, images=80)[0]["ratio"] == (0.75, 1.5)
-    monkeypatch.setattr(defaults, "use_ram", lambda cache, size: size < 2 * 960 * 4 * 192 * 32 * 32 + 480 * 512 * 512)
+    monkeypatch.setattr(defaults, "use_ram", lambda cache, size: size < 160 * 1024 * 1280 * (1 + 2 * 4 * 192 / 256))
     values, lines = chosen(LINEAR, images=80, objects=[20.0])
-    assert values["cache_features"] is False and "1.52 GiB are more than" in lines["cache features no"]
+    assert values["cache_features"] is False and "1.37 GiB are more than" in lines["cache features no"]
 
 
 @pytest.mark.parametrize(

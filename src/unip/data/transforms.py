@@ -93,7 +93,7 @@ class SegmentationTrainTransform:
             out, labels = out.flip(-1), labels.flip(-1)
         if drawn.light is not None:
             out = drawn.light(out)
-        canvas, ids = self.padded(out, labels)
+        canvas, ids = self.padded(out, labels, self.crop, self.crop)
         return tv_tensors.Image(canvas), tv_tensors.Mask(ids)
 
     def draw(self, ids: Pixels8, rng: np.random.Generator, label: int | None = None) -> Crop:
@@ -103,13 +103,12 @@ class SegmentationTrainTransform:
         flip = bool(rng.random() < self.flip)
         return Crop(height, width, top, left, flip, draw_light(rng) if self.photometric else None)
 
-    def padded(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Pad an image ``(1 or 3, h, w)`` and its mask ``(h, w)``, uint8, to the crop's size; the image gets RGB."""
-        height, width = mask.shape
-        canvas = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, self.crop, self.crop)
-        canvas[:, :height, :width] = image
-        ids = torch.full((self.crop, self.crop), self.ignore_index, dtype=torch.uint8)
-        ids[:height, :width] = mask
+    def padded(self, image: Tensor, mask: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Pad an image ``(1 or 3, h, w)`` and its mask ``(h, w)``, uint8, at the right and below; grey becomes RGB."""
+        canvas = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, height, width)
+        canvas[:, : image.shape[1], : image.shape[2]] = image
+        ids = torch.full((height, width), self.ignore_index, dtype=torch.uint8)
+        ids[: mask.shape[0], : mask.shape[1]] = mask
         return canvas, ids
 
     def is_mixed(self, ids: Pixels8) -> bool:

@@ -242,7 +242,7 @@ def cache_features(config: FinetuneConfig, facts: Facts) -> Choice:
     """Choose whether a probe's features are computed once: where that is possible and less work."""
     if problem := not_cacheable(config, facts):
         return False, problem
-    windows, crops = count_windows(_plain(config), facts.labels.sizes), config.steps * config.batch_size
+    windows, crops = count_windows(_plain(config), facts.labels.sizes, facts.patch), config.steps * config.batch_size
     why = f"the frames have {windows:,} windows, training sees {crops:,} crops"
     return windows < crops, why
 

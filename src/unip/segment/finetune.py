@@ -15,7 +15,7 @@ from torch import nn
 
 from unip.config import verb
 from unip.data.device_crops import DeviceCrops, fits
-from unip.data.label_facts import LabelFacts, label_facts
+from unip.data.label_facts import label_facts
 from unip.data.memory import Cache
 from unip.data.reading import DEFAULT, ReadingOptions
 from unip.data.remap import Remap
@@ -258,7 +258,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     trainable = Trainable(
         model=model,
         saved=segmenter,
-        dataset=make_dataset(config, segmenter, data, labels, accelerator),
+        dataset=make_dataset(config, segmenter, data, accelerator),
         groups=parameter_groups(
             segmenter,
             lr=config.lr,
@@ -385,9 +385,9 @@ def restrict(config: ResolvedConfig, segmenter: Segmenter) -> int:
 
 
 def make_dataset(
-    config: ResolvedConfig, segmenter: Segmenter, data: SegmentationData, labels: LabelFacts, accelerator: Accelerator
+    config: ResolvedConfig, segmenter: Segmenter, data: SegmentationData, accelerator: Accelerator
 ) -> SegmentationTrainDataset | DeviceCrops | CachedFeatures:
-    """Return the augmented training crops, cut by the GPU where it can, or windows whose features are computed now.
+    """Return the augmented training crops, cut by the GPU where it can, or of features that are computed now.
 
     Raises:
         UnipError: A pair cannot be read, or ``cache`` asks of a GPU what it cannot do.
@@ -396,7 +396,7 @@ def make_dataset(
     if config.cache_features:
         segmenter.to(accelerator.device)
         precision = accelerator.autocast()
-        return CachedFeatures(segmenter, data, transform, labels.sizes, seed=config.seed, autocast=precision)
+        return CachedFeatures(segmenter, data, transform, seed=config.seed, autocast=precision)
     dataset = SegmentationTrainDataset(
         data,
         transform,
