@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, ValidationError
 from cyclopts.config import Dict as FromDict
 from pydantic import ValidationError as PydanticError
@@ -187,6 +188,9 @@ def main() -> None:
     except KeyboardInterrupt:
         _complain(console, "interrupted", "")
         sys.exit(130)
+    else:
+        if torch.distributed.is_initialized():  # of torchrun; NCCL complains when nobody ends it
+            torch.distributed.destroy_process_group()
 
 
 def _complain(console: Console, what: str, fix: str) -> None:

@@ -325,5 +325,4 @@ def test_what_mae_refuses():
 
 def test_numbered_samples_tell_their_position():
     crop = torch.zeros(1, 4, 4)
-    assert Numbered({5: crop})[5] == (crop, False, 5)
     assert Numbered({6: (crop, True)})[6] == (crop, True, 6)

@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
-from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize
+from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, enlarge, resize
 
 
 def levels(width=6):
@@ -52,3 +53,16 @@ def test_resize_keeps_pixel_centres():
     ramp = torch.arange(4.0).view(1, 1, 1, 4)
     assert torch.allclose(resize(ramp, (1, 8))[0, 0, 0, 1:-1], torch.arange(0.25, 3, 0.5))
     assert resize(ramp, (1, 4)) is ramp
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [((4, 6), (64, 96)), ((8, 5), (8, 40)), ((7, 3), (25, 10)), ((1, 2), (16, 32))]
+)
+def test_enlarging_by_products_is_bilinear_interpolation(old, new):
+    logits = torch.randn(2, 5, *old, dtype=torch.float64).float().requires_grad_()
+    expected = torch.nn.functional.interpolate(logits, new, mode="bilinear", align_corners=False)
+    found = enlarge(logits, new)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    weights = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad((out * weights).sum(), logits)[0] for out in (found, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

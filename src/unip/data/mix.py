@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,29 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
     def __getitem__(self, position: int) -> tuple[Tensor, bool]:
         """Return the crop shown at ``position``, and whether it is shown flipped."""
         image = self.image(self.order(position))
-        rng = np.random.default_rng(seed_for(self.seed, position))
-        top, left, height, width = crop_box(image.shape[0], image.shape[1], self.scale, rng)
+        (top, left, height, width), flip = self._drawn(position, image.shape)
         crop = torch.from_numpy(image[None, top : top + height, left : left + width])
         out: Tensor = F.resize(crop, [self.size, self.size], interpolation=InterpolationMode.BICUBIC, antialias=True)
-        return out, rng.random() < self.flip
+        return out, flip
+
+    def draw(self, position: int) -> tuple[int, tuple[int, int, int, int], bool]:
+        """Return all that is random at ``position``, where images are in memory: image, box of the crop, flip."""
+        index = self.order(position)
+        return index, *self._drawn(position, self.shapes[index])
+
+    def _drawn(self, position: int, shape: tuple[int, ...]) -> tuple[tuple[int, int, int, int], bool]:
+        rng = np.random.default_rng(seed_for(self.seed, position))
+        return crop_box(shape[0], shape[1], self.scale, rng), bool(rng.random() < self.flip)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether decoded images are kept."""
+        return self._block is not None
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width of each image as it is kept in memory."""
+        return [(height, width) for height, width in self._shapes.tolist()]
 
     def image(self, index: int) -> Pixels8:
         """Return the whole image ``index`` of the manifest as ``(H, W)`` uint8; a large JPEG may come reduced."""

@@ -28,7 +28,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 REDRAWS = 10  # of a crop that one class fills
-COUNTED = 128  # pixels along a side of a crop, at the least, that tell which class fills it
+COUNTED = 64  # pixels along a side of a crop, at the least, that tell which class fills it
 BRIGHTNESS = 32.0  # levels added or taken away
 FACTORS = (0.5, 1.5)  # of contrast and saturation
 HUE = 0.1  # of a turn either way: 36 of 360 degrees

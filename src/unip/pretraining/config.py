@@ -81,7 +81,9 @@ class PretrainConfig(TrainingConfig):
     )
     size: int = Field(224, ge=16, description="Side of the training crops, in pixels.")
     scale: tuple[float, float] = Field((0.2, 1.0), description="Share of an image's area that a crop covers.")
-    cache: Literal["auto", "ram", "none"] = Field("auto", description="Keep decoded images in memory.")
+    cache: Literal["auto", "ram", "none", "gpu"] = Field(
+        "auto", description="Keep decoded images in memory; gpu: on the GPU, which then cuts the crops too."
+    )
     batch_size: int = Field(4096, ge=1, description="Samples per step, over all devices together.")
     lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         "auto", description="Highest learning rate; auto: 1.5e-4 x batch_size / 256."

@@ -8,10 +8,10 @@ from unip.training.feed import PositionDataset
 
 
 class Numbered:
-    """A data set that tells with each sample its position in training.
+    """A data set of crops that tells with each its position in training.
 
     Args:
-        dataset: Gives a crop, or a crop and whether to mirror it.
+        dataset: Gives a crop and whether to mirror it.
     """
 
     def __init__(self, dataset: PositionDataset) -> None:
@@ -19,9 +19,7 @@ class Numbered:
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, bool, int]:
         """Return crop, whether to mirror it, and position."""
-        item = self.dataset[position]
-        crop, flip = item if isinstance(item, tuple) else (item, False)
-        return crop, flip, position
+        return *self.dataset[position], position
 
 
 def seeded_noise(seed: int, positions: torch.Tensor, count: int) -> torch.Tensor:

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from unip.config import verb
+from unip.data.device_mix import DeviceMix, fits
 from unip.data.manifest import open_images, summary, summary_table, write_manifest
 from unip.data.mix import MixDataset, sample_indices, squashed_rows
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
+from unip.errors import UnipError
 from unip.files import read_json, write_json
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.distillation import AttentionDistillation
@@ -134,13 +136,11 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     if main:
         write_manifest(table, run.path / "manifest.parquet")
         write_json(run.path / "teacher.json", {"objective": config.objective, "teachers": records})
-    dataset: PositionDataset = MixDataset(
-        table, size=config.size, seed=config.seed, cache=config.cache, scale=config.scale
-    )
+    dataset = make_dataset(config, table, device)
     trainable = Trainable(
         model=model,
         saved=saved,
-        dataset=Numbered(dataset) if config.objective == "mae" or config.distort else dataset,
+        dataset=dataset,
         groups=parameter_groups(saved, lr=float(config.lr), weight_decay=config.weight_decay),
         schedule=warmup_cosine(config.steps, int(config.warmup)),
         betas=(0.9, 0.95),
@@ -212,6 +212,22 @@ def make_objective(
         made = AttentionDistillation(targets, student, size=config.size, values_weight=values, dtype=dtype)
     made.distort, made.seed = config.distort, config.seed
     return made
+
+
+def make_dataset(config: PretrainConfig, table: pa.Table, device: torch.device) -> PositionDataset:
+    """Return the crops of the mix, cut by the GPU where it can.
+
+    Raises:
+        UnipError: It cannot, though ``cache`` is ``gpu``; an image cannot be read.
+    """
+    cache = "ram" if config.cache == "gpu" else config.cache
+    mix = MixDataset(table, size=config.size, seed=config.seed, cache=cache, scale=config.scale)
+    numbered = config.objective == "mae" or config.distort > 0  # what is random there belongs to the sample
+    if config.cache in ("auto", "gpu") and fits(mix, device):
+        return DeviceMix(mix, device, numbered=numbered)
+    if config.cache == "gpu":
+        raise UnipError(f"cache gpu: the images do not fit on {device}", "Use --cache auto.")
+    return Numbered(mix) if numbered else mix
 
 
 def some_images(table: pa.Table, config: PretrainConfig, count: int) -> torch.Tensor:

@@ -21,6 +21,31 @@ def resize(features: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
 
+def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Do what :func:`resize` does to few channels and a large factor, as two matrix products.
+
+    On GPUs the gradient of ``F.interpolate`` adds up to 256 pixels into one, one after the other; products do not.
+
+    Args:
+        logits: ``(B, C, h, w)``, no larger than ``size``.
+        size: Wanted height and width.
+
+    Returns:
+        float32 ``(B, C, *size)``.
+    """
+    if logits.shape[-2:] == size:
+        return logits.float()
+    down, across = (bilinear_weights(old, new, logits.device) for old, new in zip(logits.shape[-2:], size, strict=True))
+    with torch.autocast(logits.device.type, enabled=False):
+        return down @ logits.float().contiguous() @ across.T
+
+
+def bilinear_weights(old: int, new: int, device: torch.device) -> Tensor:
+    """Return the weights ``(new, old)`` of bilinear enlarging along an axis, pixel centres kept in place."""
+    centres = ((torch.arange(new, device=device) + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
+    return (1 - (centres[:, None] - torch.arange(old, device=device)).abs()).clamp(min=0)
+
+
 class UPerNetHead(nn.Module):
     """Pyramid pooling on the coarsest level, then a top-down pyramid (Xiao et al., ECCV 2018, arXiv 1807.10221).
 

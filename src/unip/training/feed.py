@@ -18,7 +18,7 @@ from unip.training.signals import leave_signals_to_parent
 Batch = tuple[torch.Tensor, ...]
 SETTLING = 1.0  # seconds
 WORKERS = 16  # loader processes at most
-LIGHT_WORKERS = 2  # where the device does most of the work
+LIGHT_WORKERS = 4  # where the device does most of the work
 
 
 class PositionDataset(Protocol):
