@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -7,14 +8,23 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from unip.data.label_facts import LabelFacts
 from unip.data.segmentation import open_segmentation
+from unip.data.transforms import SegmentationTrainDataset
 from unip.errors import UnipError
+from unip.segment.defaults import Facts
 from unip.segment.evaluate import evaluate
-from unip.segment.finetune import FinetuneConfig, build, finetune, make_dataset, resolve
+from unip.segment.finetune import FinetuneConfig, build, finetune, make_transform, resolve
 from unip.segment.predict import predict
 from unip.segment.storage import load_segmenter
 from unip.training.optim import parameter_groups
 from unip.vit.backbone import load_backbone
+
+
+def resolved(config, backbone, images=10):
+    """Resolve against frames of 40 x 32 pixels with three classes."""
+    labels = LabelFacts(dict.fromkeys("abc", 1) | {"ignore": 0}, np.full((images, 2), (32, 40)), np.full(5, 12.0))
+    return resolve(config, Facts.of(labels, backbone, on_gpu=False, ranks=1))[0]
 
 
 @pytest.fixture
@@ -23,6 +33,7 @@ def settings(tmp_path, backbone_folder, segmentation_folder):
         "model": str(backbone_folder),
         "data": segmentation_folder,
         "out": tmp_path / "run",
+        "recipe": "paper",
         "steps": 3,
         "batch_size": 2,
         "crop": 32,
@@ -100,8 +111,9 @@ def test_the_average_is_saved_and_evaluated(settings):
     assert result.scores.miou == evaluate(model=settings["out"], data=settings["data"], split="test").scores.miou
 
 
-def test_linear_probe_trains_the_classifier_only(settings):
+def test_linear_probe_trains_the_classifier_only(settings, capsys):
     finetune(**{**settings, "mode": "linear", "probe_norm": True})
+    assert f"{4 * 16 * 3 + 3} of them trained" in capsys.readouterr().out
     probe = load_segmenter(settings["out"])
     assert probe.spec.decoder == "linear" and probe.spec.layers == (1, 2, 3, 4)
     before = load_backbone(settings["model"]).model.state_dict()
@@ -117,25 +129,27 @@ def test_linear_probe_trains_the_classifier_only(settings):
         ({"pyramid": "fpn"}, {"layers": (1, 2, 3, 4)}),
         ({"mode": "linear"}, {"decoder": "linear", "layers": (1, 2, 3, 4), "layer_decay": 1.0}),
         ({"steps": 0, "epochs": 100}, {"steps": 500, "warmup": 50}),
+        ({"steps": 0}, {"steps": 500}),
         ({"steps": 40, "epochs": 100}, {"steps": 40}),
         ({"steps": 40_000}, {"warmup": 1500}),
         ({"warmup": 7, "layer_decay": 0.5, "layers": (2,), "channels": 4}, {"warmup": 7, "layer_decay": 0.5}),
     ],
 )
 def test_auto_is_resolved(settings, changes, expected):
-    config = resolve(FinetuneConfig.make(**{**settings, **changes}), load_backbone(settings["model"]), images=10)
+    config = resolved(FinetuneConfig.make(**{**settings, **changes}), load_backbone(settings["model"]))
     assert {key: getattr(config, key) for key in expected} == expected
 
 
-def test_layer_decay_by_origin(settings):
-    config = FinetuneConfig.make(**settings)
+@pytest.mark.parametrize(("recipe", "of_others"), [("paper", 0.65), ("fast", 0.85)])
+def test_layer_decay_by_origin(settings, recipe, of_others):
+    config = FinetuneConfig.make(**{**settings, "recipe": recipe})
     scratch, other = load_backbone("unip_micro"), load_backbone(settings["model"])
     other.spec = other.spec.model_copy(update={"fixed_positions": False})
-    assert resolve(config, scratch, images=10).layer_decay == 1.0
-    assert resolve(config, other, images=10).layer_decay == 0.65
+    assert resolved(config, scratch).layer_decay == 1.0
+    assert resolved(config, other).layer_decay == of_others
     other.report = dataclasses.replace(other.report, layout="UNIP")  # a released file has learnt positions
-    assert resolve(config, other, images=10).layer_decay == 0.85
-    assert resolve(FinetuneConfig.make(**settings, mode="linear"), other, images=10).layer_decay == 1.0
+    assert resolved(config, other).layer_decay == 0.85
+    assert resolved(config.model_copy(update={"mode": "linear"}), other).layer_decay == 1.0
 
 
 @pytest.mark.parametrize("decay", [0, -0.5, 1.5])
@@ -146,7 +160,7 @@ def test_layer_decay_is_a_share(settings, decay):
 
 def test_learning_rates_shrink_towards_the_input(settings, segmentation_folder):
     backbone = load_backbone(settings["model"])
-    config = resolve(FinetuneConfig.make(**settings, lr=1.0, layer_decay=0.5), backbone, images=10)
+    config = resolved(FinetuneConfig.make(**settings, lr=1.0, layer_decay=0.5), backbone)
     segmenter = build(config, backbone, open_segmentation(segmentation_folder, "train"))
     groups = parameter_groups(segmenter, lr=1.0, weight_decay=0.05, backbone="backbone.", depth=4, layer_decay=0.5)
     rate = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
@@ -163,7 +177,7 @@ def test_heads_of_the_last_block(settings):
     data = open_segmentation(settings["data"], "train")
     for choice, heads in (("keep", 4), ("uniform", 2)):
         backbone = load_backbone(settings["model"])
-        config = resolve(FinetuneConfig.make(**settings, last_heads=choice), backbone, images=6)
+        config = resolved(FinetuneConfig.make(**settings, last_heads=choice), backbone)
         segmenter = build(config, backbone, data)
         assert segmenter.backbone.blocks[-1].attn.num_heads == heads
         assert (segmenter.spec.backbone.last_heads or 2) == heads
@@ -205,8 +219,9 @@ def test_crops_are_padded_with_the_models_mean(settings):
     """As the model itself pads: what it sees there is 0 after normalisation, up to rounding to levels."""
     data = open_segmentation(settings["data"], "train")
     mean = (0.4, 0.3, 0.2)
-    config = FinetuneConfig.make(**{**settings, "crop": 64, "photometric": False, "ratio": (0.5, 0.5)})
-    image, mask = make_dataset(config, data, mean)[0]
+    changes = {"crop": 64, "photometric": False, "ratio": (0.5, 0.5)}
+    config = resolved(FinetuneConfig.make(**{**settings, **changes}), load_backbone(settings["model"]))
+    image, mask = SegmentationTrainDataset(data, make_transform(config, mean))[0]
     assert image.shape == (3, 64, 64)
     for channel, value in zip(image, mean, strict=True):
         assert (channel[16:] == round(255 * value)).all() and (channel[:, 20:] == round(255 * value)).all()
@@ -247,3 +262,68 @@ def test_losses_for_rare_classes(settings, capsys):
 def test_crops_for_rare_classes(settings, capsys):
     finetune(**settings, rare_crops=0.5)
     assert "crops of 32, 50.0 % of them drawn for a class (" in capsys.readouterr().out
+
+
+OPEN = ("recipe", "steps", "crop", "base")  # of the settings above
+
+
+def write_frames(root, shape, images, side, classes):
+    """Frames with one square of every class but the first, in a row."""
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(images):
+        mask = np.zeros(shape, np.uint8)
+        for label in range(1, classes):
+            left = (label - 1) * shape[1] // (classes - 1)
+            mask[:side, left : left + side] = label
+        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
+        Image.fromarray(100 + mask).save(root / "images" / f"{number}.png")
+    (root / "classes.json").write_text(json.dumps({"names": [f"class {n}" for n in range(classes)]}))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        (
+            ((64, 80), 3, 30, 2),
+            ["steps 50: 3 labelled images", "base 1024 256", "large enough", "under 30 px", "crop 256"],
+        ),
+        (((64, 160), 4, 10, 5), ["base 1024 256", "large enough", "under 10 px"]),
+        (((256, 320), 4, 5, 9), ["base 2048 512", "objects are small", "under 5 px", "crop 256", "frames are 320x256"]),
+        (((5, 7), 3, 3, 2), ["base 96 24", "enlarged 4 times", "crop 24"]),
+    ],
+)
+def test_a_dry_run_says_what_is_chosen_and_why(settings, tmp_path, capsys, frames, expected):
+    given = {key: value for key, value in settings.items() if key not in OPEN}
+    data = write_frames(tmp_path / "frames", *frames)
+    assert finetune(**{**given, "data": data, "split": "", "dry_run": True}) is None
+    said = capsys.readouterr().out
+    for words in [*expected, "lr 0.0004: ", "layer decay 0.85: a distilled backbone", "ratio 0.75 1.5: "]:
+        assert words in said, words
+
+
+def test_three_tiny_frames_are_enough(settings, tmp_path):
+    """Everything is left open; what was chosen is recorded, repeats the run, and lets it go on."""
+    given = {key: value for key, value in settings.items() if key not in OPEN}
+    given |= {"data": write_frames(tmp_path / "frames", (5, 7), 3, 3, 2), "split": "", "checkpoint_every": 25}
+    result = finetune(**given)
+    recorded = FinetuneConfig.from_yaml(result.run / "config.yaml")
+    assert (recorded.recipe, recorded.steps, recorded.decoder, recorded.lr) == ("fast", 50, "light", 4e-4)
+    assert (recorded.base, recorded.ratio, recorded.photometric) == ((96, 24), (0.75, 1.5), False)
+    assert recorded.compile == given["compile"] and recorded.cache_features is False
+    assert not any(
+        recorded.is_open(name)
+        for name in FinetuneConfig.model_fields
+        if name not in ("device", "precision", "workers", "cache")
+    )
+    weights = load_segmenter(result.run).state_dict()
+    shutil.rmtree(result.run / "checkpoints" / "step-00000050")
+    for config in (
+        FinetuneConfig.make(**given),
+        FinetuneConfig.from_yaml(result.run / "config.yaml", out=tmp_path / "again"),
+    ):
+        again = load_segmenter(finetune(config).run).state_dict()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in again.items())
+    with pytest.raises(UnipError, match="crop: 24 there, 32 now"):
+        finetune(**given, crop=32)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ DATA_HELP = (
     + ", ".join(kind for kind in KINDS if kind != "folder")
     + "."
 )
+T = TypeVar("T")
+
 SHOWN = 5  # bad files that a message names
 
 
@@ -101,27 +104,45 @@ def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str,
     Raises:
         UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
     """
+    counts = check_pairs(data, lambda mask: np.bincount(mask.ravel(), minlength=256), workers=workers)
+    return by_name(np.sum(counts, axis=0), data.classes)
 
-    def check(i: int) -> npt.NDArray[np.int64] | UnipError:
+
+def check_pairs(data: SegmentationData, look: Callable[[Pixels8], T], *, workers: int = 0) -> list[T]:
+    """Decode every pair and look at its mask.
+
+    Args:
+        data: The pairs.
+        look: Called with each mask, ``(H, W)`` uint8 class ids and 255.
+        workers: Threads; 0 means one for each core.
+
+    Returns:
+        What ``look`` returned, in the order of the pairs.
+
+    Raises:
+        UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
+    """
+
+    def check(i: int) -> T | UnipError:
         try:
             _, mask = data.read(i)
         except UnipError as error:
             return error
-        return np.bincount(mask.ravel(), minlength=256)
+        return look(mask)
 
-    counts = np.zeros(256, dtype=np.int64)
+    seen: list[T] = []
     bad: list[UnipError] = []
     for result in threaded(check, range(len(data)), "checking pairs", workers=workers, unit="pairs"):
         if isinstance(result, UnipError):
             bad.append(result)
         else:
-            counts += result
+            seen.append(result)
     if len(bad) == 1:
         raise bad[0]
     if bad:
         lines = "\n".join(f"  {error.what}" for error in bad[:SHOWN])
         raise UnipError(f"{len(bad)} of {len(data)} pairs are bad:\n{lines}", f"For the first: {bad[0].fix}")
-    return by_name(counts, data.classes)
+    return seen
 
 
 def by_name(counts: npt.NDArray[np.int64], classes: Classes) -> dict[str, int]:

@@ -93,10 +93,7 @@ class SegmentationTrainTransform:
             out, labels = out.flip(-1), labels.flip(-1)
         if drawn.light is not None:
             out = drawn.light(out)
-        canvas = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, self.crop, self.crop)
-        canvas[:, : out.shape[1], : out.shape[2]] = out
-        ids = torch.full((self.crop, self.crop), self.ignore_index, dtype=torch.uint8)
-        ids[: out.shape[1], : out.shape[2]] = labels
+        canvas, ids = self.padded(out, labels, self.crop, self.crop)
         return tv_tensors.Image(canvas), tv_tensors.Mask(ids)
 
     def draw(self, ids: Pixels8, rng: np.random.Generator, label: int | None = None) -> Crop:
@@ -105,6 +102,22 @@ class SegmentationTrainTransform:
         top, left = self._choose_crop(ids, nearest(ids.shape[0], height), nearest(ids.shape[1], width), rng, label)
         flip = bool(rng.random() < self.flip)
         return Crop(height, width, top, left, flip, draw_light(rng) if self.photometric else None)
+
+    def padded(self, image: Tensor, mask: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Pad an image ``(1 or 3, h, w)`` and its mask ``(h, w)``, uint8, at the right and below; grey becomes RGB."""
+        canvas = torch.tensor(self.fill, dtype=torch.uint8)[:, None, None].repeat(1, height, width)
+        canvas[:, : image.shape[1], : image.shape[2]] = image
+        ids = torch.full((height, width), self.ignore_index, dtype=torch.uint8)
+        ids[: mask.shape[0], : mask.shape[1]] = mask
+        return canvas, ids
+
+    def is_mixed(self, ids: Pixels8) -> bool:
+        """Say whether ids ``(h, w)`` have labels, and no class fills more than ``cat_max_ratio`` of them."""
+        if self.cat_max_ratio >= 1.0:
+            return True
+        counts = np.bincount(ids.ravel(), minlength=256)
+        counts[self.ignore_index] = 0
+        return bool(counts.any() and counts.max() <= self.cat_max_ratio * counts.sum())
 
     def resized(self, height: int, width: int, ratio: float) -> tuple[int, int]:
         """Return the size ``(height, width)`` to which an image is resized with scale ``ratio``."""
@@ -129,13 +142,11 @@ class SegmentationTrainTransform:
         tall, wide = min(self.crop, len(rows)), min(self.crop, len(columns))
         for _ in range(1 + REDRAWS):
             top, left = (int(rng.integers(low, high + 1)) for low, high in spans)
-            if self.cat_max_ratio >= 1.0 or room == (0, 0):
+            if room == (0, 0):
                 break
             # Shares are counted over source pixels, of large crops over some of them: the same up to rounding.
             part = ids[_thinned(rows[top], rows[top + tall - 1]), _thinned(columns[left], columns[left + wide - 1])]
-            counts = np.bincount(part.ravel(), minlength=256)
-            counts[self.ignore_index] = 0
-            if counts.max() <= self.cat_max_ratio * counts.sum() and counts.any():
+            if self.is_mixed(part):
                 break
         return top, left
 

@@ -129,6 +129,7 @@ def fine_tune(config: DemoConfig, start: str, seed: int) -> Scores:
             labels=config.labels,
             label_seed=seed,
             seed=seed,
+            recipe="paper",
             decoder="light",
             channels=64,
             steps=config.finetune_steps,

@@ -15,6 +15,7 @@ from torch import nn
 
 from unip.config import verb
 from unip.data.device_crops import DeviceCrops, fits
+from unip.data.label_facts import label_facts
 from unip.data.memory import Cache
 from unip.data.reading import DEFAULT, ReadingOptions
 from unip.data.remap import Remap
@@ -22,6 +23,8 @@ from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentati
 from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.errors import UnipError
 from unip.progress import say
+from unip.segment.cached import CachedFeatures, CachedLoss
+from unip.segment.defaults import Facts, Recipe, choose, compiling, shown
 from unip.segment.evaluate import EvaluateConfig, evaluate
 from unip.segment.inference import choose_precision
 from unip.segment.losses import MAX_WEIGHT, LossName, PixelLoss, Weighting, class_weights
@@ -32,9 +35,6 @@ from unip.segment.model import (
     SegmentationLoss,
     Segmenter,
     SegmenterSpec,
-    default_channels,
-    default_layers,
-    width_of,
 )
 from unip.segment.partial import add_adapters, freeze_layers, merge_adapters
 from unip.segment.storage import save_segmenter
@@ -46,14 +46,12 @@ from unip.training.optim import count_parameters, parameter_groups
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import warmup_poly
 from unip.vit.backbone import Backbone, load_backbone
-from unip.vit.shape import depth_of, heads_of
+from unip.vit.shape import heads_of
 from unip.vit.spec import set_last_heads
-
-PAPER_WARMUP = 1500  # steps
 
 
 class FinetuneConfig(ReadingOptions, TrainingConfig):
-    """What to train on which labels; the defaults are the paper's, with fewer steps."""
+    """What to train on which labels; what is left open is chosen by the recipe and from the data."""
 
     model: str = Field(
         description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch."
@@ -75,11 +73,19 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     )
     label_seed: int = Field(0, ge=0, description="Seed of the choice of few labels.")
     mode: Literal["full", "linear"] = Field("full", description="Train all, or a linear probe on the frozen backbone.")
-    decoder: Literal["auto"] | Decoder = Field("auto", description="auto: upernet, for a linear probe linear.")
+    recipe: Recipe = Field("fast", description="What settings left open become: the paper's, or fast ones by the data.")
+    steps: int = Field(0, ge=0, description="Optimiser steps; 0: as many as epochs make, or as the recipe says.")
+    decoder: Literal["auto"] | Decoder = Field(
+        "auto", description="auto: light, the paper's upernet, linear in a probe."
+    )
     pyramid: PyramidName = Field("llfpn", description="Levels from the last layer, or (fpn) from four layers.")
     layers: tuple[int, ...] = Field((), description="Layers for the decoder, 1-based; none: the paper's.")
-    channels: Literal["auto"] | int = Field("auto", description="Decoder channels; auto: backbone's width, light 128.")
-    auxiliary_weight: Literal["auto"] | float = Field("auto", description="auto: 0.4 with upernet, else 0 (none).")
+    channels: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="Decoder channels; auto: backbone's width, light 128."
+    )
+    auxiliary_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto", description="auto: 0.4 with upernet, else 0 (none)."
+    )
     probe_norm: bool = Field(False, description="Linear decoder: standardise the features first (not in the paper).")
     last_heads: Literal["keep", "uniform"] = Field(
         "keep", description="Heads of the last block: as distilled, or as many as in the other blocks."
@@ -92,10 +98,12 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
         None, gt=0, lt=1, description="Cross-entropy of this share of the pixels only, the hardest; none: of all."
     )
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
-    lr: float = Field(1e-4, gt=0, description="Highest learning rate.")
+    lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="Highest learning rate; auto: 4e-4, in a probe 4e-3, the paper's 1e-4."
+    )
     layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
-        description="lr factor per layer towards the input; auto: 0.85 UNIP, 0.65 others, 1 from scratch or with LoRA.",
+        description="lr factor per layer towards the input; auto: 0.85, 1 from scratch or LoRA, paper 0.65 others.",
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
     warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
@@ -109,12 +117,20 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
         None, ge=1, description="Train adapters of this rank on the frozen backbone; none: the backbone itself."
     )
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 in a linear probe.")
-    crop: int = Field(512, ge=16, description="Side of crops and, later, windows, in pixels.")
-    base: tuple[int, int] = Field((2048, 512), description="Long and short side that ratio multiplies, in pixels.")
-    ratio: tuple[float, float] = Field((0.5, 2.0), description="Range of the random resize.")
+    crop: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
+        "auto", description="Side of crops and, later, windows, in pixels; auto: 512, 256 on the CPU."
+    )
+    base: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="Long and short side that ratio multiplies, in pixels; none: larger for small objects."
+    )
+    ratio: tuple[float, float] | None = Field(
+        None, description="Range of the random resize; none: 0.75 to 1.5, the paper's 0.5 to 2, 1 in a probe."
+    )
     cat_max_ratio: float = Field(0.75, gt=0, le=1, description="A crop that one class fills more than this is redrawn.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
-    photometric: bool = Field(True, description="Distort brightness and contrast (and colours).")
+    photometric: bool | Literal["auto"] = Field(
+        "auto", description="Distort brightness and contrast (and colours); auto: as in the paper, not in fast."
+    )
     corrupt: float | None = Field(
         None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
     )
@@ -124,11 +140,14 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     cache: Cache | Literal["gpu"] = Field(
         "auto", description="Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too."
     )
+    cache_features: bool | Literal["auto"] = Field(
+        "auto", description="Linear probe: compute features once; auto: where they stay the same and fit the memory."
+    )
 
     @field_validator("ratio")
     @classmethod
-    def _is_a_range(cls, ratio: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < ratio[0] <= ratio[1]:
+    def _is_a_range(cls, ratio: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ratio is not None and not 0 < ratio[0] <= ratio[1]:
             raise ValueError("ratio must be two rising numbers above 0")
         return ratio
 
@@ -146,6 +165,26 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     def resumable(self) -> frozenset[str]:
         """Return what may differ in a continuation: not the split that the best weights are chosen on."""
         return super().resumable() - ({"val"} if self.eval_every is not None else set())
+
+    def is_open(self, name: str) -> bool:
+        """Say whether a setting is left to be chosen."""
+        return super().is_open(name) or (name in ("base", "ratio", "layers") and not getattr(self, name))
+
+
+class ResolvedConfig(FinetuneConfig):
+    """A fine-tuning in which nothing is left open (see :mod:`unip.segment.defaults`)."""
+
+    decoder: Decoder
+    channels: int
+    auxiliary_weight: float
+    lr: float
+    layer_decay: float
+    warmup: int
+    crop: int
+    base: tuple[int, int]
+    ratio: tuple[float, float]
+    photometric: bool
+    cache_features: bool
 
 
 @dataclass(frozen=True)
@@ -172,33 +211,40 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         Interrupted: Stopped by a signal; the same call continues.
     """
     run = RunFolder(config.out)
-    config = run.adopt(config)
-    accelerator = make_accelerator(config)
+    given = run.adopt(config)
+    accelerator = make_accelerator(given)
     main = accelerator.is_main_process
 
-    data = open_segmentation(config.data, config.split, remap=config.remap)
-    reading = config.resolve_reading(data.reading)
-    config, data = config.model_copy(update=dict(reading)), replace(data, reading=reading)
-    val = check_val(config, data) if config.val is not None else None
-    if config.labels is not None:
-        data = few_labels(data, config.labels, config.label_seed)
-    counts = check_segmentation(data)
-    torch.manual_seed(config.seed)  # weights from scratch and heads
-    backbone = load_backbone(config.model, drop_path=0.0 if config.mode == "linear" else config.drop_path)
-    config = resolve(config, backbone, images=len(data))
+    data = open_segmentation(given.data, given.split, remap=given.remap)
+    reading = given.resolve_reading(data.reading)
+    given, data = given.model_copy(update=dict(reading)), replace(data, reading=reading)
+    val = check_val(given, data) if given.val is not None else None
+    if given.labels is not None:
+        data = few_labels(data, given.labels, given.label_seed)
+    labels = label_facts(data)
+    torch.manual_seed(given.seed)  # weights from scratch and heads
+    backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
+    on_gpu = accelerator.device.type == "cuda"
+    facts = Facts.of(labels, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
+    config, reasons = resolve(given, facts)
+    compiled, why = compiling(config, facts)
+    if compiled != config.compile:
+        reasons.append(f"compile {shown(compiled)}: {why}")
     check_batch(config, accelerator)
     segmenter = build(config, backbone, data)
     adapted = restrict(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
-    if accelerator.device.type == "cuda":
+    if on_gpu:
         segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
-    pixel_loss = make_loss(config, data, counts)
-    model = SegmentationLoss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
+    pixel_loss = make_loss(config, data, labels.pixels)
+    loss = CachedLoss if config.cache_features else SegmentationLoss
+    model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     if main:
         for line in [
-            *describe(config, backbone, data, counts, segmenter, adapted),
+            *describe(config, backbone, data, labels.pixels, segmenter, adapted),
             describe_loss(config, data, pixel_loss),
+            *reasons,
         ]:
             say(line)
     run.open(config, main_process=main)
@@ -207,25 +253,26 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         say(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
         return None
 
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # torch has none for the CPU
+    if accelerator.num_processes > 1 and on_gpu:  # torch has none for the CPU
         nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)  # type: ignore[no-untyped-call]
     trainable = Trainable(
         model=model,
         saved=segmenter,
-        dataset=on_device(make_dataset(config, data, backbone.mean), config, accelerator.device),
+        dataset=make_dataset(config, segmenter, data, accelerator),
         groups=parameter_groups(
             segmenter,
             lr=config.lr,
             weight_decay=config.weight_decay,
             backbone="backbone.",
             depth=segmenter.depth,
-            layer_decay=_number(config.layer_decay),
+            layer_decay=config.layer_decay,
         ),
-        schedule=warmup_poly(config.steps, int(config.warmup), config.power),
+        schedule=warmup_poly(config.steps, config.warmup, config.power),
         compiled=(model,),
         evaluation=make_evaluation(config, segmenter, val, accelerator.device),
     )
-    done = train(trainable, config, run, accelerator)
+    # how it is compiled is not recorded, so that the run may go on, and be repeated, on another machine
+    done = train(trainable, config.model_copy(update={"compile": compiled}), run, accelerator)
     scores = None
     merge_adapters(segmenter)
     if main:
@@ -238,39 +285,14 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     return FinetuneResult(run.path, done, scores)
 
 
-def resolve(config: FinetuneConfig, backbone: Backbone, *, images: int) -> FinetuneConfig:
-    """Replace what was left at ``auto`` by values.
+def resolve(config: FinetuneConfig, facts: Facts) -> tuple[ResolvedConfig, list[str]]:
+    """Choose what was left open, and say why, a line each.
 
     Raises:
-        UnipError: A linear probe was asked for with another decoder, or random weights are to stay as they are.
+        UnipError: Settings that were given do not fit together.
     """
-    linear = config.mode == "linear"
-    decoder: Decoder = ("linear" if linear else "upernet") if config.decoder == "auto" else config.decoder
-    if linear and decoder != "linear":
-        raise UnipError(f"mode linear has no decoder {decoder}", "Leave the decoder out, or use mode full.")
-    if backbone.report is None and (config.lora is not None or config.freeze_layers):
-        option = "lora" if config.lora is not None else "freeze_layers"
-        raise UnipError(
-            f"{option} leaves weights as they are, and those of {config.model} are random",
-            f"Give a pre-trained --model, or leave {option} out.",
-        )
-    depth, width = depth_of(backbone.model), width_of(backbone.model)
-    steps = config.count_steps(images)
-    decay = 0.65
-    if backbone.report is None or linear or config.lora is not None:
-        decay = 1.0  # nothing learnt before that should be kept; or it stays as it is anyway
-    elif backbone.spec.fixed_positions or backbone.report.layout == "UNIP":
-        decay = 0.85  # distilled: by this package, or a released file
-    resolved = {
-        "decoder": decoder,
-        "layers": config.layers or default_layers(decoder, config.pyramid, depth),
-        "channels": default_channels(decoder, width) if config.channels == "auto" else config.channels,
-        "auxiliary_weight": _or_auto(config.auxiliary_weight, 0.4 if decoder == "upernet" else 0.0),
-        "steps": steps,
-        "warmup": _or_auto(config.warmup, min(PAPER_WARMUP, steps // 10)),
-        "layer_decay": _or_auto(config.layer_decay, decay),
-    }
-    return config.model_copy(update=resolved)
+    chosen, reasons = choose(config, facts)
+    return ResolvedConfig.make(**{**config.model_dump(), **chosen}), reasons
 
 
 def check_val(config: FinetuneConfig, data: SegmentationData) -> SegmentationData:
@@ -293,7 +315,7 @@ def check_val(config: FinetuneConfig, data: SegmentationData) -> SegmentationDat
 
 
 def make_evaluation(
-    config: FinetuneConfig, segmenter: Segmenter, val: SegmentationData | None, device: torch.device
+    config: ResolvedConfig, segmenter: Segmenter, val: SegmentationData | None, device: torch.device
 ) -> Evaluation | None:
     """Return how the weights are judged while they are trained: by their mIoU on ``val``."""
     if config.eval_every is None or val is None:
@@ -307,7 +329,7 @@ def make_evaluation(
     )
 
 
-def check_batch(config: FinetuneConfig, accelerator: Accelerator) -> None:
+def check_batch(config: ResolvedConfig, accelerator: Accelerator) -> None:
     """Refuse a batch of one image a pass where batch norm would see a single pooled value.
 
     Raises:
@@ -322,7 +344,7 @@ def check_batch(config: FinetuneConfig, accelerator: Accelerator) -> None:
         )
 
 
-def build(config: FinetuneConfig, backbone: Backbone, data: SegmentationData) -> Segmenter:
+def build(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) -> Segmenter:
     """Put a resolved config's decoder on a backbone."""
     spec = backbone.spec
     if config.last_heads == "uniform" and spec.last_heads is not None:
@@ -349,7 +371,7 @@ def build(config: FinetuneConfig, backbone: Backbone, data: SegmentationData) ->
     )
 
 
-def restrict(config: FinetuneConfig, segmenter: Segmenter) -> int:
+def restrict(config: ResolvedConfig, segmenter: Segmenter) -> int:
     """Freeze what is not to be trained and add adapters; return how many weights have one.
 
     Raises:
@@ -363,11 +385,33 @@ def restrict(config: FinetuneConfig, segmenter: Segmenter) -> int:
 
 
 def make_dataset(
-    config: FinetuneConfig, data: SegmentationData, mean: tuple[float, float, float]
-) -> SegmentationTrainDataset:
-    """Return the augmented training crops, padded with the colour ``mean`` (0..1) as the model pads."""
+    config: ResolvedConfig, segmenter: Segmenter, data: SegmentationData, accelerator: Accelerator
+) -> SegmentationTrainDataset | DeviceCrops | CachedFeatures:
+    """Return the augmented training crops, cut by the GPU where it can, or of features that are computed now.
+
+    Raises:
+        UnipError: A pair cannot be read, or ``cache`` asks of a GPU what it cannot do.
+    """
+    transform = make_transform(config, segmenter.spec.mean)
+    if config.cache_features:
+        segmenter.to(accelerator.device)
+        precision = accelerator.autocast()
+        return CachedFeatures(segmenter, data, transform, seed=config.seed, autocast=precision)
+    dataset = SegmentationTrainDataset(
+        data,
+        transform,
+        seed=config.seed,
+        cache="ram" if config.cache == "gpu" else config.cache,
+        corrupt=config.corrupt or 0.0,
+        rare_crops=config.rare_crops,
+    )
+    return on_device(dataset, config, accelerator.device)
+
+
+def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> SegmentationTrainTransform:
+    """Return the augmentation, whose crops are padded with the colour ``mean`` (0..1) as the model pads."""
     red, green, blue = mean
-    transform = SegmentationTrainTransform(
+    return SegmentationTrainTransform(
         crop=config.crop,
         ratio=config.ratio,
         base=config.base,
@@ -376,18 +420,10 @@ def make_dataset(
         photometric=config.photometric,
         fill=(round(255 * red), round(255 * green), round(255 * blue)),
     )
-    return SegmentationTrainDataset(
-        data,
-        transform,
-        seed=config.seed,
-        cache="ram" if config.cache == "gpu" else config.cache,
-        corrupt=config.corrupt or 0.0,
-        rare_crops=config.rare_crops,
-    )
 
 
 def on_device(
-    dataset: SegmentationTrainDataset, config: FinetuneConfig, device: torch.device
+    dataset: SegmentationTrainDataset, config: ResolvedConfig, device: torch.device
 ) -> SegmentationTrainDataset | DeviceCrops:
     """Let the GPU cut the crops, where it can.
 
@@ -404,14 +440,14 @@ def on_device(
 
 
 def describe(
-    config: FinetuneConfig,
+    config: ResolvedConfig,
     backbone: Backbone,
     data: SegmentationData,
     counts: dict[str, int],
     segmenter: Segmenter,
     adapted: int = 0,
 ) -> list[str]:
-    """Say what will be trained, every ``auto`` resolved."""
+    """Say what will be trained."""
     spec = segmenter.spec
     pixels = max(1, sum(counts.values()))
     shares = ", ".join(f"{name} {percent(count / pixels)} %" for name, count in counts.items())
@@ -443,7 +479,7 @@ def describe(
     ]
 
 
-def make_loss(config: FinetuneConfig, data: SegmentationData, counts: dict[str, int]) -> PixelLoss:
+def make_loss(config: ResolvedConfig, data: SegmentationData, counts: dict[str, int]) -> PixelLoss:
     """Return the loss, its weights from the training pixels of each class."""
     pixels = [counts[name] for name in data.classes.names]
     return PixelLoss(
@@ -453,7 +489,7 @@ def make_loss(config: FinetuneConfig, data: SegmentationData, counts: dict[str, 
     )
 
 
-def describe_loss(config: FinetuneConfig, data: SegmentationData, loss: PixelLoss) -> str:
+def describe_loss(config: ResolvedConfig, data: SegmentationData, loss: PixelLoss) -> str:
     """Say what is minimised, with the weight of each class."""
     said = "loss: cross-entropy"
     if loss.weights is not None:
@@ -466,7 +502,7 @@ def describe_loss(config: FinetuneConfig, data: SegmentationData, loss: PixelLos
 
 
 @torch.no_grad()
-def forward_shapes(segmenter: Segmenter, config: FinetuneConfig) -> str:
+def forward_shapes(segmenter: Segmenter, config: ResolvedConfig) -> str:
     """Run one black crop and say the shapes on the way."""
     segmenter.eval()
     images = torch.zeros(1, 3, config.crop, config.crop, dtype=torch.uint8)
@@ -475,7 +511,7 @@ def forward_shapes(segmenter: Segmenter, config: FinetuneConfig) -> str:
     return f"image {tuple(images.shape[1:])}, {name} {levels}, logits {tuple(segmenter(images).shape[1:])}"
 
 
-def model_info(config: FinetuneConfig, backbone: Backbone, data: SegmentationData, done: TrainResult) -> dict[str, Any]:
+def model_info(config: ResolvedConfig, backbone: Backbone, data: SegmentationData, done: TrainResult) -> dict[str, Any]:
     """Return what the model folder tells about its making."""
     return {
         "backbone": config.model,
@@ -497,7 +533,7 @@ def model_info(config: FinetuneConfig, backbone: Backbone, data: SegmentationDat
     }
 
 
-def final_scores(config: FinetuneConfig, run: RunFolder) -> Scores | None:
+def final_scores(config: ResolvedConfig, run: RunFolder) -> Scores | None:
     """Evaluate the saved model on ``val``."""
     if config.val is None:
         return None
@@ -513,11 +549,3 @@ def final_scores(config: FinetuneConfig, run: RunFolder) -> Scores | None:
         )
     )
     return None if result is None else result.scores
-
-
-def _or_auto(value: Any, otherwise: float | int) -> Any:
-    return otherwise if value == "auto" else value
-
-
-def _number(value: str | float) -> float:
-    return float(value)

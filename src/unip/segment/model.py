@@ -142,8 +142,8 @@ class Segmenter(nn.Module):
     def all_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the logits ``(B, C, H, W)`` of the head, and of the auxiliary head if there is one."""
         levels = self.levels(images)
-        auxiliary = None if self.auxiliary is None else self._to_pixels(self.auxiliary(levels[2]), images)
-        return self._to_pixels(self.head(levels), images), auxiliary
+        auxiliary = None if self.auxiliary is None else self.to_pixels(self.auxiliary(levels[2]), images)
+        return self.to_pixels(self.head(levels), images), auxiliary
 
     def forward(self, images: Tensor) -> Tensor:
         """Segment images.
@@ -154,9 +154,10 @@ class Segmenter(nn.Module):
         Returns:
             Logits ``(B, C, H, W)``.
         """
-        return self._to_pixels(self.head(self.levels(images)), images)
+        return self.to_pixels(self.head(self.levels(images)), images)
 
-    def _to_pixels(self, logits: Tensor, images: Tensor) -> Tensor:
+    def to_pixels(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Resize logits of the patches of ``images`` (of which only the size counts) to their pixels."""
         return enlarge(logits, self.padded_size(images))[..., : images.shape[-2], : images.shape[-1]]
 
 
@@ -186,6 +187,10 @@ class SegmentationLoss(nn.Module):
                 part.eval()
         return self
 
+    def logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits ``(B, C, H, W)`` of the head, and of the auxiliary head if there is one."""
+        return self.segmenter.all_logits(images)
+
     def forward(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Compute the losses.
 
@@ -197,7 +202,7 @@ class SegmentationLoss(nn.Module):
             Scalars ``loss``, ``loss_main``, ``loss_aux`` (with an auxiliary head) and ``pixel_accuracy``.
         """
         target = masks.long()
-        logits, auxiliary = self.segmenter.all_logits(images)
+        logits, auxiliary = self.logits(images, masks)
         main = self.pixel_loss(logits, target)
         right = (logits.detach().argmax(1) == target).sum()
         values = {"loss": main, "loss_main": main, "pixel_accuracy": right / (target != IGNORE).sum().clamp(min=1)}

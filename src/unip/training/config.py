@@ -57,6 +57,11 @@ class TrainingConfig(Config):
             return self.steps or DEFAULT_STEPS
         return math.ceil(self.epochs * samples / self.batch_size)
 
+    def is_open(self, name: str) -> bool:
+        """Say whether a setting is left to be chosen when the data is known: at ``auto``, or steps that are 0."""
+        value = getattr(self, name)
+        return value == "auto" or (name == "steps" and not value)
+
 
 #: Settings that may differ between a run and its continuation: they do not change what is trained on one device.
 RESUMABLE = frozenset(

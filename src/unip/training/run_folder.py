@@ -49,7 +49,7 @@ class RunFolder:
         return not config.overwrite and self.config.exists() and bool(list_checkpoints(self.checkpoints))
 
     def adopt(self, config: C) -> C:
-        """Fill the settings left at ``auto`` with what the run here resolved them to, if there is one to continue.
+        """Fill the settings left open with what the run here resolved them to, if there is one to continue.
 
         Raises:
             UnipError: The folder holds foreign files.
@@ -58,7 +58,8 @@ class RunFolder:
         if not self.continues(config):
             return config
         there = read_yaml(self.config)
-        known = {k: there[k] for k, v in config if v == "auto" and k not in config.resumable() and k in there}
+        free = config.resumable()
+        known = {name: there[name] for name, _ in config if config.is_open(name) and name not in free and name in there}
         return config.make(**{**config.model_dump(), **known})
 
     def open(self, config: TrainingConfig, *, main_process: bool = True) -> None:
