@@ -70,7 +70,7 @@ def test_the_command_line_takes_a_recipe(recipe: Path, tmp_path: Path, monkeypat
 def test_the_papers_pretraining(student: str) -> None:
     config = load(f"pretrain_paper_{student}")
     assert isinstance(config, PretrainConfig)
-    assert (config.student, config.targets()) == (f"unip_{student}", [("timm:vit_large_patch16_224.mae", 18, 1.0)])
+    assert (config.student, config.targets()) == (f"unip_{student}", [("timm:vit_large_patch16_224.mae", 18, 1.0, 1)])
     assert (config.epochs, config.batch_size, config.lr, config.warmup) == (100, 4096, "auto", "auto")
     assert (config.size, config.scale, config.weight_decay, config.drop_path) == (224, (0.2, 1.0), 0.05, 0.1)
 
