@@ -8,8 +8,8 @@ import pytest
 from unip.benching.program import BenchConfig
 from unip.data.corruptions import CORRUPTIONS
 from unip.data.reading import ReadingOptions
+from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import EvaluateConfig
-from unip.segment.finetune import FinetuneConfig
 from unip.training.config import TrainingConfig
 
 DOCS = Path(__file__).parents[1] / "docs"

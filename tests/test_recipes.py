@@ -10,7 +10,7 @@ from unip.config import Config
 from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.pretraining.program import PretrainConfig
-from unip.segment.finetune import FinetuneConfig
+from unip.segment.config import FinetuneConfig
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 # Those of `unip data build` hold sources, not settings: see tests/data/test_recipe.py.

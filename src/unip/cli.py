@@ -29,8 +29,9 @@ from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.lab.analyze import AnalyzeConfig, analyze
 from unip.pretraining.program import PretrainConfig, pretrain
+from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import EvaluateConfig, evaluate
-from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.finetune import finetune
 from unip.segment.predict import PredictConfig, predict
 from unip.vit.dedup import DedupConfig, dedup
 

@@ -26,7 +26,7 @@ from unip.benching.program import BenchConfig, bench
 from unip.benching.suite import Places, read_suite
 from unip.errors import UnipError
 from unip.files import read_json
-from unip.segment.finetune import FinetuneConfig
+from unip.segment.config import FinetuneConfig
 
 STEPS = {
     **{"steps": 2, "batch_size": 2, "crop": 32, "base": [64, 32], "decoder": "light", "channels": 8, "lr": 1e-3},

@@ -9,7 +9,7 @@ import pytest
 
 from unip.benching.suite import OF_THE_GRID, Axes, Places, Suite, read_suite
 from unip.errors import UnipError
-from unip.segment.finetune import FinetuneConfig
+from unip.segment.config import FinetuneConfig
 
 MINIMAL = {"starts": {"a": "unip_tiny"}, "datasets": {"d": "{d}"}, "protocols": {"p": {}}}
 

@@ -10,7 +10,8 @@ from unip.data.label_facts import label_facts
 from unip.data.segmentation import open_segmentation
 from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.segment.cached import CachedFeatures, CachedLoss, cache_bytes, count_windows
-from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.config import FinetuneConfig
+from unip.segment.finetune import finetune
 from unip.segment.model import SegmentationLoss
 from unip.segment.storage import load_segmenter
 

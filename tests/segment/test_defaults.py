@@ -6,8 +6,9 @@ import pytest
 from unip.data.label_facts import LabelFacts
 from unip.errors import UnipError
 from unip.segment import defaults
+from unip.segment.config import FinetuneConfig
 from unip.segment.defaults import Facts, choose, compiling
-from unip.segment.finetune import FinetuneConfig, resolve
+from unip.segment.finetune import resolve
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,11 @@ from unip.data.label_facts import LabelFacts
 from unip.data.segmentation import open_segmentation
 from unip.data.transforms import SegmentationTrainDataset
 from unip.errors import UnipError
+from unip.segment.config import FinetuneConfig
+from unip.segment.crops import make_transform
 from unip.segment.defaults import Facts
 from unip.segment.evaluate import evaluate
-from unip.segment.finetune import FinetuneConfig, build, finetune, make_transform, resolve
+from unip.segment.finetune import build, finetune, resolve
 from unip.segment.predict import predict
 from unip.segment.storage import load_segmenter
 from unip.training.optim import parameter_groups

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import UnipError
+from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import evaluate
-from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.finetune import finetune
 from unip.segment.model import SegmentationLoss
 from unip.segment.partial import SCALE, add_adapters, freeze_layers, merge_adapters
 from unip.segment.storage import load_segmenter

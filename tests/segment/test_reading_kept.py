@@ -11,8 +11,9 @@ from PIL import Image
 
 from unip.data.reading import DEFAULT, Reading, ReadingOptions
 from unip.errors import UnipError
+from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import evaluate
-from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.finetune import finetune
 from unip.segment.inference import Frames
 from unip.segment.predict import predict
 from unip.segment.storage import load_segmenter, save_segmenter

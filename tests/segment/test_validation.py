@@ -9,8 +9,9 @@ from PIL import Image
 
 from unip.data.segmentation import open_segmentation
 from unip.errors import UnipError
+from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import evaluate
-from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.finetune import finetune
 from unip.segment.model import SegmentationLoss
 from unip.segment.storage import save_segmenter
 from unip.segment.validation import quick_miou

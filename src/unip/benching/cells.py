@@ -31,8 +31,9 @@ from unip.data.segmentation import check_segmentation, few_labels, open_segmenta
 from unip.errors import UnipError
 from unip.files import read_json, write_json, writing
 from unip.lab.probe import ProbeSettings, evaluate_probes, frozen, train_probes
+from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import EvaluateConfig, EvaluateResult, evaluate
-from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.finetune import finetune
 from unip.segment.inference import choose_device, device_name
 from unip.segment.metrics import percent, score
 from unip.segment.model import SegmenterSpec

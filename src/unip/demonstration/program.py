@@ -19,8 +19,9 @@ from unip.files import write_json, write_text
 from unip.lab.analyze import AnalyzeConfig, analyze
 from unip.pretraining.program import PretrainConfig, pretrain
 from unip.progress import say
+from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import EvaluateConfig, evaluate
-from unip.segment.finetune import FinetuneConfig, finetune
+from unip.segment.finetune import finetune
 from unip.segment.metrics import Scores
 from unip.segment.predict import PredictConfig, predict
 

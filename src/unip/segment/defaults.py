@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from unip.data.label_facts import LabelFacts
 from unip.data.memory import use_ram
 from unip.data.transforms import SegmentationTrainTransform
 from unip.errors import UnipError
 from unip.segment.cached import cache_bytes, count_windows
+from unip.segment.config import FinetuneConfig
 from unip.segment.model import default_channels, default_layers, width_of
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size
 
-if TYPE_CHECKING:
-    from unip.segment.finetune import FinetuneConfig
-
-Recipe = Literal["paper", "fast"]
 Start = Literal["scratch", "distilled", "pre-trained"]
 Choice = tuple[Any, str]  # a value and the reason for it
 

@@ -1,0 +1,69 @@
+"""What a fine-tuning trains on: augmented crops, cut by loader processes or by the GPU, or features computed once."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+
+from unip.data.device_crops import DeviceCrops, fits
+from unip.data.pairs import SegmentationData
+from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform
+from unip.errors import UnipError
+from unip.segment.cached import CachedFeatures
+from unip.segment.config import ResolvedConfig
+from unip.segment.model import Segmenter
+
+
+def make_dataset(
+    config: ResolvedConfig, segmenter: Segmenter, data: SegmentationData, accelerator: Accelerator
+) -> SegmentationTrainDataset | DeviceCrops | CachedFeatures:
+    """Return the augmented training crops, cut by the GPU where it can, or of features that are computed now.
+
+    Raises:
+        UnipError: A pair cannot be read, or ``cache`` asks of a GPU what it cannot do.
+    """
+    transform = make_transform(config, segmenter.spec.mean)
+    if config.cache_features:
+        segmenter.to(accelerator.device)
+        precision = accelerator.autocast()
+        return CachedFeatures(segmenter, data, transform, seed=config.seed, autocast=precision)
+    dataset = SegmentationTrainDataset(
+        data,
+        transform,
+        seed=config.seed,
+        cache="ram" if config.cache == "gpu" else config.cache,
+        corrupt=config.corrupt or 0.0,
+        rare_crops=config.rare_crops,
+    )
+    return on_device(dataset, config, accelerator.device)
+
+
+def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> SegmentationTrainTransform:
+    """Return the augmentation, whose crops are padded with the colour ``mean`` (0..1) as the model pads."""
+    red, green, blue = mean
+    return SegmentationTrainTransform(
+        crop=config.crop,
+        ratio=config.ratio,
+        base=config.base,
+        cat_max_ratio=config.cat_max_ratio,
+        flip=config.flip,
+        photometric=config.photometric,
+        fill=(round(255 * red), round(255 * green), round(255 * blue)),
+    )
+
+
+def on_device(
+    dataset: SegmentationTrainDataset, config: ResolvedConfig, device: torch.device
+) -> SegmentationTrainDataset | DeviceCrops:
+    """Let the GPU cut the crops, where it can.
+
+    Raises:
+        UnipError: It cannot, though ``cache`` is ``gpu``.
+    """
+    possible = config.cache in ("auto", "gpu") and fits(dataset, device)
+    if config.cache == "gpu" and not possible:
+        raise UnipError(
+            f"cache gpu: crops of these frames cannot be cut on {device}",
+            "It takes a GPU with enough free memory, grey frames and no --corrupt; use --cache auto.",
+        )
+    return DeviceCrops(dataset, device) if possible else dataset
