@@ -68,8 +68,9 @@ def test_the_papers_suite_has_every_published_number_and_every_model_exists():
             assert re.fullmatch(r"\{weights\}/[a-z0-9_]+\.pth", start.model)
 
 
-def test_the_ten_minutes_have_the_budget_of_the_reference():
-    suite = read_suite(FOLDER / "ten_minutes.yaml")
+@pytest.mark.parametrize("name", ["ten_minutes", "hituav", "hituav_pretraining", "hituav_finetuning"])
+def test_hituav_has_the_budget_of_the_reference(name):
+    suite = read_suite(FOLDER / f"{name}.yaml")
     for settings in suite.pretrain.values():
         assert settings["steps"] * settings["batch_size"] == 1_323_520
     for protocol in suite.protocols.values():
