@@ -61,7 +61,8 @@ def describe_validation(error: ValidationError) -> str:
     seen: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
         key = str(problem["loc"][0]) if problem["loc"] else "settings"
-        given = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
+        whole = problem["type"] == "missing" or not problem["loc"]  # of all settings together, the input is all of them
+        given = "" if whole else f", got {problem['input']!r}"
         text = problem["msg"].removeprefix("Value error, ")
         seen.setdefault(key, []).append(f"{text[:1].lower()}{text[1:]}{given}")
     return "\n".join(f"{key}: {'; or '.join(texts)}" for key, texts in seen.items())

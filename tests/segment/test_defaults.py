@@ -1,5 +1,7 @@
 """Settings that follow the data: data sets of different character, in facts only."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -146,12 +148,15 @@ def test_how_it_is_compiled_is_the_machines_matter():
         ({}, (False, 1), "auto"),
         ({}, (True, 2), "auto"),  # a graph is for one GPU
         ({"recipe": "paper"}, (True, 1), "auto"),
+        ({"checkpoint_activations": True}, (True, 1), "auto"),
         ({"compile": True}, (True, 1), True),
         ({"mode": "linear"}, (True, 1), False),
         ({"mode": "linear", "cache_features": False}, (True, 1), "graphs"),
     ):
         there = facts(on_gpu=on_gpu, ranks=ranks, images=4)
         assert compiling(resolve(config.model_copy(update=change), there)[0], there)[0] == expected, change
+    rotary = replace(facts(on_gpu=True, images=4), recordable=False)
+    assert compiling(resolve(config, rotary)[0], rotary)[0] == "auto"
 
 
 LINEAR = {"mode": "linear"}
@@ -178,7 +183,7 @@ def test_features_are_kept_where_that_is_less_work(monkeypatch):
         ({"photometric": True}, "distorted at random"),
         ({"corrupt": 0.1}, "corrupted at random"),
         ({"rare_crops": 0.3}, "cut around objects"),
-        ({"recipe": "paper"}, "resized at random"),
+        ({"recipe": "paper"}, "distorted at random"),
     ],
 )
 def test_features_that_change_are_not_kept(changes, message):
@@ -189,11 +194,12 @@ def test_features_that_change_are_not_kept(changes, message):
 
 
 def test_features_that_do_not_fit_the_memory(monkeypatch):
+    """What was chosen stays so in a run that is continued while others use the memory."""
     monkeypatch.setattr(defaults, "use_ram", lambda cache, size: False)
-    with pytest.raises(
-        UnipError, match=r"features cannot be cached: .* GiB are more than a quarter of the free memory"
-    ):
-        chosen({**LINEAR, "cache_features": True})
+    values, lines = chosen(LINEAR, images=80)
+    assert values["cache_features"] is False and values["ratio"] == (0.75, 1.5)
+    assert "GiB are more than a quarter of the free memory" in lines["cache features no"]
+    assert chosen({**LINEAR, "cache_features": True}, images=80)[0]["ratio"] == (1.0, 1.0)
 
 
 def test_features_are_not_kept_by_several_processes():

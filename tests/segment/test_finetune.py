@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -329,3 +330,18 @@ def test_three_tiny_frames_are_enough(settings, tmp_path):
         assert all(torch.equal(tensor, weights[name]) for name, tensor in again.items())
     with pytest.raises(UnipError, match="crop: 24 there, 32 now"):
         finetune(**given, crop=32)
+
+
+def test_a_gpu_that_is_not_there_is_missed_before_anything_is_written(settings, tmp_path):
+    for more, message in (({"cache": "gpu"}, "no GPU to keep frames on"), ({"compile": "graphs"}, "is for one GPU")):
+        with pytest.raises(UnipError, match=message):
+            finetune(**{**settings, "out": tmp_path / "none", "device": "cpu", "dry_run": True, **more})
+    assert not (tmp_path / "none").exists()
+
+
+def test_frames_without_any_label(settings, tmp_path):
+    masks = Path(settings["data"]) / "train" / "masks"
+    for file in masks.iterdir():
+        Image.fromarray(np.full_like(np.asarray(Image.open(file)), 255)).save(file)
+    with pytest.raises(UnipError, match="has no labelled pixel"):
+        finetune(**settings)

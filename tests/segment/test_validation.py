@@ -1,6 +1,8 @@
 """Weights chosen on a split while they are trained, end to end."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,11 +55,14 @@ def test_patience_ends_it(settings, capsys):
 
 def test_the_split_that_was_chosen_on_may_not_change(settings):
     finetune(**settings, steps=2, val="test", eval_every=1)
-    with pytest.raises(UnipError, match=r"other settings \(val: 'test' there, 'train' now\)"):
-        finetune(**settings, steps=2, val="train", eval_every=1)
+    shutil.copytree(Path(settings["data"]) / "test", Path(settings["data"]) / "other")
+    with pytest.raises(UnipError, match=r"other settings \(val: 'test' there, 'other' now\)"):
+        finetune(**settings, steps=2, val="other", eval_every=1)
 
 
 def test_what_cannot_be(settings):
+    with pytest.raises(UnipError, match="val is train, which is trained on"):
+        FinetuneConfig.make(**settings, val="train", eval_every=3)
     with pytest.raises(UnipError, match="eval_every needs a split"):
         FinetuneConfig.make(**settings, eval_every=3)
     with pytest.raises(UnipError, match="patience counts evaluations"):

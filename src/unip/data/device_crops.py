@@ -18,8 +18,8 @@ class DeviceCrops:
     """The crops of a :class:`SegmentationTrainDataset` of grey frames, made on a device.
 
     ``crops[position]`` is what is random about a sample, a float64 vector; ``crops.finish(batch)`` makes images and
-    masks of a batch of them. They are those of the data set; images may differ by a level, since sums are rounded
-    otherwise.
+    masks of a batch of them. They are those of the data set; images may differ by a level or two, since sums
+    are rounded otherwise.
 
     Args:
         dataset: With its pairs in memory, without corruptions.
@@ -38,6 +38,10 @@ class DeviceCrops:
         self.sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
         self.frames = stack(lambda index: dataset.pair(index)[0], sizes, device)
         self.masks = stack(lambda index: dataset.pair(index)[1], sizes, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what loader processes that are not forked could not use."""
+        return {**self.__dict__, "sizes": None, "frames": None, "masks": None}
 
     def __getitem__(self, position: int) -> Tensor:
         """Return the numbers of the sample shown at ``position``."""

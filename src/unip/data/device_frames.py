@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from unip.data.images import Pixels8
 
 SHARE = 0.25  # of the device's free memory that frames may take
+Sizes = Sequence[tuple[int, int]] | npt.NDArray[np.int64]  # height and width of each
 Kernel = Callable[[Tensor], Tensor]
 
 
-def stack(read: Callable[[int], Pixels8], sizes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+def stack(read: Callable[[int], Pixels8], sizes: Sizes, device: torch.device) -> Tensor:
     """Put frames ``(H, W)`` uint8 of several sizes into one block ``(N, tallest, widest)``, filled up with zeros."""
-    tall, wide = np.max(np.array(sizes), axis=0).tolist()
+    tall, wide = np.max(np.asarray(sizes), axis=0).tolist()
     block = torch.zeros((len(sizes), tall, wide), dtype=torch.uint8, device=device)
     for index, (height, width) in enumerate(sizes):
         block[index, :height, :width] = torch.from_numpy(np.ascontiguousarray(read(index)))
     return block
 
 
-def has_room(sizes: Sequence[tuple[int, int]], copies: int, device: torch.device) -> bool:
+def has_room(sizes: Sizes, copies: int, device: torch.device) -> bool:
     """Say whether a GPU can keep so many blocks of such frames."""
     if device.type != "cuda":
         return False
-    tall, wide = np.max(np.array(sizes), axis=0).tolist()
+    tall, wide = np.max(np.asarray(sizes), axis=0).tolist()
     free, _ = torch.cuda.mem_get_info(device)
     return bool(copies * len(sizes) * tall * wide <= SHARE * free)
 

@@ -29,6 +29,10 @@ class DeviceMix:
         self.dataset, self.numbered = dataset, numbered
         self.frames = stack(dataset.image, dataset.shapes, device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what loader processes that are not forked could not use."""
+        return {**self.__dict__, "frames": None}
+
     def __getitem__(self, position: int) -> tuple[Any, ...]:
         """Return the numbers of the sample shown at ``position``, and if asked for that position."""
         index, box, flip = self.dataset.draw(position)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
     def draw(self, position: int) -> tuple[int, tuple[int, int, int, int], bool]:
         """Return all that is random at ``position``, where images are in memory: image, box of the crop, flip."""
         index = self.order(position)
-        return index, *self._drawn(position, self.shapes[index])
+        return index, *self._drawn(position, tuple(self._shapes[index].tolist()))
 
     def _drawn(self, position: int, shape: tuple[int, ...]) -> tuple[tuple[int, int, int, int], bool]:
         rng = np.random.default_rng(seed_for(self.seed, position))
@@ -120,10 +119,10 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
         """Whether decoded images are kept."""
         return self._block is not None
 
-    @cached_property
-    def shapes(self) -> list[tuple[int, int]]:
-        """Height and width of each image as it is kept in memory."""
-        return [(height, width) for height, width in self._shapes.tolist()]
+    @property
+    def shapes(self) -> npt.NDArray[np.int64]:
+        """Height and width of each image as it is kept in memory, ``(N, 2)``."""
+        return self._shapes
 
     def image(self, index: int) -> Pixels8:
         """Return the whole image ``index`` of the manifest as ``(H, W)`` uint8; a large JPEG may come reduced."""

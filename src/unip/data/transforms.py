@@ -252,7 +252,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
             self._pairs = list(threaded(self._read, range(len(data)), "reading pairs", unit="pairs"))
         self.rare: RareCrops | None = None
         if rare_crops:
-            shown = classes_shown(data.read_mask, len(data), len(data.classes.names))
+            shown = classes_shown(lambda index: self.pair(index)[1], len(data), len(data.classes.names))
             self.rare = RareCrops(shown, data.classes, rare_crops, seed)
 
     def __len__(self) -> int:

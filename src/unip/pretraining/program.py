@@ -35,9 +35,9 @@ from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import warmup_cosine
-from unip.vit.backbone import load_backbone
+from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.export import save_backbone
-from unip.vit.shape import patch_size
+from unip.vit.shape import depth_of, patch_size
 from unip.vit.spec import BackboneSpec
 from unip.vit.student import student_spec
 
@@ -94,6 +94,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         table = table.take(sample_indices(table, None, config.max_images, config.seed))
     teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
     start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
+    check_student_layers(config, start)
     if main:
         say(summary_table(summary(table)))
         for source, backbone in [*teachers.items(), *([(config.init, start)] if start else [])]:
@@ -155,6 +156,18 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         save_student(run, config, student, spec, records, done)
         say(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
     return PretrainResult(run.model, tuple(record["layer"] for record in records), done.last["loss"], done)
+
+
+def check_student_layers(config: PretrainConfig, start: Backbone | None) -> None:
+    """Refuse ``student_layers`` that the student does not have, before anything is measured.
+
+    Raises:
+        UnipError: There is no such layer.
+    """
+    depth = depth_of(start.model) if start else int(student_spec(config.student).arguments["depth"])
+    wrong = [layer for layer in config.student_layers if not 1 <= layer <= depth]
+    if wrong:
+        raise UnipError(f"student_layers: the student has no layer {wrong[0]}", f"Its layers are 1 to {depth}.")
 
 
 def known_layers(config: PretrainConfig, run: RunFolder) -> list[dict[str, Any]]:

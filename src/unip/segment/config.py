@@ -124,6 +124,8 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     def _fit_together(self) -> FinetuneConfig:
         if self.eval_every is not None and self.val is None:
             raise UnipError("eval_every needs a split to evaluate on", "Add --val SPLIT, of other images than --split.")
+        if self.eval_every is not None and self.val == self.split:
+            raise UnipError(f"val is {self.val}, which is trained on", "Choose weights on another split.")
         if self.patience is not None and self.eval_every is None:
             raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
         if self.mode == "linear" and (self.lora is not None or self.freeze_layers):

@@ -38,6 +38,18 @@ def make_dataset(
     return on_device(dataset, config, accelerator.device)
 
 
+def check_cache(config: ResolvedConfig, device: torch.device) -> None:
+    """Refuse to keep on a GPU what there is no GPU for, or what is not trained on.
+
+    Raises:
+        UnipError: ``cache`` is ``gpu``, and it cannot be.
+    """
+    if config.cache == "gpu" and device.type != "cuda":
+        raise UnipError("cache gpu: there is no GPU to keep frames on", "Use --cache auto.")
+    if config.cache == "gpu" and config.cache_features:
+        raise UnipError("cache gpu has no part in a probe whose features are cached", "Leave one of the two out.")
+
+
 def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> SegmentationTrainTransform:
     """Return the augmentation, whose crops are padded with the colour ``mean`` (0..1) as the model pads."""
     red, green, blue = mean

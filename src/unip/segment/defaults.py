@@ -46,6 +46,7 @@ class Facts:
         depth: Number of blocks.
         on_gpu: Whether it will be trained on GPUs.
         ranks: Processes that train it together.
+        recordable: Whether its pass can be a CUDA graph: timm copies rotary positions from the processor in each.
     """
 
     labels: LabelFacts
@@ -55,13 +56,15 @@ class Facts:
     depth: int
     on_gpu: bool
     ranks: int
+    recordable: bool = True
 
     @classmethod
     def of(cls, labels: LabelFacts, backbone: Backbone, *, on_gpu: bool, ranks: int) -> Facts:
         """Gather the facts."""
         model = backbone.model
         shape = {"patch": patch_size(model), "width": width_of(model), "depth": depth_of(model)}
-        return cls(labels, start_of(backbone), **shape, on_gpu=on_gpu, ranks=ranks)
+        recordable = getattr(model, "rope", None) is None
+        return cls(labels, start_of(backbone), **shape, on_gpu=on_gpu, ranks=ranks, recordable=recordable)
 
     @property
     def frames(self) -> str:
@@ -109,7 +112,7 @@ def choose(config: FinetuneConfig, facts: Facts) -> tuple[dict[str, Any], list[s
             chosen[name] = value
             config = config.model_copy(update={name: value})
             lines.append(f"{name.replace('_', ' ')} {shown(value)}: {reason}")
-    if config.cache_features and (problem := not_cacheable(config, facts)):
+    if config.cache_features and (problem := changing(config)):
         raise UnipError(f"features cannot be cached: {problem}", "Change that, or leave cache_features at auto.")
     return chosen, lines
 
@@ -225,7 +228,10 @@ def ratio(config: FinetuneConfig, facts: Facts) -> Choice:
     """Choose the range of the random resize."""
     if config.recipe == "paper":
         return (0.5, 2.0), PAPER
-    if config.mode == "linear" and config.cache_features is not False:
+    kept = config.cache_features is True or (
+        config.cache_features == "auto" and not not_cacheable(at_one_size(config), facts)
+    )
+    if config.mode == "linear" and kept:
         return (1.0, 1.0), "frames of one size have features that can be kept"
     return (0.75, 1.5), "a camera sees its objects at similar sizes"
 
@@ -244,25 +250,37 @@ def cache_features(config: FinetuneConfig, facts: Facts) -> Choice:
     return windows < crops, why
 
 
-def not_cacheable(config: FinetuneConfig, facts: Facts) -> str | None:
-    """Say what keeps features, all else being chosen, from being computed once, if anything does."""
+def changing(config: FinetuneConfig) -> str | None:
+    """Say which setting makes a frame's features change from step to step, if one does."""
     if config.mode != "linear":
         return "the backbone is trained"
-    if config.ratio != (1.0, 1.0):
-        return "frames are resized at random (ratio)"
     if config.photometric:
         return "frames are distorted at random (photometric)"
     if config.corrupt:
         return "frames are corrupted at random (corrupt)"
     if config.rare_crops:
         return "crops are cut around objects (rare_crops)"
+    if config.ratio != (1.0, 1.0):
+        return "frames are resized at random (ratio)"
+    return None
+
+
+def not_cacheable(config: FinetuneConfig, facts: Facts) -> str | None:
+    """Say what keeps features, all else being chosen, from being computed once here, if anything does."""
+    if problem := changing(at_one_size(config)):
+        return problem
     if facts.ranks > 1:
         return f"each of {facts.ranks} processes would compute all"
     channels = facts.width * len(config.layers)
     size = cache_bytes(_plain(config), facts.labels.sizes, channels=channels, patch=facts.patch)
     if not use_ram("auto", size):
         return f"{size / 2**30:.3g} GiB are more than a quarter of the free memory"
-    return None
+    return changing(config)
+
+
+def at_one_size(config: FinetuneConfig) -> FinetuneConfig:
+    """Return the settings without the random resize."""
+    return config.model_copy(update={"ratio": (1.0, 1.0)})
 
 
 def _plain(config: Any) -> SegmentationTrainTransform:
@@ -271,7 +289,8 @@ def _plain(config: Any) -> SegmentationTrainTransform:
 
 def compiling(config: FinetuneConfig, facts: Facts) -> Choice:
     """Choose whether the step is compiled, or recorded as a CUDA graph. This is the machine's matter, not the run's."""
-    if config.compile != "auto" or config.recipe == "paper" or not facts.on_gpu or facts.ranks > 1:
+    possible = facts.on_gpu and facts.ranks == 1 and facts.recordable and not config.checkpoint_activations
+    if config.compile != "auto" or config.recipe == "paper" or not possible:
         return config.compile, "as given"
     return (False, "one layer is quick enough") if config.cache_features else ("graphs", "ready at once, for one GPU")
 
@@ -293,7 +312,7 @@ CHOOSERS: dict[str, Callable[[FinetuneConfig, Facts], Choice]] = {
     "layer_decay": layer_decay,
     "base": base,
     "crop": crop,
-    "ratio": ratio,
     "photometric": photometric,
+    "ratio": ratio,
     "cache_features": cache_features,
 }

@@ -14,6 +14,8 @@ from unip.segment.model import Segmenter
 from unip.training.optim import count_parameters
 from unip.vit.backbone import Backbone
 
+RARE = 0.005  # share of the labelled pixels
+
 
 def describe(
     config: ResolvedConfig,
@@ -32,6 +34,8 @@ def describe(
     decoder = (
         spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
     )
+    labelled = max(1, pixels - counts["ignore"])
+    rare_classes = [name for name in data.classes.names if 0 < counts[name] < RARE * labelled]
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
@@ -40,6 +44,8 @@ def describe(
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
+        *[f"note: rare classes ({', '.join(rare_classes)}); see --rare-crops, --class-weights and --loss ce+dice"]
+        * bool(rare_classes),
         f"counts become grey by {spec.reading.describe()}",
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "

@@ -19,7 +19,7 @@ from unip.errors import UnipError
 from unip.progress import say
 from unip.segment.cached import CachedLoss
 from unip.segment.config import FinetuneConfig, ResolvedConfig
-from unip.segment.crops import make_dataset
+from unip.segment.crops import check_cache, make_dataset
 from unip.segment.defaults import Facts, choose, compiling, shown
 from unip.segment.describe import describe, describe_loss, forward_shapes
 from unip.segment.evaluate import EvaluateConfig, evaluate
@@ -79,6 +79,8 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     if given.labels is not None:
         data = few_labels(data, given.labels, given.label_seed)
     labels = label_facts(data)
+    if not sum(labels.pixels[name] for name in data.classes.names):
+        raise UnipError(f"{given.data} ({given.split}) has no labelled pixel", "Check the masks, and --remap.")
     torch.manual_seed(given.seed)  # weights from scratch and heads
     backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
     on_gpu = accelerator.device.type == "cuda"
@@ -88,6 +90,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     if compiled != config.compile:
         reasons.append(f"compile {shown(compiled)}: {why}")
     check_batch(config, accelerator)
+    check_cache(config, accelerator.device)
     segmenter = build(config, backbone, data)
     adapted = restrict(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations

@@ -38,7 +38,7 @@ class TrainingConfig(Config):
         description="torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once.",
     )
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
-        "auto", description="Loader processes; auto: one a core, up to 16."
+        "auto", description="Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops."
     )
     log_every: int = Field(10, ge=1, description="Steps between lines of log.jsonl.")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints.")

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from unip.errors import UnipError
+
 Values = dict[str, torch.Tensor]
 WARM_UP = 3  # passes before recording, in which libraries choose kernels and take memory
 
@@ -31,10 +33,22 @@ class GraphedPass:
         self.values: Values = {}
 
     def __call__(self, *batch: torch.Tensor) -> Values:
-        """Run a pass; the values are overwritten by the next one."""
+        """Run a pass; the values are overwritten by the next one.
+
+        Raises:
+            UnipError: The pass cannot be recorded.
+        """
         if self.graph is None:
-            with torch.random.fork_rng([batch[0].device]):  # a continued run records at another step
-                self._record(batch)
+            try:
+                with torch.random.fork_rng([batch[0].device]):  # a continued run records at another step
+                    self._record(batch)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # a model that waits for the GPU, or copies from the processor
+                raise UnipError(
+                    f"this step cannot be recorded as a CUDA graph: {str(error).splitlines()[0]}",
+                    "Use --compile auto, or --no-compile.",
+                ) from error
         for static, new in zip(self.batch, batch, strict=True):
             static.copy_(new, non_blocking=True)
         assert self.graph is not None

@@ -115,7 +115,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         torch.set_float32_matmul_precision("high")  # what stays float32 may use TF32, still finer than its half inputs
     # accelerate keeps its state for the life of the process, and would give a second program the first one's
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision={"fp32": "no"}.get(precision, precision),
         cpu=not on_gpu,
         kwargs_handlers=[
@@ -123,6 +123,9 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
     )
+    if config.compile == "graphs":
+        check_graphs(accelerator)
+    return accelerator
 
 
 def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> TrainResult:
@@ -139,8 +142,6 @@ def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelera
             another rank is gone, or a checkpoint does not fit.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved.
     """
-    if config.compile == "graphs":
-        check_graphs(accelerator)
     with together(accelerator):
         return _Loop(trainable, config, run, accelerator).run_all()
 
@@ -158,8 +159,7 @@ class _Loop:
             # buffers are equal on all ranks, or each rank's own: drop path, and batch norm's where it is not synced
             self.model.broadcast_buffers = False  # as an argument it is deprecated in new releases of torch
         self.parameters = [p for group in trainable.groups for p in group["params"]]
-        self.graphed = config.compile == "graphs"
-        self.run_pass = GraphedPass(self._compute, self.model) if self.graphed else self._compute
+        self.graph = GraphedPass(self._compute, self.model) if config.compile == "graphs" else None
         if on_gpu if config.compile == "auto" else config.compile is True:
             self._compile()
         self.average = WeightAverage(trainable.saved, config.ema) if config.ema is not None else None
@@ -203,6 +203,7 @@ class _Loop:
                 "checkpoint.",
             ) from error
         finally:
+            self.graph = None  # it refers to this object, and holds the memory of a whole pass
             if self.writer is not None:
                 self.writer.close()
         if self.best is not None:
@@ -269,13 +270,13 @@ class _Loop:
             self.drop_path.load(number)
             last = number == passes - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                values = self.run_pass(*batch)
+                values = self.graph(*batch) if self.graph is not None else self._compute(*batch)
             for name, value in values.items():
                 totals[name] = totals.get(name, 0) + value.detach().float() / passes
         if self.config.clip is not None:
             totals["grad_norm"] = accelerator.clip_grad_norm_(self.parameters, self.config.clip).float()
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=not self.graphed)
+        self.optimizer.zero_grad(set_to_none=self.graph is None)
         if self.average is not None:
             self.average.update(self.step)
         return totals
