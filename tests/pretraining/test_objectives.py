@@ -157,6 +157,15 @@ def test_distortions_belong_to_the_sample_and_touch_as_many_as_asked_for():
     assert not torch.equal(together, distorted(grey, torch.arange(200), seed=4, probability=0.4))
 
 
+def test_distorting_a_batch_piece_by_piece_changes_nothing(monkeypatch):
+    model = features(student(), vit(NO_CLASS))
+    model.distort = 0.7
+    together = model.views(images(5), None, torch.arange(5))
+    monkeypatch.setattr("unip.pretraining.objective.AT_ONCE", 2)
+    for whole, pieces in zip(together, model.views(images(5), None, torch.arange(5)), strict=True):
+        torch.testing.assert_close(pieces, whole)
+
+
 def objectives() -> dict[str, tuple[Objective, torch.nn.Module]]:
     one, other = student(), student()
     return {"features": (features(one, vit(REGISTERS)), one), "mae": (masked(other), other)}

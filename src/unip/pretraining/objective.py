@@ -15,6 +15,8 @@ from unip.pretraining.distort import distorted
 from unip.pretraining.inputs import normalise, prepare
 from unip.vit.shape import patch_size
 
+AT_ONCE = 256  # crops: their noise, drawn as 64-bit integers, takes a megabyte each
+
 
 class Objective(nn.Module):
     """A student and what it learns from; called with crops, it gives the loss.
@@ -73,7 +75,9 @@ class Distillation(Objective):
         if not self.distort or positions is None:
             return clean, clean
         grey = clean * INFMIX_STD + INFMIX_MEAN
-        return clean, normalise(distorted(grey, positions, seed=self.seed, probability=self.distort))
+        parts = zip(torch.split(grey, AT_ONCE), torch.split(positions, AT_ONCE), strict=True)
+        changed = [distorted(part, places, seed=self.seed, probability=self.distort) for part, places in parts]
+        return clean, normalise(torch.cat(changed))
 
 
 def patch_grid(student: nn.Module, size: int) -> int:
