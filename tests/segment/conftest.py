@@ -75,3 +75,10 @@ def segmentation_folder(tmp_path: Path) -> Path:
             Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
     (root / "classes.json").write_text(json.dumps({"names": NAMES, "ignore_index": 255}))
     return root
+
+
+@pytest.fixture
+def small_run(tmp_path, backbone_folder, segmentation_folder):
+    """What every small fine-tuning on this machine has in common."""
+    run = {"model": str(backbone_folder), "data": segmentation_folder, "out": tmp_path / "run"}
+    return {**run, "device": "cpu", "workers": 0, "tensorboard": False}

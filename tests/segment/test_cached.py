@@ -128,11 +128,9 @@ def _window(data, position):
 
 
 @pytest.fixture
-def settings(tmp_path, backbone_folder, segmentation_folder):
+def settings(small_run):
     return {
-        "model": str(backbone_folder),
-        "data": segmentation_folder,
-        "out": tmp_path / "run",
+        **small_run,
         "mode": "linear",
         "steps": 40,
         "batch_size": 4,
@@ -140,9 +138,6 @@ def settings(tmp_path, backbone_folder, segmentation_folder):
         "base": (256, 64),
         "crop": 32,
         "log_every": 20,
-        "device": "cpu",
-        "workers": 0,
-        "tensorboard": False,
     }
 
 

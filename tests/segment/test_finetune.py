@@ -31,21 +31,16 @@ def resolved(config, backbone, images=10):
 
 
 @pytest.fixture
-def settings(tmp_path, backbone_folder, segmentation_folder):
+def settings(small_run):
     return {
-        "model": str(backbone_folder),
-        "data": segmentation_folder,
-        "out": tmp_path / "run",
+        **small_run,
         "recipe": "paper",
         "steps": 3,
         "batch_size": 2,
         "crop": 32,
         "base": (128, 32),
         "log_every": 1,
-        "device": "cpu",
         "compile": False,
-        "workers": 0,
-        "tensorboard": False,
     }
 
 

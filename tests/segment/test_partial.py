@@ -28,10 +28,9 @@ EVA = BackboneSpec(
 
 
 @pytest.fixture
-def settings(tmp_path, backbone_folder, segmentation_folder):
-    values = {"model": str(backbone_folder), "data": segmentation_folder, "out": tmp_path / "run", "batch_size": 2}
-    here = {"device": "cpu", "compile": False, "workers": 0, "tensorboard": False, "log_every": 1}
-    return {**values, **here, "crop": 32, "base": (128, 32), "decoder": "light", "lr": 1e-2, "steps": 4}
+def settings(small_run):
+    here = {"batch_size": 2, "compile": False, "log_every": 1}
+    return {**small_run, **here, "crop": 32, "base": (128, 32), "decoder": "light", "lr": 1e-2, "steps": 4}
 
 
 def some_images():

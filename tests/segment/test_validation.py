@@ -21,10 +21,9 @@ from unip.vit.spec import BackboneSpec
 
 
 @pytest.fixture
-def settings(tmp_path, backbone_folder, segmentation_folder):
-    values = {"model": str(backbone_folder), "data": segmentation_folder, "out": tmp_path / "run", "batch_size": 2}
-    here = {"device": "cpu", "compile": False, "workers": 0, "tensorboard": False}
-    return {**values, **here, "crop": 32, "base": (128, 32), "decoder": "light", "lr": 3e-3}
+def settings(small_run):
+    here = {"batch_size": 2, "compile": False}
+    return {**small_run, **here, "crop": 32, "base": (128, 32), "decoder": "light", "lr": 3e-3}
 
 
 def scores_of(run):

@@ -102,7 +102,7 @@ class DeviceCrops:
 
 def fits(dataset: SegmentationTrainDataset, device: torch.device) -> bool:
     """Say whether the crops of a data set can be made on a GPU: frames grey, in memory, small enough, not corrupted."""
-    if device.type != "cuda" or dataset.corrupt or not dataset.in_memory:
+    if dataset.corrupt or not dataset.in_memory:
         return False
     pairs = [dataset.pair(index) for index in range(len(dataset))]
     return all(frame.ndim == 2 for frame, _ in pairs) and has_room([mask.shape for _, mask in pairs], 2, device)

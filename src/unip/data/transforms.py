@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -140,13 +141,26 @@ class SegmentationTrainTransform:
         if spot is not None:
             spans = [(max(0, at - self.crop + 1), min(at, space)) for at, space in zip(spot, room, strict=True)]
         tall, wide = min(self.crop, len(rows)), min(self.crop, len(columns))
+
+        def shown(top: int, left: int) -> Pixels8:
+            # Shares are counted over source pixels, of large crops over some of them: the same up to rounding.
+            return ids[_thinned(rows[top], rows[top + tall - 1]), _thinned(columns[left], columns[left + wide - 1])]
+
+        return self.place(spans, shown, rng)
+
+    def place(
+        self, spans: Sequence[tuple[int, int]], shown: Callable[[int, int], Pixels8], rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """Draw top and left of a crop, again while one class fills it, up to ten times.
+
+        Args:
+            spans: First and last place of the top, and of the left.
+            shown: Gives class ids of the crop at a place, some of them or all.
+            rng: Where the numbers come from.
+        """
         for _ in range(1 + REDRAWS):
             top, left = (int(rng.integers(low, high + 1)) for low, high in spans)
-            if room == (0, 0):
-                break
-            # Shares are counted over source pixels, of large crops over some of them: the same up to rounding.
-            part = ids[_thinned(rows[top], rows[top + tall - 1]), _thinned(columns[left], columns[left + wide - 1])]
-            if self.is_mixed(part):
+            if all(low == high for low, high in spans) or self.is_mixed(shown(top, left)):
                 break
         return top, left
 
@@ -252,7 +266,9 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
             self._pairs = list(threaded(self._read, range(len(data)), "reading pairs", unit="pairs"))
         self.rare: RareCrops | None = None
         if rare_crops:
-            shown = classes_shown(lambda index: self.pair(index)[1], len(data), len(data.classes.names))
+            kept = self._pairs
+            read = data.read_mask if kept is None else lambda index: kept[index][1]
+            shown = classes_shown(read, len(data), len(data.classes.names))
             self.rare = RareCrops(shown, data.classes, rare_crops, seed)
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as F
 
 from unip.data.order import SampleOrder, seed_for
 from unip.data.pairs import SegmentationData
-from unip.data.transforms import COUNTED, REDRAWS, SegmentationTrainTransform, nearest
+from unip.data.transforms import COUNTED, SegmentationTrainTransform, nearest
 from unip.progress import meter
 from unip.segment.model import SegmentationLoss, Segmenter
 from unip.segment.sliding import window_starts
@@ -79,12 +79,13 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         version = int(rng.random() < self.transform.flip)
         features, mask = self.features[frame][version], self.masks[frame][version]
         patches, crop, step = self.side // self.patch, self.transform.crop, max(1, self.transform.crop // COUNTED)
-        for _ in range(1 + REDRAWS):
-            top, left = (int(rng.integers(0, length - patches + 1)) for length in features.shape[1:])
-            ids = mask[top * self.patch :, left * self.patch :][:crop, :crop]
-            if self.transform.is_mixed(ids[::step, ::step].numpy()):
-                break
-        return features[:, top : top + patches, left : left + patches], ids
+
+        def ids_at(top: int, left: int) -> Tensor:
+            return mask[top * self.patch :, left * self.patch :][:crop, :crop]
+
+        spans = [(0, length - patches) for length in features.shape[1:]]
+        top, left = self.transform.place(spans, lambda *at: ids_at(*at)[::step, ::step].numpy(), rng)
+        return features[:, top : top + patches, left : left + patches], ids_at(top, left)
 
 
 class CachedLoss(SegmentationLoss):

@@ -35,9 +35,8 @@ def class_weights(pixels: Sequence[int], weighting: Weighting) -> tuple[float, .
     if weighting == "none":
         return None
     power = 1.0 if weighting == "balanced" else 0.5
-    raw = [
-        max(count, 1) ** -power for count in pixels
-    ]  # a class that never occurs gets the largest weight, for nothing
+    # a class that never occurs gets the largest weight, for nothing
+    raw = [max(count, 1) ** -power for count in pixels]
     mean = sum(count * weight for count, weight in zip(pixels, raw, strict=True)) / max(1, sum(pixels))
     return tuple(min(weight / mean, MAX_WEIGHT) if mean else 1.0 for weight in raw)
 

@@ -158,9 +158,8 @@ class Segmenter(nn.Module):
 
     def to_pixels(self, logits: Tensor, images: Tensor) -> Tensor:
         """Resize logits of the patches of ``images`` (of which only the size counts) to their pixels."""
-        larger = (
-            enlarge if logits.is_cuda and logits.requires_grad else resize
-        )  # equal; of the first, gradients are fast
+        # both give the same; the gradient of enlarge is fast on GPUs
+        larger = enlarge if logits.is_cuda and logits.requires_grad else resize
         return larger(logits, self.padded_size(images))[..., : images.shape[-2], : images.shape[-1]]
 
 
