@@ -29,6 +29,12 @@ def test_a_protocol_has_labels_and_seeds_of_its_own():
     assert [(a.protocol, a.labels, a.seed) for a in suite.cells()] == [("p", 1, 0), ("p", 1, 1), ("q", 0.1, 7)]
 
 
+def test_a_protocol_has_corruptions_of_its_own():
+    protocols = {"p": {}, "q": {"corruptions": ["fog:2"]}, "r": {"corruptions": []}, "k": {"kind": "knn"}}
+    suite = Suite.make(**{**MINIMAL, "protocols": protocols, "corruptions": ["jpeg"]})
+    assert [suite.corruptions_of(name) for name in protocols] == [("jpeg",), ("fog:2",), (), ()]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -40,6 +46,8 @@ def test_a_protocol_has_labels_and_seeds_of_its_own():
         ({"protocols": {"p": {"choose": {"lr": [1, 2]}}}}, "not every data set names its `val`"),
         ({"protocols": {"p": {"kind": "knn", "choose": {"k": [1, 2]}}}}, "takes neither a recipe nor choose"),
         ({"corruptions": ["fgo"]}, "fog"),
+        ({"protocols": {"p": {"corruptions": ["fgo"]}}}, "fog"),
+        ({"protocols": {"p": {"kind": "knn", "corruptions": ["fog"]}}}, "not evaluated under corruptions"),
         ({"labels": [0]}, "greater than 0"),
     ],
 )

@@ -196,7 +196,7 @@ class CellJob:
             test=source.test,
             remap=source.remap,
             choose=protocol.choose,
-            corruptions=plan.suite.corruptions if trained else (),
+            corruptions=plan.suite.corruptions_of(axes.protocol),
             device=plan.device,
             keep_model=plan.keep_models,
         )

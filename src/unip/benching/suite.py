@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from unip.config import Config
 from unip.data.corruptions import parse_corruptions
@@ -54,6 +54,14 @@ class Source(Config):
     settings: Settings = Field({}, description="Fine-tuning settings for this data set only.")
 
 
+def _are_known(corruptions: tuple[str, ...]) -> tuple[str, ...]:
+    parse_corruptions(corruptions)
+    return corruptions
+
+
+Corruptions = Annotated[tuple[str, ...], AfterValidator(_are_known)]
+
+
 class Protocol(Config):
     """How a start is put to use."""
 
@@ -62,12 +70,15 @@ class Protocol(Config):
     settings: Settings = Field({}, description="Of unip finetune, or of the fit on frozen features.")
     labels: tuple[Labels, ...] | None = Field(None, description="Instead of the suite's labels.")
     seeds: tuple[int, ...] | None = Field(None, description="Instead of the suite's seeds.")
+    corruptions: Corruptions | None = Field(None, description="Instead of the suite's corruptions.")
     choose: dict[str, list[Any]] = Field({}, description="Settings whose best value each cell chooses on val.")
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Protocol:
         if self.kind not in TRAINED and (self.recipe or self.choose):
             raise ValueError(f"{self.kind} takes neither a recipe nor choose")
+        if self.kind not in TRAINED and self.corruptions:
+            raise ValueError(f"{self.kind} is not evaluated under corruptions")
         return self
 
 
@@ -87,7 +98,7 @@ class Suite(Config):
     protocols: dict[str, Protocol] = Field(min_length=1)
     labels: tuple[Labels, ...] = Field((1.0,), min_length=1, description="Shares of the images up to 1, or counts.")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    corruptions: tuple[str, ...] = Field((), description="As in unip evaluate --corruption; for trained protocols.")
+    corruptions: Corruptions = Field((), description="As in unip evaluate --corruption; for trained protocols.")
     pretrain: dict[str, Settings] = Field({}, description="Settings of unip pretrain, by name; run first, once.")
     baseline: str | None = Field(None, description="Start that the others are compared with.")
     published: Published | None = None
@@ -100,12 +111,6 @@ class Suite(Config):
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"the name {name!r} in {info.field_name} may hold letters, digits and . _ + - only")
         return value
-
-    @field_validator("corruptions")
-    @classmethod
-    def _are_known(cls, corruptions: tuple[str, ...]) -> tuple[str, ...]:
-        parse_corruptions(corruptions)
-        return corruptions
 
     @model_validator(mode="after")
     def _refers_to_what_is_there(self) -> Suite:
@@ -125,6 +130,13 @@ class Suite(Config):
             if taken:
                 raise ValueError(f"{where} holds {taken[0]!r}, which the grid decides")
         return self
+
+    def corruptions_of(self, protocol: str) -> tuple[str, ...]:
+        """Return what the cells of a protocol are evaluated under besides."""
+        own = self.protocols[protocol]
+        if own.kind not in TRAINED:
+            return ()
+        return self.corruptions if own.corruptions is None else own.corruptions
 
     def _all_settings(self) -> Iterator[tuple[str, Settings]]:
         for name, start in self.starts.items():

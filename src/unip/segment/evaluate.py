@@ -47,7 +47,7 @@ class EvaluateConfig(Config):
     out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
     worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
     window: Window = "slide"
-    batch_size: WindowBatch = 8
+    batch_size: WindowBatch = "auto"
     device: Device = "auto"
     precision: Precision = "auto"
     workers: Workers = "auto"

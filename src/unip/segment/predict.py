@@ -49,7 +49,7 @@ class PredictConfig(Config):
     probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")
     window: Window = "slide"
-    batch_size: WindowBatch = 8
+    batch_size: WindowBatch = "auto"
     device: Device = "auto"
     precision: Precision = "auto"
     workers: Workers = "auto"
