@@ -12,9 +12,10 @@ from unip.training.loop import check_graphs, make_accelerator
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def test_graphs_want_a_gpu(tmp_path):
-    config = TrainingConfig(out=tmp_path, device="cpu", compile="graphs")
-    with pytest.raises(UnipError, match="compile graphs is for one GPU, this is cpu"):
+@pytest.mark.parametrize("mode", ["graphs", "compiled-graphs"])
+def test_graphs_want_a_gpu(tmp_path, mode):
+    config = TrainingConfig(out=tmp_path, device="cpu", compile=mode)
+    with pytest.raises(UnipError, match="CUDA graphs are for one GPU, this is cpu"):
         check_graphs(make_accelerator(config))
 
 

@@ -65,6 +65,7 @@ def run(config, *, dataset=None, scale=1.0, lr=0.05, judge=None, every=2, patien
         dataset=dataset or Numbers(),
         groups=parameter_groups(model, lr=lr, weight_decay=0.01),
         schedule=warmup_cosine(config.steps, 2),
+        compiled=(model,),
         evaluation=judge and Evaluation(functools.partial(judge, model), "val", every, patience),
     )
     result = train(trainable, config, folder, make_accelerator(config))
@@ -434,7 +435,7 @@ def test_devices_that_are_not_there(tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("mode", [False, "graphs"])
+@pytest.mark.parametrize("mode", [False, "graphs", "compiled-graphs"])
 def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision, mode):
     one_step = _Loop._one_step
 
@@ -454,20 +455,20 @@ def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision, mode):
     model, folder = Deep(), RunFolder(config.out)
     folder.open(config)
     groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
-    train(
-        Trainable(model, model.net, Numbers(), groups, warmup_cosine(12, 2)), config, folder, make_accelerator(config)
-    )
+    trainable = Trainable(model, model.net, Numbers(), groups, warmup_cosine(12, 2), compiled=(model,))
+    train(trainable, config, folder, make_accelerator(config))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_recorded_as_a_graph_training_is_the_same_also_when_continued(tmp_path):
+@pytest.mark.parametrize("mode", ["graphs", "compiled-graphs"])
+def test_recorded_as_a_graph_training_is_the_same_also_when_continued(tmp_path, mode):
     def weights(name, **values):
         run(config_for(tmp_path / name, device="cuda", **values))
         return load_file(list_checkpoints(tmp_path / name / "checkpoints")[-1] / "model.safetensors")
 
-    eager, graphed = weights("eager", compile=False), weights("graphs", compile="graphs")
+    eager, graphed = weights("eager", compile=False), weights("graphs", compile=mode)
     shutil.rmtree(list_checkpoints(tmp_path / "graphs" / "checkpoints")[-1])
-    continued = weights("graphs", compile="graphs")
+    continued = weights("graphs", compile=mode)
     for name, tensor in eager.items():
         torch.testing.assert_close(graphed[name], tensor, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(continued[name], graphed[name], rtol=0, atol=0)

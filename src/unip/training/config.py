@@ -33,9 +33,10 @@ class TrainingConfig(Config):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU."
     )
-    compile: bool | Literal["auto", "graphs"] = Field(
+    compile: bool | Literal["auto", "graphs", "compiled-graphs"] = Field(
         "auto",
-        description="torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once.",
+        description="torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once; compiled-graphs: "
+        "both.",
     )
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops."
@@ -56,6 +57,15 @@ class TrainingConfig(Config):
         if self.steps or self.epochs is None:
             return self.steps or DEFAULT_STEPS
         return math.ceil(self.epochs * samples / self.batch_size)
+
+    @property
+    def graphed(self) -> bool:
+        """Say whether a pass is recorded as a CUDA graph."""
+        return self.compile in ("graphs", "compiled-graphs")
+
+    def is_compiled(self, on_gpu: bool) -> bool:
+        """Say whether torch.compile makes the kernels of a pass."""
+        return on_gpu if self.compile == "auto" else self.compile in (True, "compiled-graphs")
 
     def is_open(self, name: str) -> bool:
         """Say whether a setting is left to be chosen when the data is known: at ``auto``, or steps that are 0."""

@@ -95,7 +95,7 @@ def check_graphs(accelerator: Accelerator) -> None:
     """
     if accelerator.device.type != "cuda" or accelerator.num_processes > 1:
         where = f"{accelerator.num_processes} ranks" if accelerator.num_processes > 1 else str(accelerator.device)
-        raise UnipError(f"compile graphs is for one GPU, this is {where}", "Use --compile auto.")
+        raise UnipError(f"CUDA graphs are for one GPU, this is {where}", "Use --compile auto.")
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -123,7 +123,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
     )
-    if config.compile == "graphs":
+    if config.graphed:
         check_graphs(accelerator)
     return accelerator
 
@@ -159,8 +159,8 @@ class _Loop:
             # buffers are equal on all ranks, or each rank's own: drop path, and batch norm's where it is not synced
             self.model.broadcast_buffers = False  # as an argument it is deprecated in new releases of torch
         self.parameters = [p for group in trainable.groups for p in group["params"]]
-        self.graph = GraphedPass(self._compute, self.model) if config.compile == "graphs" else None
-        if on_gpu if config.compile == "auto" else config.compile is True:
+        self.graph = GraphedPass(self._compute, self.model) if config.graphed else None
+        if config.is_compiled(on_gpu):
             self._compile()
         self.average = WeightAverage(trainable.saved, config.ema) if config.ema is not None else None
         self.best = BestWeights() if trainable.evaluation is not None else None
