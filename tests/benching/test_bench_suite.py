@@ -29,6 +29,15 @@ def test_a_protocol_has_labels_and_seeds_of_its_own():
     assert [(a.protocol, a.labels, a.seed) for a in suite.cells()] == [("p", 1, 0), ("p", 1, 1), ("q", 0.1, 7)]
 
 
+def test_a_start_has_seeds_of_its_own():
+    starts = {"a": {"model": "unip_tiny", "seeds": [0, 1, 2]}, "b": "unip_tiny"}
+    suite = Suite.make(**{**MINIMAL, "starts": starts, "protocols": {"p": {}, "q": {"seeds": [7]}}, "seeds": [0]})
+    seeds = {(axes.protocol, axes.start): [] for axes in suite.cells()}
+    for axes in suite.cells():
+        seeds[axes.protocol, axes.start].append(axes.seed)
+    assert seeds == {("p", "a"): [0, 1, 2], ("p", "b"): [0], ("q", "a"): [0, 1, 2], ("q", "b"): [7]}
+
+
 def test_a_protocol_has_corruptions_of_its_own():
     protocols = {"p": {}, "q": {"corruptions": ["fog:2"]}, "r": {"corruptions": []}, "k": {"kind": "knn"}}
     suite = Suite.make(**{**MINIMAL, "protocols": protocols, "corruptions": ["jpeg"]})

@@ -41,6 +41,7 @@ class Start(Config):
     model: str = Field(description="As in unip finetune --model; pretrain:NAME is a student of this suite.")
     settings: Settings = Field({}, description="Fine-tuning settings of this start only.")
     method: str = Field("", description="Curve it belongs to in the plot of cost against quality.")
+    seeds: tuple[int, ...] | None = Field(None, description="Instead of the protocol's and the suite's seeds.")
 
 
 class Source(Config):
@@ -131,6 +132,10 @@ class Suite(Config):
                 raise ValueError(f"{where} holds {taken[0]!r}, which the grid decides")
         return self
 
+    def _seeds(self, start: str, protocol: Protocol) -> tuple[int, ...]:
+        own = self.starts[start].seeds
+        return own if own is not None else self.seeds if protocol.seeds is None else protocol.seeds
+
     def corruptions_of(self, protocol: str) -> tuple[str, ...]:
         """Return what the cells of a protocol are evaluated under besides."""
         own = self.protocols[protocol]
@@ -155,7 +160,7 @@ class Suite(Config):
             for dataset in self.datasets
             for labels in (self.labels if protocol.labels is None else protocol.labels)
             for start in self.starts
-            for seed in (self.seeds if protocol.seeds is None else protocol.seeds)
+            for seed in self._seeds(start, protocol)
         ]
 
 
