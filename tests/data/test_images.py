@@ -47,6 +47,20 @@ def test_eight_bits_come_back_as_written(tmp_path: Path, suffix: str, pixels: np
     assert is_grey(image) == (pixels.ndim == 2)
 
 
+@pytest.mark.parametrize("kind", ["lossy", "alpha", "animated"])
+def test_webp_is_what_pillow_reads(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    first, second = (Image.fromarray(rng.integers(0, 256, (9, 14, 4), dtype=np.uint8)) for _ in range(2))
+    path = tmp_path / "a.webp"
+    if kind == "animated":
+        first.save(path, save_all=True, append_images=[second], lossless=True)
+    else:
+        (first if kind == "alpha" else first.convert("RGB")).save(path)
+    with Image.open(path) as image:
+        assert getattr(image, "is_animated", False) == (kind == "animated")
+        np.testing.assert_array_equal(read_image(path), np.asarray(image.convert("RGB")))
+
+
 def test_jpeg_is_close(tmp_path: Path) -> None:
     smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
     Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95)
