@@ -20,7 +20,7 @@ from PIL import Image
 
 from unip.data.images import Pixels, Pixels8, decode_image, is_grey, to_grey8
 from unip.data.packed import file_of, read_bytes
-from unip.data.parallel import threaded
+from unip.data.parallel import in_processes
 from unip.data.signs import colour_spread, sharpness, tilt
 from unip.errors import UnipError
 
@@ -178,13 +178,13 @@ def perceptual_hash(grey: Pixels8) -> int:
 def facts_of(
     paths: Sequence[bytes], journal: Path | None = None, *, workers: int = 0, what: str = "reading images"
 ) -> Iterator[Facts]:
-    """Read many files with threads.
+    """Read many files with threads or processes.
 
     Args:
         paths: The files.
         journal: A file that keeps what was read, for the next run: a file of the same path, size and time of change is
             not read again. It is only ever appended to. If it cannot be written, the work goes on without it.
-        workers: Threads; 0 means one for each core.
+        workers: Threads or processes; 0 means one for each core.
         what: The words in front of the progress bar.
 
     Yields:
@@ -203,7 +203,7 @@ def facts_of(
         return (old, None) if old else (read_facts(path), stamp)
 
     try:
-        for facts, stamp in threaded(read, paths, what, workers=workers):
+        for facts, stamp in in_processes(read, paths, what, workers=workers):
             if log and stamp:
                 log.add(facts, stamp)
             yield facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from unip.data.manifest import paths_of
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
 from unip.data.packed import read_bytes
-from unip.data.parallel import threaded
+from unip.data.parallel import in_processes, threaded
 from unip.data.reading import Reading, grey8
 from unip.data.sources import printable
 from unip.errors import UnipError
@@ -89,9 +90,11 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
         self._ends = np.cumsum(heights * widths)
         self._block: npt.NDArray[np.uint8] | None = None
         if use_ram(cache, int(self._ends[-1])):
-            self._block = np.empty(int(self._ends[-1]), dtype=np.uint8)
-            for _ in threaded(self._keep, range(len(self)), "reading images"):
-                pass
+            # memory that processes share, without the limits of /dev/shm
+            self._block = np.frombuffer(mmap.mmap(-1, int(self._ends[-1])), dtype=np.uint8)
+            kept = in_processes(self._keep, range(len(self)), "reading images")
+            for index, shape in enumerate(kept):
+                self._shapes[index] = shape
 
     def __len__(self) -> int:
         """Return the number of images, which is one epoch."""
@@ -151,7 +154,8 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
         path = self._paths[index].as_py()
         return f"{index} within the manifest" if path is None else printable(path)
 
-    def _keep(self, index: int) -> None:
+    def _keep(self, index: int) -> tuple[int, ...]:
+        """Read an image into the block; return its shape."""
         image = self._read(index)
         height, width = self._listed[index].tolist()
         reduce = self._reduction(index)
@@ -165,8 +169,8 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
             )
         assert self._block is not None
         end = self._ends[index]
-        self._shapes[index] = image.shape
         self._block[end - image.size : end] = image.ravel()
+        return image.shape
 
 
 def crop_box(

@@ -1,18 +1,25 @@
-"""Threads with a progress bar, for work that decodes many files."""
+"""Threads and processes with a progress bar, for work that decodes many files."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from unip.errors import UnipError
 from unip.progress import meter
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 BATCH = 4096  # futures alive at once: a million of them would take gigabytes
+ENOUGH = 4  # threads that one interpreter can keep at work
+FEW = 256  # items that are not worth starting processes for
+TOGETHER = 8  # items that travel between processes at once
+MOST = 16  # processes, each with a copy of what the parent changes meanwhile
 
 
 def usable_cores() -> int:
@@ -31,7 +38,7 @@ def threaded(
 ) -> Iterator[R]:
     """Map ``function`` over ``items`` with threads; results come in order, progress goes to stderr.
 
-    Image decoders release the interpreter lock, so threads are enough and nothing is copied between processes.
+    Image decoders release the interpreter lock, so a few threads are enough and nothing is copied between processes.
 
     Args:
         function: Called with each item; its first exception stops the work and is raised here.
@@ -57,3 +64,73 @@ def threaded(
                 progress.advance()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_processes(
+    function: Callable[[T], R], items: Sequence[T], what: str, *, workers: int = 0, unit: str = "images"
+) -> Iterator[R]:
+    """Map as :func:`threaded` does, with processes where there are more cores than threads could use.
+
+    Between two calls of a decoder Python itself is at work, one thread at a time. So many threads get in each other's
+    way: 64 of them decode no more images a second than two.
+
+    Args:
+        function: Called with each item. It must have no effect but its result, which travels between processes, or
+            what it writes into memory that they share.
+        items: The inputs.
+        what: The words in front of the bar.
+        workers: Threads or processes; 0 means one for each core.
+        unit: What an item is, for the rate.
+
+    Yields:
+        ``function(item)`` in the order of ``items``.
+
+    Raises:
+        UnipError: The first one that ``function`` raised, or a process is gone.
+    """
+    count = min(workers or usable_cores(), MOST)
+    may_fork = sys.platform == "linux" and not multiprocessing.current_process().daemon
+    if count <= ENOUGH or len(items) < FEW or not may_fork:
+        yield from threaded(function, items, what, workers=min(workers or count, count), unit=unit)
+        return
+    import torch
+    from torch.utils.data import DataLoader
+
+    loader: DataLoader[Any] = DataLoader(
+        _Calls(function, items),  # type: ignore[arg-type]
+        TOGETHER,
+        num_workers=count,
+        collate_fn=list,
+        multiprocessing_context="fork",
+        generator=torch.Generator(),  # else it would draw from the one that weights are drawn from
+    )
+    with meter(what, len(items), unit) as progress:
+        try:
+            for group in loader:
+                for result, error in group:
+                    if error is not None:
+                        raise UnipError(error.what, error.fix)
+                    yield result
+                    progress.advance()
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise UnipError(
+                f"{what}: a process ended: {str(error).splitlines()[0]}", "Often memory ran out: use fewer --workers."
+            ) from error
+
+
+class _Calls:
+    """The calls of a function as a data set; a UnipError is a value, for its text would get a traceback in it."""
+
+    def __init__(self, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        self.function, self.items = function, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Any, UnipError | None]:
+        try:
+            return self.function(self.items[index]), None
+        except UnipError as error:
+            return None, error

@@ -18,7 +18,7 @@ from unip.data.masks import MaskFile, plain_ids, translate
 from unip.data.order import seed_for
 from unip.data.pairs import SegmentationData as SegmentationData
 from unip.data.pairs import check_pair as check_pair
-from unip.data.parallel import threaded
+from unip.data.parallel import in_processes
 from unip.data.rare import classes_shown
 from unip.data.remap import remapped
 from unip.errors import UnipError
@@ -113,8 +113,8 @@ def check_pairs(data: SegmentationData, look: Callable[[Pixels8], T], *, workers
 
     Args:
         data: The pairs.
-        look: Called with each mask, ``(H, W)`` uint8 class ids and 255.
-        workers: Threads; 0 means one for each core.
+        look: Called with each mask, ``(H, W)`` uint8 class ids and 255; its results travel between processes.
+        workers: Threads or processes; 0 means one for each core.
 
     Returns:
         What ``look`` returned, in the order of the pairs.
@@ -132,7 +132,7 @@ def check_pairs(data: SegmentationData, look: Callable[[Pixels8], T], *, workers
 
     seen: list[T] = []
     bad: list[UnipError] = []
-    for result in threaded(check, range(len(data)), "checking pairs", workers=workers, unit="pairs"):
+    for result in in_processes(check, range(len(data)), "checking pairs", workers=workers, unit="pairs"):
         if isinstance(result, UnipError):
             bad.append(result)
         else:

@@ -20,7 +20,7 @@ from unip.data.images import Pixels8
 from unip.data.memory import Cache, use_ram
 from unip.data.order import SampleOrder, seed_for
 from unip.data.pairs import SegmentationData
-from unip.data.parallel import threaded
+from unip.data.parallel import in_processes
 from unip.data.rare import RareCrops, classes_shown
 
 INFMIX_MEAN = 0.3801  # of grey InfMix images in 0..1 (paper, appendix on pre-training)
@@ -263,7 +263,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         self._pairs: list[tuple[Pixels8, Pixels8]] | None = None
         first = self._read(0)
         if use_ram(cache, sum(part.nbytes for part in first) * len(data)):
-            self._pairs = list(threaded(self._read, range(len(data)), "reading pairs", unit="pairs"))
+            self._pairs = list(in_processes(self._read, range(len(data)), "reading pairs", unit="pairs"))
         self.rare: RareCrops | None = None
         if rare_crops:
             kept = self._pairs
