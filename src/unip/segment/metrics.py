@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from rich.table import Table
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from unip.data.classes import has_background
 
@@ -30,6 +29,8 @@ def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int
     Returns:
         int64 ``(C, C)``.
     """
+    from torchmetrics.functional.classification import multiclass_confusion_matrix  # here: it takes seconds to import
+
     counts: Tensor = multiclass_confusion_matrix(
         prediction.long().flatten(), truth.long().flatten(), classes, ignore_index=ignore_index, validate_args=False
     )
