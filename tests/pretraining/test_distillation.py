@@ -319,6 +319,20 @@ def test_several_teachers_are_weighted_and_logged_each():
     assert found["loss"] == pytest.approx((wanted[0] + 3 * wanted[1] + 0.5 * wanted[2]) / 4.5, rel=1e-4)
 
 
+def test_each_layer_of_the_student_learns_its_own():
+    first, second, learner = teacher(), wide_teacher(5, 40), student()
+    targets = [Target(first, 1, 1.0, "a"), Target(second, 3, 1.0, "b")]
+    model = AttentionDistillation(targets, learner, size=64, layers=(2, 3), values_weight=1.0).eval()
+    found = model(images())
+    for target, layer in zip(targets, (2, 3), strict=True):
+        for name, part in (("kl", "qk"), ("values", "v")):
+            wanted = by_hand(target.model, target.layer, learner, part=part, layer_of_student=layer)
+            assert found[f"{name}/{target.name}"].item() == pytest.approx(wanted, rel=1e-4)
+    found["kl/a"].backward()
+    reached = [block.attn.qkv.weight.grad is not None for block in learner.blocks]
+    assert reached == [True, True, False]
+
+
 def test_teachers_of_every_kind_at_once():
     learner = student()
     targets = [Target(teacher(kind), 2, 1.0, kind) for kind in TEACHERS]

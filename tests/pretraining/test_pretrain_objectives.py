@@ -26,6 +26,7 @@ from unip.training import loop
 from unip.training.config import TrainingConfig
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
+from unip.vit.shape import heads_of
 from unip.vit.spec import BackboneSpec, build_backbone, last_heads
 from unip.vit.student import STUDENTS
 
@@ -295,6 +296,19 @@ def test_one_teacher_at_two_zooms_for_several_layers_of_a_student_that_sees_crop
     assert [t["zoom"] for t in json.loads((out / "teacher.json").read_text())["teachers"]] == [1, 2]
 
 
+def test_layers_of_the_student_that_learn_attention(place, tmp_path):
+    teachers, out = [str(place / "eight"), str(place / "two.safetensors")], tmp_path / "run"
+    given = settings(place, out, teacher=teachers, teacher_layer=(2, 3), student_layers=(1, 2))
+    with pytest.raises(UnipError, match="none of 1, 2 is the student's last layer"):
+        pretrain(**given)
+    assert not out.exists()
+    depth = STUDENTS["unip_micro"].arguments["depth"]
+    pretrain(**{**given, "student_layers": (depth, 2)})
+    student = load_backbone(str(out))
+    assert heads_of(student.model, depth) == heads_of(load_backbone(teachers[0]).model, 2)
+    assert json.loads((out / "model" / "config.json").read_text())["info"]["student_layers"] == [depth, 2]
+
+
 def test_the_same_layer_twice_is_refused(place, tmp_path):
     teacher = str(place / "one.safetensors")
     with pytest.raises(UnipError, match=r"layer 2 of .*one\.safetensors is distilled twice"):
@@ -312,10 +326,14 @@ def test_settings_of_several_teachers():
     assert config.targets() == [("a", "auto", 2.0, 1), ("b", 3, 2.0, 1)]
     one = PretrainConfig.make(out="o", data=("d",), teacher="a", teacher_layer=3)
     assert one.targets() == [("a", 3, 1.0, 1)]
-    with pytest.raises(UnipError, match="student_layers and teacher_zoom are for objective features"):
-        PretrainConfig.make(out="o", data=("d",), teacher="a", teacher_zoom=2)
-    with pytest.raises(UnipError, match="distort is for objectives with a teacher"):
-        PretrainConfig.make(out="o", data=("d",), objective="mae", distort=0.5)
+    for message, changes in {
+        "teacher_zoom is for objective features": {"teacher": "a", "teacher_zoom": 2},
+        "distort is for objectives with a teacher": {"objective": "mae", "distort": 0.5},
+        "student_layers is for objectives with a teacher": {"objective": "mae", "student_layers": (1,)},
+        "student_layers has 2 values for 1 teachers": {"teacher": "a", "student_layers": (1, 2)},
+    }.items():
+        with pytest.raises(UnipError, match=message):
+            PretrainConfig.make(out="o", data=("d",), **changes)
     dumped = yaml.safe_load(one.to_yaml())
     assert (dumped["teacher"], dumped["teacher_layer"], dumped["teacher_weight"]) == ("a", 3, 1.0)
 

@@ -63,7 +63,9 @@ class PretrainConfig(TrainingConfig):
         "random", description="Model to start from, a source as for teacher; its architecture is then the student's."
     )
     student_layers: tuple[int, ...] = Field(
-        (), description="features: the student's layers that are mapped, side by side; none: the last, normalised."
+        (),
+        description="Attention: the student's layer that learns each teacher's, one each; features: those that are "
+        "mapped, side by side; none: the last.",
     )
     distort: float = Field(
         0.0, ge=0, le=1, description="Share of the crops that the student sees with other contrast, noise and blur."
@@ -109,17 +111,27 @@ class PretrainConfig(TrainingConfig):
     def _goes_together(self) -> PretrainConfig:
         if self.objective != "mae" and not self.teacher:
             raise ValueError(f"objective {self.objective} needs a teacher")
-        if self.teacher_precision == "fp8" and self.objective not in ("nmi_had", "nmi_had+values"):
+        if self.teacher_precision == "fp8" and not self.attentive:
             raise ValueError("teacher_precision fp8 is for attention: objective nmi_had or nmi_had+values")
-        if self.objective != "features" and (self.student_layers or set(self.teacher_zoom) != {1}):
-            raise ValueError("student_layers and teacher_zoom are for objective features")
-        if self.objective == "mae" and self.distort:
-            raise ValueError("distort is for objectives with a teacher")
+        if self.objective != "features" and set(self.teacher_zoom) != {1}:
+            raise ValueError("teacher_zoom is for objective features")
+        if self.objective == "mae" and (self.distort or self.student_layers):
+            name = "distort" if self.distort else "student_layers"
+            raise ValueError(f"{name} is for objectives with a teacher")
+        if self.attentive and len(self.student_layers) not in (0, len(self.teacher)):
+            raise ValueError(
+                f"student_layers has {len(self.student_layers)} values for {len(self.teacher)} teachers: give one each"
+            )
         for name in ("teacher_layer", "teacher_weight", "teacher_zoom"):
             count = len(getattr(self, name))
             if self.teacher and count not in (1, len(self.teacher)):
                 raise ValueError(f"{name} has {count} values for {len(self.teacher)} teachers: give one, or one each")
         return self
+
+    @property
+    def attentive(self) -> bool:
+        """Say whether attention is distilled."""
+        return self.objective in ("nmi_had", "nmi_had+values")
 
     def targets(self) -> list[tuple[str, Layer, float, int]]:
         """Return source, layer, weight and zoom of each teacher; none for mae."""

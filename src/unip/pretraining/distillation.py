@@ -1,4 +1,4 @@
-"""NMI-HAD: the student's last attention learns that of the teachers' hybrid layers."""
+"""NMI-HAD: the student's last attention, on request others too, learns that of the teachers' hybrid layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unip.vit.shape import depth_of
 
 
 class Sides(NamedTuple):
-    """A teacher's layer and the student's last block, cut into as many heads.
+    """A teacher's layer and the student's that learns it, cut into as many heads.
 
     Attributes:
         teacher: (q, k) or (q, k, v), each (B, H, L_t, D_t).
@@ -36,10 +36,10 @@ class Sides(NamedTuple):
 
 
 class AttentionDistillation(Distillation):
-    """Teachers cut at their hybrid layers and student cut at its last queries and keys (and values).
+    """Teachers cut at their hybrid layers and student cut at its last wanted queries and keys (and values).
 
     Teachers and student see the same tensor (paper: InfMix normalisation for both). A teacher with other patches sees
-    it resized so that both patch grids agree. Where a teacher has another head count than the student's last block,
+    it resized so that both patch grids agree. Where a teacher has another head count than the student's block,
     the student's queries and keys are cut anew into as many heads, as MiniLMv2's relation heads are (Wang et al.,
     Findings of ACL 2021, section 3.1).
 
@@ -47,6 +47,7 @@ class AttentionDistillation(Distillation):
         targets: The teachers' layers; the loss is the weighted mean of their divergences.
         student: A timm ViT.
         size: Side of the square training crops, in pixels.
+        layers: The student's layer that learns each target's, 1-based, the last one among them; none: all the last.
         values_weight: Factor on the divergence of value relations, softmax(v v^T * scale) (MiniLM: Wang et al.,
             NeurIPS 2020, equation 8); 0 leaves them out, and the last block's values get no gradient.
         dtype: Half precision of the teachers and of the student's residual stream; None leaves both to autocast.
@@ -61,6 +62,7 @@ class AttentionDistillation(Distillation):
         student: nn.Module,
         *,
         size: int,
+        layers: Sequence[int] = (),
         values_weight: float = 0.0,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -71,7 +73,8 @@ class AttentionDistillation(Distillation):
         self.teachers = Teachers(
             targets, lambda model, layers: AttentionTrunk(model, layers, values=values), grid=grid, dtype=dtype
         )
-        self.student_trunk = AttentionTrunk(student, [depth_of(student)], values=values)
+        self.layers = tuple(layers) or (depth_of(student),) * len(self.targets)
+        self.student_trunk = AttentionTrunk(student, sorted(set(self.layers)), values=values)
         self.student_trunk.residual = dtype
         freeze_unused(student)
         self.extra = {}
@@ -83,14 +86,13 @@ class AttentionDistillation(Distillation):
         """Run uint8 grey images (B, 1, S, S); return what is compared for each target, all tokens."""
         pixels, seen = self.views(images, flips, positions)
         taught = self.teachers(pixels)
-        (last,) = self.student_trunk.layers
-        learnt = self.student_trunk(seen)[last]
+        learnt = self.student_trunk(seen)
         found = []
-        for number, (target, theirs) in enumerate(zip(self.targets, taught, strict=True)):
+        for number, (target, layer, theirs) in enumerate(zip(self.targets, self.layers, taught, strict=True)):
             heads = theirs[0].shape[1]
-            ours = tuple(recut(t, heads) for t in learnt)
-            own = heads == self.student_trunk.heads[last]
-            scale = self.student_trunk.scale[last] if own else ours[0].shape[-1] ** -0.5
+            ours = tuple(recut(t, heads) for t in learnt[layer])
+            own = heads == self.student_trunk.heads[layer]
+            scale = self.student_trunk.scale[layer] if own else ours[0].shape[-1] ** -0.5
             found.append(Sides(theirs, ours, self.teachers.trunk(number).scale[target.layer], scale))
         return found
 

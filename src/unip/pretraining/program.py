@@ -162,12 +162,17 @@ def check_student_layers(config: PretrainConfig, start: Backbone | None) -> None
     """Refuse ``student_layers`` that the student does not have, before anything is measured.
 
     Raises:
-        UnipError: There is no such layer.
+        UnipError: There is no such layer; or of attention, the last one is not among them.
     """
     depth = depth_of(start.model) if start else int(student_spec(config.student).arguments["depth"])
     wrong = [layer for layer in config.student_layers if not 1 <= layer <= depth]
     if wrong:
         raise UnipError(f"student_layers: the student has no layer {wrong[0]}", f"Its layers are 1 to {depth}.")
+    if config.attentive and config.student_layers and depth not in config.student_layers:
+        raise UnipError(
+            f"student_layers: none of {', '.join(map(str, config.student_layers))} is the student's last layer",
+            f"What lies behind the last one that learns would stay as it is: let layer {depth} learn one.",
+        )
 
 
 def known_layers(config: PretrainConfig, run: RunFolder) -> list[dict[str, Any]]:
@@ -224,7 +229,9 @@ def make_objective(
         made = FeatureDistillation(targets, student, size=config.size, layers=config.student_layers)
     else:
         values = config.values_weight if config.objective == "nmi_had+values" else 0.0
-        made = AttentionDistillation(targets, student, size=config.size, values_weight=values, dtype=dtype)
+        made = AttentionDistillation(
+            targets, student, size=config.size, layers=config.student_layers, values_weight=values, dtype=dtype
+        )
     made.distort, made.seed = config.distort, config.seed
     return made
 

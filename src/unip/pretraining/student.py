@@ -17,9 +17,11 @@ from unip.vit.student import student_spec
 def make_student(
     config: PretrainConfig, start: Backbone | None, targets: list[Target]
 ) -> tuple[nn.Module, BackboneSpec]:
-    """Build the student; for attention distillation its last block gets as many heads as the first teacher's layer."""
-    attentive = config.objective in ("nmi_had", "nmi_had+values")
-    heads = heads_of(targets[0].model, targets[0].layer) if attentive else None
+    """Build the student; for attention distillation its last block gets as many heads as the layer it learns first."""
+    heads = None
+    if config.attentive:
+        first = config.student_layers.index(max(config.student_layers)) if config.student_layers else 0
+        heads = heads_of(targets[first].model, targets[first].layer)
     torch.manual_seed(config.seed)
     if start is None:
         spec = student_spec(config.student, last_heads=heads)
