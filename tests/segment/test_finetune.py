@@ -328,7 +328,7 @@ def test_three_tiny_frames_are_enough(settings, tmp_path):
 
 
 def test_a_gpu_that_is_not_there_is_missed_before_anything_is_written(settings, tmp_path):
-    for more, message in (({"cache": "gpu"}, "no GPU to keep frames on"), ({"compile": "graphs"}, "is for one GPU")):
+    for more, message in (({"cache": "gpu"}, "no GPU to keep frames on"), ({"compile": "graphs"}, "are for one GPU")):
         with pytest.raises(UnipError, match=message):
             finetune(**{**settings, "out": tmp_path / "none", "device": "cpu", "dry_run": True, **more})
     assert not (tmp_path / "none").exists()
