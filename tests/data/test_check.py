@@ -12,8 +12,8 @@ from PIL import Image
 import unip.data.facts
 from unip.data.check import check
 from unip.data.facts import perceptual_hash
-from unip.data.findings import FALSE_COLOUR, count_negatives, two_polarities
-from unip.data.signs import colour_spread, sharpness, tilt
+from unip.data.findings import count_negatives, two_polarities
+from unip.data.signs import FALSE_COLOUR, colour_spread, sharpness, tilt
 from unip.errors import Interrupted
 
 

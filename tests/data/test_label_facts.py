@@ -34,6 +34,18 @@ def test_facts(tmp_path):
     assert facts.object_side == 9
 
 
+def test_natural_colours_are_told_from_colour_maps(tmp_path):
+    """Of four frames one is grey, one lies under a colour map, and two have colours of their own."""
+    data = write(tmp_path, [np.ones((64, 96), np.uint8)] * 4)
+    assert label_facts(data, workers=1).coloured == 0
+    across, down = np.meshgrid(np.linspace(0, 255, 96), np.linspace(0, 255, 64))
+    for number, channels in enumerate(
+        ((across, 255 - across, 0 * across), (across, down, across), (down, 0 * down, across))
+    ):
+        Image.fromarray(np.stack(channels, -1).astype(np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    assert label_facts(data, workers=1).coloured == 0.5
+
+
 def test_without_objects(tmp_path):
     assert label_facts(write(tmp_path, [np.ones((8, 8), np.uint8)]), workers=1).object_side is None
 

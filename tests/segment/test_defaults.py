@@ -19,12 +19,27 @@ def _much_memory(monkeypatch):
 
 
 def facts(
-    *, frame=(512, 640), images=912, objects=(60.0,), classes=5, start="pre-trained", on_gpu=True, ranks=1, patch=16
+    *,
+    frame=(512, 640),
+    images=912,
+    objects=(60.0,),
+    classes=5,
+    start="pre-trained",
+    on_gpu=True,
+    ranks=1,
+    patch=16,
+    coloured=0.0,
 ):
     pixels = {f"class {number}": 1 for number in range(classes)} | {"ignore": 0}
     sizes = np.array([frame] * images, dtype=np.int64)
     return Facts(
-        LabelFacts(pixels, sizes, np.array(objects)), start, patch, width=192, depth=12, on_gpu=on_gpu, ranks=ranks
+        LabelFacts(pixels, sizes, np.array(objects), coloured),
+        start,
+        patch,
+        width=192,
+        depth=12,
+        on_gpu=on_gpu,
+        ranks=ranks,
     )
 
 
@@ -130,6 +145,19 @@ def test_many_classes():
     values, lines = chosen(classes=150)
     assert values["channels"] == 150 and "as many as classes" in lines["channels 150"]
     assert chosen({"decoder": "upernet"}, classes=150)[0]["channels"] == 192
+
+
+def test_natural_colours_are_distorted_and_infrared_is_not():
+    for coloured, given, expected, why in (
+        (0.0, {}, "no", "infrared brightness has a meaning"),
+        (0.5, {}, "no", "infrared brightness has a meaning"),
+        (0.6, {}, "yes", "frames are in natural colours, which change with light and camera"),
+        (1.0, LINEAR, "no", "a single layer is hard to overfit"),
+        (1.0, {"recipe": "paper"}, "yes", "the paper's"),
+    ):
+        values, lines = chosen(given, coloured=coloured)
+        assert values["photometric"] is (expected == "yes")
+        assert lines[f"photometric {expected}"] == f"photometric {expected}: {why}"
 
 
 def test_what_is_given_wins_and_is_followed():

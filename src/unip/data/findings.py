@@ -12,6 +12,7 @@ import numpy.typing as npt
 from unip.data.facts import Facts
 from unip.data.hamming import near_groups
 from unip.data.inventory import Item
+from unip.data.signs import FALSE_COLOUR
 
 # In the order of reports: kind -> what it means.
 KINDS = {
@@ -27,7 +28,6 @@ KINDS = {
     "bit depth": "another bit depth than most of its source",
 }
 
-FALSE_COLOUR = 0.02  # of unip.data.signs.colour_spread; natural colours are rarely below
 NEGATIVE_RADIUS = 6  # bits between a frame and the negative of another of the same scene
 DC = np.uint64(1) << np.uint64(63)  # the hash's first bit, the mean, which a negative does not turn over
 LEAST_SHARE = 0.1  # of a source's frames that each of two polarities must have

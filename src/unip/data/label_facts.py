@@ -1,4 +1,4 @@
-"""What labelled frames are like: sizes, shares of the classes, sizes of the objects. Settings are chosen from it."""
+"""What labelled frames are like: sizes, classes, objects, colours. Settings are chosen from it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from unip.data.images import Pixels8
 from unip.data.pairs import SegmentationData
 from unip.data.regions import regions
 from unip.data.segmentation import by_name, check_pairs
+from unip.data.signs import FALSE_COLOUR, colour_spread
 
 SPECK = 9  # pixels: smaller regions are more often slips of the labelling than objects
 
@@ -25,11 +26,13 @@ class LabelFacts:
         sizes: Height and width of each frame in pixels, int64 ``(N, 2)``.
         objects: Sides of squares of the same area as the objects, in pixels, ``(M,)``. Objects are connected regions,
             specks left out, of all classes but the one with the most pixels: that is the ground they stand on.
+        coloured: Share of the frames in natural colours: neither grey nor infrared under a colour map.
     """
 
     pixels: dict[str, int]
     sizes: npt.NDArray[np.int64]
     objects: npt.NDArray[np.float64]
+    coloured: float = 0.0
 
     @property
     def images(self) -> int:
@@ -64,12 +67,15 @@ def label_facts(data: SegmentationData, *, workers: int = 0) -> LabelFacts:
         UnipError: As :func:`unip.data.segmentation.check_segmentation` does.
     """
 
-    def look(mask: Pixels8) -> tuple[tuple[int, ...], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def look(
+        image: Pixels8, mask: Pixels8
+    ) -> tuple[tuple[int, ...], npt.NDArray[np.int64], npt.NDArray[np.int64], bool]:
         ids, areas = regions(mask)
         whole = (ids != IGNORE) & (areas >= SPECK)
-        return mask.shape, np.bincount(mask.ravel(), minlength=256), np.stack([ids[whole], areas[whole]])
+        natural = image.ndim == 3 and colour_spread(image) >= FALSE_COLOUR
+        return mask.shape, np.bincount(mask.ravel(), minlength=256), np.stack([ids[whole], areas[whole]]), natural
 
-    sizes, counts, found = zip(*check_pairs(data, look, workers=workers), strict=True)
+    sizes, counts, found, natural = zip(*check_pairs(data, look, workers=workers), strict=True)
     total = np.sum(counts, axis=0)
     ground = int(np.argmax(total[: len(data.classes.names)]))
     ids, areas = np.concatenate(found, axis=1)
@@ -77,4 +83,5 @@ def label_facts(data: SegmentationData, *, workers: int = 0) -> LabelFacts:
         pixels=by_name(total, data.classes),
         sizes=np.array(sizes, dtype=np.int64),
         objects=np.sqrt(areas[ids != ground].astype(np.float64)),
+        coloured=float(np.mean(natural)),
     )

@@ -104,16 +104,17 @@ def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str,
     Raises:
         UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
     """
-    counts = check_pairs(data, lambda mask: np.bincount(mask.ravel(), minlength=256), workers=workers)
+    counts = check_pairs(data, lambda _, mask: np.bincount(mask.ravel(), minlength=256), workers=workers)
     return by_name(np.sum(counts, axis=0), data.classes)
 
 
-def check_pairs(data: SegmentationData, look: Callable[[Pixels8], T], *, workers: int = 0) -> list[T]:
-    """Decode every pair and look at its mask.
+def check_pairs(data: SegmentationData, look: Callable[[Pixels8, Pixels8], T], *, workers: int = 0) -> list[T]:
+    """Decode every pair and look at it.
 
     Args:
         data: The pairs.
-        look: Called with each mask, ``(H, W)`` uint8 class ids and 255; its results travel between processes.
+        look: Called with each image, as :meth:`SegmentationData.read_image` gives it, and its mask, ``(H, W)`` uint8
+            class ids and 255; its results travel between processes.
         workers: Threads or processes; 0 means one for each core.
 
     Returns:
@@ -125,10 +126,10 @@ def check_pairs(data: SegmentationData, look: Callable[[Pixels8], T], *, workers
 
     def check(i: int) -> T | UnipError:
         try:
-            _, mask = data.read(i)
+            image, mask = data.read(i)
         except UnipError as error:
             return error
-        return look(mask)
+        return look(image, mask)
 
     seen: list[T] = []
     bad: list[UnipError] = []

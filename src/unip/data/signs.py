@@ -12,6 +12,7 @@ BLOCK = 8  # pixels; the squares of JPEG
 BLOCKS = 1200  # looked at for false colours
 POINTS = 400  # the evenest of them that are compared
 NEIGHBOURS = 30  # that must lie on a line
+FALSE_COLOUR = 0.02  # of colour_spread; natural colours are rarely below
 LEAST_COLOUR = 25.0  # levels (RMS) from the grey axis, below which false colours cannot be told
 PALETTE = 256  # colours of a colour map stored without loss
 SAMPLE = 65536  # pixels whose colours are counted

@@ -98,7 +98,8 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     cat_max_ratio: float = Field(0.75, gt=0, le=1, description="A crop that one class fills more than this is redrawn.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     photometric: bool | Literal["auto"] = Field(
-        "auto", description="Distort brightness and contrast (and colours); auto: as in the paper, not in fast."
+        "auto",
+        description="Distort brightness and contrast (and colours); auto: paper always, fast in natural colours.",
     )
     corrupt: float | None = Field(
         None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."

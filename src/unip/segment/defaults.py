@@ -237,8 +237,14 @@ def ratio(config: FinetuneConfig, facts: Facts) -> Choice:
 
 
 def photometric(config: FinetuneConfig, facts: Facts) -> Choice:
-    """Choose whether to distort brightness and contrast."""
-    return (True, PAPER) if config.recipe == "paper" else (False, "infrared brightness has a meaning")
+    """Choose whether to distort brightness, contrast and colours: where they say more of the light than of objects."""
+    if config.recipe == "paper":
+        return True, PAPER
+    if facts.labels.coloured <= 0.5:
+        return False, "infrared brightness has a meaning"
+    if config.mode == "linear":
+        return False, "a single layer is hard to overfit"
+    return True, "frames are in natural colours, which change with light and camera"
 
 
 def cache_features(config: FinetuneConfig, facts: Facts) -> Choice:
