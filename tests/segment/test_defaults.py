@@ -147,6 +147,13 @@ def test_many_classes():
     assert chosen({"decoder": "upernet"}, classes=150)[0]["channels"] == 192
 
 
+def test_channels_are_not_printed_where_they_mean_nothing():
+    for given in ({"mode": "linear"}, {"decoder": "linear"}):
+        values, lines = chosen(given)
+        assert values["channels"] == 192 and not [line for line in lines if line.startswith("channels")]
+    assert "channels 128" in chosen()[1] and "channels 192" in chosen({"decoder": "upernet"})[1]
+
+
 def test_natural_colours_are_distorted_and_infrared_is_not():
     for coloured, given, expected, why in (
         (0.0, {}, "no", "infrared brightness has a meaning"),

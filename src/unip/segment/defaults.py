@@ -20,7 +20,7 @@ from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size
 
 Start = Literal["scratch", "distilled", "pre-trained"]
-Choice = tuple[Any, str]  # a value and the reason for it
+Choice = tuple[Any, str]  # a value and the reason for it, "" where the value has no meaning
 
 PAPER = "the paper's"
 PAPER_EPOCHS = 100
@@ -91,7 +91,7 @@ def choose(config: FinetuneConfig, facts: Facts) -> tuple[dict[str, Any], list[s
         facts: What to choose from.
 
     Returns:
-        The chosen values by setting, and a line for each that says why.
+        The chosen values by setting, and a line for each that has a meaning here, which says why.
 
     Raises:
         UnipError: Settings that were given do not fit together.
@@ -111,7 +111,8 @@ def choose(config: FinetuneConfig, facts: Facts) -> tuple[dict[str, Any], list[s
             value, reason = chooser(config, facts)
             chosen[name] = value
             config = config.model_copy(update={name: value})
-            lines.append(f"{name.replace('_', ' ')} {shown(value)}: {reason}")
+            if reason:
+                lines.append(f"{name.replace('_', ' ')} {shown(value)}: {reason}")
     if config.cache_features and (problem := changing(config)):
         raise UnipError(f"features cannot be cached: {problem}", "Change that, or leave cache_features at auto.")
     return chosen, lines
@@ -142,6 +143,8 @@ def channels(config: FinetuneConfig, facts: Facts) -> Choice:
     """Choose the channels inside the decoder: no fewer than classes, which a last layer could not tell apart."""
     kind: Any = config.decoder
     usual, classes = default_channels(kind, facts.width), facts.labels.classes
+    if kind == "linear":
+        return usual, ""  # it has no inside; a model's record names a number all the same
     if kind != "light":
         return usual, "as wide as the backbone"
     return (usual, f"enough for {classes} classes") if classes <= usual else (classes, f"as many as classes, {classes}")
