@@ -124,20 +124,22 @@ def test_frames_of_several_sizes_are_told():
 
 
 @pytest.mark.parametrize(
-    ("images", "gpu", "cpu"), [(3, 200, 50), (20, 250, 62), (91, 1138, 284), (912, 1200, 300), (3000, 3750, 937)]
+    ("images", "gpu", "cpu"), [(3, 200, 200), (20, 250, 200), (91, 1138, 284), (912, 1200, 300), (3000, 3750, 937)]
 )
 def test_steps(images, gpu, cpu):
     assert chosen(images=images)[0]["steps"] == gpu
     assert chosen(images=images, on_gpu=False)[0]["steps"] == cpu
     assert chosen({"mode": "linear"}, images=images, on_gpu=False)[0]["steps"] == gpu
     assert chosen({"epochs": 10, "batch_size": 4}, images=images)[0]["steps"] == -(-10 * images // 4)
-    assert chosen(images=10**5)[0]["steps"] == defaults.MOST_STEPS
+    for on_gpu in (True, False):
+        assert chosen(images=10**5, on_gpu=on_gpu)[0]["steps"] == defaults.MOST_STEPS
 
 
 def test_a_cpu_gets_less_to_do():
     values, lines = chosen(on_gpu=False, objects=[20.0])
     assert (values["base"], values["crop"]) == ((2048, 512), 256)
-    assert "on a GPU twice as large" in lines["base 2048 512"] and "on a GPU 4 times" in lines["steps 300"]
+    assert "on a GPU twice as large" in lines["base 2048 512"] and lines["steps 300"].endswith("; on a GPU 1200")
+    assert "GPU" not in chosen(on_gpu=False, images=3)[1]["steps 200"]
 
 
 def test_many_classes():

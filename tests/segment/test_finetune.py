@@ -13,6 +13,7 @@ from unip.data.label_facts import LabelFacts
 from unip.data.segmentation import open_segmentation
 from unip.data.transforms import SegmentationTrainDataset
 from unip.errors import UnipError
+from unip.segment import defaults
 from unip.segment.config import FinetuneConfig
 from unip.segment.crops import make_transform
 from unip.segment.defaults import Facts
@@ -285,7 +286,7 @@ def write_frames(root, shape, images, side, classes):
     [
         (
             ((64, 80), 3, 30, 2),
-            ["steps 50: 3 labelled images", "base 1024 256", "large enough", "under 30 px", "crop 256"],
+            ["steps 200: 3 labelled images", "base 1024 256", "large enough", "under 30 px", "crop 256"],
         ),
         (((64, 160), 4, 10, 5), ["base 1024 256", "large enough", "under 10 px"]),
         (((256, 320), 4, 5, 9), ["base 2048 512", "objects are small", "under 5 px", "crop 256", "frames are 320x256"]),
@@ -301,8 +302,9 @@ def test_a_dry_run_says_what_is_chosen_and_why(settings, tmp_path, capsys, frame
         assert words in said, words
 
 
-def test_three_tiny_frames_are_enough(settings, tmp_path):
+def test_three_tiny_frames_are_enough(settings, tmp_path, monkeypatch):
     """Everything is left open; what was chosen is recorded, repeats the run, and lets it go on."""
+    monkeypatch.setattr(defaults, "FEWEST_STEPS", 50)  # it only has to be quick
     given = {key: value for key, value in settings.items() if key not in OPEN}
     given |= {"data": write_frames(tmp_path / "frames", (5, 7), 3, 3, 2), "split": "", "checkpoint_every": 25}
     result = finetune(**given)

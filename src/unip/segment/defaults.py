@@ -29,7 +29,7 @@ STEPS = 1200  # of 8 crops: what the settings of docs/results.md were chosen wit
 FEWEST_STEPS = 200
 MOST_STEPS = 12_000
 EPOCHS = (10, 100)  # fewest and most, where the numbers of steps allow it
-CPU_SHARE = 4  # times fewer steps
+CPU_SHARE = 4  # times fewer steps, within the bounds
 SMALL = 2  # patches: smaller objects gain from larger frames
 ENLARGED = 4  # times, at most: more costs time and shows nothing new
 
@@ -163,11 +163,11 @@ def steps(config: FinetuneConfig, facts: Facts) -> Choice:
         given = config.model_copy(update={"epochs": epochs})
         return given.count_steps(images), f"{epochs:g} epochs of {images} labelled images"
     fewest, most = (round(epochs * images / config.batch_size) for epochs in EPOCHS)
-    count = min(max(FEWEST_STEPS, fewest, min(STEPS, most)), MOST_STEPS)
-    slow = not facts.on_gpu and config.mode == "full"
-    count = count // CPU_SHARE if slow else count
+    usual = max(fewest, min(STEPS, most))
+    on_gpu, on_cpu = (min(max(FEWEST_STEPS, usual // share), MOST_STEPS) for share in (1, CPU_SHARE))
+    count = on_gpu if facts.on_gpu or config.mode == "linear" else on_cpu
     why = f"{images} labelled images, {count * config.batch_size / images:.3g} epochs"
-    return count, why + f"; on a GPU {CPU_SHARE} times as many" * slow
+    return count, why + f"; on a GPU {on_gpu}" * (count < on_gpu)
 
 
 def warmup(config: FinetuneConfig, facts: Facts) -> Choice:
