@@ -419,6 +419,7 @@ def test_auto_without_infrared_images(place, tmp_path):
     assert "Give the layer as a number" in error.fix
     result = pretrain(**settings(place, tmp_path / "run", data=rgb, teacher_layer=2, steps=1, picture_every=1))
     assert result.layer == 2
+    assert "warmup: 0\n" in (tmp_path / "run" / "config.yaml").read_text()  # of one step
     assert (tmp_path / "run" / "pictures" / "step-00000001.png").exists()  # of colour frames, there are no others
 
 
@@ -453,6 +454,8 @@ def test_a_batch_that_cannot_be_shared_is_found_before_anything_is_written(place
         ({"lr": float("nan")}, "lr: .*greater than 0"),
         ({"lr": -1.0}, "lr: .*greater than 0"),
         ({"warmup": -1}, "warmup: .*greater than or equal to 0"),
+        ({"warmup": 4}, "a warm-up of 4 steps leaves nothing of a training of 4"),
+        ({"warmup": 7, "steps": 0, "epochs": 2}, "a warm-up of 7 steps leaves nothing of a training of 6"),
         ({"workers": -1}, "workers: .*greater than or equal to 0"),
         ({"teacher": None}, "objective nmi_had needs a teacher"),
         ({"teacher_layer": (2, 3)}, "teacher_layer has 2 values for 1 teachers"),

@@ -197,6 +197,8 @@ def test_dry_run_writes_nothing(settings, capsys):
         ({"mode": "linear", "decoder": "light"}, "mode linear has no decoder light"),
         ({"batch_size": 1}, "one image at a time"),
         ({"layers": (9,)}, "no layer 9"),
+        ({"warmup": 3}, "a warm-up of 3 steps leaves nothing of a training of 3"),
+        ({"warmup": 7, "steps": 0, "epochs": 2}, "a warm-up of 7 steps leaves nothing of a training of 6"),
         ({"split": "trian"}, "is not a segmentation folder"),
         ({"val": "vall"}, "is not a segmentation folder"),
         ({"labels": 100}, "100 labelled images are asked for"),

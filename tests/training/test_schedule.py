@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from unip.training.schedule import warmup_cosine, warmup_poly
+from unip.errors import UnipError
+from unip.training.schedule import check_warmup, warmup_cosine, warmup_poly
 
 
 def test_cosine_rises_then_falls_to_zero():
@@ -26,3 +27,14 @@ def test_poly_falls_linearly_under_the_warmup():
     assert factor(9) == pytest.approx(10 / 20 * 0.91)
     assert factor(50) == pytest.approx(0.5)
     assert warmup_poly(100, 0, power=2)(50) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(10, 10), (11, 10), (1, 1)])
+def test_a_warmup_without_end_is_refused(warmup, steps):
+    with pytest.raises(
+        UnipError, match=f"a warm-up of {warmup} steps leaves nothing of a training of {steps}"
+    ) as caught:
+        check_warmup(warmup, steps)
+    assert "--warmup auto" in caught.value.fix
+    for fits in (0, steps - 1):
+        check_warmup(fits, steps)

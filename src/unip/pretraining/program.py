@@ -34,7 +34,7 @@ from unip.training.feed import PositionDataset, Positions
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder
-from unip.training.schedule import warmup_cosine
+from unip.training.schedule import check_warmup, warmup_cosine
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.shape import depth_of, patch_size
@@ -92,6 +92,8 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     table = open_images(config.data)
     if config.max_images is not None:
         table = table.take(sample_indices(table, None, config.max_images, config.seed))
+    if config.warmup != "auto":
+        check_warmup(config.warmup, config.count_steps(table.num_rows))
     teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
     start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
     check_student_layers(config, start)
@@ -193,7 +195,7 @@ def resolve(config: PretrainConfig, records: list[dict[str, Any]], *, images: in
             "teacher_layer": layers or config.teacher_layer,
             "steps": steps,
             "lr": 1.5e-4 * config.batch_size / 256 if config.lr == "auto" else config.lr,
-            "warmup": max(1, steps // 20) if config.warmup == "auto" else config.warmup,
+            "warmup": min(max(1, steps // 20), steps - 1) if config.warmup == "auto" else config.warmup,
         }
     )
 

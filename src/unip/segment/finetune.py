@@ -38,7 +38,7 @@ from unip.training.best import Evaluation
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder
-from unip.training.schedule import warmup_poly
+from unip.training.schedule import check_warmup, warmup_poly
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import heads_of
 from unip.vit.spec import set_last_heads
@@ -86,6 +86,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     on_gpu = accelerator.device.type == "cuda"
     facts = Facts.of(labels, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
     config, reasons = resolve(given, facts)
+    check_warmup(config.warmup, config.steps)
     compiled, why = compiling(config, facts)
     if compiled != config.compile:
         reasons.append(f"compile {shown(compiled)}: {why}")

@@ -5,7 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from unip.errors import UnipError
+
 Schedule = Callable[[int], float]
+
+
+def check_warmup(warmup: int, steps: int) -> None:
+    """Refuse a warm-up that is as long as all of training, or longer: the learning rate would never be the one given.
+
+    Raises:
+        UnipError: It is.
+    """
+    if warmup >= steps:
+        raise UnipError(
+            f"a warm-up of {warmup} steps leaves nothing of a training of {steps}",
+            "Lower --warmup, or let --warmup auto choose it.",
+        )
 
 
 def warmup_cosine(steps: int, warmup: int) -> Schedule:
