@@ -12,7 +12,14 @@ from PIL import Image
 from unip.data.classes import Classes, default_palette
 from unip.data.masks import MaskFile
 from unip.data.reading import Reading
-from unip.data.segmentation import SegmentationData, check_segmentation, open_segmentation, read_mask, subset
+from unip.data.segmentation import (
+    SegmentationData,
+    check_segmentation,
+    few_labels,
+    open_segmentation,
+    read_mask,
+    subset,
+)
 from unip.errors import UnipError
 
 CLASSES = Classes(("background", "person", "car"), 255)
@@ -223,6 +230,13 @@ def test_few_labels_are_part_of_more(unequal: SegmentationData) -> None:
     assert len(subset(unequal, 0.001, 0)) == 1
     assert subset(unequal, 1.0, 0) is unequal
     assert len(subset(unequal, 1, 0)) == 1
+
+
+def test_few_labels_are_a_share_or_a_whole_number(unequal: SegmentationData) -> None:
+    assert [len(few_labels(unequal, labels, 0)) for labels in (0.25, 1, 1.0, 3.0, 3)] == [5, 20, 20, 3, 3]
+    for labels in (1.5, 19.999):
+        with pytest.raises(UnipError, match=f"labels {labels} is above 1, so it is a number of images, but it is not"):
+            few_labels(unequal, labels, 0)
 
 
 @pytest.mark.parametrize("labels", [0, 21, -1, 0.0, 1.5, -0.1])

@@ -201,6 +201,8 @@ def test_dry_run_writes_nothing(settings, capsys):
         ({"warmup": 7, "steps": 0, "epochs": 2}, "a warm-up of 7 steps leaves nothing of a training of 6"),
         ({"split": "trian"}, "is not a segmentation folder"),
         ({"val": "vall"}, "is not a segmentation folder"),
+        ({"labels": 1.5}, "labels 1.5 is above 1, so it is a number of images, but it is not whole"),
+        ({"labels": float("inf")}, "labels inf is above 1, so it is a number of images"),
         ({"labels": 100}, "100 labelled images are asked for"),
         ({"model": "unip_tny"}, "no backbone 'unip_tny'"),
     ],

@@ -153,8 +153,26 @@ def by_name(counts: npt.NDArray[np.int64], classes: Classes) -> dict[str, int]:
 
 
 def few_labels(data: SegmentationData, labels: float, seed: int) -> SegmentationData:
-    """Keep few labels as :func:`subset` does; ``labels`` is a share up to 1 and a number of images above."""
-    return subset(data, labels if labels <= 1 else round(labels), seed)
+    """Keep few labels as :func:`subset` does; ``labels`` is a share up to 1 and a whole number of images above.
+
+    Raises:
+        UnipError: ``labels`` is not possible, or a mask is bad.
+    """
+    check_labels(labels)
+    return subset(data, float(labels) if labels <= 1 else int(labels), seed)
+
+
+def check_labels(labels: float) -> None:
+    """Refuse a number of images that is not whole.
+
+    Raises:
+        UnipError: ``labels`` is above 1 and not whole.
+    """
+    if labels > 1 and labels % 1:
+        raise UnipError(
+            f"labels {labels:g} is above 1, so it is a number of images, but it is not whole",
+            "Give a whole number of images, or a share of them up to 1.",
+        )
 
 
 def subset(data: SegmentationData, labels: float | int, seed: int) -> SegmentationData:

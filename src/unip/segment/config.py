@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from unip.data.memory import Cache
 from unip.data.reading import ReadingOptions
 from unip.data.remap import Remap
-from unip.data.segmentation import DATA_HELP
+from unip.data.segmentation import DATA_HELP, check_labels
 from unip.errors import UnipError
 from unip.segment.losses import LossName, Weighting
 from unip.segment.model import Decoder, PyramidName
@@ -113,6 +113,13 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     cache_features: bool | Literal["auto"] = Field(
         "auto", description="Linear probe: compute features once; auto: where they stay the same and fit the memory."
     )
+
+    @field_validator("labels")
+    @classmethod
+    def _is_a_share_or_whole(cls, labels: float | None) -> float | None:
+        if labels is not None:
+            check_labels(labels)
+        return labels
 
     @field_validator("ratio")
     @classmethod
