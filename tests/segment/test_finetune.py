@@ -260,6 +260,9 @@ def test_losses_for_rare_classes(settings, capsys):
     assert "loss: cross-entropy\n" in capsys.readouterr().out
     other = [json.loads(line) for line in (plain["out"] / "log.jsonl").read_text().splitlines()]
     assert log[0]["loss"] > other[0]["loss"] + 0.3  # dice of random logits
+    for line in log:
+        assert line["ce"] + line["dice"] == pytest.approx(line["loss_main"], rel=1e-5)
+    assert "ce" not in other[0] and "dice" not in other[0]  # the cross-entropy is all of the loss
 
 
 def test_crops_for_rare_classes(settings, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from unip.segment.losses import MAX_WEIGHT, PixelLoss, class_weights, cross_entropy, dice_loss, keep_hard
+from unip.segment.losses import MAX_WEIGHT, PixelLoss, class_weights, cross_entropy, dice_loss, keep_hard, total
 
 WEIGHTS = (0.2, 1.0, 3.0, 9.0)
 
@@ -42,7 +42,11 @@ def test_dice_in_float64(pixels):
         dice.append(2 * both / (probabilities[:, label].sum() + truth.sum()))
     expected = 1 - np.mean(dice)
     assert dice_loss(*pixels).item() == pytest.approx(expected, rel=1e-5)
-    both = PixelLoss(weights=WEIGHTS, dice=True)(*pixels).item()
+    loss = PixelLoss(weights=WEIGHTS, dice=True)
+    parts = loss.parts(*pixels)
+    assert list(parts) == ["ce", "dice"] and parts["dice"].item() == pytest.approx(expected, rel=1e-5)
+    both = loss(*pixels).item()
+    assert both == sum(parts.values()).item()
     assert both == pytest.approx(cross_entropy(*pixels, torch.tensor(WEIGHTS)).item() + expected, rel=1e-5)
 
 
@@ -107,7 +111,8 @@ def test_captured_in_a_cuda_graph_it_follows_new_masks(pixels):
     logits.grad = None
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = loss(logits, target)
+        parts = loss.parts(logits, target)
+        found = total(parts)
         found.backward()
     for change in (target.clone(), (target + 1).clamp(max=3), torch.full_like(target, 255)):
         target.copy_(change)
@@ -117,4 +122,5 @@ def test_captured_in_a_cuda_graph_it_follows_new_masks(pixels):
         expected = loss(again, change)
         expected.backward()
         torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(parts, loss.parts(again, change))
         torch.testing.assert_close(logits.grad, again.grad)

@@ -106,7 +106,10 @@ def test_compiles_without_graph_breaks(make_segmenter, full):
     loss = SegmentationLoss(make_segmenter(), pixel_loss).eval()
     images, masks = some_images(32, 32), torch.randint(0, 3, (2, 32, 32), dtype=torch.uint8)
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True, dynamic=False)
-    assert compiled(images, masks)["loss"].item() == pytest.approx(loss(images, masks)["loss"].item(), rel=1e-5)
+    found, expected = compiled(images, masks), loss(images, masks)
+    assert found.keys() == expected.keys() and ({"ce", "dice"} <= found.keys()) == full
+    for name, value in found.items():
+        assert value.item() == pytest.approx(expected[name].item(), rel=1e-5), name
 
 
 def test_defaults():

@@ -6,7 +6,7 @@ compiled and captured; and all of it is 0, not NaN, where no pixel is labelled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -63,7 +63,11 @@ class PixelLoss(nn.Module):
         self.hard_pixels, self.dice = hard_pixels, dice
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss, a float32 scalar.
+        """Return the loss, a float32 scalar: the :func:`total` of :meth:`parts`."""
+        return total(self.parts(logits, target))
+
+    def parts(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return what is added up, float32 scalars: ``ce`` and, with dice, ``dice``.
 
         Args:
             logits: ``(B, C, H, W)``, any floating type.
@@ -71,8 +75,14 @@ class PixelLoss(nn.Module):
         """
         logits = logits.float()
         counted = target if self.hard_pixels is None else keep_hard(logits, target, self.hard_pixels)
-        loss = cross_entropy(logits, counted, self.weights)
-        return loss + dice_loss(logits, target) if self.dice else loss
+        ce = cross_entropy(logits, counted, self.weights)
+        return {"ce": ce, "dice": dice_loss(logits, target)} if self.dice else {"ce": ce}
+
+
+def total(parts: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of the parts of a loss."""
+    first, *others = parts.values()
+    return sum(others, start=first)
 
 
 def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from unip.data.classes import IGNORE, Classes
 from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
 from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, enlarge, resize
-from unip.segment.losses import PixelLoss
+from unip.segment.losses import PixelLoss, total
 from unip.segment.pyramid import FPN, LLFPN, spread_layers
 from unip.vit.shape import depth_of, patch_size
 from unip.vit.spec import BackboneSpec, blocks, build_backbone
@@ -201,13 +201,17 @@ class SegmentationLoss(nn.Module):
             masks: Class ids ``(B, H, W)``, any integer type; 255 counts for nothing.
 
         Returns:
-            Scalars ``loss``, ``loss_main``, ``loss_aux`` (with an auxiliary head) and ``pixel_accuracy``.
+            Scalars ``loss``, ``loss_main``, its parts ``ce`` and ``dice`` (where there are two), ``loss_aux`` (with
+            an auxiliary head) and ``pixel_accuracy``.
         """
         target = masks.long()
         logits, auxiliary = self.logits(images, masks)
-        main = self.pixel_loss(logits, target)
+        parts = self.pixel_loss.parts(logits, target)
+        main = total(parts)
         right = (logits.detach().argmax(1) == target).sum()
         values = {"loss": main, "loss_main": main, "pixel_accuracy": right / (target != IGNORE).sum().clamp(min=1)}
+        if len(parts) > 1:
+            values |= parts
         if auxiliary is not None:
             values["loss_aux"] = self.pixel_loss(auxiliary, target)
             values["loss"] = main + self.segmenter.spec.auxiliary_weight * values["loss_aux"]
