@@ -73,6 +73,23 @@ def test_what_cannot_be(settings):
     assert not settings["out"].exists()
 
 
+def test_too_little_memory_to_evaluate(settings, monkeypatch):
+    """The batch size of training has no part in it, so the advice is another."""
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("unip.segment.inference.sliding_logits", full)
+    with pytest.raises(UnipError, match=r"in an evaluation during training, .* windows of 32 pixels") as caught:
+        finetune(**settings, steps=4, val="test", eval_every=2)
+    assert "--checkpoint-activations" in caught.value.fix and "Lower --batch-size" not in caught.value.fix
+    assert not (settings["out"] / "model").exists()
+    again = {**settings, "out": settings["out"].parent / "again"}
+    with pytest.raises(UnipError, match=r"in the evaluation of the trained model, .* windows of 32 pixels") as caught:
+        finetune(**again, steps=4, val="test")
+    assert "The model is saved" in caught.value.fix and (again["out"] / "model" / "config.json").exists()
+
+
 ROPE = BackboneSpec(
     timm_name="vit_small_patch16_dinov3", arguments={"img_size": 32, "embed_dim": 16, "depth": 4, "num_heads": 2}
 )

@@ -23,7 +23,7 @@ from unip.segment.crops import check_cache, make_dataset
 from unip.segment.defaults import Facts, choose, compiling, shown
 from unip.segment.describe import describe, describe_loss, forward_shapes
 from unip.segment.evaluate import EvaluateConfig, evaluate
-from unip.segment.inference import choose_precision
+from unip.segment.inference import OutOfMemory, choose_precision
 from unip.segment.losses import PixelLoss, class_weights
 from unip.segment.metrics import Scores, percent
 from unip.segment.model import (
@@ -278,18 +278,27 @@ def model_info(config: ResolvedConfig, backbone: Backbone, data: SegmentationDat
 
 
 def final_scores(config: ResolvedConfig, run: RunFolder) -> Scores | None:
-    """Evaluate the saved model on ``val``."""
+    """Evaluate the saved model on ``val``.
+
+    Raises:
+        UnipError: The device's memory is too small.
+    """
     if config.val is None:
         return None
-    result = evaluate(
-        EvaluateConfig.make(
-            model=run.path,
-            data=config.data,
-            remap=config.remap,
-            split=config.val,
-            device=config.device,
-            precision=config.precision,
-            workers=config.workers,
-        )
+    settings = EvaluateConfig.make(
+        model=run.path,
+        data=config.data,
+        remap=config.remap,
+        split=config.val,
+        device=config.device,
+        precision=config.precision,
+        workers=config.workers,
     )
+    try:
+        result = evaluate(settings)
+    except OutOfMemory as error:
+        raise UnipError(
+            f"in the evaluation of the trained model, {error.what}",
+            "The model is saved; score it with `unip evaluate`, which takes a lower --batch-size of its own.",
+        ) from error
     return None if result is None else result.scores

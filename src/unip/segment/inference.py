@@ -87,6 +87,10 @@ def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]
     return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
 
+class OutOfMemory(UnipError):
+    """The device's memory is too small for the windows that run together."""
+
+
 @dataclass
 class Frame:
     """One decoded image.
@@ -173,29 +177,30 @@ def segment_frames(
         ``(0, 0, 0)`` for a frame that could not be read.
 
     Raises:
-        UnipError: The device's memory is too small.
+        OutOfMemory: The device's memory is too small.
     """
     segmenter.to(device)
     spec = segmenter.spec
     together = (24 if device.type == "cuda" else 8) if batch_size == "auto" else batch_size
-    for group in _decoded(frames, workers):
-        good = [frame for frame in group if frame.problem is None]
-        pixels = [frame.pixels.to(device, non_blocking=True) for frame in good]
-        crop = spec.crop if window == "slide" else max([1, *(max(p.shape) for p in pixels)])
-        with torch.inference_mode(), _arithmetic(device, dtype):
-            try:
-                found = sliding_logits(segmenter, pixels, crop=crop, stride=spec.stride, batch=together)
-            except torch.OutOfMemoryError as error:
-                raise UnipError(
-                    f"the device ran out of memory with windows of {crop} pixels, {together} at a time",
-                    "Lower --batch-size" + (", or use --window slide." if window == "whole" else "."),
-                ) from error
-        whole = iter(found)
-        for frame in group:
-            if frame.problem is not None:
-                yield frame, torch.zeros(0, 0, 0)
-            else:
-                yield frame, resize(next(whole)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
+    crop = spec.crop
+    try:
+        for group in _decoded(frames, workers):
+            good = [frame for frame in group if frame.problem is None]
+            pixels = [frame.pixels.to(device, non_blocking=True) for frame in good]
+            if window == "whole":
+                crop = max([1, *(max(p.shape) for p in pixels)])
+            with torch.inference_mode(), _arithmetic(device, dtype):
+                found = iter(sliding_logits(segmenter, pixels, crop=crop, stride=spec.stride, batch=together))
+            for frame in group:
+                if frame.problem is not None:
+                    yield frame, torch.zeros(0, 0, 0)
+                else:
+                    yield frame, resize(next(found)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"the device ran out of memory with windows of {crop} pixels, {together} at a time",
+            "Lower --batch-size" + (", or use --window slide." if window == "whole" else "."),
+        ) from error
 
 
 def _decoded(frames: Frames, workers: Workers) -> DataLoader[list[Frame]]:

@@ -6,7 +6,8 @@ import torch
 
 from unip.data.classes import IGNORE
 from unip.data.pairs import SegmentationData
-from unip.segment.inference import Frames, Workers, segment_frames
+from unip.errors import UnipError
+from unip.segment.inference import Frames, OutOfMemory, Workers, segment_frames
 from unip.segment.metrics import confusion, score
 from unip.segment.model import Segmenter
 
@@ -14,7 +15,7 @@ from unip.segment.model import Segmenter
 def quick_miou(
     segmenter: Segmenter, data: SegmentationData, *, device: torch.device, dtype: torch.dtype, workers: Workers
 ) -> float:
-    """Return the mIoU of a model on labelled images, what ``unip evaluate`` would say, without its reports.
+    """Return the mIoU of a model in training on labelled images, what ``unip evaluate`` would say, without its reports.
 
     Args:
         segmenter: In evaluation mode.
@@ -29,9 +30,16 @@ def quick_miou(
     names = segmenter.spec.classes.names
     total = torch.zeros(len(names), len(names), dtype=torch.int64, device=device)
     frames = Frames(data, segmenter.spec.short_side, segmenter.spec.reading)
-    for frame, logits in segment_frames(segmenter, frames, device=device, dtype=dtype, workers=workers):
-        if frame.problem is not None:
-            raise frame.problem
-        prediction = logits.argmax(0).byte()
-        total += confusion(prediction, prediction.new_tensor(frame.mask), len(names), IGNORE)
+    try:
+        for frame, logits in segment_frames(segmenter, frames, device=device, dtype=dtype, workers=workers):
+            if frame.problem is not None:
+                raise frame.problem
+            prediction = logits.argmax(0).byte()
+            total += confusion(prediction, prediction.new_tensor(frame.mask), len(names), IGNORE)
+    except OutOfMemory as error:
+        raise UnipError(
+            f"in an evaluation during training, {error.what}",
+            "Add --checkpoint-activations, which leaves more in training, and the same command goes on; or start anew "
+            "with a smaller --crop, or without --eval-every and score the model by unip evaluate --batch-size 1.",
+        ) from error
     return score(total.cpu().numpy(), names).miou
