@@ -270,6 +270,16 @@ def test_crops_for_rare_classes(settings, capsys):
     assert "crops of 32, 50.0 % of them drawn for a class (" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_crops_for_classes_that_no_label_shows(settings, dry_run):
+    for file in (Path(settings["data"]) / "train" / "masks").iterdir():
+        Image.fromarray(np.zeros((32, 40), np.uint8)).save(file)
+    with pytest.raises(UnipError, match="no labelled image shows a class to draw crops for"):
+        finetune(**settings, rare_crops=0.5, dry_run=dry_run)
+    assert not settings["out"].exists()
+    finetune(**settings, dry_run=True)
+
+
 OPEN = ("recipe", "steps", "crop", "base")  # of the settings above
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
+from unip.data.classes import Classes
 from unip.data.device_crops import DeviceCrops, fits
 from unip.data.pairs import SegmentationData
+from unip.data.rare import RareCrops
 from unip.data.transforms import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.errors import UnipError
 from unip.segment.cached import CachedFeatures
@@ -48,6 +51,22 @@ def check_cache(config: ResolvedConfig, device: torch.device) -> None:
         raise UnipError("cache gpu: there is no GPU to keep frames on", "Use --cache auto.")
     if config.cache == "gpu" and config.cache_features:
         raise UnipError("cache gpu has no part in a probe whose features are cached", "Leave one of the two out.")
+
+
+def check_rare_crops(config: ResolvedConfig, pixels: dict[str, int], classes: Classes) -> None:
+    """Refuse to draw crops for classes that no label shows.
+
+    Args:
+        config: The settings.
+        pixels: Labelled pixels by class name.
+        classes: Which of them are foreground.
+
+    Raises:
+        UnipError: ``rare_crops`` is set, and no foreground class has a pixel.
+    """
+    if config.rare_crops:
+        anywhere = np.array([[pixels[name] > 0 for name in classes.names]])  # as if all frames were one
+        RareCrops(anywhere, classes, config.rare_crops, config.seed)
 
 
 def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> SegmentationTrainTransform:

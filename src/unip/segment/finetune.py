@@ -19,7 +19,7 @@ from unip.errors import UnipError
 from unip.progress import say
 from unip.segment.cached import CachedLoss
 from unip.segment.config import FinetuneConfig, ResolvedConfig
-from unip.segment.crops import check_cache, make_dataset
+from unip.segment.crops import check_cache, check_rare_crops, make_dataset
 from unip.segment.defaults import Facts, choose, compiling, shown
 from unip.segment.describe import describe, describe_loss, forward_shapes
 from unip.segment.evaluate import EvaluateConfig, evaluate
@@ -92,6 +92,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         reasons.append(f"compile {shown(compiled)}: {why}")
     check_batch(config, accelerator)
     check_cache(config, accelerator.device)
+    check_rare_crops(config, labels.pixels, data.classes)
     segmenter = build(config, backbone, data)
     adapted = restrict(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
