@@ -163,6 +163,17 @@ def test_a_cached_probe_is_an_ordinary_one(settings, capsys):
     assert torch.equal(load_segmenter(repeated.run).head.classifier.weight, ours.head.classifier.weight)
 
 
+def test_of_a_finished_run_nothing_is_computed_again(settings, monkeypatch, capsys):
+    weights = load_segmenter(finetune(**settings).run).state_dict()
+    monkeypatch.setattr("unip.segment.cached.feature_map", None)  # whoever calls it fails
+    capsys.readouterr()
+    again = finetune(**settings, val="test")
+    said = capsys.readouterr()
+    assert "computing features" not in said.err and "trained for 40 steps" in said.out
+    assert again.scores is not None
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_segmenter(again.run).state_dict().items())
+
+
 def test_a_continued_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
     finetune(**settings)
     other = {**settings, "out": tmp_path / "other", "checkpoint_every": 20}

@@ -62,7 +62,7 @@ def run(config, *, dataset=None, scale=1.0, lr=0.05, judge=None, every=2, patien
     trainable = Trainable(
         model=model,
         saved=model.net,
-        dataset=dataset or Numbers(),
+        dataset=lambda: dataset or Numbers(),
         groups=parameter_groups(model, lr=lr, weight_decay=0.01),
         schedule=warmup_cosine(config.steps, 2),
         compiled=(model,),
@@ -127,7 +127,7 @@ def test_too_little_memory_on_the_device(tmp_path):
     model, folder = Large(), RunFolder(config.out)
     folder.open(config)
     groups = parameter_groups(model, lr=0.05, weight_decay=0)
-    trainable = Trainable(model, model, Numbers(), groups, warmup_cosine(12, 2))
+    trainable = Trainable(model, model, Numbers, groups, warmup_cosine(12, 2))
     with pytest.raises(UnipError, match=r"ran out of memory at step 0: CUDA out of memory. .* 9 GiB\.\n") as caught:
         train(trainable, config, folder, make_accelerator(config))
     assert "--accumulate" in caught.value.fix and "--batch-size" in caught.value.fix
@@ -179,9 +179,7 @@ def test_accumulation_gives_the_same_gradient(tmp_path):
         model, folder = Plain(), RunFolder(config.out)
         folder.open(config)
         groups = parameter_groups(model, lr=0.05, weight_decay=0)
-        train(
-            Trainable(model, model, Numbers(), groups, warmup_cosine(12, 2)), config, folder, make_accelerator(config)
-        )
+        train(Trainable(model, model, Numbers, groups, warmup_cosine(12, 2)), config, folder, make_accelerator(config))
         losses.append([r["loss"] for r in folder.read_log()])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
@@ -356,7 +354,7 @@ def test_the_average_of_the_weights(tmp_path):
         model, folder = Watched(), RunFolder(config.out)
         folder.open(config)
         groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
-        trainable = Trainable(model, model.net, Numbers(), groups, warmup_cosine(config.steps, 2))
+        trainable = Trainable(model, model.net, Numbers, groups, warmup_cosine(config.steps, 2))
         train(trainable, config, folder, make_accelerator(config))
         return model.net.state_dict()
 
@@ -406,7 +404,7 @@ def test_parts_are_compiled_in_place_and_once(tmp_path, monkeypatch):
         model.net[1].p = 0.0  # compiled dropout draws other numbers
         folder.open(config)
         groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
-        trainable = Trainable(model, model.net, Numbers(), groups, warmup_cosine(4, 2), compiled=(model,))
+        trainable = Trainable(model, model.net, Numbers, groups, warmup_cosine(4, 2), compiled=(model,))
         with torch._dynamo.config.patch(error_on_recompile=True):
             train(trainable, config, folder, make_accelerator(config))
         assert (model._compiled_call_impl is not None) == compiled
@@ -455,7 +453,7 @@ def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision, mode):
     model, folder = Deep(), RunFolder(config.out)
     folder.open(config)
     groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
-    trainable = Trainable(model, model.net, Numbers(), groups, warmup_cosine(12, 2), compiled=(model,))
+    trainable = Trainable(model, model.net, Numbers, groups, warmup_cosine(12, 2), compiled=(model,))
     train(trainable, config, folder, make_accelerator(config))
 
 

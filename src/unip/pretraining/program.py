@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,10 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     if main:
         write_manifest(table, run.path / "manifest.parquet")
         write_json(run.path / "teacher.json", {"objective": config.objective, "teachers": records})
-    dataset = make_dataset(config, table, device)
     trainable = Trainable(
         model=model,
         saved=saved,
-        dataset=dataset,
+        dataset=partial(make_dataset, config, table, device),
         groups=parameter_groups(saved, lr=float(config.lr), weight_decay=config.weight_decay),
         schedule=warmup_cosine(config.steps, int(config.warmup)),
         betas=(0.9, 0.95),

@@ -120,7 +120,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     trainable = Trainable(
         model=model,
         saved=segmenter,
-        dataset=make_dataset(config, segmenter, data, accelerator),
+        dataset=partial(make_dataset, config, segmenter, data, accelerator),
         groups=parameter_groups(
             segmenter,
             lr=config.lr,

@@ -44,7 +44,8 @@ class Trainable:
         model: Called as ``model(*batch)`` with the dataset's items collated on the device; returns scalar tensors by
             name, one of them ``loss``.
         saved: The part of ``model`` (or all of it) whose state a checkpoint holds.
-        dataset: ``dataset[position]`` for any position >= 0.
+        dataset: Makes what is trained on, ``dataset()[position]`` for any position >= 0; called once, with the trained
+            weights in ``model``, and only if there is a step to do. It may leave ``model`` in evaluation mode.
         groups: AdamW groups of :func:`unip.training.optim.parameter_groups`.
         schedule: Factor on each group's learning rate by step.
         betas: AdamW's.
@@ -56,7 +57,7 @@ class Trainable:
 
     model: nn.Module
     saved: nn.Module
-    dataset: PositionDataset
+    dataset: Callable[[], PositionDataset]
     groups: list[dict[str, Any]]
     schedule: Schedule
     betas: tuple[float, float] = (0.9, 0.999)
@@ -179,6 +180,8 @@ class _Loop:
 
     def run_all(self) -> TrainResult:
         self._continue_from_checkpoint()
+        dataset = None if self._at_end() else self.trainable.dataset()
+        self.trainable.model.train()
         first, begun = self.step, time.monotonic()
         if self.main and self.config.tensorboard:
             self.writer = _tensorboard(self.run)
@@ -187,7 +190,8 @@ class _Loop:
                 stop_on_signals() as stop,
                 meter("training", self.config.steps, "steps", start=first, enabled=self.main) as progress,
             ):
-                self._steps(stop, progress)
+                if dataset is not None:
+                    self._steps(dataset, stop, progress)
         except torch.OutOfMemoryError as error:
             raise UnipError(
                 f"the device ran out of memory at step {self.step}: {str(error).splitlines()[0][:200]}",
@@ -215,9 +219,9 @@ class _Loop:
         log = self.run.read_log()
         return TrainResult(self.step, seconds, rate, log[-1] if log else {}, self.best)
 
-    def _steps(self, stop: StopRequest, progress: Any) -> None:
+    def _steps(self, dataset: PositionDataset, stop: StopRequest, progress: Any) -> None:
         feed = Feed(
-            self.trainable.dataset,
+            dataset,
             self.config,
             start=self.step,
             rank=self.accelerator.process_index,
