@@ -21,7 +21,7 @@ from rich.table import Table
 from unip.attention.capture import AttentionTrunk
 from unip.pretraining.distillation import AttentionDistillation, freeze_unused
 from unip.pretraining.inputs import normalise_grey, prepare
-from unip.pretraining.loss import attention_kl
+from unip.pretraining.loss import Side, attention_kl
 from unip.pretraining.speed import speed_up
 from unip.pretraining.teachers import Target
 from unip.training.config import TrainingConfig
@@ -61,18 +61,17 @@ def peak(step: Callable[[], object]) -> float:
     return torch.cuda.max_memory_allocated() / GIB
 
 
-def materialised_kl(teacher, student, *, teacher_scale, student_scale):
+def materialised_kl(teacher, student):
     """Compute the loss with both maps in memory, as one writes it."""
-    target = ((teacher[0] * teacher_scale) @ teacher[1].mT).float().softmax(-1)
-    found = ((student[0] * student_scale) @ student[1].mT).float().log_softmax(-1)
+    target = ((teacher.q * teacher.scale) @ teacher.k.mT).float().softmax(-1)
+    found = ((student.q * student.scale) @ student.k.mT).float().log_softmax(-1)
     return F.kl_div(found, target, reduction="sum") / found[..., 0].numel()
 
 
-def loss_step(function, teacher, student, scales):
+def loss_step(function, teacher, student):
     """Run the loss forward and backward."""
-    for side in student:
-        side.grad = None
-    function(teacher, student, **scales).backward()
+    student.q.grad = student.k.grad = None
+    function(teacher, student).backward()
 
 
 def compare_losses(table: Table) -> None:
@@ -82,14 +81,12 @@ def compare_losses(table: Table) -> None:
             torch.randn(batch, tokens, 2, HEADS, width, device="cuda", dtype=torch.bfloat16).permute(2, 0, 3, 1, 4)
             for width in (64, 24)
         ]
-        teacher = tuple(pairs[0])
-        student = tuple(t.detach().requires_grad_() for t in pairs[1])
-
-        scales = {"teacher_scale": 64**-0.5, "student_scale": 24**-0.5}
+        teacher = Side(*pairs[0], 64**-0.5)
+        student = Side(*(t.detach().requires_grad_() for t in pairs[1]), 24**-0.5)
         compiled = torch.compile(materialised_kl, dynamic=False)
         first = None
         for name, function in (("materialised", materialised_kl), ("compiled", compiled), ("fused", attention_kl)):
-            step = partial(loss_step, function, teacher, student, scales)
+            step = partial(loss_step, function, teacher, student)
             step()
             base = torch.cuda.memory_allocated() / GIB  # queries, keys and their gradients
             time = milliseconds(step, steps=9)
@@ -139,9 +136,7 @@ class Step:
                 with torch.no_grad():
                     taught = self.teacher(pixels)[LAYER]
                 learnt = self.trunk(pixels)[12]
-                loss = materialised_kl(
-                    taught, learnt, teacher_scale=self.teacher.scale[LAYER], student_scale=self.trunk.scale[12]
-                )
+                loss = materialised_kl(Side(*taught, self.teacher.scale[LAYER]), Side(*learnt, self.trunk.scale[12]))
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()

@@ -14,7 +14,7 @@ from unip.errors import UnipError
 from unip.pretraining import chunked_loss
 from unip.pretraining.loss import attention_kl
 from unip.pretraining.plain_loss import plain_attention_kl
-from unip.pretraining.tokens import Kept
+from unip.pretraining.tokens import Kept, Side
 
 # tokens and head width of teacher and student, tokens left out, sharpness of the logits
 CASES = {
@@ -26,7 +26,7 @@ CASES = {
 }
 
 
-def sides(case: str, dtype: torch.dtype, device: str = "cpu"):
+def sides(case: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Side, Side]:
     l_t, l_s, d_t, d_s, kept_t, kept_s, sharpness = CASES[case]
     generator = torch.Generator().manual_seed(0)
 
@@ -34,27 +34,21 @@ def sides(case: str, dtype: torch.dtype, device: str = "cpu"):
         packed = torch.randn(2, tokens, 2, 3, width, generator=generator) * sharpness
         return tuple(packed.to(device, dtype).permute(2, 0, 3, 1, 4))  # rows that are not next to each other
 
-    named = {
-        "teacher_scale": d_t**-0.5,
-        "student_scale": d_s**-0.5,
-        "teacher_kept": kept_t,
-        "student_kept": kept_s,
-    }
-    return pair(l_t, d_t), pair(l_s, d_s), named
+    return Side(*pair(l_t, d_t), d_t**-0.5, kept_t), Side(*pair(l_s, d_s), d_s**-0.5, kept_s)
 
 
-def value_and_gradients(function, teacher, student, named, dtype):
-    teacher = tuple(t.to(dtype) for t in teacher)
-    student = tuple(t.to(dtype).detach().requires_grad_() for t in student)
-    loss = function(teacher, student, **named)
+def value_and_gradients(function, teacher: Side, student: Side, dtype):
+    teacher = teacher._replace(q=teacher.q.to(dtype), k=teacher.k.to(dtype))
+    q, k = (t.to(dtype).detach().requires_grad_() for t in (student.q, student.k))
+    loss = function(teacher, student._replace(q=q, k=k))
     (loss * 3).backward()
-    return loss.item(), [t.grad.double() for t in student]
+    return loss.item(), [t.grad.double() for t in (q, k)]
 
 
 def assert_equal_to_float64(function, case: str, dtype: torch.dtype, tolerance: float, device: str = "cpu") -> None:
-    teacher, student, named = sides(case, dtype, device)
-    wanted, slopes = value_and_gradients(plain_attention_kl, teacher, student, named, torch.float64)
-    found, gradients = value_and_gradients(function, teacher, student, named, dtype)
+    both = sides(case, dtype, device)
+    wanted, slopes = value_and_gradients(plain_attention_kl, *both, torch.float64)
+    found, gradients = value_and_gradients(function, *both, dtype)
     assert wanted > 0.1
     assert found == pytest.approx(wanted, rel=3e-6)
     for gradient, slope in zip(gradients, slopes, strict=True):
@@ -75,14 +69,13 @@ def test_chunked_takes_half_precision(dtype, tolerance):
 
 
 def test_no_gradient_is_made_where_none_is_wanted():
-    teacher, student, named = sides("one tile", torch.float32)
-    assert not attention_kl(teacher, student, **named).requires_grad
+    assert not attention_kl(*sides("one tile", torch.float32)).requires_grad
 
 
 def test_sides_that_cannot_be_compared_are_refused():
-    teacher, student, named = sides("teacher with registers", torch.float32)
+    teacher, student = sides("teacher with registers", torch.float32)
     with pytest.raises(UnipError, match="cannot be compared"):
-        attention_kl(teacher, student, **{**named, "teacher_kept": Kept()})
+        attention_kl(teacher._replace(kept=Kept()), student)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="this torch comes without Triton")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from unip.pretraining.loss import Prefix, attention_kl, shared_tokens
+from unip.pretraining.loss import Prefix, Side, attention_kl, shared_tokens
 
 
 def rows(q: np.ndarray, k: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -35,9 +35,11 @@ def pair(seed: int, width: int, *, sharpness: float = 1.0, length: int = 7):
 
 
 def loss(teacher, student) -> torch.Tensor:
-    return attention_kl(
-        teacher, student, teacher_scale=teacher[0].shape[-1] ** -0.5, student_scale=student[0].shape[-1] ** -0.5
-    )
+    return scaled_loss(teacher, student, teacher[0].shape[-1] ** -0.5, student[0].shape[-1] ** -0.5)
+
+
+def scaled_loss(teacher, student, teacher_scale, student_scale) -> torch.Tensor:
+    return attention_kl(Side(*teacher, teacher_scale), Side(*student, student_scale))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_teacher_certain_of_a_key_that_the_student_never_looks_at():
     towards_first, towards_last = torch.zeros_like(q), torch.zeros_like(q)
     towards_first[..., 0, 0] = 5000
     towards_last[..., -1, 0] = 5000
-    found = attention_kl((q, towards_first), (q, towards_last), teacher_scale=1.0, student_scale=1.0)
+    found = scaled_loss((q, towards_first), (q, towards_last), 1.0, 1.0)
     assert found.item() == pytest.approx(5000)
 
 
@@ -85,17 +87,17 @@ def test_zero_when_both_attend_alike():
     assert loss((q, k), (q, k)).item() == 0
     # another head width and other numbers, the same dot products
     wider = tuple(torch.cat([t, torch.zeros_like(t)], dim=-1) for t in (q, k))
-    assert attention_kl(wider, (q, k), teacher_scale=0.3, student_scale=0.3).item() == pytest.approx(0, abs=1e-6)
+    assert scaled_loss(wider, (q, k), 0.3, 0.3).item() == pytest.approx(0, abs=1e-6)
     # a row's logits may all be shifted: softmax does not see it
     shifted = (torch.cat([q, torch.ones_like(q)], -1), torch.cat([k, torch.full_like(k, 7.0)], -1))
-    assert attention_kl(shifted, (q, k), teacher_scale=0.3, student_scale=0.3).item() == pytest.approx(0, abs=1e-5)
+    assert scaled_loss(shifted, (q, k), 0.3, 0.3).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_each_side_has_its_own_scale():
     teacher, student = pair(4, 8), pair(5, 8)
     scaled = (teacher[0] * 2, teacher[1])
-    a = attention_kl(scaled, student, teacher_scale=0.5, student_scale=0.25)
-    b = attention_kl(teacher, student, teacher_scale=1.0, student_scale=0.25)
+    a = scaled_loss(scaled, student, 0.5, 0.25)
+    b = scaled_loss(teacher, student, 1.0, 0.25)
     assert a.item() == pytest.approx(b.item(), rel=1e-5)
     assert a.item() != pytest.approx(loss(teacher, student).item(), rel=1e-2)
 

@@ -7,28 +7,20 @@ from typing import Any
 
 import torch
 
-from unip.pretraining.tokens import ALL, QK, Kept
+from unip.pretraining.tokens import Side
 
 CHUNK = 2**21  # logits of a side at a time: 8 MiB in float32, about a core's cache
 
 
-def chunked_attention_kl(
-    teacher: QK,
-    student: QK,
-    *,
-    teacher_scale: float,
-    student_scale: float,
-    teacher_kept: Kept = ALL,
-    student_kept: Kept = ALL,
-) -> torch.Tensor:
+def chunked_attention_kl(teacher: Side, student: Side) -> torch.Tensor:
     """Compute what :func:`unip.pretraining.loss.attention_kl` computes, a few rows of the maps at a time.
 
     The student's gradient is made together with the loss, since both need the same two maps: of a row of logits it is
     (student row - teacher row) / (B H L).
     """
-    q_t, k_t = (teacher_kept.of(t).detach() for t in teacher)
-    q_s, k_s = (student_kept.of(t) for t in student)
-    loss: torch.Tensor = _ChunkedKL.apply(q_t, k_t, q_s, k_s, teacher_scale, student_scale)
+    q_t, k_t = (teacher.kept.of(t).detach() for t in (teacher.q, teacher.k))
+    q_s, k_s = (student.kept.of(t) for t in (student.q, student.k))
+    loss: torch.Tensor = _ChunkedKL.apply(q_t, k_t, q_s, k_s, teacher.scale, student.scale)
     return loss
 
 

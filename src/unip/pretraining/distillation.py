@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unip.attention.capture import AttentionTrunk
-from unip.pretraining.loss import attention_kl
+from unip.pretraining.loss import Kept, Side, attention_kl
 from unip.pretraining.objective import Distillation, patch_grid, weighted_mean
 from unip.pretraining.pictures import draw_attention
 from unip.pretraining.teachers import Target, Teachers
@@ -33,6 +33,13 @@ class Sides(NamedTuple):
     student: tuple[torch.Tensor, ...]
     teacher_scale: float
     student_scale: float
+
+    def compared(self, queries: int, keys: int, kept: tuple[Kept, Kept]) -> tuple[Side, Side]:
+        """Return teacher and student for the loss, with these of (q, k, v) as its queries and keys."""
+        return (
+            Side(self.teacher[queries], self.teacher[keys], self.teacher_scale, kept[0]),
+            Side(self.student[queries], self.student[keys], self.student_scale, kept[1]),
+        )
 
 
 class AttentionDistillation(Distillation):
@@ -102,18 +109,12 @@ class AttentionDistillation(Distillation):
         """Compute the loss, and each target's divergences where there is more than one; see :class:`Objective`."""
         losses, parts = [], {}
         for number, (target, sides) in enumerate(zip(self.targets, self.sides(images, flips, positions), strict=True)):
-            theirs, ours = self.teachers.kept(number, self.student_trunk)
-            named: dict[str, Any] = {
-                "teacher_scale": sides.teacher_scale,
-                "student_scale": sides.student_scale,
-                "teacher_kept": theirs,
-                "student_kept": ours,
-            }
+            kept = self.teachers.kept(number, self.student_trunk)
             with torch.autocast(images.device.type, enabled=False):  # it would round the logits to half precision
-                loss = attention_kl(sides.teacher[:2], sides.student[:2], **named)  # type: ignore[arg-type]
+                loss = attention_kl(*sides.compared(0, 1, kept))
                 parts[f"kl/{target.name}"] = loss
                 if self.values_weight:
-                    values = attention_kl((sides.teacher[2],) * 2, (sides.student[2],) * 2, **named)
+                    values = attention_kl(*sides.compared(2, 2, kept))
                     parts[f"values/{target.name}"] = values
                     loss = loss + self.values_weight * values
             losses.append(loss)

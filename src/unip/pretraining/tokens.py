@@ -1,12 +1,10 @@
-"""Which tokens of teacher and student are compared."""
+"""What of teacher and student is compared: queries and keys, and which of the tokens."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-
-QK = tuple[torch.Tensor, torch.Tensor]  # queries and keys
 
 
 class Kept(NamedTuple):
@@ -26,6 +24,23 @@ class Kept(NamedTuple):
 
 
 ALL = Kept()
+
+
+class Side(NamedTuple):
+    """Teacher or student in the attention loss: the map softmax(scale q k^T) of the kept tokens.
+
+    Attributes:
+        q: Queries (B, H, L, D), float16, bfloat16, float32 or float64, of any strides.
+        k: Keys, the same.
+        scale: Factor on the logits (the head width ** -0.5).
+        kept: Tokens that are compared; the others are left out of rows and columns before the softmax, so that the
+            remaining attention is normalised again.
+    """
+
+    q: torch.Tensor
+    k: torch.Tensor
+    scale: float
+    kept: Kept = ALL
 
 
 class Prefix(NamedTuple):

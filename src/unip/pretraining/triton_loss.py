@@ -19,7 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from unip.pretraining.tokens import ALL, QK, Kept
+from unip.pretraining.tokens import Kept, Side
 
 
 class Tiles(NamedTuple):
@@ -139,19 +139,12 @@ def _backward(
     tl.store(target, found.to(gradient.dtype.element_ty), mask=mask)
 
 
-def triton_attention_kl(
-    teacher: QK,
-    student: QK,
-    *,
-    teacher_scale: float,
-    student_scale: float,
-    teacher_kept: Kept = ALL,
-    student_kept: Kept = ALL,
-) -> torch.Tensor:
+def triton_attention_kl(teacher: Side, student: Side) -> torch.Tensor:
     """Compute what :func:`unip.pretraining.loss.attention_kl` computes; float16, bfloat16 or float32 on one GPU."""
-    q_t, k_t = (_dense_rows(t.detach()) for t in teacher)
-    q_s, k_s = (_dense_rows(t) for t in student)
-    loss: torch.Tensor = _TritonKL.apply(q_t, k_t, q_s, k_s, teacher_scale, student_scale, teacher_kept, student_kept)
+    q_t, k_t = (_dense_rows(t.detach()) for t in (teacher.q, teacher.k))
+    q_s, k_s = (_dense_rows(t) for t in (student.q, student.k))
+    scales, kept = (teacher.scale, student.scale), (teacher.kept, student.kept)
+    loss: torch.Tensor = _TritonKL.apply(q_t, k_t, q_s, k_s, *scales, *kept)
     return loss
 
 
