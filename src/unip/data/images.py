@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from unip.data.packed import read_bytes
@@ -98,8 +97,6 @@ def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
             if pixels is not None:
                 return pixels
         with Image.open(io.BytesIO(data)) as image:
-            if image.format == "WEBP" and not getattr(image, "is_animated", False):
-                return _decode_webp(data)
             image.load()
             if image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
                 return _colour_png16(image)
@@ -236,16 +233,6 @@ def _from_pillow(image: Image.Image) -> Pixels:
     if image.mode in ("1", "L", "LA", "La"):
         return np.array(image.convert("L"))
     return np.array(image.convert("RGB"))
-
-
-def _decode_webp(data: bytes) -> Pixels8:
-    """Decode a WebP to RGB, the same as Pillow does, but twice as fast and without holding up other threads."""
-    from torchvision.io import ImageReadMode, decode_webp  # here: only some need it, and it is slow to import
-
-    pixels: Pixels8 = (
-        decode_webp(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB).permute(1, 2, 0).numpy()
-    )
-    return pixels
 
 
 def _colour_png16(image: Image.Image) -> Pixels:
