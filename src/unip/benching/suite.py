@@ -133,8 +133,8 @@ class Suite(Config):
         return self
 
     def _seeds(self, start: str, protocol: Protocol) -> tuple[int, ...]:
-        own = self.starts[start].seeds
-        return own if own is not None else self.seeds if protocol.seeds is None else protocol.seeds
+        given = (self.starts[start].seeds, protocol.seeds, self.seeds)
+        return next(seeds for seeds in given if seeds is not None)
 
     def corruptions_of(self, protocol: str) -> tuple[str, ...]:
         """Return what the cells of a protocol are evaluated under besides."""
