@@ -48,3 +48,9 @@ def at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Loader workers: Ctrl-C is the parent's business, SIGTERM ends the worker as by default."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

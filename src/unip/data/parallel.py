@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from unip.errors import UnipError
 from unip.progress import meter
+from unip.stopping import leave_signals_to_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,6 +22,8 @@ ENOUGH = 4  # threads that one interpreter can keep at work
 FEW = 256  # items that are not worth starting processes for
 TOGETHER = 8  # items that travel between processes at once
 MOST = 16  # processes, each with a copy of what the parent changes meanwhile
+LOST = "DataLoader worker"  # so torch begins what it says of a process that is gone
+SETTLING = 1.0  # seconds
 
 
 def usable_cores() -> int:
@@ -72,7 +76,7 @@ def in_processes(
     """Map as :func:`threaded` does, with processes where there are more cores than threads could use.
 
     Between two calls of a decoder Python itself is at work, one thread at a time. So many threads get in each other's
-    way: 64 of them decode no more images a second than two.
+    way: 64 of them, on 64 cores, read 240 images of a mix a second.
 
     Args:
         function: Called with each item. It must have no effect but its result, which travels between processes, or
@@ -91,7 +95,7 @@ def in_processes(
     count = min(workers or usable_cores(), MOST)
     may_fork = sys.platform == "linux" and not multiprocessing.current_process().daemon
     if count <= ENOUGH or len(items) < FEW or not may_fork:
-        yield from threaded(function, items, what, workers=min(workers or count, count), unit=unit)
+        yield from threaded(function, items, what, workers=count, unit=unit)
         return
     import torch
     from torch.utils.data import DataLoader
@@ -101,23 +105,42 @@ def in_processes(
         TOGETHER,
         num_workers=count,
         collate_fn=list,
+        worker_init_fn=leave_signals_to_parent,
         multiprocessing_context="fork",
         generator=torch.Generator(),  # else it would draw from the one that weights are drawn from
     )
+    groups = iter(loader)
     with meter(what, len(items), unit) as progress:
         try:
-            for group in loader:
-                for result, error in group:
+            for _ in range(len(loader)):
+                for result, error in fetch(groups):
                     if error is not None:
                         raise UnipError(error.what, error.fix)
                     yield result
                     progress.advance()
         except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+            if not (gone := lost_process(error)):
                 raise
-            raise UnipError(
-                f"{what}: a process ended: {str(error).splitlines()[0]}", "Often memory ran out: use fewer --workers."
-            ) from error
+            raise UnipError(f"{what}: a process ended: {gone}", "Often memory ran out: use fewer --workers.") from error
+
+
+def fetch(batches: Iterator[T]) -> T:
+    """Return the next batch of a loader with processes; one that was killed is told of as torch does.
+
+    Raises:
+        RuntimeError: A process is gone, see :func:`lost_process`.
+    """
+    try:
+        return next(batches)
+    except (ConnectionError, EOFError) as error:  # batches that lie in a process which was killed
+        time.sleep(SETTLING)  # torch tells so itself, by a signal handler that raises, often a moment later
+        raise RuntimeError(f"{LOST} ended: {error}") from error
+
+
+def lost_process(error: RuntimeError) -> str:
+    """Return what an error says of a loader's process that is gone, in a line; "" of others."""
+    first = str(error).partition("\n")[0]
+    return first if first.startswith(LOST) else ""
 
 
 class _Calls:

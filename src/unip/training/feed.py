@@ -10,13 +10,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from unip.data.parallel import usable_cores
+from unip.data.parallel import fetch, usable_cores
 from unip.errors import UnipError
+from unip.stopping import leave_signals_to_parent
 from unip.training.config import TrainingConfig
-from unip.training.signals import leave_signals_to_parent
 
 Batch = tuple[torch.Tensor, ...]
-SETTLING = 1.0  # seconds
 WORKERS = 16  # loader processes at most
 LIGHT_WORKERS = 4  # where the device does most of the work
 
@@ -147,11 +146,7 @@ class Feed:
 
     def __next__(self) -> Batch:
         begun = time.perf_counter()
-        try:
-            made = next(self._loader)
-        except (ConnectionError, EOFError) as error:  # batches that lie in a process which was killed
-            time.sleep(SETTLING)  # torch tells so itself, by a signal handler that raises, often a moment later
-            raise RuntimeError(f"DataLoader worker ended: {error}") from error
+        made = fetch(self._loader)
         self._waiting += time.perf_counter() - begun
         if made.problem is not None:
             raise UnipError(*made.problem)

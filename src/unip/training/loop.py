@@ -18,6 +18,7 @@ from PIL import Image
 from torch import nn
 
 from unip.data.order import seed_for
+from unip.data.parallel import lost_process
 from unip.errors import Interrupted, UnipError
 from unip.files import writing
 from unip.progress import meter
@@ -199,10 +200,10 @@ class _Loop:
                 "(the batch stays the same), or a lower --batch-size or --size/--crop.",
             ) from error
         except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+            if not (gone := lost_process(error)):
                 raise
             raise UnipError(
-                f"a loader process ended at step {self.step}: {str(error).splitlines()[0]}",
+                f"a loader process ended at step {self.step}: {gone}",
                 "Often memory ran out: use fewer --workers or --cache none. The same command goes on from the newest "
                 "checkpoint.",
             ) from error

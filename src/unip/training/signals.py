@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,9 +28,3 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     with at_first_signal(note):
         yield request
-
-
-def leave_signals_to_parent(worker: int) -> None:
-    """Loader workers: Ctrl-C is the parent's business, SIGTERM ends the worker as by default."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
