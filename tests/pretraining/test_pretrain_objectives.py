@@ -387,10 +387,47 @@ def test_a_student_that_starts_from_another_model(place, tmp_path):
     assert not after.spec.fixed_positions
     ours, theirs = after.model.state_dict(), before.model.state_dict()
     for name in ours:
-        if ours[name].shape == theirs[name].shape:
+        if ours[name].shape == theirs[name].shape and not name.startswith("patch_embed"):
             torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-9)
     assert after.model.blocks[-1].attn.qkv.weight.shape == (3 * 130, 128)
     assert after.mean == pytest.approx((0.3801,) * 3)
+
+
+def test_the_start_is_what_the_other_model_computes(place, tmp_path):
+    start = str(place / "two.safetensors")
+    pretrain(**settings(place, tmp_path / "run", init=start, objective="features", lr=1e-12, steps=1))
+    before, after = load_backbone(start), load_backbone(str(tmp_path / "run"))
+    grey = torch.rand(2, 1, 32, 32).expand(-1, 3, -1, -1)
+    tokens = [each.model.eval().forward_features(normalised(grey, each)) for each in (before, after)]
+    assert before.mean != after.mean
+    torch.testing.assert_close(*tokens, rtol=1e-4, atol=1e-4)
+
+
+def normalised(images, backbone):
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
+    return (images - mean) / deviation
+
+
+@pytest.mark.parametrize("teacher", ["two.safetensors", "thirteen"])
+def test_a_share_of_the_start_stays_in_the_student(teacher, place, tmp_path):
+    values = {"init": str(place / "two.safetensors"), "teacher": str(place / teacher), "objective": "nmi_had+values"}
+    for name, changes in {"start": {"lr": 1e-12, "steps": 1}, "all": {}, "half": {"init_share": 0.25}}.items():
+        pretrain(**settings(place, tmp_path / name, **values, **changes))
+    start, whole, mixed = (load_backbone(str(tmp_path / name)).model.state_dict() for name in ("start", "all", "half"))
+    assert (whole["blocks.0.mlp.fc1.weight"] - start["blocks.0.mlp.fc1.weight"]).abs().max() > 1e-4
+    for name, tensor in mixed.items():
+        torch.testing.assert_close(tensor, 0.75 * whole[name] + 0.25 * start[name], rtol=1e-5, atol=1e-7)
+    info = json.loads((tmp_path / "half/model/config.json").read_text())["info"]
+    assert info["init_share"] == 0.25
+    again = pretrain(**settings(place, tmp_path / "half", **values, init_share=0.25))  # done: nothing is averaged twice
+    assert again.training.steps == 6
+    for name, tensor in load_backbone(str(tmp_path / "half")).model.state_dict().items():
+        assert torch.equal(tensor, mixed[name])
+
+
+def test_a_share_needs_a_start(place, tmp_path):
+    with pytest.raises(UnipError, match="init_share is a share of init's weights, and none is given"):
+        pretrain(**settings(place, tmp_path / "run", init_share=0.5))
 
 
 def test_learnt_positions_of_the_start_are_trained(place, tmp_path):

@@ -62,6 +62,9 @@ class PretrainConfig(TrainingConfig):
     init: str = Field(
         "random", description="Model to start from, a source as for teacher; its architecture is then the student's."
     )
+    init_share: float = Field(
+        0.0, ge=0, lt=1, description="Share of init's weights in the student that is saved: 0.5 averages both."
+    )
     student_layers: tuple[int, ...] = Field(
         (),
         description="Attention: the student's layer that learns each teacher's, one each; features: those that are "
@@ -109,6 +112,8 @@ class PretrainConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _goes_together(self) -> PretrainConfig:
+        if self.init_share and self.init == "random":
+            raise ValueError("init_share is a share of init's weights, and none is given")
         if self.objective != "mae" and not self.teacher:
             raise ValueError(f"objective {self.objective} needs a teacher")
         if self.teacher_precision == "fp8" and not self.attentive:

@@ -28,7 +28,7 @@ from unip.pretraining.mae import MaskedAutoencoding
 from unip.pretraining.numbered import Numbered
 from unip.pretraining.objective import Distillation, Objective
 from unip.pretraining.speed import speed_up
-from unip.pretraining.student import describe_student, make_student
+from unip.pretraining.student import average_with_start, describe_student, make_student
 from unip.pretraining.teachers import Target
 from unip.progress import say
 from unip.training.feed import PositionDataset, Positions
@@ -117,6 +117,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
                 say(line)
 
     student, spec = make_student(config, start, targets)
+    begun = {name: tensor.clone() for name, tensor in student.state_dict().items()} if config.init_share else {}
     student.to(device)
     if config.checkpoint_activations:  # before parts of the student are taken
         student.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -155,6 +156,8 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     )
     done = train(trainable, config, run, accelerator)
     if main:
+        if config.init_share:
+            average_with_start(student, begun, config.init_share)
         save_student(run, config, student, spec, records, done)
         say(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
     return PretrainResult(run.model, tuple(record["layer"] for record in records), done.last["loss"], done)
@@ -286,6 +289,7 @@ def save_student(
         "method": METHODS[config.objective],
         "objective": config.objective,
         "init": config.init,
+        **({"init_share": config.init_share} if config.init_share else {}),
         **({"teachers": teachers} if teachers else {}),
         "sources": list(config.data),
         "steps": done.steps,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
+from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.teachers import Target
 from unip.training.optim import count_parameters
 from unip.vit.backbone import Backbone
+from unip.vit.normalisation import renormalise
 from unip.vit.shape import heads_of
 from unip.vit.spec import BackboneSpec, build_backbone, has_own_last_heads, last_heads, set_last_heads
 from unip.vit.student import student_spec
@@ -17,7 +21,10 @@ from unip.vit.student import student_spec
 def make_student(
     config: PretrainConfig, start: Backbone | None, targets: list[Target]
 ) -> tuple[nn.Module, BackboneSpec]:
-    """Build the student; for attention distillation its last block gets as many heads as the layer it learns first."""
+    """Build the student; for attention distillation its last block gets as many heads as the layer it learns first.
+
+    Another model's weights are rewritten for InfMix's normalisation, so that it starts as what that model is.
+    """
     heads = None
     if config.attentive:
         first = config.student_layers.index(max(config.student_layers)) if config.student_layers else 0
@@ -26,10 +33,28 @@ def make_student(
     if start is None:
         spec = student_spec(config.student, last_heads=heads)
         return build_backbone(spec, drop_path=config.drop_path), spec
+    renormalise(start.model, (start.mean, start.std), ((INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3))
     if heads is not None:
         set_last_heads(start.model, heads)
     own = last_heads(start.model) if has_own_last_heads(start.model) else None
     return start.model, start.spec.model_copy(update={"last_heads": own})
+
+
+@torch.no_grad()
+def average_with_start(student: nn.Module, start: Mapping[str, torch.Tensor], share: float) -> None:
+    """Move the student's weights, in place, by ``share`` of the way back to where they started.
+
+    The mean of a model and what it was trained from often does better on other data than either of them (WiSE-FT:
+    Wortsman et al., CVPR 2022, arXiv 2109.01903).
+
+    Args:
+        student: After training.
+        start: Its state before, by name.
+        share: From 0, the trained weights, to 1, those of the start.
+    """
+    for name, tensor in student.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.lerp_(start[name].to(tensor), share)
 
 
 def describe_student(config: PretrainConfig, student: nn.Module) -> str:

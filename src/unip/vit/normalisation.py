@@ -1,0 +1,37 @@
+"""Let a ViT take images that are normalised in another way, without changing what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and deviation of each channel, of values 0..1
+
+
+@torch.no_grad()
+def renormalise(model: nn.Module, old: Normalisation, new: Normalisation) -> bool:
+    """Rewrite the patch embedding, in place, for images normalised by ``new`` where it was trained with ``old``.
+
+    With ``(p - m) / s`` for both, ``x_old = x_new s_new / s_old + (m_new - m_old) / s_old``: the factor goes into the
+    kernel, the offset, summed over the kernel, into the bias. A patch embedding pads nothing, so this is exact.
+
+    Args:
+        model: A timm ViT.
+        old: How its images were normalised, each of as many numbers as it has input channels.
+        new: How they will be.
+
+    Returns:
+        Whether it could: without a bias (CLIP) there is no place for the offset, and the model is left as it is.
+    """
+    embedding: nn.Conv2d = model.patch_embed.proj  # type: ignore[assignment,union-attr]
+    if embedding.bias is None:
+        return False
+    weight = embedding.weight.double()
+    (old_mean, old_std), (new_mean, new_std) = (
+        [torch.tensor(values, dtype=torch.float64, device=weight.device) for values in pair] for pair in (old, new)
+    )
+    embedding.bias.add_(weight.sum((2, 3)) @ ((new_mean - old_mean) / old_std))
+    embedding.weight.mul_((new_std / old_std)[:, None, None])
+    return True
