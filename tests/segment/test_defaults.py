@@ -24,16 +24,18 @@ def facts(
     images=912,
     objects=(60.0,),
     classes=5,
+    pixels=(),
     start="pre-trained",
     on_gpu=True,
     ranks=1,
     patch=16,
     coloured=0.0,
 ):
-    pixels = {f"class {number}": 1 for number in range(classes)} | {"ignore": 0}
+    pixels = (*pixels, *[1] * (classes - len(pixels)))
+    counts = {f"class {number}": count for number, count in enumerate(pixels)} | {"ignore": 10**9}
     sizes = np.array([frame] * images, dtype=np.int64)
     return Facts(
-        LabelFacts(pixels, sizes, np.array(objects), coloured),
+        LabelFacts(counts, sizes, np.array(objects), coloured),
         start,
         patch,
         width=192,
@@ -53,13 +55,16 @@ def chosen(given=None, **of_facts):
 def test_the_paper_to_the_letter():
     """As shared facts of the method say, whatever the data and the device."""
     paper = {"recipe": "paper"}
-    for of_facts in ({}, {"on_gpu": False, "objects": [3.0], "frame": (24, 32), "classes": 150}):
+    small = {"on_gpu": False, "objects": [3.0], "frame": (24, 32), "classes": 150, "pixels": (10**6,)}
+    for of_facts in ({}, small):
         values, _ = chosen(paper, **of_facts)
         assert values == {
             "decoder": "upernet",
             "layers": (12,),
             "channels": 192,
             "auxiliary_weight": 0.4,
+            "loss": "ce",
+            "rare_crops": 0.0,
             "steps": 11400,
             "warmup": 1140,
             "lr": 1e-4,
@@ -147,6 +152,33 @@ def test_many_classes():
     values, lines = chosen(classes=150)
     assert values["channels"] == 150 and "as many as classes" in lines["channels 150"]
     assert chosen({"decoder": "upernet"}, classes=150)[0]["channels"] == 192
+
+
+def test_rare_classes_get_dice_and_crops_of_their_own():
+    values, lines = chosen(pixels=(974_000, 5_000, 20_000, 0, 1_000))
+    assert (values["loss"], values["rare_crops"]) == ("ce+dice", 0.33)
+    rare = "rare: class 4 (0.1 % of the labelled pixels), class 1 (0.5 % of the labelled pixels), class 2 (2 % of the"
+    assert lines["loss ce+dice"].startswith(f"loss ce+dice: {rare}")
+    assert lines["rare crops 0.33"].startswith(f"rare crops 0.33: {rare}")
+    assert chosen(classes=150, pixels=(10**6,))[1]["loss ce+dice"].endswith(" and 146 more")
+    assert "loss" not in chosen({"loss": "ce"}, pixels=(10**6,))[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "pixels"),
+    [
+        ({}, (1,) * 5),
+        ({}, (0,) * 5),
+        ({}, (948, 52)),  # just above a tenth of a half
+        ({"mode": "linear"}, (10**6, 1)),
+        ({"recipe": "paper"}, (10**6, 1)),
+    ],
+)
+def test_where_no_class_is_rare_nothing_is_done_about_it(given, pixels):
+    values, lines = chosen(given, pixels=pixels, classes=len(pixels))
+    assert (values["loss"], values["rare_crops"]) == ("ce", 0.0)
+    assert not [line for line in lines if line.startswith(("loss", "rare"))]
+    assert chosen(pixels=(952, 48), classes=2)[0]["loss"] == "ce+dice"
 
 
 def test_channels_are_not_printed_where_they_mean_nothing():

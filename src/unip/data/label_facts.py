@@ -14,6 +14,7 @@ from unip.data.regions import regions
 from unip.data.segmentation import by_name, check_pairs
 from unip.data.signs import FALSE_COLOUR, colour_spread
 
+RARE = 0.1  # of an equal share of the labelled pixels: cross-entropy hardly sees a class with less
 SPECK = 9  # pixels: smaller regions are more often slips of the labelling than objects
 
 
@@ -43,6 +44,11 @@ class LabelFacts:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.pixels) - 1
+
+    @property
+    def rare(self) -> dict[str, float]:
+        """Classes that are shown, but with less than a tenth of an equal share of the labelled pixels: their shares."""
+        return rare_classes(self.pixels)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,3 +91,15 @@ def label_facts(data: SegmentationData, *, workers: int = 0) -> LabelFacts:
         objects=np.sqrt(areas[ids != ground].astype(np.float64)),
         coloured=float(np.mean(natural)),
     )
+
+
+def rare_classes(pixels: dict[str, int]) -> dict[str, float]:
+    """Return the share of the labelled pixels of each class that is rare, the rarest first.
+
+    Args:
+        pixels: Pixels by class name, and the rest as ``"ignore"``.
+    """
+    shown = {name: count for name, count in pixels.items() if count and name != "ignore"}
+    labelled = sum(shown.values())
+    found = sorted((count / labelled, name) for name, count in shown.items() if count * len(shown) < RARE * labelled)
+    return {name: share for share, name in found}

@@ -59,7 +59,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     last_heads: Literal["keep", "uniform"] = Field(
         "keep", description="Heads of the last block: as distilled, or as many as in the other blocks."
     )
-    loss: LossName = Field("ce", description="Cross-entropy, or with soft dice added.")
+    loss: Literal["auto"] | LossName = Field(
+        "auto", description="Cross-entropy, or with soft dice added; auto: ce, fast adds dice for rare classes."
+    )
     class_weights: Weighting = Field(
         "none", description="Cross-entropy by class: balanced is 1 / share of pixels, root its square root."
     )
@@ -104,8 +106,10 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     corrupt: float | None = Field(
         None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
     )
-    rare_crops: float = Field(
-        0.0, ge=0, le=1, description="Share of the crops drawn to show a class, each foreground class as often."
+    rare_crops: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        "auto",
+        description="Share of the crops drawn to show a class, each foreground class as often; auto: 0, fast 0.33 for "
+        "rare classes.",
     )
     cache: Cache | Literal["gpu"] = Field(
         "auto", description="Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too."
@@ -156,6 +160,7 @@ class ResolvedConfig(FinetuneConfig):
     decoder: Decoder
     channels: int
     auxiliary_weight: float
+    loss: LossName
     lr: float
     layer_decay: float
     warmup: int
@@ -163,4 +168,5 @@ class ResolvedConfig(FinetuneConfig):
     base: tuple[int, int]
     ratio: tuple[float, float]
     photometric: bool
+    rare_crops: float
     cache_features: bool

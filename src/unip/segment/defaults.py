@@ -155,6 +155,26 @@ def auxiliary_weight(config: FinetuneConfig, facts: Facts) -> Choice:
     return (0.4, PAPER) if config.decoder == "upernet" else (0.0, f"{config.decoder} has no second head")
 
 
+def loss(config: FinetuneConfig, facts: Facts) -> Choice:
+    """Choose the loss: with dice, in which every class counts alike, where some are rare."""
+    rare = rare_ones(config, facts)
+    return ("ce+dice", rare) if rare else ("ce", "")
+
+
+def rare_crops(config: FinetuneConfig, facts: Facts) -> Choice:
+    """Choose the share of crops that are drawn for a class: some where classes are rare."""
+    rare = rare_ones(config, facts)
+    return (0.33, rare) if rare else (0.0, "")
+
+
+def rare_ones(config: FinetuneConfig, facts: Facts) -> str:
+    """Name the rare classes that ``fast`` does something about, if there are any."""
+    if config.recipe == "paper" or config.mode == "linear":
+        return ""
+    shares = [f"{name} ({100 * share:.2g} % of the labelled pixels)" for name, share in facts.labels.rare.items()]
+    return f"rare: {', '.join(shares[:3])}" + f" and {len(shares) - 3} more" * (len(shares) > 3) if shares else ""
+
+
 def steps(config: FinetuneConfig, facts: Facts) -> Choice:
     """Choose the optimiser steps: a fixed number, unless that would be too few epochs or too many."""
     images = facts.labels.images
@@ -315,6 +335,8 @@ CHOOSERS: dict[str, Callable[[FinetuneConfig, Facts], Choice]] = {
     "layers": layers,
     "channels": channels,
     "auxiliary_weight": auxiliary_weight,
+    "loss": loss,
+    "rare_crops": rare_crops,
     "steps": steps,
     "warmup": warmup,
     "lr": lr,

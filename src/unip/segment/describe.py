@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from unip.data.label_facts import rare_classes
 from unip.data.pairs import SegmentationData
 from unip.data.reading import DEFAULT
 from unip.segment.config import ResolvedConfig
@@ -13,8 +14,6 @@ from unip.segment.metrics import percent
 from unip.segment.model import Segmenter
 from unip.training.optim import count_parameters
 from unip.vit.backbone import Backbone
-
-RARE = 0.005  # share of the labelled pixels
 
 
 def describe(
@@ -34,8 +33,8 @@ def describe(
     decoder = (
         spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
     )
-    labelled = max(1, pixels - counts["ignore"])
-    rare_classes = [name for name in data.classes.names if 0 < counts[name] < RARE * labelled]
+    helped = config.mode == "linear" or config.loss != "ce" or config.rare_crops or config.class_weights != "none"
+    alone = [] if helped or config.hard_pixels else list(rare_classes(counts))
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
@@ -44,8 +43,8 @@ def describe(
     return [
         str(backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
-        *[f"note: rare classes ({', '.join(rare_classes)}); see --rare-crops, --class-weights and --loss ce+dice"]
-        * bool(rare_classes),
+        *[f"note: rare classes ({', '.join(alone)}); see --rare-crops, --class-weights and --loss ce+dice"]
+        * bool(alone),
         f"counts become grey by {spec.reading.describe()}",
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
