@@ -44,7 +44,7 @@ SUITE = {
     "datasets": {"scenes": {"data": "{scenes}", "val": "val"}},
     "protocols": {
         "fine-tuned": {"settings": STEPS, "choose": {"lr": [1e-3, 1e-2]}, "labels": [0.5]},
-        "linear": {"kind": "linear_probe", "settings": PROBE},
+        "linear": {"kind": "linear_probe", "settings": {**PROBE, "eval_every": 1}},
         "layers": {"kind": "layer_probe", "settings": {"short_side": 32}},
         "knn": {"kind": "knn", "settings": {"short_side": 32, "k": 5}, "seeds": [0, 1]},
     },
@@ -87,6 +87,14 @@ def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(ran):
     log = next(ran["out"].glob("cells/gone_scenes_knn*/log.txt")).read_text()
     assert "/no/such/weights" in log
     assert "Traceback" not in log
+
+
+def test_the_best_weights_are_chosen_on_val(ran):
+    for cell in ran["out"].glob("cells/*_linear_*"):
+        if (cell / RECORD).exists():
+            config = FinetuneConfig.from_yaml(cell / "run/config.yaml")
+            assert (config.val, config.eval_every) == ("val", 1)
+            assert "val_miou" in (cell / "run/log.jsonl").read_text()
 
 
 def test_what_is_written(ran):

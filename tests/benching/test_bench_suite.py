@@ -53,6 +53,7 @@ def test_a_protocol_has_corruptions_of_its_own():
         ({"starts": {"a/b": "unip_tiny"}}, "may hold letters"),
         ({"protocols": {"p": {"settings": {"seed": 3}}}}, "which the grid decides"),
         ({"protocols": {"p": {"choose": {"lr": [1, 2]}}}}, "not every data set names its `val`"),
+        ({"protocols": {"p": {"settings": {"eval_every": 9}}}}, "not every data set names its `val`"),
         ({"protocols": {"p": {"kind": "knn", "choose": {"k": [1, 2]}}}}, "takes neither a recipe nor choose"),
         ({"corruptions": ["fgo"]}, "fog"),
         ({"protocols": {"p": {"corruptions": ["fgo"]}}}, "fog"),
@@ -73,6 +74,14 @@ def test_a_recipe_beside_the_suite(make_suite: Callable[..., Path], tmp_path):
     (tmp_path / "recipe.yaml").write_text("model: unip_small\nout: runs/x\nlr: 3.0e-4\ncrop: 64\n")
     path = make_suite(protocols={"p": {"recipe": "recipe.yaml", "settings": {"crop": 32}}})
     assert read_suite(path).protocols["p"].settings == {"lr": 3e-4, "crop": 32}
+
+
+def test_a_recipe_of_pre_training_beside_the_suite(make_suite: Callable[..., Path], tmp_path):
+    (tmp_path / "recipe.yaml").write_text("out: runs/x\ndata: [mine]\nlr: 3.0e-4\nsteps: 7\n")
+    path = make_suite(pretrain={"p": {"recipe": "recipe.yaml", "data": ["{scenes}"], "steps": 9}, "q": {"steps": 1}})
+    assert read_suite(path).pretrain == {"p": {"data": ["{scenes}"], "lr": 3e-4, "steps": 9}, "q": {"steps": 1}}
+    with pytest.raises(UnipError, match=r"gone\.yaml"):
+        read_suite(make_suite(pretrain={"p": {"recipe": "gone.yaml"}}))
 
 
 def test_a_wrong_suite_is_named(tmp_path):

@@ -130,7 +130,7 @@ def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> Finetu
         "device": task.device,
         "out": out,
     }
-    if task.choose or settings.get("eval_every"):
+    if task.val is not None:
         settings["val"] = task.val
     return FinetuneConfig.make(**settings)
 

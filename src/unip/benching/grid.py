@@ -182,7 +182,7 @@ class CellJob:
         settings = {**protocol.settings, **(source.settings if trained else {}), **(start.settings if trained else {})}
         if trained and plan.workers is not None:
             settings = {**settings, "workers": plan.workers}
-        choosing = bool(protocol.choose) or protocol.kind == "layer_probe"
+        choosing = bool(protocol.choose or settings.get("eval_every")) or protocol.kind == "layer_probe"
         task = CellTask(
             axes=vars(axes),
             kind=protocol.kind,

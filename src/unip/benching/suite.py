@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -100,7 +100,9 @@ class Suite(Config):
     labels: tuple[Labels, ...] = Field((1.0,), min_length=1, description="Shares of the images up to 1, or counts.")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     corruptions: Corruptions = Field((), description="As in unip evaluate --corruption; for trained protocols.")
-    pretrain: dict[str, Settings] = Field({}, description="Settings of unip pretrain, by name; run first, once.")
+    pretrain: dict[str, Settings] = Field(
+        {}, description="Settings of unip pretrain, by name; run first, once. They win over those of a recipe there."
+    )
     baseline: str | None = Field(None, description="Start that the others are compared with.")
     published: Published | None = None
     speed_batch: int = Field(8, ge=1, description="Crops at once when images/s are measured.")
@@ -124,7 +126,9 @@ class Suite(Config):
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ValueError(f"start {name!r} wants {start.model!r}, which is not under `pretrain`{hint}")
         for name, protocol in self.protocols.items():
-            if protocol.choose and not all(source.val for source in self.datasets.values()):
+            if (protocol.choose or protocol.settings.get("eval_every")) and not all(
+                source.val for source in self.datasets.values()
+            ):
                 raise ValueError(f"protocol {name!r} chooses on val, but not every data set names its `val`")
         for where, settings in self._all_settings():
             taken = sorted(OF_THE_GRID & set(settings))
@@ -185,7 +189,7 @@ def label_text(labels: float, sign: str = " %") -> str:
 
 
 def read_suite(path: Path) -> Suite:
-    """Read a suite file, with the recipes that its protocols name put in.
+    """Read a suite file, with the recipes that its protocols and pre-training entries name put in.
 
     Raises:
         UnipError: It is missing or wrong; the message names the file and the key.
@@ -194,14 +198,20 @@ def read_suite(path: Path) -> Suite:
         suite = Suite.make(**read_yaml(path))
     except UnipError as error:
         raise UnipError(f"{path}: {error.what}" if str(path) not in error.what else error.what, error.fix) from None
-    filled = {}
-    for name, protocol in suite.protocols.items():
-        if protocol.recipe is None:
-            filled[name] = protocol
-            continue
-        recipe = {k: v for k, v in read_yaml(path.parent / protocol.recipe).items() if k not in OF_THE_GRID}
-        filled[name] = protocol.model_copy(update={"settings": {**recipe, **protocol.settings}})
-    return suite.model_copy(update={"protocols": filled})
+
+    def filled(recipe: str | None, settings: Settings, decided: Set[str]) -> Settings:
+        held = {} if recipe is None else read_yaml(path.parent / recipe)
+        return {**{key: value for key, value in held.items() if key not in decided}, **settings}
+
+    protocols = {
+        name: each.model_copy(update={"settings": filled(each.recipe, each.settings, OF_THE_GRID)})
+        for name, each in suite.protocols.items()
+    }
+    pretrain = {
+        name: filled(each.get("recipe"), {key: each[key] for key in each if key != "recipe"}, {"out"})
+        for name, each in suite.pretrain.items()
+    }
+    return suite.model_copy(update={"protocols": protocols, "pretrain": pretrain})
 
 
 class Places:
