@@ -126,9 +126,8 @@ class Suite(Config):
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ValueError(f"start {name!r} wants {start.model!r}, which is not under `pretrain`{hint}")
         for name, protocol in self.protocols.items():
-            if (protocol.choose or protocol.settings.get("eval_every")) and not all(
-                source.val for source in self.datasets.values()
-            ):
+            chooses = protocol.choose or protocol.settings.get("eval_every")
+            if chooses and not all(source.val for source in self.datasets.values()):
                 raise ValueError(f"protocol {name!r} chooses on val, but not every data set names its `val`")
         for where, settings in self._all_settings():
             taken = sorted(OF_THE_GRID & set(settings))
