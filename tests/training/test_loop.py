@@ -262,6 +262,22 @@ def test_auto_is_taken_from_the_run_that_is_continued_and_from_no_other(tmp_path
     assert folder.adopt(overwriting) == overwriting
 
 
+def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(tmp_path):
+    class Newer(TrainingConfig):
+        share: float = 0.0
+        layers: tuple[int, ...] = ()
+
+    folder = RunFolder(tmp_path)
+    folder.open(TrainingConfig.make(out=tmp_path))
+    (folder.checkpoints / "step-00000001").mkdir(parents=True)
+    (folder.checkpoints / "step-00000001" / "state.json").write_text("{}")
+    with pytest.raises(UnipError, match=r"other settings \(share: None there, 0\.5 now\)"):
+        folder.open(Newer.make(out=tmp_path, share=0.5))
+    folder.open(Newer.make(out=tmp_path))
+    with pytest.raises(UnipError, match=r"other settings \(share: 0\.0 there, 0\.5 now\)"):
+        folder.open(Newer.make(out=tmp_path, share=0.5))
+
+
 def test_a_dry_run_checks_the_folder_and_writes_nothing(tmp_path):
     run(config_for(tmp_path / "run", steps=3))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

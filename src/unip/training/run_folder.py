@@ -76,7 +76,7 @@ class RunFolder:
             return
         self._refuse_foreign_files(config)
         if self.continues(config):
-            self._refuse_other_run(yaml.safe_load(config.to_yaml()), config.resumable())
+            self._refuse_other_run(config)
         elif self.config.exists() and not config.dry_run:
             self._clear()
         if not config.dry_run:
@@ -94,8 +94,11 @@ class RunFolder:
                 "Choose an empty or new folder with --out.",
             )
 
-    def _refuse_other_run(self, wanted: dict[str, Any], free: frozenset[str]) -> None:
-        there = read_yaml(self.config)
+    def _refuse_other_run(self, config: TrainingConfig) -> None:
+        there, wanted = read_yaml(self.config), yaml.safe_load(config.to_yaml())
+        # settings that came after the run was begun: their defaults are what was done before there was a choice
+        new = {k for k, field in type(config).model_fields.items() if getattr(config, k) == field.default} - set(there)
+        free = config.resumable() | new
         keys = [k for k in {**there, **wanted} if k not in free and there.get(k) != wanted.get(k)]
         if keys:
             changes = "; ".join(f"{k}: {there.get(k)!r} there, {wanted.get(k)!r} now" for k in keys)
