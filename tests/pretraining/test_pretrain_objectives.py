@@ -411,18 +411,29 @@ def normalised(images, backbone):
 @pytest.mark.parametrize("teacher", ["two.safetensors", "thirteen"])
 def test_a_share_of_the_start_stays_in_the_student(teacher, place, tmp_path):
     values = {"init": str(place / "two.safetensors"), "teacher": str(place / teacher), "objective": "nmi_had+values"}
-    for name, changes in {"start": {"lr": 1e-12, "steps": 1}, "all": {}, "half": {"init_share": 0.25}}.items():
+    for name, changes in {"start": {"lr": 1e-12, "steps": 1}, "all": {}, "mixed": {"init_share": 0.25}}.items():
         pretrain(**settings(place, tmp_path / name, **values, **changes))
-    start, whole, mixed = (load_backbone(str(tmp_path / name)).model.state_dict() for name in ("start", "all", "half"))
+    start, whole, mixed = (load_backbone(str(tmp_path / name)).model.state_dict() for name in ("start", "all", "mixed"))
     assert (whole["blocks.0.mlp.fc1.weight"] - start["blocks.0.mlp.fc1.weight"]).abs().max() > 1e-4
     for name, tensor in mixed.items():
         torch.testing.assert_close(tensor, 0.75 * whole[name] + 0.25 * start[name], rtol=1e-5, atol=1e-7)
-    info = json.loads((tmp_path / "half/model/config.json").read_text())["info"]
+    info = json.loads((tmp_path / "mixed/model/config.json").read_text())["info"]
     assert info["init_share"] == 0.25
-    again = pretrain(**settings(place, tmp_path / "half", **values, init_share=0.25))  # done: nothing is averaged twice
+    again = pretrain(
+        **settings(place, tmp_path / "mixed", **values, init_share=0.25)
+    )  # done: nothing is averaged twice
     assert again.training.steps == 6
-    for name, tensor in load_backbone(str(tmp_path / "half")).model.state_dict().items():
+    for name, tensor in load_backbone(str(tmp_path / "mixed")).model.state_dict().items():
         assert torch.equal(tensor, mixed[name])
+
+
+def test_a_share_of_a_start_with_random_weights_is_the_same_when_continued(place, tmp_path):
+    values = settings(place, tmp_path / "run", init="unip_micro", init_share=0.5, objective="mae", steps=1)
+    pretrain(**values)
+    before = load_backbone(str(tmp_path / "run")).model.state_dict()
+    pretrain(**values)
+    for name, tensor in load_backbone(str(tmp_path / "run")).model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_a_share_needs_a_start(place, tmp_path):

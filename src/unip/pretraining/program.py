@@ -95,6 +95,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         table = table.take(sample_indices(table, None, config.max_images, config.seed))
     if config.warmup != "auto":
         check_warmup(config.warmup, config.count_steps(table.num_rows))
+    torch.manual_seed(config.seed)  # what of the weights is random must be the same where the run goes on
     teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
     start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
     check_student_layers(config, start)
