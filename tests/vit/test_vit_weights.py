@@ -182,6 +182,7 @@ def test_unip_files_carry_the_last_blocks_heads(tmp_path: Path) -> None:
     assert backbone.report.layout == "UNIP"
     assert [block.attn.num_heads for block in backbone.model.blocks] == [2, 8]
     assert backbone.spec.last_heads == 8
+    assert (backbone.mean, backbone.std) == ((0.3801,) * 3, (0.1871,) * 3)  # as trained
     uniform = build_backbone(BackboneSpec(arguments=SHAPE))
     with pytest.raises(UnipError, match=r"8 heads in its last block, but the model has 2 there\nBuild .*last_heads=8"):
         load_into(uniform, read_checkpoint(tmp_path / "unip.pth"))

@@ -24,6 +24,7 @@ from unip.vit.weights import Checkpoint, LoadReport, load_into, read_checkpoint
 BACKBONE_FORMAT = "unip-backbone-1"
 SEGMENTER_FORMAT = "unip-segmenter-1"
 WEIGHTS_NAME = "model.safetensors"
+INFMIX = {"mean": [INFMIX_MEAN] * 3, "std": [INFMIX_STD] * 3}  # normalisation of our students and of UNIP's
 
 
 @dataclass
@@ -78,6 +79,8 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
     model = build_backbone(origin.spec, drop_path=drop_path)
     report = None if origin.weights is None or random_weights else load_into(model, origin.weights)
     described = origin.description
+    if origin.weights is not None and origin.weights.layout == "UNIP":  # these files do not say
+        described = {**described, **INFMIX}
     size: tuple[int, int] = model.patch_embed.img_size  # type: ignore[union-attr,assignment]
     return Backbone(
         model=model,
@@ -92,7 +95,7 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
 
 def _resolve(source: str, random_weights: bool) -> _Origin:
     if source in STUDENTS:
-        return _Origin(student_spec(source), {"mean": [INFMIX_MEAN] * 3, "std": [INFMIX_STD] * 3}, None)
+        return _Origin(student_spec(source), INFMIX, None)
     kind, colon, name = source.partition(":")
     if colon and kind == "timm":
         name, at, file = name.partition("@")
