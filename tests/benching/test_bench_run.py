@@ -90,11 +90,12 @@ def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(ran):
 
 
 def test_the_best_weights_are_chosen_on_val(ran):
-    for cell in ran["out"].glob("cells/*_linear_*"):
-        if (cell / RECORD).exists():
-            config = FinetuneConfig.from_yaml(cell / "run/config.yaml")
-            assert (config.val, config.eval_every) == ("val", 1)
-            assert "val_miou" in (cell / "run/log.jsonl").read_text()
+    cells = [record.parent for record in ran["out"].glob(f"cells/*_linear_*/{RECORD}")]
+    assert cells
+    for cell in cells:
+        config = FinetuneConfig.from_yaml(cell / "run/config.yaml")
+        assert (config.val, config.eval_every) == ("val", 1)
+        assert "val_miou" in (cell / "run/log.jsonl").read_text()
 
 
 def test_what_is_written(ran):

@@ -52,6 +52,8 @@ def test_a_protocol_has_corruptions_of_its_own():
         ({"starts": {"a": "pretrain:mea"}, "pretrain": {"mae": {}}}, "did you mean 'mae'"),
         ({"starts": {"a/b": "unip_tiny"}}, "may hold letters"),
         ({"protocols": {"p": {"settings": {"seed": 3}}}}, "which the grid decides"),
+        ({"pretrain": {"p": {"out": "runs/x"}}}, "'p' holds 'out', which the bench decides"),
+        ({"pretrain": {"p": {"recipe": ["a.yaml"]}}}, "'p': its recipe must be a file, got"),
         ({"protocols": {"p": {"choose": {"lr": [1, 2]}}}}, "not every data set names its `val`"),
         ({"protocols": {"p": {"settings": {"eval_every": 9}}}}, "not every data set names its `val`"),
         ({"protocols": {"p": {"kind": "knn", "choose": {"k": [1, 2]}}}}, "takes neither a recipe nor choose"),

@@ -28,6 +28,7 @@ PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
 PRETRAINED = "pretrain:"
 #: Settings that a cell's axes decide.
 OF_THE_GRID = frozenset({"model", "data", "out", "split", "remap", "labels", "label_seed", "seed", "mode", "dry_run"})
+OF_THE_BENCH = frozenset({"out", "dry_run"})  # of pre-training
 
 
 def _short(key: str) -> BeforeValidator:
@@ -133,6 +134,11 @@ class Suite(Config):
             taken = sorted(OF_THE_GRID & set(settings))
             if taken:
                 raise ValueError(f"{where} holds {taken[0]!r}, which the grid decides")
+        for name, entry in self.pretrain.items():
+            if taken := sorted(OF_THE_BENCH & set(entry)):
+                raise ValueError(f"pre-training entry {name!r} holds {taken[0]!r}, which the bench decides")
+            if not isinstance(entry.get("recipe"), str | None):
+                raise ValueError(f"pre-training entry {name!r}: its recipe must be a file, got {entry['recipe']!r}")
         return self
 
     def _seeds(self, start: str, protocol: Protocol) -> tuple[int, ...]:
@@ -198,19 +204,21 @@ def read_suite(path: Path) -> Suite:
     except UnipError as error:
         raise UnipError(f"{path}: {error.what}" if str(path) not in error.what else error.what, error.fix) from None
 
-    def filled(recipe: str | None, settings: Settings, decided: Set[str]) -> Settings:
-        held = {} if recipe is None else read_yaml(path.parent / recipe)
-        return {**{key: value for key, value in held.items() if key not in decided}, **settings}
-
     protocols = {
-        name: each.model_copy(update={"settings": filled(each.recipe, each.settings, OF_THE_GRID)})
+        name: each.model_copy(update={"settings": _filled(each.settings, each.recipe, OF_THE_GRID, path)})
         for name, each in suite.protocols.items()
     }
-    pretrain = {
-        name: filled(each.get("recipe"), {key: each[key] for key in each if key != "recipe"}, {"out"})
-        for name, each in suite.pretrain.items()
-    }
+    pretrain = {}
+    for name, each in suite.pretrain.items():
+        own = {key: value for key, value in each.items() if key != "recipe"}
+        pretrain[name] = _filled(own, each.get("recipe"), OF_THE_BENCH, path)
     return suite.model_copy(update={"protocols": protocols, "pretrain": pretrain})
+
+
+def _filled(settings: Settings, recipe: str | None, decided: Set[str], suite: Path) -> Settings:
+    """Put in what a recipe beside the suite says besides, without what is decided elsewhere."""
+    held = {} if recipe is None else read_yaml(suite.parent / recipe)
+    return {**{key: value for key, value in held.items() if key not in decided}, **settings}
 
 
 class Places:
