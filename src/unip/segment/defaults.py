@@ -171,8 +171,10 @@ def rare_ones(config: FinetuneConfig, facts: Facts) -> str:
     """Name the rare classes that ``fast`` does something about, if there are any."""
     if config.recipe == "paper" or config.mode == "linear":
         return ""
-    shares = [f"{name} ({100 * share:.2g} % of the labelled pixels)" for name, share in facts.labels.rare.items()]
-    return f"rare: {', '.join(shares[:3])}" + f" and {len(shares) - 3} more" * (len(shares) > 3) if shares else ""
+    shares = [f"{name} {100 * share:.2g} %" for name, share in facts.labels.rare.items()]
+    if not shares:
+        return ""
+    return f"rare, of the labelled pixels: {', '.join(shares[:3])}" + f" and {len(shares) - 3} more" * (len(shares) > 3)
 
 
 def steps(config: FinetuneConfig, facts: Facts) -> Choice:

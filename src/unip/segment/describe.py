@@ -33,8 +33,8 @@ def describe(
     decoder = (
         spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
     )
-    helped = config.mode == "linear" or config.loss != "ce" or config.rare_crops or config.class_weights != "none"
-    alone = [] if helped or config.hard_pixels else list(rare_classes(counts))
+    helping = (config.loss != "ce", config.rare_crops, config.class_weights != "none", config.hard_pixels)
+    alone = [] if config.mode == "linear" or any(helping) else list(rare_classes(counts))
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"

@@ -15,7 +15,8 @@ def renormalise(model: nn.Module, old: Normalisation, new: Normalisation) -> boo
     """Rewrite the patch embedding, in place, for images normalised by ``new`` where it was trained with ``old``.
 
     With ``(p - m) / s`` for both, ``x_old = x_new s_new / s_old + (m_new - m_old) / s_old``: the factor goes into the
-    kernel, the offset, summed over the kernel, into the bias. A patch embedding pads nothing, so this is exact.
+    kernel, the offset, summed over the kernel, into the bias. This is exact for images of whole patches; timm pads
+    others with zeros, which are then another grey.
 
     Args:
         model: A timm ViT.
