@@ -172,6 +172,8 @@ def test_rare_classes_get_dice_and_crops_of_their_own():
         ({}, (948, 52)),  # just above a tenth of a half
         ({"mode": "linear"}, (10**6, 1)),
         ({"recipe": "paper"}, (10**6, 1)),
+        ({"class_weights": "root"}, (10**6, 1)),  # the user's own remedy
+        ({"hard_pixels": 0.2}, (10**6, 1)),
     ],
 )
 def test_where_no_class_is_rare_nothing_is_done_about_it(given, pixels):

@@ -17,7 +17,7 @@ from unip.files import sha256
 from unip.training.config import RESUMABLE
 from unip.vit.backbone import WEIGHTS_NAME
 
-VERSION = 1  # raise it when a cell of the same settings would give another result
+VERSION = 2  # raise it when a cell of the same settings would give another result
 #: Settings that change where and how fast a result is made, not which.
 FREE = (RESUMABLE - {"val"}) | {"device"}
 

@@ -133,6 +133,10 @@ class PretrainConfig(TrainingConfig):
                 raise ValueError(f"{name} has {count} values for {len(self.teacher)} teachers: give one, or one each")
         return self
 
+    def resumable(self) -> frozenset[str]:
+        """Return what may differ in a continuation: also how much of the start is saved, when training is done."""
+        return super().resumable() | {"init_share"}
+
     @property
     def attentive(self) -> bool:
         """Say whether attention is distilled."""

@@ -169,7 +169,8 @@ def rare_crops(config: FinetuneConfig, facts: Facts) -> Choice:
 
 def rare_ones(config: FinetuneConfig, facts: Facts) -> str:
     """Name the rare classes that ``fast`` does something about, if there are any."""
-    if config.recipe == "paper" or config.mode == "linear":
+    cared_for = config.class_weights != "none" or config.hard_pixels is not None
+    if config.recipe == "paper" or config.mode == "linear" or cared_for:
         return ""
     shares = [f"{name} {100 * share:.2g} %" for name, share in facts.labels.rare.items()]
     if not shares:

@@ -105,7 +105,8 @@ def _resolve(source: str, random_weights: bool) -> _Origin:
             weights = read_checkpoint(Path(file).expanduser() if at else timm_weights(name, cfg))
             if weights.last_heads is not None:
                 spec = spec.model_copy(update={"last_heads": weights.last_heads})
-        return _Origin(spec, _preprocessing(cfg), weights)
+        own = _description(weights, source) if weights is not None else {}
+        return _Origin(spec, {**_preprocessing(cfg), **own}, weights)
     if colon and kind == "hf":
         spec, cfg, found = hub_model(name)
         return _Origin(spec, _preprocessing(cfg), read_checkpoint(found))
@@ -123,13 +124,20 @@ def _resolve(source: str, random_weights: bool) -> _Origin:
 
 def _from_file(path: Path) -> _Origin:
     weights = read_checkpoint(path)
+    described = _description(weights, str(path))
+    spec = BackboneSpec.make(**described["spec"]) if described else infer_spec(weights)
+    return _Origin(spec, described, weights)
+
+
+def _description(weights: Checkpoint, source: str) -> dict[str, Any]:
+    """Return what a file of ours says of itself; nothing of any other."""
     if "unip" not in weights.metadata:
-        return _Origin(infer_spec(weights), {}, weights)
+        return {}
     try:
-        described = json.loads(weights.metadata["unip"])
+        described: dict[str, Any] = json.loads(weights.metadata["unip"])
     except ValueError as error:
-        raise UnipError(f"{path}: its own description is spoilt") from error
-    return _Origin(BackboneSpec.make(**described["spec"]), described, weights)
+        raise UnipError(f"{source}: its own description is spoilt") from error
+    return described
 
 
 def _from_folder(folder: Path) -> _Origin:
