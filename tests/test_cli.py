@@ -473,7 +473,15 @@ def test_ctrl_c(run, monkeypatch, place):
         code, _, err = run("predict", place / "model", place / "frames")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert (code, err) == (130, "error: interrupted\n")
+    assert (code, err) == (130, "interrupted\n")
+
+
+def test_sigterm_ends_like_ctrl_c():
+    """Also where no training listens to it."""
+    act = "import os, signal, types; from unip import cli; "
+    act += "cli.app = types.SimpleNamespace(meta=lambda **k: os.kill(os.getpid(), signal.SIGTERM)); cli.main()"
+    done = subprocess.run([sys.executable, "-c", act], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_the_exit_code_of_the_process(tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import torch
@@ -25,7 +27,7 @@ from unip.data.scene_files import ScenesConfig, write_scenes
 from unip.data.split import SplitConfig, split
 from unip.data.stats import StatsConfig, stats
 from unip.demonstration.program import DemoConfig, demo
-from unip.errors import UnipError
+from unip.errors import Interrupted, UnipError
 from unip.files import read_yaml
 from unip.lab.analyze import AnalyzeConfig, analyze
 from unip.pretraining.program import PretrainConfig, pretrain
@@ -169,13 +171,14 @@ def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments
 
 
 def main() -> None:
-    """Run the command line; problems print one message and exit with 2."""
+    """Run the command line; problems print one message and exit with 2, Ctrl-C and SIGTERM with 130."""
     console = Console(stderr=True, soft_wrap=True)
+    signal.signal(signal.SIGTERM, _as_ctrl_c)  # training has its own way of stopping, while it trains
     try:
         app.meta(exit_on_error=False, print_error=False)
     except UnipError as error:
         if not error.quiet:
-            _complain(console, error.what, error.fix)
+            _complain(console, error.what, error.fix, mark="" if isinstance(error, Interrupted) else "error: ")
         sys.exit(error.exit_code)
     except ValidationError as error:
         cause = error.__cause__
@@ -187,14 +190,18 @@ def main() -> None:
         _complain(console, str(error), "See --help.")
         sys.exit(2)
     except KeyboardInterrupt:
-        _complain(console, "interrupted", "")
+        _complain(console, "interrupted", "", mark="")
         sys.exit(130)
     else:
         if torch.distributed.is_initialized():  # of torchrun; NCCL complains when nobody ends it
             torch.distributed.destroy_process_group()
 
 
-def _complain(console: Console, what: str, fix: str) -> None:
-    console.print(f"error: {what}", style="bold red", highlight=False, markup=False)
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _complain(console: Console, what: str, fix: str, mark: str = "error: ") -> None:
+    console.print(f"{mark}{what}", style="bold red" if mark else "bold", highlight=False, markup=False)
     if fix:
         console.print(fix, highlight=False, markup=False)

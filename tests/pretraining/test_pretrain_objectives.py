@@ -437,7 +437,7 @@ def test_a_share_of_a_start_with_random_weights_is_the_same_when_continued(place
 
 
 def test_a_share_needs_a_start(place, tmp_path):
-    with pytest.raises(UnipError, match="init_share is a share of init's weights, and none is given"):
+    with pytest.raises(UnipError, match="init_share needs init: random weights have nothing to keep"):
         pretrain(**settings(place, tmp_path / "run", init_share=0.5))
 
 

@@ -160,7 +160,7 @@ def test_stopped_on_one_rank_and_continued_on_two(launch, long, tmp_path):
     assert launch(run, meanwhile=stop, **LONG) == [130], launch.said
     stop = once_logged(run, 15, lambda ids: os.kill(ids[1], signal.SIGTERM))
     assert launch(run, ranks=2, meanwhile=stop, **LONG) == [130, 130], launch.said  # all stop at one step
-    assert len(errors(launch)) == 1 and "stopped at step" in errors(launch)[0]
+    assert "".join(launch.said).count("stopped at step") == 1 and not errors(launch)
     assert launch(run, ranks=2, **LONG) == [0, 0], launch.said
     assert losses(run) == pytest.approx(long, rel=1e-4)
 

@@ -143,7 +143,9 @@ def test_steps(images, gpu, cpu):
 def test_a_cpu_gets_less_to_do():
     values, lines = chosen(on_gpu=False, objects=[20.0])
     assert (values["base"], values["crop"]) == ((2048, 512), 256)
-    assert "on a GPU twice as large" in lines["base 2048 512"] and lines["steps 300"].endswith("; on a GPU 1200")
+    assert "1024 on a GPU, half of it on a CPU" in lines["base 2048 512"] and lines["steps 300"].endswith(
+        "; on a GPU 1200"
+    )
     assert "GPU" not in chosen(on_gpu=False, images=3)[1]["steps 200"]
 
 

@@ -143,11 +143,12 @@ def test_auto_is_resolved(settings, changes, expected):
 def test_layer_decay_by_origin(settings, recipe, of_others):
     config = FinetuneConfig.make(**{**settings, "recipe": recipe})
     scratch, other = load_backbone("unip_micro"), load_backbone(settings["model"])
-    other.spec = other.spec.model_copy(update={"fixed_positions": False})
+    other.report = dataclasses.replace(other.report, layout="ViT")
     assert resolved(config, scratch).layer_decay == 1.0
     assert resolved(config, other).layer_decay == of_others
-    other.report = dataclasses.replace(other.report, layout="UNIP")  # a released file has learnt positions
-    assert resolved(config, other).layer_decay == 0.85
+    for layout in ("UNIP", "unip"):  # a released file, a run of ours
+        other.report = dataclasses.replace(other.report, layout=layout)
+        assert resolved(config, other).layer_decay == 0.85
     assert resolved(config.model_copy(update={"mode": "linear"}), other).layer_decay == 1.0
 
 
@@ -253,7 +254,7 @@ def test_losses_for_rare_classes(settings, capsys):
     finetune(**settings, loss="ce+dice", class_weights="root", hard_pixels=0.25)
     said = capsys.readouterr().out
     assert "loss: cross-entropy, weights root (at most 20): background 0." in said
-    assert "of the hardest 25.0 % of the pixels and of all that are not sure; and dice" in said
+    assert "of the hardest 25.0 % of the pixels and of all that are not sure, plus soft dice" in said
     log = [json.loads(line) for line in (settings["out"] / "log.jsonl").read_text().splitlines()]
     plain = {**settings, "out": settings["out"].parent / "plain"}
     finetune(**plain)

@@ -160,6 +160,16 @@ def is_grey(image: Pixels) -> bool:
     return True
 
 
+def check_is_there(location: Path) -> None:
+    """Refuse a folder or file that is not there.
+
+    Raises:
+        UnipError: It is not.
+    """
+    if not location.exists():
+        raise UnipError(f"no such folder or image: {location}", "Check the path.")
+
+
 def list_images(location: Path | str, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
     """List the images of a folder and its subfolders (links are followed), or a single image file.
 
@@ -181,8 +191,7 @@ def list_images(location: Path | str, on_error: Callable[[OSError], None] | None
         if location.suffix.lower() not in SUFFIXES:
             raise UnipError(f"{location} is not an image file by its name", f"Known endings: {known}.")
         return [location]
-    if not location.is_dir():
-        raise UnipError(f"no such folder or image: {location}", "Check the path.")
+    check_is_there(location)
     found: list[Path] = []
     seen: set[str] = set()  # a link may lead back up
     for folder, folders, files in os.walk(location, onerror=on_error, followlinks=True):

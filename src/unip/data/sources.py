@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unip.data.images import list_images
+from unip.data.images import check_is_there, list_images
 from unip.errors import UnipError
 
 MODALITIES = ("infrared", "rgb", "depth")
@@ -47,6 +47,16 @@ def split_source(source: str) -> tuple[str | None, Path]:
     if equals and head.isalpha() and not Path(source).exists():
         raise UnipError(f"unknown modality {head!r} in the source {source!r}", f"Known: {', '.join(MODALITIES)}.")
     return None, Path(source)
+
+
+def check_sources(sources: Sequence[str]) -> None:
+    """Refuse sources that are not there, without reading any image.
+
+    Raises:
+        UnipError: One is missing.
+    """
+    for source in sources:
+        check_is_there(split_source(source)[1])
 
 
 def list_source(

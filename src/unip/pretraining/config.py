@@ -113,7 +113,7 @@ class PretrainConfig(TrainingConfig):
     @model_validator(mode="after")
     def _goes_together(self) -> PretrainConfig:
         if self.init_share and self.init == "random":
-            raise ValueError("init_share is a share of init's weights, and none is given")
+            raise ValueError("init_share needs init: random weights have nothing to keep")
         if self.objective != "mae" and not self.teacher:
             raise ValueError(f"objective {self.objective} needs a teacher")
         if self.teacher_precision == "fp8" and not self.attentive:

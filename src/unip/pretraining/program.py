@@ -16,6 +16,7 @@ from unip.config import verb
 from unip.data.device_mix import DeviceMix, fits
 from unip.data.manifest import open_images, summary, summary_table, write_manifest
 from unip.data.mix import MixDataset, sample_indices, squashed_rows
+from unip.data.sources import check_sources
 from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
 from unip.files import read_json, write_json
@@ -90,15 +91,16 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     accelerator = make_accelerator(config)
     main, device = accelerator.is_main_process, accelerator.device
 
+    check_sources(config.data)  # before models, which may have to be downloaded; reading all images takes longer still
+    torch.manual_seed(config.seed)  # what of the weights is random must be the same where the run goes on
+    teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
+    start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
+    check_student_layers(config, start)
     table = open_images(config.data)
     if config.max_images is not None:
         table = table.take(sample_indices(table, None, config.max_images, config.seed))
     if config.warmup != "auto":
         check_warmup(config.warmup, config.count_steps(table.num_rows))
-    torch.manual_seed(config.seed)  # what of the weights is random must be the same where the run goes on
-    teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
-    start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
-    check_student_layers(config, start)
     if main:
         say(summary_table(summary(table)))
         for source, backbone in [*teachers.items(), *([(config.init, start)] if start else [])]:
@@ -135,7 +137,11 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     saved = model.saved(student)
     if main:
         say(f"objective {config.objective}; {describe_student(config, student)}")
-        say(f"{config.steps} steps of {config.batch_size}, lr {config.lr:.3g}, warm-up {config.warmup}")
+        low, high = (f"{100 * share:g}" for share in config.scale)
+        crops = f"crops of {config.size} px, {low} to {high} % of an image"
+        distorted = f", {100 * config.distort:g} % of them distorted for the student" if config.distort else ""
+        say(f"{config.steps} steps of {config.batch_size} {crops}{distorted}")
+        say(f"lr {config.lr:.3g}, warm-up {config.warmup}, drop path {config.drop_path:g}")
     run.open(config, main_process=main)
     if config.dry_run:
         say(f"dry run: would train in {config.out} on {device}; nothing was written")

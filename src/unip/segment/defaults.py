@@ -79,7 +79,7 @@ def start_of(backbone: Backbone) -> Start:
     """Say what a backbone has learnt before."""
     if backbone.report is None:
         return "scratch"
-    ours = backbone.spec.fixed_positions or backbone.report.layout == "UNIP"  # a run of ours, or a released file
+    ours = backbone.report.layout in ("unip", "UNIP")  # a run of ours, or a released file
     return "distilled" if ours else "pre-trained"
 
 
@@ -190,7 +190,8 @@ def steps(config: FinetuneConfig, facts: Facts) -> Choice:
     on_gpu, on_cpu = (min(max(FEWEST_STEPS, usual // share), MOST_STEPS) for share in (1, CPU_SHARE))
     count = on_gpu if facts.on_gpu or config.mode == "linear" else on_cpu
     why = f"{images} labelled images, {count * config.batch_size / images:.3g} epochs"
-    return count, why + f"; on a GPU {on_gpu}" * (count < on_gpu)
+    bound = {FEWEST_STEPS: "; never fewer steps", MOST_STEPS: "; never more steps"}.get(count, "")
+    return count, why + bound + f"; on a GPU {on_gpu}" * (count < on_gpu)
 
 
 def warmup(config: FinetuneConfig, facts: Facts) -> Choice:
@@ -231,7 +232,7 @@ def base(config: FinetuneConfig, facts: Facts) -> Choice:
         half = f"half of the objects (connected regions) are under {across:.0f} px across"
         why = f"objects are {'small' if small else 'large enough'}: {half}, {facts.frames}"
     if not facts.on_gpu:
-        short, why = short // 2, f"{why}; on a GPU twice as large"
+        short, why = short // 2, f"{why}; {short} on a GPU, half of it on a CPU"
     if short > ENLARGED * frame:
         short, why = ENLARGED * frame, f"{facts.frames}, and enlarged {ENLARGED} times at most"
     short = whole_patches(max(short, 2 * facts.patch), facts.patch)  # LL-FPN halves the grid of patches

@@ -35,6 +35,7 @@ def describe(
     )
     helping = (config.loss != "ce", config.rare_crops, config.class_weights != "none", config.hard_pixels)
     alone = [] if config.mode == "linear" or any(helping) else list(rare_classes(counts))
+    absent = [name for name in data.classes.names if not counts[name]]
     idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
@@ -45,7 +46,8 @@ def describe(
         f"{len(data)} labelled images: {shares}",
         *[f"note: rare classes ({', '.join(alone)}); see --rare-crops, --class-weights and --loss ce+dice"]
         * bool(alone),
-        f"counts become grey by {spec.reading.describe()}",
+        *[f"note: no labelled pixel of {', '.join(absent)}, which cannot be learnt"] * bool(absent),
+        f"more than 8 bits become grey by {spec.reading.describe()}",
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",
@@ -69,7 +71,7 @@ def describe_loss(config: ResolvedConfig, data: SegmentationData, loss: PixelLos
         said += f", weights {config.class_weights} (at most {MAX_WEIGHT:g}): {weights}"
     if loss.hard_pixels is not None:
         said += f", of the hardest {percent(loss.hard_pixels)} % of the pixels and of all that are not sure"
-    return said + "; and dice" * loss.dice
+    return said + ", plus soft dice" * loss.dice
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
         f"{view}, {len(spec.classes.names)} classes, on {device} in {str(dtype).removeprefix('torch.')}"
     )
-    say(f"counts become grey as in training: {spec.reading.describe()}")
+    say(f"more than 8 bits become grey as in training: {spec.reading.describe()}")
     if stated not in (None, spec.reading):
         say(f"note: {config.data} states another reading, which is not used: {stated.describe()}")
     corruptions = parse_corruptions(config.corruption, config.seed)

@@ -25,6 +25,7 @@ from unip.errors import UnipError
 from unip.segment.heads import resize
 from unip.segment.model import Segmenter
 from unip.segment.sliding import sliding_logits
+from unip.stopping import leave_signals_to_parent
 
 IMAGES_PER_PASS = 4  # whose windows share batches
 
@@ -207,7 +208,14 @@ def _decoded(frames: Frames, workers: Workers) -> DataLoader[list[Frame]]:
     count = _default_workers(len(frames)) if workers == "auto" else workers
     dataset: Dataset[Any] = frames
     ahead = 2 if count else None  # batches per worker
-    return DataLoader(dataset, batch_size=IMAGES_PER_PASS, num_workers=count, collate_fn=list, prefetch_factor=ahead)
+    return DataLoader(
+        dataset,
+        batch_size=IMAGES_PER_PASS,
+        num_workers=count,
+        collate_fn=list,
+        prefetch_factor=ahead,
+        worker_init_fn=leave_signals_to_parent,
+    )
 
 
 def _default_workers(images: int) -> int:
