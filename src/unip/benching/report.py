@@ -7,7 +7,9 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.transforms import Bbox
 
 import unip
 from unip.benching.records import Done, write_results
@@ -55,7 +57,7 @@ def plot_cost(suite: Suite, done: list[Done]) -> bytes:
         return b""
     rows = -(-len(panels) // COLUMNS)
     columns = min(COLUMNS, len(panels))
-    figure = Figure(figsize=(6.4 * columns, 4.4 * rows), layout="constrained")
+    figure = Figure(figsize=(6.4 * columns, 4.4 * rows), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
     methods = list(dict.fromkeys(start.method or name for name, start in suite.starts.items()))
     for place, budget in enumerate(panels, 1):
@@ -85,9 +87,26 @@ def plot_cost(suite: Suite, done: list[Done]) -> bytes:
         axes.set_ylabel("test mIoU, %")
         axes.set_title(f"{budget[0]}, labels {label_text(budget[1])}", fontsize=10)
         axes.grid(alpha=0.3)
+    spread_labels(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def spread_labels(figure: Figure) -> None:
+    """Lift the labels of each panel that would cover one below them, as those of equal points do."""
+    figure.canvas.draw()  # only now is it known where they are
+    for axes in figure.axes:
+        placed: list[Bbox] = []
+        for label in sorted(axes.texts, key=lambda text: text.get_window_extent().y0):
+            assert isinstance(label, Annotation)
+            box = label.get_window_extent()
+            for below in placed:  # from the lowest up
+                if box.overlaps(below):
+                    box = box.translated(0, below.y1 - box.y0)
+            right, up = label.xyann
+            label.xyann = (right, up + (box.y0 - label.get_window_extent().y0) * 72 / figure.dpi)
+            placed.append(box)
 
 
 def _in(cell: Done, budget: tuple[str, float]) -> bool:
