@@ -104,6 +104,7 @@ def test_it_says_what_evaluate_says_and_training_goes_on(make_segmenter, segment
     segmenter = make_segmenter(decoder="light", **({"backbone": backbone} if backbone else {}))
     data = open_segmentation(segmentation_folder, "test")
     found = quick_miou(segmenter, data, device=torch.device("cpu"), dtype=torch.float32, workers=0)
+    assert quick_miou(segmenter, data, lambda: True, device=torch.device("cpu"), dtype=torch.float32, workers=0) is None
     save_segmenter(segmenter, tmp_path / "model")
     loss = SegmentationLoss(segmenter).train()  # nothing that inference left behind may be in the way
     loss(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(2, 32, 32, dtype=torch.uint8))["loss"].backward()

@@ -492,7 +492,7 @@ def ranked(*scores):
     """Return a judge that gives out scores in order of the evaluations, whatever the weights, and what it saw."""
     seen = {}
 
-    def judge(model):
+    def judge(model, stopped):
         assert not model.net.training
         seen[len(seen)] = {name: tensor.clone() for name, tensor in model.net.state_dict().items()}
         return scores[len(seen) - 1]
@@ -500,7 +500,7 @@ def ranked(*scores):
     return judge, seen
 
 
-def by_a_weight(model):
+def by_a_weight(model, stopped):
     """Judge by something that goes up and down."""
     return (1000 * model.net[0].weight.sum()).sin().item()
 
@@ -553,6 +553,33 @@ def test_patience(tmp_path):
         )
         assert again.steps == (8 if name == "two" else 14)
     assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+@pytest.mark.parametrize("at", [2, 6, 12])
+def test_stopped_while_it_is_judged(tmp_path, at):
+    """The step is saved at once; the same command judges it first, and ends as if nothing had been."""
+    whole, losses, weights = run(config_for(tmp_path / "whole"), judge=by_a_weight)
+    left = {}
+
+    def judge(model, stopped):
+        left["evaluations"] -= 1
+        if left["evaluations"] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return None if stopped() else by_a_weight(model, stopped)
+
+    for evaluations in (at // 2, 1):  # stopped twice at the same place
+        left["evaluations"] = evaluations
+        with pytest.raises(Interrupted, match=f"stopped at step {at} of 12; all of it is saved"):
+            run(config_for(tmp_path / "cut"), judge=judge)
+        assert list_checkpoints(tmp_path / "cut/checkpoints")[-1].name == f"step-{at:08d}"
+    result, _, same = run(config_for(tmp_path / "cut"), judge=by_a_weight)
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    assert (result.best.step, result.best.score) == (whole.best.step, whole.best.score)
+    lines = RunFolder(tmp_path / "cut").read_log()
+    assert [line["step"] for line in lines] == sorted([*range(1, 13), at])  # once without, once with a score
+    assert {line["step"]: line["loss"] for line in lines} == dict(enumerate(losses, 1))
+    scores = {line["step"]: line.get("val") for line in RunFolder(tmp_path / "whole").read_log()}
+    assert {line["step"]: line.get("val") for line in lines} == scores
 
 
 @pytest.mark.parametrize("stop", [2, 18, 30, 38])

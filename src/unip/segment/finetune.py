@@ -139,7 +139,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     merge_adapters(segmenter)
     if main:
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
-        say(f"trained for {done.steps} steps; the model is {run.model}")
+        say(f"{done.steps} steps of training are done; the model is {run.model}")
         if done.best is not None and done.best.score is not None:
             said = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
             say(f"its weights are the best, those {said}")

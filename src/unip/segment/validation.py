@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from unip.data.classes import IGNORE
@@ -13,13 +15,20 @@ from unip.segment.model import Segmenter
 
 
 def quick_miou(
-    segmenter: Segmenter, data: SegmentationData, *, device: torch.device, dtype: torch.dtype, workers: Workers
-) -> float:
+    segmenter: Segmenter,
+    data: SegmentationData,
+    stopped: Callable[[], bool] = lambda: False,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    workers: Workers,
+) -> float | None:
     """Return the mIoU of a model in training on labelled images, what ``unip evaluate`` would say, without its reports.
 
     Args:
         segmenter: In evaluation mode.
         data: Pairs with the model's classes, some pixel of which is labelled.
+        stopped: Asked after every image; if it says so, there is no result.
         device: Where to run.
         dtype: What to compute in.
         workers: Processes that decode images.
@@ -35,6 +44,8 @@ def quick_miou(
             if frame.problem is not None:
                 raise frame.problem
             prediction = logits.argmax(0).byte()
+            if stopped():
+                return None
             total += confusion(prediction, prediction.new_tensor(frame.mask), len(names), IGNORE)
     except OutOfMemory as error:
         raise UnipError(

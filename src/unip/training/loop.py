@@ -191,6 +191,8 @@ class _Loop:
                 stop_on_signals() as stop,
                 meter("training", self.config.steps, "steps", start=first, enabled=self.main) as progress,
             ):
+                if self._evaluates_now() and self.best is not None and self.best.judged < self.step:
+                    self._judge_at_last(stop)
                 if dataset is not None:
                     self._steps(dataset, stop, progress)
         except torch.OutOfMemoryError as error:
@@ -240,7 +242,7 @@ class _Loop:
             if self.step % self.config.log_every == 0 or self._at_end() or judging:
                 means = self._means(sums, self.step - since)
                 rates = self._rates(feed, self.step - since, time.monotonic() - logged)
-                judged = self._evaluate() if judging else {}
+                judged = self._evaluate(stop) if judging else {}
                 self._log(means | judged, rates)
                 shown = {"loss": means["loss"], **judged}
                 note = "".join(f"{name} {value:.4f}, " for name, value in shown.items()) + describe_rates(rates)
@@ -250,16 +252,28 @@ class _Loop:
             every = self.trainable.picture_every
             if every and (self.step % every == 0 or at_end):
                 self._show()
-            stopping = self._agree(stop)
+            cut_short = judging and not judged
+            stopping = cut_short or self._agree(stop)
             if self.step % self.config.checkpoint_every == 0 or at_end or stopping:
                 if sums:  # never let a checkpoint replace a good one before its loss was looked at
                     self._means(sums, self.step - since)
                 self._save()
-            if stopping and not at_end:
-                raise Interrupted(
-                    f"stopped at step {self.step} of {self.config.steps}; all of it is saved in {self.run.path}",
-                    f"Run the same command again{' (without --overwrite)' * self.config.overwrite} to continue.",
-                )
+            if stopping and (cut_short or not at_end):
+                raise self._stopped()
+
+    def _stopped(self) -> Interrupted:
+        return Interrupted(
+            f"stopped at step {self.step} of {self.config.steps}; all of it is saved in {self.run.path}",
+            f"Run the same command again{' (without --overwrite)' * self.config.overwrite} to continue.",
+        )
+
+    def _judge_at_last(self, stop: StopRequest) -> None:
+        """Judge the weights of a checkpoint that was saved because someone stopped their evaluation."""
+        judged = self._evaluate(stop)
+        if not judged:
+            raise self._stopped()
+        before = self.run.read_log()[-1]  # of the same step, without a score
+        self._log({name: value for name, value in before.items() if name not in ("step", "lr")} | judged, {})
 
     def _one_step(self, feed: Feed) -> dict[str, torch.Tensor]:
         """Do one optimiser step; nothing here waits for the device."""
@@ -338,19 +352,27 @@ class _Loop:
         judged = self.trainable.evaluation
         return judged is not None and (self.step % judged.every == 0 or self.step == self.config.steps)
 
-    def _evaluate(self) -> dict[str, float]:
-        """Let the first rank judge the weights, and keep them on all ranks if they are the best."""
+    def _evaluate(self, stop: StopRequest) -> dict[str, float]:
+        """Let the first rank judge the weights, and keep them on all ranks if they are the best.
+
+        Returns:
+            The score by its name; nothing if someone asked to stop meanwhile.
+        """
         judged, saved = self.trainable.evaluation, self.trainable.saved
         assert judged is not None and self.best is not None
         with self.average.applied() if self.average is not None else nullcontext():
-            score = 0.0
+            found: float | None = None
             if self.main:
                 saved.eval()
                 with torch.compiler.set_stance("force_eager"):  # other shapes than a step's
-                    score = judged.score()
+                    found = judged.score(lambda: bool(stop))
                 self.trainable.model.train()
-            told = torch.tensor(score, dtype=torch.float64, device=self.accelerator.device)
-            self.best.offer(float(broadcast(told).item()), self.step, saved)
+            here = math.nan if found is None else found
+            told = torch.tensor(here, dtype=torch.float64, device=self.accelerator.device)
+            score = float(broadcast(told).item())  # the first rank's
+            if math.isnan(score):
+                return {}
+            self.best.offer(score, self.step, saved)
         return {judged.name: score}
 
     def _show(self) -> None:
