@@ -169,7 +169,7 @@ def test_of_a_finished_run_nothing_is_computed_again(settings, monkeypatch, caps
     capsys.readouterr()
     again = finetune(**settings, val="test")
     said = capsys.readouterr()
-    assert "computing features" not in said.err and "trained for 40 steps" in said.out
+    assert "computing features" not in said.err and "40 steps of training are done" in said.out
     assert again.scores is not None
     assert all(torch.equal(tensor, weights[name]) for name, tensor in load_segmenter(again.run).state_dict().items())
 
