@@ -25,6 +25,7 @@ from unip.data.rare import RareCrops, classes_shown
 
 INFMIX_MEAN = 0.3801  # of grey InfMix images in 0..1 (paper, appendix on pre-training)
 INFMIX_STD = 0.1871
+INFMIX_RGB = (INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3  # mean and deviation of three equal channels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

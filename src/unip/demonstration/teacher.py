@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
+from unip.data.transforms import INFMIX_RGB
 from unip.errors import UnipError
 from unip.files import sha256, writing
 from unip.progress import say
@@ -26,7 +26,7 @@ TEACHER = BackboneSpec(
 def start_teacher(folder: Path, seed: int = 0) -> None:
     """Write the teacher with random weights as a model folder, for ``unip finetune`` to train."""
     torch.manual_seed(seed)
-    mean, std = (INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3
+    mean, std = INFMIX_RGB
     info = {"method": "random weights", "seed": seed}
     save_backbone(build_backbone(TEACHER), TEACHER, folder, mean=mean, std=std, input_size=160, info=info)
 

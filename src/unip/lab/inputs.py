@@ -9,7 +9,7 @@ import torch
 
 from unip.attention.pictures import Picture
 from unip.data.mix import squashed
-from unip.data.transforms import IMAGENET_MEAN, IMAGENET_STD, INFMIX_MEAN, INFMIX_STD
+from unip.data.transforms import IMAGENET_MEAN, IMAGENET_STD, INFMIX_RGB
 from unip.errors import UnipError
 from unip.lab.config import AnalyzeConfig
 from unip.lab.samples import Sample
@@ -54,8 +54,7 @@ def normalization_of(
     config: AnalyzeConfig, backbone: Backbone
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Channel means and deviations, as asked."""
-    infmix = (INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3
-    of = {"model": (backbone.mean, backbone.std), "imagenet": (IMAGENET_MEAN, IMAGENET_STD), "infmix": infmix}
+    of = {"model": (backbone.mean, backbone.std), "imagenet": (IMAGENET_MEAN, IMAGENET_STD), "infmix": INFMIX_RGB}
     return of[config.normalization]
 
 

@@ -17,7 +17,7 @@ from unip.data.device_mix import DeviceMix, fits
 from unip.data.manifest import open_images, summary, summary_table, write_manifest
 from unip.data.mix import MixDataset, sample_indices, squashed_rows
 from unip.data.sources import check_sources
-from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
+from unip.data.transforms import INFMIX_RGB
 from unip.errors import UnipError
 from unip.files import read_json, write_json
 from unip.pretraining.config import PretrainConfig
@@ -313,12 +313,5 @@ def save_student(
         info |= {"distort": config.distort}
     if config.objective in NOT_TRAINED:
         info["not_trained"] = NOT_TRAINED[config.objective]
-    save_backbone(
-        student,
-        spec,
-        run.model,
-        mean=(INFMIX_MEAN,) * 3,
-        std=(INFMIX_STD,) * 3,
-        input_size=config.size,
-        info=info,
-    )
+    mean, std = INFMIX_RGB
+    save_backbone(student, spec, run.model, mean=mean, std=std, input_size=config.size, info=info)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
+from unip.data.transforms import INFMIX_RGB
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.teachers import Target
 from unip.training.optim import count_parameters
@@ -33,7 +33,7 @@ def make_student(
     if start is None:
         spec = student_spec(config.student, last_heads=heads)
         return build_backbone(spec, drop_path=config.drop_path), spec
-    renormalise(start.model, (start.mean, start.std), ((INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3))
+    renormalise(start.model, (start.mean, start.std), INFMIX_RGB)
     if heads is not None:
         set_last_heads(start.model, heads)
     own = last_heads(start.model) if has_own_last_heads(start.model) else None

@@ -12,7 +12,7 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
+from unip.data.transforms import INFMIX_RGB
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.vit.hub import hub_model, timm_model, timm_weights
@@ -24,7 +24,7 @@ from unip.vit.weights import Checkpoint, LoadReport, load_into, read_checkpoint
 BACKBONE_FORMAT = "unip-backbone-1"
 SEGMENTER_FORMAT = "unip-segmenter-1"
 WEIGHTS_NAME = "model.safetensors"
-INFMIX = {"mean": [INFMIX_MEAN] * 3, "std": [INFMIX_STD] * 3}  # normalisation of our students and of UNIP's
+INFMIX = dict(zip(("mean", "std"), INFMIX_RGB, strict=True))  # normalisation of our students and of UNIP's
 
 
 @dataclass
