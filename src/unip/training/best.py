@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,5 +66,5 @@ class BestWeights:
     def load(self, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over what a checkpoint holds."""
         self.score, self.step, self.waited = record["score"], int(record["step"]), int(record["waited"])
-        self.judged = int(record.get("judged", sys.maxsize))  # without it: all that was due, before it was recorded
+        self.judged = int(record["judged"])
         self.tensors = dict(tensors)

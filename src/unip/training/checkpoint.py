@@ -112,7 +112,8 @@ def load_checkpoint(
         if average is not None:
             average.load(load_file(path / "ema.safetensors"))
         if best is not None:
-            best.load(record["best"], load_file(path / "best.safetensors"))
+            judged = {"judged": record["step"]}  # before it was recorded, what was due had been done
+            best.load(judged | record["best"], load_file(path / "best.safetensors"))
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UnipError(
             f"cannot continue from {path}: {error}",

@@ -191,7 +191,7 @@ class _Loop:
                 stop_on_signals() as stop,
                 meter("training", self.config.steps, "steps", start=first, enabled=self.main) as progress,
             ):
-                if self._evaluates_now() and self.best is not None and self.best.judged < self.step:
+                if self._evaluates_now():
                     self._judge_at_last(stop)
                 if dataset is not None:
                     self._steps(dataset, stop, progress)
@@ -349,8 +349,11 @@ class _Loop:
         return self.step >= self.config.steps or (patience is not None and waited >= patience)
 
     def _evaluates_now(self) -> bool:
+        """Say whether an evaluation is due that was not made yet."""
         judged = self.trainable.evaluation
-        return judged is not None and (self.step % judged.every == 0 or self.step == self.config.steps)
+        if judged is None or self.best is None or self.best.judged >= self.step:
+            return False
+        return self.step % judged.every == 0 or self.step == self.config.steps
 
     def _evaluate(self, stop: StopRequest) -> dict[str, float]:
         """Let the first rank judge the weights, and keep them on all ranks if they are the best.
