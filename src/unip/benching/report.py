@@ -100,12 +100,12 @@ def spread_labels(figure: Figure) -> None:
         placed: list[Bbox] = []
         for label in sorted(axes.texts, key=lambda text: text.get_window_extent().y0):
             assert isinstance(label, Annotation)
-            box = label.get_window_extent()
+            box = before = label.get_window_extent()
             for below in placed:  # from the lowest up
                 if box.overlaps(below):
                     box = box.translated(0, below.y1 - box.y0)
             right, up = label.xyann
-            label.xyann = (right, up + (box.y0 - label.get_window_extent().y0) * 72 / figure.dpi)
+            label.xyann = (right, up + (box.y0 - before.y0) * 72 / figure.dpi)
             placed.append(box)
 
 

@@ -46,11 +46,6 @@ class LabelFacts:
         return len(self.pixels) - 1
 
     @property
-    def rare(self) -> dict[str, float]:
-        """Classes that are shown, but with less than a tenth of an equal share of the labelled pixels: their shares."""
-        return rare_classes(self.pixels)
-
-    @property
     def size(self) -> tuple[int, int]:
         """Median height and width in pixels."""
         height, width = np.median(self.sizes, axis=0)
@@ -95,6 +90,8 @@ def label_facts(data: SegmentationData, *, workers: int = 0) -> LabelFacts:
 
 def rare_classes(pixels: dict[str, int]) -> dict[str, float]:
     """Return the share of the labelled pixels of each class that is rare, the rarest first.
+
+    Rare is one that is shown, but with less than a tenth of an equal share.
 
     Args:
         pixels: Pixels by class name, and the rest as ``"ignore"``.

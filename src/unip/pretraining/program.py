@@ -137,10 +137,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
     saved = model.saved(student)
     if main:
         say(f"objective {config.objective}; {describe_student(config, student)}")
-        low, high = (f"{100 * share:g}" for share in config.scale)
-        crops = f"crops of {config.size} px, {low} to {high} % of an image"
-        distorted = f", {100 * config.distort:g} % of them distorted for the student" if config.distort else ""
-        say(f"{config.steps} steps of {config.batch_size} {crops}{distorted}")
+        say(describe_crops(config))
         say(f"lr {config.lr:.3g}, warm-up {config.warmup}, drop path {config.drop_path:g}")
     run.open(config, main_process=main)
     if config.dry_run:
@@ -168,6 +165,14 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         save_student(run, config, student, spec, records, done)
         say(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
     return PretrainResult(run.model, tuple(record["layer"] for record in records), done.last["loss"], done)
+
+
+def describe_crops(config: PretrainConfig) -> str:
+    """Say how much is seen of the images."""
+    low, high = (f"{100 * share:g}" for share in config.scale)
+    distorted = f", {100 * config.distort:g} % of them distorted for the student" if config.distort else ""
+    crops = f"crops of {config.size} px, {low} to {high} % of an image"
+    return f"{config.steps} steps of {config.batch_size} {crops}{distorted}"
 
 
 def check_student_layers(config: PretrainConfig, start: Backbone | None) -> None:

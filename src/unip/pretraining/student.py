@@ -62,11 +62,12 @@ def describe_student(config: PretrainConfig, student: nn.Module) -> str:
     millions = count_parameters(student.parameters()) / 1e6
     trained = count_parameters(p for p in student.parameters() if p.requires_grad) / 1e6
     name = config.student if config.init == "random" else f"as {config.init}"
-    blind = config.init != "random" and student.patch_embed.proj.bias is None  # type: ignore[union-attr]
-    share = f", averaged with its start in the end (share {config.init_share:g})" if config.init_share else ""
-    return (
+    said = (
         f"student {name}: {millions:.2f} M parameters, {trained:.2f} M trained, "
-        f"{last_heads(student)} heads in the last block{share}"
-        + "; without a bias in its patch embedding, it takes InfMix's normalisation for its own"
-        * blind
+        f"{last_heads(student)} heads in the last block"
     )
+    if config.init_share:
+        said += f", averaged with its start in the end (share {config.init_share:g})"
+    if config.init != "random" and student.patch_embed.proj.bias is None:  # type: ignore[union-attr]
+        said += "; without a bias in its patch embedding, it takes InfMix's normalisation for its own"
+    return said

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from unip.data.label_facts import LabelFacts
+from unip.data.label_facts import LabelFacts, rare_classes
 from unip.data.memory import use_ram
 from unip.data.transforms import SegmentationTrainTransform
 from unip.errors import UnipError
@@ -172,7 +172,7 @@ def rare_ones(config: FinetuneConfig, facts: Facts) -> str:
     cared_for = config.class_weights != "none" or config.hard_pixels is not None
     if config.recipe == "paper" or config.mode == "linear" or cared_for:
         return ""
-    shares = [f"{name} {100 * share:.2g} %" for name, share in facts.labels.rare.items()]
+    shares = [f"{name} {100 * share:.2g} %" for name, share in rare_classes(facts.labels.pixels).items()]
     if not shares:
         return ""
     return f"rare, of the labelled pixels: {', '.join(shares[:3])}" + f" and {len(shares) - 3} more" * (len(shares) > 3)
