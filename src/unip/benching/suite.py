@@ -22,6 +22,7 @@ from unip.files import read_yaml
 
 Settings = dict[str, Any]
 Labels = Annotated[float, Field(gt=0)]
+SpeedBatch = Literal["auto"] | Annotated[int, Field(ge=1)]
 Kind = Literal["finetune", "linear_probe", "layer_probe", "knn"]
 TRAINED: frozenset[str] = frozenset({"finetune", "linear_probe"})  # by unip.finetune; the others fit frozen features
 PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
@@ -106,7 +107,7 @@ class Suite(Config):
     )
     baseline: str | None = Field(None, description="Start that the others are compared with.")
     published: Published | None = None
-    speed_batch: int = Field(8, ge=1, description="Crops at once when images/s are measured.")
+    speed_batch: SpeedBatch = Field("auto", description="Crops at once when images/s are timed; auto: 8, on a GPU 64.")
 
     @field_validator("starts", "datasets", "protocols", "pretrain")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from unip.benching.suite import Kind
+from unip.benching.suite import Kind, SpeedBatch
 from unip.config import Config
 
 RUN, DONE = "run", "done.json"  # of pre-training: its run folder, and what is written when it is done
@@ -79,7 +79,7 @@ class CostTask(Config):
     file: Path
     spec: dict[str, Any]
     backbone_only: bool
-    batch: int
+    batch: SpeedBatch
     device: Literal["auto", "cpu", "cuda"]
 
 
