@@ -19,14 +19,16 @@ from PIL import Image
 
 import unip
 from unip.benching import program
-from unip.benching.cells import FRAMES, RECORD
+from unip.benching.cells import CORRUPTED, FRAMES, RECORD, run_cell
 from unip.benching.grid import Plan
 from unip.benching.pool import Device, Worker, find_devices, run_queue
 from unip.benching.program import BenchConfig, bench
 from unip.benching.suite import Places, read_suite
-from unip.errors import UnipError
+from unip.benching.tasks import CellTask
+from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 from unip.segment.config import FinetuneConfig
+from unip.segment.evaluate import compare_corrupted
 
 STEPS = {
     **{"steps": 2, "batch_size": 2, "crop": 32, "base": [64, 32], "decoder": "light", "channels": 8, "lr": 1e-3},
@@ -117,9 +119,9 @@ def test_what_is_written(ran):
         assert row["labelled_images"] == (3 if row["protocol"] == "fine-tuned" else 6)
         with np.load(out / row["folder"] / FRAMES) as file:
             assert file["matrices"].sum(0).tolist() == read_json(out / row["folder"] / RECORD)["confusion_matrix"]
-        if row["corruption"] == "fog":
-            again = read_json(out / row["folder"] / "corrupted/metrics.json")["corruptions"]["each"]
-            assert again[0]["name"] == "polarity"  # the last one asked for
+        if row["corruption"] != "none":
+            scores = read_json(out / row["folder"] / CORRUPTED)[f"{row['corruption']}:{row['severity']}"]
+            assert (scores["miou"], scores["pixels"]) == (row["miou"], 3 * 48 * 64)
     page = (out / "report.html").read_text()
     assert "15 of 20 cells; the others are not done" in page
     assert "data:image/png" in page
@@ -172,11 +174,49 @@ def test_corruptions_are_evaluated_without_training_again(ran, tmp_path):
     by_hand = unip.evaluate(
         model=cell / "run", data=data, device="cpu", corruption=("jpeg:2",), out=tmp_path / "x", worst=0
     )
-    assert there["jpeg:2"]["jpeg:2"]["miou"] == by_hand.corrupted["jpeg:2"].miou
+    assert there["jpeg:2"]["miou"] == by_hand.corrupted["jpeg:2"].miou
     rows = pq.read_table(out / "results.parquet").to_pylist()
     mine = {row["corruption"] for row in rows if row["folder"] == f"cells/{cell.name}"}
     assert mine == {"none", "fog", "jpeg"}
     assert "| jpeg:2 |" in (out / "tables.md").read_text()
+
+
+def test_a_stop_among_corruptions_loses_one_at_most(ran, tmp_path, monkeypatch):
+    cell = Path(shutil.copytree(next(ran["out"].glob("cells/a_scenes_linear*")), tmp_path / "cell"))
+    before = read_json(cell / CORRUPTED)
+    asked = ("fog:1", "polarity:3", "jpeg:2", "rain:1", "stripes:5")
+    task = CellTask(
+        axes=read_json(cell / RECORD)["axes"],
+        kind="linear_probe",
+        folder=cell,
+        key="",
+        settings={},
+        model="",
+        data=next(iter(ran["data"])).partition("=")[2],
+        train="train",
+        val=None,
+        test="test",
+        remap=(),
+        choose={},
+        corruptions=asked,
+        device="cpu",
+        keep_model=True,
+    )
+
+    def stopped_at_rain(*given):
+        if str(given[-1]) == "rain:1":
+            raise Interrupted("interrupted", "")
+        return compare_corrupted(*given)
+
+    monkeypatch.setattr("unip.segment.evaluate.compare_corrupted", stopped_at_rain)
+    with pytest.raises(Interrupted):
+        run_cell(task)
+    there = read_json(cell / CORRUPTED)
+    assert list(there) == ["fog:1", "polarity:3", "jpeg:2"]
+    assert {name: there[name] for name in before} == before
+    monkeypatch.undo()
+    run_cell(task)
+    assert tuple(read_json(cell / CORRUPTED)) == asked
 
 
 def test_a_report_alone_needs_neither_data_nor_weights(ran, tmp_path, monkeypatch):

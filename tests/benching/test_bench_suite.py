@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from unip.benching.suite import OF_THE_GRID, Axes, Places, Suite, read_suite
+from unip.data.corruptions import CORRUPTIONS
 from unip.errors import UnipError
 from unip.segment.config import FinetuneConfig
 
@@ -41,7 +42,9 @@ def test_a_start_has_seeds_of_its_own():
 def test_a_protocol_has_corruptions_of_its_own():
     protocols = {"p": {}, "q": {"corruptions": ["fog:2"]}, "r": {"corruptions": []}, "k": {"kind": "knn"}}
     suite = Suite.make(**{**MINIMAL, "protocols": protocols, "corruptions": ["jpeg"]})
-    assert [suite.corruptions_of(name) for name in protocols] == [("jpeg",), ("fog:2",), (), ()]
+    assert [suite.corruptions_of(name) for name in protocols] == [("jpeg:3",), ("fog:2",), (), ()]
+    every = Suite.make(**{**MINIMAL, "protocols": {"p": {"corruptions": ["all:4"]}}})
+    assert every.corruptions_of("p") == tuple(f"{name}:4" for name in CORRUPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from unip.errors import UnipError
 from unip.files import read_json, write_json, writing
 from unip.lab.probe import ProbeSettings, evaluate_probes, frozen, train_probes
 from unip.segment.config import FinetuneConfig
-from unip.segment.evaluate import EvaluateConfig, EvaluateResult, evaluate
+from unip.segment.evaluate import EvaluateConfig, EvaluateResult, evaluate, evaluate_corrupted
 from unip.segment.finetune import finetune
 from unip.segment.inference import choose_device, device_name
 from unip.segment.metrics import percent, score
@@ -170,27 +170,27 @@ def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
     return found, np.stack(list(tested.matrices.values())), names
 
 
-def _evaluate(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) -> EvaluateResult:
-    result = evaluate(
-        EvaluateConfig.make(
-            model=run,
-            data=task.data,
-            remap=task.remap,
-            split=task.test,
-            out=task.folder / ("corrupted" if corruptions else "evaluation"),
-            device=task.device,
-            precision=task.settings.get("precision", "auto"),
-            workers=task.settings.get("workers", "auto"),
-            corruption=corruptions,
-            worst=0 if corruptions else 12,
-        )
-    )
+def _evaluate(task: CellTask, run: Path) -> EvaluateResult:
+    result = evaluate(_evaluation(task, run))
     assert result is not None
     return result
 
 
+def _evaluation(task: CellTask, run: Path) -> EvaluateConfig:
+    return EvaluateConfig.make(
+        model=run,
+        data=task.data,
+        remap=task.remap,
+        split=task.test,
+        out=task.folder / "evaluation",
+        device=task.device,
+        precision=task.settings.get("precision", "auto"),
+        workers=task.settings.get("workers", "auto"),
+    )
+
+
 def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
-    """Evaluate under the corruptions that are not there yet."""
+    """Evaluate under the corruptions that are not there yet; a stop loses one at most."""
     file = task.folder / CORRUPTED
     there: dict[str, Any] = read_json(file) if file.exists() else {}
     missing = tuple(name for name in task.corruptions if name not in there)
@@ -202,9 +202,8 @@ def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
             f"the model of {task.folder} was not kept, so it cannot be evaluated under {', '.join(missing)}",
             f"Delete {task.folder} to train it again.",
         )
-    for name in missing:  # one at a time, so that a stop loses one at most; `all:3` gives several
-        found = _evaluate(task, run, (name,)).corrupted
-        there[name] = {each: scores.to_dict() for each, scores in found.items()}
+    for each, scores in evaluate_corrupted(_evaluation(task, run).model_copy(update={"corruption": missing})):
+        there[str(each)] = scores.to_dict()
         write_json(file, there)
     if not task.keep_model:
         shutil.rmtree(run / "model", ignore_errors=True)

@@ -104,8 +104,7 @@ def read_done(plan: Plan) -> list[Done]:
             continue
         record = read_json(folder / RECORD)
         there = read_json(folder / CORRUPTED) if (folder / CORRUPTED).exists() else {}
-        asked = [there[name] for name in plan.suite.corruptions_of(axes.protocol) if name in there]
-        corrupted = {name: scores for group in asked for name, scores in group.items()}
+        corrupted = {name: there[name] for name in plan.suite.corruptions_of(axes.protocol) if name in there}
         file = cost_task(plan, record).file
         found.append(Done(axes, folder, record, corrupted, read_json(file) if file.exists() else {}))
     return found

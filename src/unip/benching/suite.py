@@ -147,11 +147,12 @@ class Suite(Config):
         return next(seeds for seeds in given if seeds is not None)
 
     def corruptions_of(self, protocol: str) -> tuple[str, ...]:
-        """Return what the cells of a protocol are evaluated under besides."""
+        """Return what the cells of a protocol are evaluated under besides, each as ``NAME:SEVERITY``."""
         own = self.protocols[protocol]
         if own.kind not in TRAINED:
             return ()
-        return self.corruptions if own.corruptions is None else own.corruptions
+        asked = self.corruptions if own.corruptions is None else own.corruptions
+        return tuple(map(str, parse_corruptions(asked)))
 
     def _all_settings(self) -> Iterator[tuple[str, Settings]]:
         for name, start in self.starts.items():

@@ -38,7 +38,7 @@ class CellTask(Config):
         test: Split to evaluate on.
         remap: Changes of labels.
         choose: Settings and their values to choose from on val.
-        corruptions: To evaluate under besides.
+        corruptions: To evaluate under besides, each as ``NAME:SEVERITY``.
         device: Where to run.
         keep_model: Leave the model's folder there.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,12 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     Raises:
         UnipError: Model or data are missing, damaged, or have other classes than each other.
     """
-    segmenter = load_segmenter(config.model)
-    data = open_segmentation(config.data, config.split, remap=config.remap)
-    check_classes(segmenter.spec.classes, data.classes, config)
+    segmenter, data = open_both(config)
+    spec, stated = segmenter.spec, data.reading
+    data = replace(data, reading=spec.reading)
     out = config.out or config.model / "evaluation" / (config.split or "all")
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
-    spec = segmenter.spec
-    stated, data = data.reading, replace(data, reading=spec.reading)
     view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
     say(
         f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
@@ -125,8 +124,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
 
     scores, matrices, worst = compare(segmenter, data, config, device, dtype)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
-    plain = config.model_copy(update={"worst": 0})
-    corrupted = {each: compare(segmenter, data, plain, device, dtype, each)[0] for each in corruptions}
+    corrupted = {each: compare_corrupted(segmenter, data, config, device, dtype, each) for each in corruptions}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
     settings: dict[str, Any] = {
         "window": config.window,
@@ -146,6 +144,47 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(robustness_table(scores, corrupted))
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     return EvaluateResult(scores, frames, out, {str(each): found for each, found in corrupted.items()}, matrices)
+
+
+def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, Scores]]:
+    """Score corrupted images only, and write nothing: who keeps each result loses one at most when it is stopped.
+
+    Yields:
+        Each corruption of ``config`` with its scores, which are those of :func:`evaluate`.
+
+    Raises:
+        UnipError: As :func:`evaluate` does.
+    """
+    segmenter, data = open_both(config)
+    data = replace(data, reading=segmenter.spec.reading)
+    device = choose_device(config.device)
+    dtype = choose_precision(config.precision, device)
+    for each in parse_corruptions(config.corruption, config.seed):
+        yield each, compare_corrupted(segmenter, data, config, device, dtype, each)
+
+
+def open_both(config: EvaluateConfig) -> tuple[Segmenter, SegmentationData]:
+    """Return the model and the data, as they are.
+
+    Raises:
+        UnipError: One is missing or damaged, or they have other classes than each other.
+    """
+    segmenter = load_segmenter(config.model)
+    data = open_segmentation(config.data, config.split, remap=config.remap)
+    check_classes(segmenter.spec.classes, data.classes, config)
+    return segmenter, data
+
+
+def compare_corrupted(
+    segmenter: Segmenter,
+    data: SegmentationData,
+    config: EvaluateConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    corruption: CorruptFrames,
+) -> Scores:
+    """Segment all images, corrupted; return the scores."""
+    return compare(segmenter, data, config.model_copy(update={"worst": 0}), device, dtype, corruption)[0]
 
 
 def compare(
