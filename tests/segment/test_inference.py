@@ -5,7 +5,7 @@ from PIL import Image
 
 from unip.errors import UnipError
 from unip.segment.evaluate import EvaluateConfig
-from unip.segment.inference import Frames, choose_device, choose_precision, segment_frames, short_side_size
+from unip.segment.inference import Frames, choose_device, choose_precision, rgb, segment_frames, short_side_size
 from unip.segment.predict import PredictConfig
 
 CPU = torch.device("cpu")
@@ -45,8 +45,15 @@ def test_short_side_keeps_the_ratio():
 
 def test_frames_are_resized_and_remember_the_original(tmp_path):
     frame = Frames([write(tmp_path / "a.png", 16, 24)], 32)[0]
-    assert frame.image.shape == (16, 24, 3)
-    assert frame.pixels.shape == (3, 32, 48) and frame.pixels.dtype == torch.uint8
+    assert frame.image.shape == (16, 24)
+    assert frame.pixels.shape == (1, 32, 48) and frame.pixels.dtype == torch.uint8
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(tmp_path / "b.png")
+    coloured = Frames([tmp_path / "b.png"], 32)[0]
+    assert coloured.image.shape == (16, 24, 3)
+    assert coloured.pixels.shape == (3, 32, 48)
+    for pixels in (frame.pixels, coloured.pixels):
+        assert rgb(pixels).shape == (3, 32, 48)
+        assert torch.equal(rgb(pixels), torch.cat([pixels] * (3 // len(pixels))))
 
 
 def test_shrinking_is_antialiased_as_in_training(tmp_path):
@@ -71,7 +78,7 @@ def test_answers_come_in_order_at_the_stored_size(tmp_path, make_segmenter):
             continue
         assert frame.problem is None
         with torch.no_grad():
-            alone = segmenter(frame.pixels[None])
+            alone = segmenter(rgb(frame.pixels)[None])
             expected = torch.nn.functional.interpolate(alone, size=size, mode="bilinear")[0]
         assert logits.shape == (3, *size)
         assert torch.allclose(logits, expected, atol=1e-4)

@@ -63,7 +63,7 @@ def test_evaluate_reads_the_thermal_channel(mfnet, make_segmenter, tmp_path):
     assert result.scores.matrix.sum() == 2 * 32 * 40
     frame = Frames(data, 32)[0]
     with Image.open(data.images[0]) as image:
-        np.testing.assert_array_equal(frame.image, np.repeat(np.asarray(image)[..., 3:], 3, axis=2))
+        np.testing.assert_array_equal(frame.image, np.asarray(image)[..., 3])
 
 
 def test_spawned_workers_get_them_too(mfnet):

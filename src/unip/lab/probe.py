@@ -30,7 +30,7 @@ from unip.errors import UnipError
 from unip.lab.logistic import Floats, Halves, Probe, fit_probe, unscaled
 from unip.progress import meter
 from unip.segment.heads import resize
-from unip.segment.inference import Frame, Frames, short_side_size
+from unip.segment.inference import Frame, Frames, rgb, short_side_size
 from unip.segment.metrics import confusion, score
 from unip.segment.model import Segmenter, SegmenterSpec, width_of
 from unip.vit.backbone import Backbone
@@ -254,7 +254,7 @@ def layer_maps(segmenter: Segmenter, data: SegmentationData, batch: int, what: s
                     raise group[0].problem
                 same = [frame for frame in group if frame.pixels.shape == group[0].pixels.shape]
                 group = [frame for frame in group if frame.pixels.shape != same[0].pixels.shape]
-                pixels = torch.stack([frame.pixels for frame in same]).to(segmenter.mean.device)
+                pixels = rgb(torch.stack([frame.pixels for frame in same]).to(segmenter.mean.device))
                 maps = torch.stack(segmenter.features(segmenter.normalise(pixels)), dim=1)
                 if not maps.isfinite().all():
                     raise UnipError(

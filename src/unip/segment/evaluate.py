@@ -219,13 +219,15 @@ def compare(
             truth = prediction.new_tensor(frame.mask)
             matrix = confusion(prediction, truth, count, IGNORE).cpu().numpy()
             total += matrix
-            value = score(matrix, data.classes.names).miou
             path = data.images[frame.index]
             matrices[str(path)] = matrix
-            if config.worst and not np.isnan(value):
-                shown = WorstFrame(path, value, frame.image, frame.mask, prediction.cpu().numpy())
-                push = heapq.heappush if len(worst) < config.worst else heapq.heappushpop
-                push(worst, (-value, -frame.index, shown))
+            if config.worst:
+                value = score(matrix, data.classes.names).miou
+                room = len(worst) < config.worst
+                if not np.isnan(value) and (room or (-value, -frame.index) > worst[0][:2]):
+                    shown = WorstFrame(path, value, frame.image, frame.mask, prediction.cpu().numpy())
+                    push = heapq.heappush if room else heapq.heapreplace
+                    push(worst, (-value, -frame.index, shown))
             progress.advance()
     return score(total, data.classes.names), matrices, [item[2] for item in sorted(worst, key=_badness)]
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unip.data.classes import IGNORE, Classes, has_background
+from unip.data.images import to_rgb8
 from unip.pages import data_uri, page_template
 from unip.segment.metrics import Scores, percent
 from unip.segment.overlay import draw_overlay
@@ -20,7 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """A frame to show: its file, its mIoU, the RGB image ``(H, W, 3)`` and both masks ``(H, W)``."""
+    """A frame to show: its file, its mIoU, the image ``(H, W)`` or RGB ``(H, W, 3)``, and both masks ``(H, W)``."""
 
     path: Path
     miou: float
@@ -62,18 +63,17 @@ def render_report(scores: Scores, classes: Classes, about: Mapping[str, Any], wo
         "mean accuracy": percent(scores.mean_accuracy),
         "pixel accuracy": percent(scores.pixel_accuracy),
     }
-    frames = [
-        {
-            "name": frame.path.name,
-            "miou": percent(frame.miou),
-            "image": data_uri(frame.image),
-            "truth": data_uri(draw_overlay(_shade_unlabelled(frame), frame.truth, classes)),
-            "prediction": data_uri(draw_overlay(frame.image, frame.prediction, classes)),
-        }
-        for frame in worst
-    ]
+    frames = [_shown(frame, classes) for frame in worst]
     return template.render(about=dict(about), summary=summary, rows=rows, frames=frames)
 
 
-def _shade_unlabelled(frame: WorstFrame) -> Pixels:
-    return np.where((frame.truth == IGNORE)[..., None], frame.image // 3, frame.image)
+def _shown(frame: WorstFrame, classes: Classes) -> dict[str, str]:
+    image = to_rgb8(frame.image)
+    labelled = np.where((frame.truth == IGNORE)[..., None], image // 3, image)
+    return {
+        "name": frame.path.name,
+        "miou": percent(frame.miou),
+        "image": data_uri(image),
+        "truth": data_uri(draw_overlay(labelled, frame.truth, classes)),
+        "prediction": data_uri(draw_overlay(image, frame.prediction, classes)),
+    }

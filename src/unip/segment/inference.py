@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from unip.data.corruptions import CorruptFrames
-from unip.data.images import read_image8, to_rgb8
+from unip.data.images import read_image8
 from unip.data.pairs import SegmentationData
 from unip.data.parallel import usable_cores
 from unip.data.reading import DEFAULT, Reading
@@ -98,8 +98,8 @@ class Frame:
 
     Attributes:
         index: Its place in the list of paths.
-        image: uint8 RGB ``(H, W, 3)`` as stored, or corrupted.
-        pixels: uint8 ``(3, h, w)``, resized to the model's short side.
+        image: uint8 as stored, or corrupted: ``(H, W)`` if it is grey, else RGB ``(H, W, 3)``.
+        pixels: The same as uint8 ``(1, h, w)`` or ``(3, h, w)``, resized to the model's short side.
         mask: Class ids ``(H, W)`` where there is truth, 255 without a label.
         problem: Why it could not be read; the arrays are empty then.
     """
@@ -139,13 +139,13 @@ class Frames(Dataset[Frame]):
                 pixels8, mask = self.images.read(index, self.reading)
             else:
                 pixels8, mask = read_image8(self.images[index], self.reading or DEFAULT), None
-            image = to_rgb8(pixels8 if self.corruption is None else self.corruption(pixels8, index))
+            image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
             return Frame(
-                index, np.zeros((0, 0, 3), np.uint8), torch.zeros(3, 0, 0), problem=UnipError(error.what, error.fix)
+                index, np.zeros((0, 0), np.uint8), torch.zeros(1, 0, 0), problem=UnipError(error.what, error.fix)
             )
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        pixels = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
         size = short_side_size(image.shape[0], image.shape[1], self.short_side)
         if size != image.shape[:2]:
             pixels = TF.resize(pixels, list(size), antialias=True)
@@ -187,7 +187,7 @@ def segment_frames(
     try:
         for group in _decoded(frames, workers):
             good = [frame for frame in group if frame.problem is None]
-            pixels = [frame.pixels.to(device, non_blocking=True) for frame in good]
+            pixels = [rgb(frame.pixels.to(device, non_blocking=True)) for frame in good]
             if window == "whole":
                 crop = max([1, *(max(p.shape) for p in pixels)])
             with torch.inference_mode(), _arithmetic(device, dtype):
@@ -202,6 +202,11 @@ def segment_frames(
             f"the device ran out of memory with windows of {crop} pixels, {together} at a time",
             "Lower --batch-size" + (", or use --window slide." if window == "whole" else "."),
         ) from error
+
+
+def rgb(pixels: Tensor) -> Tensor:
+    """Return the three channels that a model takes, of ``(..., 1 or 3, h, w)``; those of grey share their memory."""
+    return pixels.expand(*pixels.shape[:-3], 3, -1, -1)
 
 
 def _decoded(frames: Frames, workers: Workers) -> DataLoader[list[Frame]]:

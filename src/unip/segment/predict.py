@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unip.config import Config, verb
 from unip.data.classes import Classes
-from unip.data.images import list_images, read_image8
+from unip.data.images import list_images, read_image8, to_rgb8
 from unip.data.parallel import threaded
 from unip.data.reading import Reading
 from unip.errors import UnipError
@@ -210,7 +210,7 @@ def write_prediction(
 ) -> dict[str, Any]:
     """Write one image's results; return what predictions.json says about it."""
     counts = np.bincount(mask.ravel(), minlength=len(classes.names))
-    overlay = draw_overlay(frame.image, mask, classes, alpha=config.alpha)
+    overlay = draw_overlay(to_rgb8(frame.image), mask, classes, alpha=config.alpha)
     pictures = {
         "mask": (f"masks/{name}.png", palette_image(mask, classes)),
         "overlay": (
