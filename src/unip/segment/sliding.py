@@ -20,6 +20,18 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
     return [min(index * stride, length - crop) for index in range(count)]
 
 
+def window_counts(size: tuple[int, int], crop: int, stride: int, device: torch.device) -> Tensor:
+    """Return how many windows cover each pixel of an image, float32 of its ``size``."""
+
+    def along(length: int) -> Tensor:
+        counts = torch.zeros(length)
+        for start in window_starts(length, crop, stride):
+            counts[start : start + crop] += 1
+        return counts.to(device)
+
+    return along(size[0])[:, None] * along(size[1])
+
+
 @torch.no_grad()
 def sliding_logits(
     model: Callable[[Tensor], Tensor], images: Sequence[Tensor], *, crop: int, stride: int, batch: int = 8
@@ -48,7 +60,6 @@ def sliding_logits(
         by_size[min(crop, height), min(crop, width)].append((index, top, left))
 
     sums: list[Tensor | None] = [None] * len(images)
-    counts = [torch.zeros(image.shape[1:], device=image.device) for image in images]
     for (height, width), spots in by_size.items():
         for first in range(0, len(spots), batch):
             group = spots[first : first + batch]
@@ -58,5 +69,9 @@ def sliding_logits(
                 if total is None:
                     total = sums[i] = logits.new_zeros((len(logits), *images[i].shape[1:]))
                 total[:, top : top + height, left : left + width] += logits
-                counts[i][top : top + height, left : left + width] += 1
-    return [total / count for total, count in zip(sums, counts, strict=True) if total is not None]
+    counts = {size: window_counts(size, crop, stride, images[0].device) for size in {_size(image) for image in images}}
+    return [total / counts[_size(image)] for total, image in zip(sums, images, strict=True) if total is not None]
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[1], image.shape[2]
