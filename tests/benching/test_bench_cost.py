@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from unip.benching.cost import count_flops, measure_cost
+from unip.benching.cost import count_flops, measure_cost, time_batch
 from unip.benching.tasks import CostTask
 from unip.data.classes import Classes
+from unip.errors import UnipError
 from unip.segment.model import Segmenter, SegmenterSpec
 from unip.vit.spec import BackboneSpec
 
@@ -48,3 +50,21 @@ def test_what_is_measured(tmp_path):
     assert found["images_per_second"] > 0
     assert (found["speed_batch"], found["speed_size"], found["speed_device"]) == (2, 32, "cpu")
     assert found["speed_precision"] == str(torch.float32).removeprefix("torch.")
+    assert measure_cost(task.model_copy(update={"batch": "auto"}))["speed_batch"] == 8
+
+
+def test_the_batch_that_is_timed_fits_the_memory():
+    asked = []
+
+    def seconds(batch):
+        asked.append(batch)
+        if batch > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 0.5
+
+    assert time_batch(seconds, "auto", torch.device("cuda")) == (16, 0.5)
+    assert asked == [64, 32, 16]
+    assert time_batch(seconds, 3, torch.device("cuda")) == (3, 0.5)
+    with pytest.raises(UnipError, match="out of memory in timing 20 crops at once") as caught:
+        time_batch(seconds, 20, torch.device("cuda"))
+    assert "speed_batch" in caught.value.fix

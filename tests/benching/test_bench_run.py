@@ -19,7 +19,7 @@ from PIL import Image
 
 import unip
 from unip.benching import program
-from unip.benching.cells import CORRUPTED, FRAMES, RECORD, run_cell
+from unip.benching.cells import CORRUPTED, FRAMES, RECORD, read_corrupted, run_cell
 from unip.benching.grid import Plan
 from unip.benching.pool import Device, Worker, find_devices, run_queue
 from unip.benching.program import BenchConfig, bench
@@ -28,7 +28,7 @@ from unip.benching.tasks import CellTask
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 from unip.segment.config import FinetuneConfig
-from unip.segment.evaluate import compare_corrupted
+from unip.segment.evaluate import compare
 
 STEPS = {
     **{"steps": 2, "batch_size": 2, "crop": 32, "base": [64, 32], "decoder": "light", "channels": 8, "lr": 1e-3},
@@ -203,12 +203,12 @@ def test_a_stop_among_corruptions_loses_one_at_most(ran, tmp_path, monkeypatch):
         keep_model=True,
     )
 
-    def stopped_at_rain(*given):
-        if str(given[-1]) == "rain:1":
+    def stopped_at_rain(ready, config, corruption):
+        if str(corruption) == "rain:1":
             raise Interrupted("interrupted", "")
-        return compare_corrupted(*given)
+        return compare(ready, config, corruption)
 
-    monkeypatch.setattr("unip.segment.evaluate.compare_corrupted", stopped_at_rain)
+    monkeypatch.setattr("unip.segment.evaluate.compare", stopped_at_rain)
     with pytest.raises(Interrupted):
         run_cell(task)
     there = read_json(cell / CORRUPTED)
@@ -217,6 +217,18 @@ def test_a_stop_among_corruptions_loses_one_at_most(ran, tmp_path, monkeypatch):
     monkeypatch.undo()
     run_cell(task)
     assert tuple(read_json(cell / CORRUPTED)) == asked
+
+
+def test_corrupted_scores_of_an_older_bench_are_kept(ran, tmp_path, monkeypatch):
+    out = Path(shutil.copytree(ran["out"], tmp_path / "out"))
+    file = next(out.glob("cells/a_scenes_linear*")) / CORRUPTED
+    new = read_json(file)
+    file.write_text(json.dumps({"all:1": {"fog:1": new["fog:1"]}, "polarity": {"polarity:3": new["polarity:3"]}}))
+    assert read_corrupted(file.parent) == new
+    monkeypatch.setattr(Worker, "_start", lambda self: pytest.fail("a process was started"))
+    before = pq.read_table(out / "results.parquet")
+    bench(**given(ran, out=out, only=("a_", "linear")))
+    assert pq.read_table(out / "results.parquet").equals(before)
 
 
 def test_a_report_alone_needs_neither_data_nor_weights(ran, tmp_path, monkeypatch):

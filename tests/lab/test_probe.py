@@ -19,7 +19,7 @@ from unip.data.segmentation import open_segmentation
 from unip.errors import UnipError
 from unip.lab import logistic, probe
 from unip.lab.logistic import fit_probe
-from unip.lab.probe import ProbeSettings, patch_shares, probe_layers, room_for
+from unip.lab.probe import ProbeSettings, frozen, layer_maps, patch_shares, probe_layers, room_for
 from unip.segment.inference import Frames, segment_frames
 from unip.segment.metrics import confusion, score
 from unip.segment.model import Segmenter
@@ -218,6 +218,26 @@ def test_sizes_batches_and_the_place_of_the_features_change_nothing(folder, tmp_
     assert os.listdir(temporary) == []
     single = probe_layers(tiny_vit(), settings(folder, batch_size=1), device=CPU)
     assert [x["miou"] for x in single["layers"]] == pytest.approx([x["miou"] for x in first["layers"]], abs=0.01)
+
+
+def test_grey_and_coloured_frames_of_one_size_run_together(folder, tmp_path):
+    mixed = Path(shutil.copytree(folder, tmp_path / "mixed"))
+    paths = sorted((mixed / "test/images").iterdir())
+    for path in paths[::2]:
+        with Image.open(path) as image:
+            colours = np.asarray(image.convert("RGB")) // np.array([1, 2, 3], np.uint8)
+        Image.fromarray(colours).save(path)
+    data = open_segmentation(mixed, "test")
+    segmenter = frozen(tiny_vit(), (1, 3), data, 48)
+    found = list(layer_maps(segmenter, data, len(data), "images"))
+    sizes = [Image.open(path).size for path in data.images]
+    together = sorted(range(len(data)), key=lambda index: sizes.index(sizes[index]))
+    assert [frame.index for frame, _ in found] == together
+    assert {frame.image.ndim for frame, _ in found[:2]} == {2, 3}
+    for frame, maps in found[:2]:  # these are not resized
+        image = np.array(Image.open(data.images[frame.index]).convert("RGB")).transpose(2, 0, 1)
+        alone = segmenter.features(segmenter.normalise(torch.from_numpy(image.copy())[None]))
+        torch.testing.assert_close(maps, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
 def test_stopping_leaves_nothing_behind(folder, tmp_path, monkeypatch):

@@ -84,6 +84,19 @@ def test_answers_come_in_order_at_the_stored_size(tmp_path, make_segmenter):
         assert torch.allclose(logits, expected, atol=1e-4)
 
 
+def test_grey_and_coloured_frames_run_together(tmp_path, make_segmenter):
+    grey, coloured = write(tmp_path / "a.png", 32, 40), tmp_path / "b.png"
+    levels = np.random.default_rng(1).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(coloured)
+    segmenter = make_segmenter()
+    found = list(segment_frames(segmenter, Frames([grey, coloured, grey], 32), device=CPU, window="whole", workers=0))
+    for (_, logits), path in zip(found, (grey, coloured, grey), strict=True):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        with torch.no_grad():
+            alone = segmenter(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])[0]
+        assert torch.allclose(logits, alone, atol=1e-4)
+
+
 def test_slide_equals_whole_where_one_window_covers_the_image(tmp_path, make_segmenter):
     frames = Frames([write(tmp_path / "a.png", 32, 32)], 32)
     segmenter = make_segmenter()

@@ -109,6 +109,14 @@ def run_cell(task: CellTask) -> str:
     return f"mIoU {percent(record['miou'])}"
 
 
+def read_corrupted(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return a cell's scores on corrupted images by ``NAME:SEVERITY``, as far as they are there."""
+    file = folder / CORRUPTED
+    found: dict[str, Any] = read_json(file) if file.exists() else {}
+    groups = [{name: scores} if "miou" in scores else scores for name, scores in found.items()]  # before: as asked for
+    return {name: scores for group in groups for name, scores in group.items()}
+
+
 def choices(task: CellTask) -> list[dict[str, Any]]:
     """Return every combination of the settings to choose from; a single empty one where there is no choice."""
     return [dict(zip(task.choose, values, strict=True)) for values in itertools.product(*task.choose.values())]
@@ -176,7 +184,7 @@ def _evaluate(task: CellTask, run: Path) -> EvaluateResult:
     return result
 
 
-def _evaluation(task: CellTask, run: Path) -> EvaluateConfig:
+def _evaluation(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) -> EvaluateConfig:
     return EvaluateConfig.make(
         model=run,
         data=task.data,
@@ -186,13 +194,13 @@ def _evaluation(task: CellTask, run: Path) -> EvaluateConfig:
         device=task.device,
         precision=task.settings.get("precision", "auto"),
         workers=task.settings.get("workers", "auto"),
+        corruption=corruptions,
     )
 
 
 def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
     """Evaluate under the corruptions that are not there yet; a stop loses one at most."""
-    file = task.folder / CORRUPTED
-    there: dict[str, Any] = read_json(file) if file.exists() else {}
+    there = read_corrupted(task.folder)
     missing = tuple(name for name in task.corruptions if name not in there)
     if task.kind not in TRAINED or not missing:
         return
@@ -202,9 +210,9 @@ def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
             f"the model of {task.folder} was not kept, so it cannot be evaluated under {', '.join(missing)}",
             f"Delete {task.folder} to train it again.",
         )
-    for each, scores in evaluate_corrupted(_evaluation(task, run).model_copy(update={"corruption": missing})):
+    for each, scores in evaluate_corrupted(_evaluation(task, run, missing)):
         there[str(each)] = scores.to_dict()
-        write_json(file, there)
+        write_json(task.folder / CORRUPTED, there)
     if not task.keep_model:
         shutil.rmtree(run / "model", ignore_errors=True)
 

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from unip.benching.suite import SpeedBatch
 from unip.benching.tasks import CostTask
+from unip.errors import UnipError
 from unip.segment.inference import choose_device, choose_precision, device_name
 from unip.segment.model import Segmenter, SegmenterSpec
 from unip.training.optim import count_parameters
@@ -35,18 +37,21 @@ def measure_cost(task: CostTask) -> dict[str, Any]:
     flops = count_flops(segmenter, spec.crop, backbone_only=task.backbone_only)
     parameters = count_parameters((segmenter.backbone if task.backbone_only else segmenter).parameters())
     segmenter.to(device)
-    # with few crops a GPU waits for its kernels to be started, and equal models differ by half
-    batch = (64 if device.type == "cuda" else 8) if task.batch == "auto" else task.batch
-    images = torch.zeros(batch, 3, spec.crop, spec.crop, dtype=torch.uint8, device=device)
 
-    def run() -> None:
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            _forward(segmenter, images, backbone_only=task.backbone_only)
+    def seconds(batch: int) -> float:
+        images = torch.zeros(batch, 3, spec.crop, spec.crop, dtype=torch.uint8, device=device)
 
+        def run() -> None:
+            with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                _forward(segmenter, images, backbone_only=task.backbone_only)
+
+        return seconds_per_call(run, device)
+
+    batch, taken = time_batch(seconds, task.batch, device)
     return {
         "flops": flops,
         "parameters": parameters,
-        "images_per_second": batch / seconds_per_call(run, device),
+        "images_per_second": batch / taken,
         "speed_batch": batch,
         "speed_size": spec.crop,
         "speed_precision": str(dtype).removeprefix("torch."),
@@ -66,6 +71,35 @@ def count_flops(segmenter: Segmenter, size: int, *, backbone_only: bool = False)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         _forward(empty, images, backbone_only=backbone_only)
     return int(counter.get_total_flops())
+
+
+def time_batch(seconds: Callable[[int], float], batch: SpeedBatch, device: torch.device) -> tuple[int, float]:
+    """Time a batch; ``auto``: of as many crops as keep an NVIDIA GPU busy, or as fit its memory.
+
+    With few crops it waits for its kernels to be started, and equal models differ by half.
+
+    Args:
+        seconds: Seconds for a batch of so many.
+        batch: How many.
+        device: Where.
+
+    Returns:
+        The batch, and its seconds.
+
+    Raises:
+        UnipError: The device's memory is too small.
+    """
+    count = (64 if device.type == "cuda" else 8) if batch == "auto" else batch
+    while True:
+        try:
+            return count, seconds(count)
+        except torch.OutOfMemoryError as error:
+            if batch != "auto" or count == 1:
+                raise UnipError(
+                    f"the device ran out of memory in timing {count} crops at once",
+                    "Lower the suite's speed_batch, or leave it out.",
+                ) from error
+            count //= 2
 
 
 def seconds_per_call(run: Callable[[], None], device: torch.device) -> float:

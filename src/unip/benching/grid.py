@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from unip.benching.cells import CORRUPTED, RECORD, check_settings
+from unip.benching.cells import RECORD, check_settings, read_corrupted
 from unip.benching.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
 from unip.benching.suite import PRETRAINED, TRAINED, Axes, Places, Suite
 from unip.benching.tasks import DONE, RUN, CellTask, PretrainTask
@@ -240,8 +240,7 @@ def cell_folder(out: Path, axes: Axes, key: str) -> Path:
 def _is_done(task: CellTask) -> bool:
     if not (task.folder / RECORD).exists():
         return False
-    there = read_json(task.folder / CORRUPTED) if (task.folder / CORRUPTED).exists() else {}
-    return set(task.corruptions) <= set(there)
+    return set(task.corruptions) <= set(read_corrupted(task.folder))
 
 
 def _named(value: Any) -> list[str]:

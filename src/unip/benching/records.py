@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unip.benching.cells import CORRUPTED, FRAMES, RECORD
+from unip.benching.cells import FRAMES, RECORD, read_corrupted
 from unip.benching.grid import Plan, cell_folder
 from unip.benching.identity import key_of
 from unip.benching.statistics import floor
@@ -103,7 +103,7 @@ def read_done(plan: Plan) -> list[Done]:
         if key is None or not (folder / RECORD).exists():
             continue
         record = read_json(folder / RECORD)
-        there = read_json(folder / CORRUPTED) if (folder / CORRUPTED).exists() else {}
+        there = read_corrupted(folder)
         corrupted = {name: there[name] for name in plan.suite.corruptions_of(axes.protocol) if name in there}
         file = cost_task(plan, record).file
         found.append(Done(axes, folder, record, corrupted, read_json(file) if file.exists() else {}))

@@ -107,7 +107,7 @@ class Suite(Config):
     )
     baseline: str | None = Field(None, description="Start that the others are compared with.")
     published: Published | None = None
-    speed_batch: SpeedBatch = Field("auto", description="Crops at once when images/s are timed; auto: 8, on a GPU 64.")
+    speed_batch: SpeedBatch = Field("auto", description="Crops at once when images/s are timed; auto: 8, on CUDA 64.")
 
     @field_validator("starts", "datasets", "protocols", "pretrain")
     @classmethod

@@ -112,11 +112,10 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
     timed = [cell.cost for cells in group.values() for cell in cells if cell.cost]
     if timed:
         sizes = " or ".join(map(str, sorted({cost["speed_size"] for cost in timed})))
-        devices = ", ".join(sorted({cost["speed_device"] for cost in timed}))
+        ways = {(cost["speed_batch"], cost["speed_precision"], cost["speed_device"]) for cost in timed}
+        how = ", or ".join(f"{batch} at a time in {precision} on {device}" for batch, precision, device in sorted(ways))
         notes.append(
-            "GFLOPs of one crop, two operations for each multiplication. images/s: "
-            f"{timed[0]['speed_batch']} at a time, crops of {sizes} pixels, in {timed[0]['speed_precision']} on "
-            f"{devices}."
+            f"GFLOPs of one crop, two operations for each multiplication. images/s: crops of {sizes} pixels, {how}."
         )
     return Table(title, tuple(head), tuple(body), " ".join(notes))
 

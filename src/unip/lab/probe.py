@@ -252,9 +252,10 @@ def layer_maps(segmenter: Segmenter, data: SegmentationData, batch: int, what: s
             while group:
                 if group[0].problem is not None:
                     raise group[0].problem
-                same = [frame for frame in group if frame.pixels.shape == group[0].pixels.shape]
-                group = [frame for frame in group if frame.pixels.shape != same[0].pixels.shape]
-                pixels = rgb(torch.stack([frame.pixels for frame in same]).to(segmenter.mean.device))
+                size = group[0].pixels.shape[-2:]
+                same = [frame for frame in group if frame.pixels.shape[-2:] == size]
+                group = [frame for frame in group if frame.pixels.shape[-2:] != size]
+                pixels = torch.stack([rgb(frame.pixels) for frame in same]).to(segmenter.mean.device)
                 maps = torch.stack(segmenter.features(segmenter.normalise(pixels)), dim=1)
                 if not maps.isfinite().all():
                     raise UnipError(

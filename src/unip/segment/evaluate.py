@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from unip.config import Config, verb
 from unip.data.classes import IGNORE, Classes
 from unip.data.corruptions import CorruptFrames, parse_corruptions
+from unip.data.reading import Reading
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
 from unip.errors import UnipError
@@ -100,20 +101,17 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     Raises:
         UnipError: Model or data are missing, damaged, or have other classes than each other.
     """
-    segmenter, data = open_both(config)
-    spec, stated = segmenter.spec, data.reading
-    data = replace(data, reading=spec.reading)
+    ready = prepare(config)
+    spec, data, dtype = ready.segmenter.spec, ready.data, str(ready.dtype).removeprefix("torch.")
     out = config.out or config.model / "evaluation" / (config.split or "all")
-    device = choose_device(config.device)
-    dtype = choose_precision(config.precision, device)
     view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
     say(
         f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
-        f"{view}, {len(spec.classes.names)} classes, on {device} in {str(dtype).removeprefix('torch.')}"
+        f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {dtype}"
     )
     say(f"more than 8 bits become grey as in training: {spec.reading.describe()}")
-    if stated not in (None, spec.reading):
-        say(f"note: {config.data} states another reading, which is not used: {stated.describe()}")
+    if ready.stated not in (None, spec.reading):
+        say(f"note: {config.data} states another reading, which is not used: {ready.stated.describe()}")
     corruptions = parse_corruptions(config.corruption, config.seed)
     if corruptions:
         say(f"and again for each corruption: {', '.join(map(str, corruptions))}")
@@ -122,9 +120,9 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(f"dry run: would write metrics.json and evaluation.html to {out}; nothing was written")
         return None
 
-    scores, matrices, worst = compare(segmenter, data, config, device, dtype)
+    scores, matrices, worst = compare(ready, config)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
-    corrupted = {each: compare_corrupted(segmenter, data, config, device, dtype, each) for each in corruptions}
+    corrupted = dict(_corrupted(ready, config))
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
     settings: dict[str, Any] = {
         "window": config.window,
@@ -133,7 +131,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         "stride": spec.stride,
     }
     settings["reading"] = spec.reading.model_dump(mode="json")
-    record = {**about, **settings, "precision": str(dtype).removeprefix("torch."), **scores.to_dict()}
+    record = {**about, **settings, "precision": dtype, **scores.to_dict()}
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
     if corrupted:
         record["corruptions"] = robustness_record(corrupted)
@@ -149,22 +147,38 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
 def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, Scores]]:
     """Score corrupted images only, and write nothing: who keeps each result loses one at most when it is stopped.
 
+    ``out``, ``worst`` and ``dry_run`` have no meaning here.
+
     Yields:
         Each corruption of ``config`` with its scores, which are those of :func:`evaluate`.
 
     Raises:
         UnipError: As :func:`evaluate` does.
     """
-    segmenter, data = open_both(config)
-    data = replace(data, reading=segmenter.spec.reading)
-    device = choose_device(config.device)
-    dtype = choose_precision(config.precision, device)
-    for each in parse_corruptions(config.corruption, config.seed):
-        yield each, compare_corrupted(segmenter, data, config, device, dtype, each)
+    yield from _corrupted(prepare(config), config)
 
 
-def open_both(config: EvaluateConfig) -> tuple[Segmenter, SegmentationData]:
-    """Return the model and the data, as they are.
+@dataclass(frozen=True)
+class Ready:
+    """A model, and the images that it is to be compared on.
+
+    Attributes:
+        segmenter: The model.
+        data: Pairs of its classes, read as it was trained.
+        stated: How the data itself says to read it.
+        device: Where to run.
+        dtype: What to compute in.
+    """
+
+    segmenter: Segmenter
+    data: SegmentationData
+    stated: Reading | None
+    device: torch.device
+    dtype: torch.dtype
+
+
+def prepare(config: EvaluateConfig) -> Ready:
+    """Open model and data.
 
     Raises:
         UnipError: One is missing or damaged, or they have other classes than each other.
@@ -172,40 +186,32 @@ def open_both(config: EvaluateConfig) -> tuple[Segmenter, SegmentationData]:
     segmenter = load_segmenter(config.model)
     data = open_segmentation(config.data, config.split, remap=config.remap)
     check_classes(segmenter.spec.classes, data.classes, config)
-    return segmenter, data
+    device = choose_device(config.device)
+    as_trained = replace(data, reading=segmenter.spec.reading)
+    return Ready(segmenter, as_trained, data.reading, device, choose_precision(config.precision, device))
 
 
-def compare_corrupted(
-    segmenter: Segmenter,
-    data: SegmentationData,
-    config: EvaluateConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    corruption: CorruptFrames,
-) -> Scores:
-    """Segment all images, corrupted; return the scores."""
-    return compare(segmenter, data, config.model_copy(update={"worst": 0}), device, dtype, corruption)[0]
+def _corrupted(ready: Ready, config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, Scores]]:
+    plain = config.model_copy(update={"worst": 0})
+    for each in parse_corruptions(config.corruption, config.seed):
+        yield each, compare(ready, plain, each)[0]
 
 
 def compare(
-    segmenter: Segmenter,
-    data: SegmentationData,
-    config: EvaluateConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    corruption: CorruptFrames | None = None,
+    ready: Ready, config: EvaluateConfig, corruption: CorruptFrames | None = None
 ) -> tuple[Scores, dict[str, Matrix], list[WorstFrame]]:
     """Segment all images; return the scores, each frame's confusion matrix, and the worst frames, worst first."""
+    data = ready.data
     count = len(data.classes.names)
     total = np.zeros((count, count), np.int64)
     matrices: dict[str, Matrix] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
-    frames = Frames(data, segmenter.spec.short_side, corruption=corruption)
+    frames = Frames(data, ready.segmenter.spec.short_side, corruption=corruption)
     results = segment_frames(
-        segmenter,
+        ready.segmenter,
         frames,
-        device=device,
-        dtype=dtype,
+        device=ready.device,
+        dtype=ready.dtype,
         window=config.window,
         batch_size=config.batch_size,
         workers=config.workers,

@@ -99,7 +99,8 @@ class Frame:
     Attributes:
         index: Its place in the list of paths.
         image: uint8 as stored, or corrupted: ``(H, W)`` if it is grey, else RGB ``(H, W, 3)``.
-        pixels: The same as uint8 ``(1, h, w)`` or ``(3, h, w)``, resized to the model's short side.
+        pixels: The same as uint8 ``(1, h, w)`` or ``(3, h, w)``, resized to the model's short side; it
+            may share the memory of ``image``.
         mask: Class ids ``(H, W)`` where there is truth, 255 without a label.
         problem: Why it could not be read; the arrays are empty then.
     """

@@ -59,6 +59,8 @@ def sliding_logits(
         height, width = images[index].shape[1:]
         by_size[min(crop, height), min(crop, width)].append((index, top, left))
 
+    # first, so that no copy waits for the model
+    counts = {size: window_counts(size, crop, stride, images[0].device) for size in {_size(image) for image in images}}
     sums: list[Tensor | None] = [None] * len(images)
     for (height, width), spots in by_size.items():
         for first in range(0, len(spots), batch):
@@ -69,7 +71,6 @@ def sliding_logits(
                 if total is None:
                     total = sums[i] = logits.new_zeros((len(logits), *images[i].shape[1:]))
                 total[:, top : top + height, left : left + width] += logits
-    counts = {size: window_counts(size, crop, stride, images[0].device) for size in {_size(image) for image in images}}
     return [total / counts[_size(image)] for total, image in zip(sums, images, strict=True) if total is not None]
 
 
