@@ -249,10 +249,14 @@ def test_a_report_alone_needs_neither_data_nor_weights(ran, tmp_path, monkeypatc
 def test_a_dry_run_writes_nothing(ran, tmp_path, capsys):
     before = sorted(ran["out"].rglob("*"))
     assert bench(**given(ran, dry_run=True, only=("a_",))) is None
-    assert "5 cells, 5 of them done" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "5 cells, 5 done" in shown
+    assert (shown.count("1 of 1"), shown.count("2 of 2")) == (3, 1)  # knn has two seeds
     assert sorted(ran["out"].rglob("*")) == before
     assert bench(**given(ran, dry_run=True, only=("student", "knn"), out=tmp_path / "new")) is None
-    assert "after pretrain:mini" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "pretrain:mini: to do" in shown
+    assert "0 of 2" in shown
     assert not (tmp_path / "new").exists()
 
 

@@ -218,11 +218,13 @@ class CellJob:
         )
         return task.model_copy(update={"key": key, "folder": cell_folder(plan.out, axes, key)})
 
-    def state(self) -> str:
-        """Say in words whether it is done, without changing anything."""
-        if self.needs is not None and not self.needs.done():
-            return f"after {self.needs}"
-        return "done" if _is_done(self.task()) else "to do"
+    def done(self) -> bool:
+        """Say whether it is done, without changing anything.
+
+        Raises:
+            UnipError: As :meth:`task` does, if what it starts from is there.
+        """
+        return (self.needs is None or self.needs.done()) and _is_done(self.task())
 
     def prepare(self) -> CellTask | None:
         """Return the task, or None if it is done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from unip.benching.grid import CellJob, Plan, PretrainJob
 from unip.benching.pool import Ended, Job, Worker, find_devices, run_queue
 from unip.benching.records import RESULTS, cost_task, read_done
 from unip.benching.report import PAGE, write_report
-from unip.benching.suite import Axes, Places, read_suite
+from unip.benching.suite import Axes, Places, label_text, read_suite
 from unip.benching.tables import Table
 from unip.benching.tasks import CostTask
 from unip.config import Config, verb
@@ -168,19 +169,20 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
 
 
 def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> None:
-    """Print a dry run: every cell's state, counts, and settings that would be refused."""
-    table = Shown("start", "data set", "protocol", "labels", "seed", "state", title=plan.suite.title)
-    states = []
+    """Print a dry run: what of the grid is done, a line for all seeds, and settings that would be refused."""
+    rows: dict[tuple[str, ...], dict[int, bool]] = defaultdict(dict)
     for job in jobs:
         if isinstance(job, PretrainJob):
             say(f"{job}: {'done' if job.done() else 'to do'}")
             continue
-        states.append(job.state())
         axes = job.axes
-        table.add_row(axes.start, axes.dataset, axes.protocol, f"{axes.labels:g}", str(axes.seed), states[-1])
+        rows[axes.start, axes.dataset, axes.protocol, label_text(axes.labels)][axes.seed] = job.done()
+    table = Shown("start", "data set", "protocol", "labels", "seeds", "done", title=plan.suite.title)
+    for names, seeds in rows.items():
+        table.add_row(*names, " ".join(map(str, seeds)), f"{sum(seeds.values())} of {len(seeds)}")
     say(table)
-    done = states.count("done")
-    say(f"dry run: {len(states)} cells, {done} of them done; {workers} at a time into {plan.out}; nothing was written")
+    cells = [done for seeds in rows.values() for done in seeds.values()]
+    say(f"dry run: {len(cells)} cells, {sum(cells)} done; {workers} at a time into {plan.out}; nothing was written")
 
 
 def cost_jobs(plan: Plan) -> list[CostJob]:
