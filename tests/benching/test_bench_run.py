@@ -43,7 +43,7 @@ SUITE = {
     "title": "Everything",
     "pretrain": {"mini": PRETRAIN},
     "starts": {"a": "{weights}/a", "b": "{weights}/b", "student": "pretrain:mini", "gone": "/no/such/weights"},
-    "datasets": {"scenes": {"data": "{scenes}", "val": "val"}},
+    "datasets": {"scenes": {"data": "{scenes}", "val": "val", "alike": "^(.)"}},
     "protocols": {
         "fine-tuned": {"settings": STEPS, "choose": {"lr": [1e-3, 1e-2]}, "labels": [0.5]},
         "linear": {"kind": "linear_probe", "settings": {**PROBE, "eval_every": 1}},
@@ -126,6 +126,7 @@ def test_what_is_written(ran):
     assert "15 of 20 cells; the others are not done" in page
     assert "data:image/png" in page
     assert "| published |" in (out / "tables.md").read_text()
+    assert "bootstrap of groups of test images that are alike (1)" in (out / "tables.md").read_text()
     assert "12.5" in (out / "tables.tex").read_text()
     assert not list(out.glob("cells/*/*/checkpoints"))
 

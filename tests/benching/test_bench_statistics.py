@@ -53,6 +53,26 @@ def matrices(seed: int, images: int = 12, classes: int = 4) -> np.ndarray:
     return found
 
 
+def test_groups_of_images_are_drawn_whole():
+    ours, theirs = [matrices(0), matrices(1)], [matrices(2), matrices(3)]
+    groups = ["a", "b", "b", "c"] * 3
+    summed = [
+        [np.stack([each[[g == name for g in groups]].sum(0) for name in "abc"]) for each in runs]
+        for runs in (ours, theirs)
+    ]
+    assert paired_over_images(ours, theirs, groups) == paired_over_images(*summed)
+    one = paired_over_images(ours, theirs, ["a"] * 12)
+    assert one.mean == paired_over_images(ours, theirs).mean
+    assert math.isnan(one.low) and math.isnan(one.high)
+    alone = paired_over_images(ours, theirs, [str(i) for i in range(12)])
+    assert alone == paired_over_images(ours, theirs)
+    twice = [[np.concatenate([each, each]) for each in runs] for runs in (ours, theirs)]
+    names = [str(i) for i in range(12)] * 2
+    copied, told = paired_over_images(*twice), paired_over_images(*twice, names)
+    assert (told.mean, told.low, told.high) == pytest.approx((alone.mean, alone.low, alone.high))
+    assert copied.high - copied.low < 0.85 * (told.high - told.low)  # copies look like more images than there are
+
+
 @pytest.mark.parametrize("foreground", [False, True])
 def test_the_bootstrap_over_images(foreground):
     ours, theirs = [matrices(0), matrices(1)], [matrices(2), matrices(3)]

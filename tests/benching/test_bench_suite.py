@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unip.benching.suite import OF_THE_GRID, Axes, Places, Suite, read_suite
+from unip.benching.suite import OF_THE_GRID, Axes, Places, Source, Suite, read_suite
 from unip.data.corruptions import CORRUPTIONS
 from unip.errors import UnipError
 from unip.segment.config import FinetuneConfig
@@ -37,6 +37,15 @@ def test_a_start_has_seeds_of_its_own():
     for axes in suite.cells():
         seeds[axes.protocol, axes.start].append(axes.seed)
     assert seeds == {("p", "a"): [0, 1, 2], ("p", "b"): [0], ("q", "a"): [0, 1, 2], ("q", "b"): [7]}
+
+
+def test_images_that_are_alike():
+    names = ["1_60_a.png", "1_60_b.png", "0_60_a.png", "other.png"]
+    assert Source.make(data="d", alike=r"^(\d_\d+)_").groups(names) == ["1_60", "1_60", "0_60", "other.png"]
+    assert Source.make(data="d").groups(names) == names
+    for wrong, what in ((r"\d_\d", "has no group"), ("(", "is no regular expression")):
+        with pytest.raises(UnipError, match=what):
+            Suite.make(**{**MINIMAL, "datasets": {"d": {"data": "{d}", "alike": wrong}}})
 
 
 def test_a_protocol_has_corruptions_of_its_own():

@@ -93,6 +93,11 @@ class Done:
             found: npt.NDArray[np.int64] = file["matrices"]
         return found
 
+    def images(self) -> list[str]:
+        """Return the names of the test images' files."""
+        with np.load(self.folder / FRAMES) as file:
+            return [str(name) for name in file["images"]]
+
 
 def read_done(plan: Plan) -> list[Done]:
     """Return the cells of a suite that are done, in the grid's order."""

@@ -60,6 +60,7 @@ def paired_over_seeds(ours: Sequence[float], theirs: Sequence[float]) -> Interva
 def paired_over_images(
     ours: Sequence[npt.NDArray[np.integer]],
     theirs: Sequence[npt.NDArray[np.integer]],
+    groups: Sequence[str] | None = None,
     *,
     foreground: bool = False,
     draws: int = DRAWS,
@@ -70,12 +71,19 @@ def paired_over_images(
     summed confusion matrices, and the difference is that of the means over runs. So the interval says how much the
     choice of test images matters; what training seeds do, it does not say.
 
+    Images that are alike, such as those of one flight, are no independent draws: with ``groups``, whole groups are
+    drawn (the cluster bootstrap; Field and Welsh, J. R. Statist. Soc. B 69, 2007). With few of them it is narrow still,
+    and with one there is none.
+
     Args:
         ours: Confusion matrices ``(images, C, C)`` of each run.
         theirs: Those of the baseline's runs, of the same images.
+        groups: The group of each image; left out, each is its own.
         foreground: Leave class 0 out of the mean.
         draws: Bootstrap draws.
     """
+    if groups is not None:
+        ours, theirs = ([sum_groups(matrices, groups) for matrices in runs] for runs in (ours, theirs))
     count = len(ours[0])
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     weights = rng.multinomial(count, np.full(count, 1 / count), size=draws)
@@ -86,9 +94,19 @@ def paired_over_images(
         return found
 
     difference = miou(ours) - miou(theirs)
+    if count < 2:
+        return Interval(float(difference[0]), math.nan, math.nan)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(difference[1:], [tail, 1 - tail])
     return Interval(float(difference[0]), float(low), float(high))
+
+
+def sum_groups(matrices: npt.NDArray[np.integer], groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Sum confusion matrices ``(images, C, C)`` within groups, which come in the order of their first images."""
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    total = np.zeros((len(places), *matrices.shape[1:]), np.int64)
+    np.add.at(total, [places[group] for group in groups], matrices)
+    return total
 
 
 def floor(matrix: Matrix, names: Sequence[str]) -> tuple[str, Scores]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,6 +55,28 @@ class Source(Config):
     test: str = "test"
     remap: tuple[str, ...] = ()
     settings: Settings = Field({}, description="Fine-tuning settings for this data set only.")
+    alike: str | None = Field(
+        None,
+        description="Regular expression: test images in whose names its first group is the same are alike, such as "
+        "those of a flight or a video; intervals over images then draw whole groups. Others are alone.",
+    )
+
+    @field_validator("alike")
+    @classmethod
+    def _has_a_group(cls, alike: str | None) -> str | None:
+        if alike is not None:
+            try:
+                groups = re.compile(alike).groups
+            except re.error as error:
+                raise ValueError(f"{alike!r} is no regular expression: {error}") from None
+            if not groups:
+                raise ValueError(f"{alike!r} has no group (in brackets) that says which images are alike")
+        return alike
+
+    def groups(self, images: Sequence[str]) -> list[str]:
+        """Return for each file name the group that it belongs to; without ``alike`` each its own."""
+        found = [re.search(self.alike, image) if self.alike is not None else None for image in images]
+        return [image if match is None else str(match[1]) for image, match in zip(images, found, strict=True)]
 
 
 def _are_known(corruptions: tuple[str, ...]) -> tuple[str, ...]:

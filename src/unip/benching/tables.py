@@ -93,6 +93,7 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
     first = next(iter(group.values()))[0]
     name, lowest = first.floor()
     blank = [""] * (len(head) - 4)
+    groups = suite.datasets[first.axes.dataset].groups(first.images())
     body = [(f"all {name}", "", number(lowest["miou"]), number(lowest["foreground_miou"]), *blank)]
     for start, cells in group.items():
         line = [
@@ -101,13 +102,16 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
             *(mean_sd(spread([value(c.record[k]) for c in cells])) for k in ("miou", "foreground_miou")),
         ]
         if compared:
-            line += ["", "", ""] if start == suite.baseline else differences(cells, group[str(suite.baseline)])
+            line += ["", "", ""] if start == suite.baseline else differences(cells, group[str(suite.baseline)], groups)
         body.append((*line, *costs(cells[-1].cost)))
     notes = [f"Test images: {first.record['images']}. Percent; mean ± sample standard deviation over seeds."]
     if compared:
+        drawn, apart = "the test images", len(set(groups))
+        if apart < len(groups):
+            drawn = f"groups of test images that are alike ({apart})"
         notes.append(
             "95 % intervals of the paired difference: over seeds by Student's t, over images by a paired bootstrap of "
-            "the test images with the seeds as they are."
+            f"{drawn}, with the seeds as they are."
         )
     timed = [cell.cost for cells in group.values() for cell in cells if cell.cost]
     if timed:
@@ -120,17 +124,17 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
     return Table(title, tuple(head), tuple(body), " ".join(notes))
 
 
-def differences(cells: list[Done], baseline: list[Done]) -> list[str]:
-    """Return the paired difference in mIoU and its intervals over seeds and over test images."""
+def differences(cells: list[Done], baseline: list[Done], groups: list[str]) -> list[str]:
+    """Return the paired difference in mIoU and its intervals over seeds and over test images, of those groups."""
     theirs = {cell.axes.seed: cell for cell in baseline}
     pairs = [(cell, theirs[cell.axes.seed]) for cell in cells if cell.axes.seed in theirs]
     if not pairs:
         return ["-", "-", "-"]
     ours, base = zip(*pairs, strict=True)
     seeds = paired_over_seeds([value(c.record["miou"]) for c in ours], [value(c.record["miou"]) for c in base])
-    frames = [[cell.frames() for cell in side] for side in (ours, base)]
-    same = len({matrices.shape for side in frames for matrices in side}) == 1
-    images = paired_over_images(*frames) if same else Interval(math.nan, math.nan, math.nan)
+    mine, others = ([cell.frames() for cell in side] for side in (ours, base))
+    same = len({matrices.shape for matrices in mine + others}) == 1
+    images = paired_over_images(mine, others, groups) if same else Interval(math.nan, math.nan, math.nan)
     return [number(seeds.mean, sign=True), limits(seeds), limits(images)]
 
 
