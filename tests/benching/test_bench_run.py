@@ -125,6 +125,7 @@ def test_what_is_written(ran):
     page = (out / "report.html").read_text()
     assert "15 of 20 cells; the others are not done" in page
     assert "data:image/png" in page
+    assert "Starts of one method" not in page  # none names a method
     assert "| published |" in (out / "tables.md").read_text()
     assert "bootstrap of groups of test images that are alike (1)" in (out / "tables.md").read_text()
     assert "12.5" in (out / "tables.tex").read_text()
@@ -270,6 +271,9 @@ def test_what_is_missing_is_said_before_anything_runs(make_suite, scenes, weight
         bench(**words(scenes, weights, out, suite))
     bench(**words(scenes, weights, out, suite), skip_missing=True, dry_run=True)
     assert "left out for what is missing: 1 of 2 cells" in capsys.readouterr().out
+    with pytest.raises(UnipError) as caught:
+        bench(**words(scenes, weights, out, suite), skip_missing=True, only=("c_",))
+    assert caught.value.fix == "Give them; without them no chosen cell is left."
     with pytest.raises(UnipError, match="no cell's name holds all of zebra"):
         bench(**words(scenes, weights, out, suite), only=("zebra",))
     assert not out.exists()

@@ -137,9 +137,9 @@ def bench(config: BenchConfig) -> BenchResult | None:
     if failed:
         lines = [f"  {ended.job}: {ended.outcome.what.splitlines()[0]}" for ended in failed[:FAILURES_SHOWN]]
         advice = (
-            f"{failed[0].outcome.fix} Their logs are log.txt in {out}; the same command again retries them.".strip()
+            f"{failed[0].outcome.fix} The log of each is log.txt in its folder in {out}; the same command retries them."
         )
-        raise UnipError("\n".join([f"{len(failed)} of {len(jobs)} jobs failed:", *lines]), advice)
+        raise UnipError("\n".join([f"{len(failed)} of {len(jobs)} jobs failed:", *lines]), advice.strip())
     return result
 
 
@@ -164,7 +164,9 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
     lines = [f"  {text}, for {sum(text in texts for texts in lacks.values())} cells" for text in missing]
     raise UnipError(
         "\n".join([f"{config.suite} needs data or weights that are not there:", *lines]),
-        "Give them, choose cells with --only, or leave those cells out with --skip-missing.",
+        "Give them; without them no chosen cell is left."
+        if config.skip_missing
+        else "Give them, choose cells with --only, or leave those cells out with --skip-missing.",
     )
 
 

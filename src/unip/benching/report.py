@@ -42,6 +42,7 @@ def write_report(suite: Suite, done: list[Done], out: Path) -> list[Table]:
         made=f"unip {unip.__version__}, {', '.join(versions)}, on {', '.join(devices)}",
         tables=[table.html() for table in tables],
         plot=file_uri(picture, "image/png") if picture else "",
+        joined=any(start.method for start in suite.starts.values()),
     )
     write_text(out / PAGE, page)
     return tables
