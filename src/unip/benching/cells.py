@@ -32,7 +32,7 @@ from unip.errors import UnipError
 from unip.files import read_json, write_json, writing
 from unip.lab.probe import ProbeSettings, evaluate_probes, frozen, train_probes
 from unip.segment.config import FinetuneConfig
-from unip.segment.evaluate import EvaluateConfig, EvaluateResult, evaluate, evaluate_corrupted
+from unip.segment.evaluate import EvaluateConfig, evaluate, evaluate_corrupted
 from unip.segment.finetune import finetune
 from unip.segment.inference import choose_device, device_name
 from unip.segment.metrics import percent, score
@@ -157,7 +157,8 @@ def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
             assert result.scores is not None
             on_val.append(result.scores.miou)
     best = int(np.argmax(on_val)) if task.choose else 0
-    tested = _evaluate(task, runs[best])
+    tested = evaluate(_evaluation(task, runs[best]))
+    assert tested is not None
     segmenter = load_segmenter(runs[best])
     info = read_json(runs[best] / "model" / "config.json")["info"]
     found = {
@@ -176,12 +177,6 @@ def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
             shutil.rmtree(run / "model", ignore_errors=True)
     names = [Path(name).name for name in tested.matrices]
     return found, np.stack(list(tested.matrices.values())), names
-
-
-def _evaluate(task: CellTask, run: Path) -> EvaluateResult:
-    result = evaluate(_evaluation(task, run))
-    assert result is not None
-    return result
 
 
 def _evaluation(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) -> EvaluateConfig:

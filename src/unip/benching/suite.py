@@ -79,12 +79,12 @@ class Source(Config):
         return [image if match is None else str(match[1]) for image, match in zip(images, found, strict=True)]
 
 
-def _are_known(corruptions: tuple[str, ...]) -> tuple[str, ...]:
-    parse_corruptions(corruptions)
-    return corruptions
+def _each(corruptions: tuple[str, ...]) -> tuple[str, ...]:
+    """Write out what is asked for, such as ``all``: each as ``NAME:SEVERITY``."""
+    return tuple(map(str, parse_corruptions(corruptions)))
 
 
-Corruptions = Annotated[tuple[str, ...], AfterValidator(_are_known)]
+Corruptions = Annotated[tuple[str, ...], AfterValidator(_each)]
 
 
 class Protocol(Config):
@@ -173,8 +173,7 @@ class Suite(Config):
         own = self.protocols[protocol]
         if own.kind not in TRAINED:
             return ()
-        asked = self.corruptions if own.corruptions is None else own.corruptions
-        return tuple(map(str, parse_corruptions(asked)))
+        return self.corruptions if own.corruptions is None else own.corruptions
 
     def _all_settings(self) -> Iterator[tuple[str, Settings]]:
         for name, start in self.starts.items():

@@ -12,7 +12,7 @@ import numpy as np
 
 from unip.benching.records import CLEAN, Done
 from unip.benching.statistics import Interval, Spread, paired_over_images, paired_over_seeds, spread
-from unip.benching.suite import Suite, label_text
+from unip.benching.suite import Source, Suite, label_text
 
 Budget = tuple[str, float]  # protocol and labels
 LATEX = str.maketrans(
@@ -93,7 +93,7 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
     first = next(iter(group.values()))[0]
     name, lowest = first.floor()
     blank = [""] * (len(head) - 4)
-    groups = suite.datasets[first.axes.dataset].groups(first.images())
+    source = suite.datasets[first.axes.dataset]
     body = [(f"all {name}", "", number(lowest["miou"]), number(lowest["foreground_miou"]), *blank)]
     for start, cells in group.items():
         line = [
@@ -102,10 +102,11 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
             *(mean_sd(spread([value(c.record[k]) for c in cells])) for k in ("miou", "foreground_miou")),
         ]
         if compared:
-            line += ["", "", ""] if start == suite.baseline else differences(cells, group[str(suite.baseline)], groups)
+            line += ["", "", ""] if start == suite.baseline else differences(cells, group[str(suite.baseline)], source)
         body.append((*line, *costs(cells[-1].cost)))
     notes = [f"Test images: {first.record['images']}. Percent; mean ± sample standard deviation over seeds."]
     if compared:
+        groups = source.groups(first.images())
         drawn, apart = "the test images", len(set(groups))
         if apart < len(groups):
             drawn = f"groups of test images that are alike ({apart})"
@@ -124,8 +125,8 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
     return Table(title, tuple(head), tuple(body), " ".join(notes))
 
 
-def differences(cells: list[Done], baseline: list[Done], groups: list[str]) -> list[str]:
-    """Return the paired difference in mIoU and its intervals over seeds and over test images, of those groups."""
+def differences(cells: list[Done], baseline: list[Done], source: Source) -> list[str]:
+    """Return the paired difference in mIoU and its intervals over seeds and over the test images of ``source``."""
     theirs = {cell.axes.seed: cell for cell in baseline}
     pairs = [(cell, theirs[cell.axes.seed]) for cell in cells if cell.axes.seed in theirs]
     if not pairs:
@@ -134,6 +135,7 @@ def differences(cells: list[Done], baseline: list[Done], groups: list[str]) -> l
     seeds = paired_over_seeds([value(c.record["miou"]) for c in ours], [value(c.record["miou"]) for c in base])
     mine, others = ([cell.frames() for cell in side] for side in (ours, base))
     same = len({matrices.shape for matrices in mine + others}) == 1
+    groups = source.groups(ours[0].images())
     images = paired_over_images(mine, others, groups) if same else Interval(math.nan, math.nan, math.nan)
     return [number(seeds.mean, sign=True), limits(seeds), limits(images)]
 

@@ -20,7 +20,7 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
     return [min(index * stride, length - crop) for index in range(count)]
 
 
-def window_counts(size: tuple[int, int], crop: int, stride: int, device: torch.device) -> Tensor:
+def window_counts(size: Sequence[int], crop: int, stride: int, device: torch.device) -> Tensor:
     """Return how many windows cover each pixel of an image, float32 of its ``size``."""
 
     def along(length: int) -> Tensor:
@@ -60,7 +60,9 @@ def sliding_logits(
         by_size[min(crop, height), min(crop, width)].append((index, top, left))
 
     # first, so that no copy waits for the model
-    counts = {size: window_counts(size, crop, stride, images[0].device) for size in {_size(image) for image in images}}
+    counts = {
+        size: window_counts(size, crop, stride, images[0].device) for size in {image.shape[1:] for image in images}
+    }
     sums: list[Tensor | None] = [None] * len(images)
     for (height, width), spots in by_size.items():
         for first in range(0, len(spots), batch):
@@ -71,8 +73,4 @@ def sliding_logits(
                 if total is None:
                     total = sums[i] = logits.new_zeros((len(logits), *images[i].shape[1:]))
                 total[:, top : top + height, left : left + width] += logits
-    return [total / counts[_size(image)] for total, image in zip(sums, images, strict=True) if total is not None]
-
-
-def _size(image: Tensor) -> tuple[int, int]:
-    return image.shape[1], image.shape[2]
+    return [total / counts[image.shape[1:]] for total, image in zip(sums, images, strict=True) if total is not None]
