@@ -66,3 +66,14 @@ def test_enlarging_by_products_is_bilinear_interpolation(old, new):
     weights = torch.randn_like(found)
     ours, theirs = (torch.autograd.grad((out * weights).sum(), logits)[0] for out in (found, expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("old", "new"), [((16, 16), (128, 128)), ((6, 6), (16, 20)), ((64, 80), (32, 40))])
+def test_resize_on_a_gpu_is_bilinear_interpolation(old, new):
+    features = torch.randn(2, 8, *old, device="cuda")
+    expected = torch.nn.functional.interpolate(features, new, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resize(features, new), expected, rtol=1e-3, atol=1e-3)
+    half = resize(features.bfloat16(), new)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, rtol=0.03, atol=0.03)

@@ -7,8 +7,10 @@ from unip.errors import UnipError
 from unip.segment.evaluate import EvaluateConfig
 from unip.segment.inference import Frames, choose_device, choose_precision, rgb, segment_frames, short_side_size
 from unip.segment.predict import PredictConfig
+from unip.segment.sliding import sliding_logits
 
 CPU = torch.device("cpu")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def write(path, height, width, seed=0):
@@ -125,3 +127,60 @@ def test_a_worker_hands_over_the_problem(tmp_path, make_segmenter):
     (tmp_path / "bad.png").write_bytes(b"no image")
     found = list(segment_frames(make_segmenter(), Frames([tmp_path / "bad.png"], 32), device=CPU, workers=1))
     assert "bad.png is not an image" in found[0][0].problem.what
+
+
+@pytest.mark.parametrize(("window", "sizes"), [("slide", [2, 2, 2, 1]), ("whole", [4, 3])])
+def test_frames_go_together_until_their_windows_fill_a_batch(tmp_path, make_segmenter, monkeypatch, window, sizes):
+    """Two windows a frame."""
+    seen = []
+
+    def noted(model, images, **settings):
+        seen.append(len(images))
+        return sliding_logits(model, images, **settings)
+
+    monkeypatch.setattr("unip.segment.inference.sliding_logits", noted)
+    frames = Frames([write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(7)], 32)
+    list(segment_frames(make_segmenter(), frames, device=CPU, window=window, batch_size=4, workers=0))
+    assert seen == sizes
+
+
+def test_few_frames_go_together_where_their_logits_are_large(tmp_path, make_segmenter, monkeypatch):
+    monkeypatch.setattr("unip.segment.inference.MOST_LOGITS", 3 * 32 * 48 * 2)
+    seen = []
+
+    def noted(model, images, **settings):
+        seen.append(len(images))
+        return sliding_logits(model, images, **settings)
+
+    monkeypatch.setattr("unip.segment.inference.sliding_logits", noted)
+    frames = Frames([write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(5)], 32)
+    list(segment_frames(make_segmenter(), frames, device=CPU, batch_size=100, workers=0))
+    assert seen == [2, 2, 1]
+
+
+@gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_replayed_batches_give_what_the_model_does(tmp_path, make_segmenter, monkeypatch, dtype):
+    """Of two sizes, the last batch not full; the second run makes no graph."""
+    device, segmenter = torch.device("cuda"), make_segmenter()
+    sizes = [(32, 64)] * 5 + [(40, 40)] * 3 + [(32, 64)] * 4
+    frames = Frames([write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)], 32)
+    found = []
+    for graphs in (True, False):
+        if not graphs:
+            monkeypatch.setattr("unip.segment.inference._ReplayedBatches", lambda model, together: model)
+        results = segment_frames(segmenter, frames, device=device, dtype=dtype, batch_size=4, workers=0)
+        found.append([logits.cpu() for _, logits in results])
+    for replayed, plain in zip(*found, strict=True):
+        assert torch.equal(replayed, plain)
+
+
+@gpu
+def test_a_model_that_waits_for_the_gpu_runs_without_a_graph(tmp_path, make_segmenter):
+    device, segmenter = torch.device("cuda"), make_segmenter().cuda()
+    segmenter.head.register_forward_hook(lambda module, given, result: result * float(result.abs().max() > -1))
+    frames = Frames([write(tmp_path / f"{i}.png", 32, 32, seed=i) for i in range(5)], 32)
+    for frame, logits in segment_frames(segmenter, frames, device=device, batch_size=2, workers=0):
+        with torch.no_grad():
+            alone = segmenter(rgb(frame.pixels.cuda())[None])[0]
+        assert torch.allclose(logits, alone, atol=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,12 +23,13 @@ from unip.data.pairs import SegmentationData
 from unip.data.parallel import usable_cores
 from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
+from unip.graphs import Recorded
 from unip.segment.heads import resize
-from unip.segment.model import Segmenter
-from unip.segment.sliding import sliding_logits
+from unip.segment.model import Segmenter, SegmenterSpec
+from unip.segment.sliding import sliding_logits, window_starts
 from unip.stopping import leave_signals_to_parent
 
-IMAGES_PER_PASS = 4  # whose windows share batches
+MOST_LOGITS = 2**28  # of the images in memory at once: 1 GiB
 
 
 # The settings that evaluation and prediction share.
@@ -184,15 +186,16 @@ def segment_frames(
     segmenter.to(device)
     spec = segmenter.spec
     together = (24 if device.type == "cuda" else 8) if batch_size == "auto" else batch_size
+    model = _ReplayedBatches(segmenter, together) if device.type == "cuda" else segmenter
     crop = spec.crop
     try:
-        for group in _decoded(frames, workers):
+        for group in _groups(frames, workers, together, len(spec.classes.names), None if window == "whole" else spec):
             good = [frame for frame in group if frame.problem is None]
             pixels = [rgb(frame.pixels.to(device, non_blocking=True)) for frame in good]
             if window == "whole":
                 crop = max([1, *(max(p.shape) for p in pixels)])
             with torch.inference_mode(), _arithmetic(device, dtype):
-                found = iter(sliding_logits(segmenter, pixels, crop=crop, stride=spec.stride, batch=together))
+                found = iter(sliding_logits(model, pixels, crop=crop, stride=spec.stride, batch=together))
             for frame in group:
                 if frame.problem is not None:
                     yield frame, torch.zeros(0, 0, 0)
@@ -210,15 +213,58 @@ def rgb(pixels: Tensor) -> Tensor:
     return pixels.expand(*pixels.shape[:-3], 3, -1, -1)
 
 
-def _decoded(frames: Frames, workers: Workers) -> DataLoader[list[Frame]]:
+class _ReplayedBatches:
+    """A model whose full batches are one CUDA graph each; those of the first shape, as sizes seldom differ."""
+
+    def __init__(self, model: Segmenter, together: int) -> None:
+        self.model, self.together = model, together
+        self.shape: torch.Size | None = None
+        self.recorded: Recorded[Tensor] | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.shape is None and len(images) == self.together:
+            self.shape = images.shape
+            try:
+                self.recorded = Recorded(self.model, (images,))
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # a model that waits for the GPU
+                self.recorded = None
+        if self.recorded is None or images.shape != self.shape:
+            return self.model(images)  # type: ignore[no-any-return]
+        return self.recorded(images)
+
+
+def _groups(
+    frames: Frames, workers: Workers, together: int, classes: int, spec: SegmenterSpec | None
+) -> Iterator[list[Frame]]:
+    """Collect frames until their windows fill a batch (one each without ``spec``), or their logits much memory."""
+    group: list[Frame] = []
+    windows = logits = 0
+    for frame in _decoded(frames, workers):
+        height, width = frame.pixels.shape[-2:]
+        if spec is None:
+            windows += 1
+        else:
+            along = (len(window_starts(side, spec.crop, spec.stride)) for side in (height, width))
+            windows += prod(along)
+        logits += classes * max(height * width, frame.image.shape[0] * frame.image.shape[1])
+        group.append(frame)
+        if windows >= together or logits >= MOST_LOGITS:
+            yield group
+            group, windows, logits = [], 0, 0
+    if group:
+        yield group
+
+
+def _decoded(frames: Frames, workers: Workers) -> DataLoader[Frame]:
     count = _default_workers(len(frames)) if workers == "auto" else workers
     dataset: Dataset[Any] = frames
-    ahead = 2 if count else None  # batches per worker
+    ahead = 8 if count else None  # frames per worker
     return DataLoader(
         dataset,
-        batch_size=IMAGES_PER_PASS,
+        batch_size=None,
         num_workers=count,
-        collate_fn=list,
         prefetch_factor=ahead,
         worker_init_fn=leave_signals_to_parent,
     )

@@ -13,7 +13,7 @@ from unip.config import Config
 from unip.data.classes import IGNORE, Classes
 from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
-from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, enlarge, resize
+from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize
 from unip.segment.losses import PixelLoss, total
 from unip.segment.pyramid import FPN, LLFPN, spread_layers
 from unip.vit.shape import depth_of, patch_size
@@ -158,9 +158,8 @@ class Segmenter(nn.Module):
 
     def to_pixels(self, logits: Tensor, images: Tensor) -> Tensor:
         """Resize logits of the patches of ``images`` (of which only the size counts) to their pixels."""
-        # both give the same; the gradient of enlarge is fast on GPUs
-        larger = enlarge if logits.is_cuda and logits.requires_grad else resize
-        return larger(logits, self.padded_size(images))[..., : images.shape[-2], : images.shape[-1]]
+        exact = logits.float() if logits.requires_grad else logits  # losses want more than 16 bits
+        return resize(exact, self.padded_size(images))[..., : images.shape[-2], : images.shape[-1]]
 
 
 class SegmentationLoss(nn.Module):

@@ -1,25 +1,23 @@
-"""A pass of training as one CUDA graph: recorded once, then started by one call instead of hundreds of kernels."""
+"""A pass of training as one CUDA graph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 
 from unip.errors import UnipError
+from unip.graphs import Recorded
 
 Values = dict[str, torch.Tensor]
-WARM_UP = 3  # passes before recording, in which libraries choose kernels and take memory
 
 
 class GraphedPass:
     """Forward and backward of one pass, recorded at the first call and replayed from then on.
 
-    Small models are bound by the time it takes to start their kernels; a graph has none of that. Gradients are added
-    to ``.grad`` in place, so they must be zeroed in place too. Shapes must stay the same; what changes from pass to
-    pass must lie in the batch or in buffers that are filled before the call. Random numbers still follow torch's seed.
+    Gradients are added to ``.grad`` in place, so they must be zeroed in place too. Random numbers still follow
+    torch's seed.
 
     Args:
         compute: Computes the losses of a batch and their gradients; it must not wait for the GPU.
@@ -28,9 +26,7 @@ class GraphedPass:
 
     def __init__(self, compute: Callable[..., Values], model: nn.Module) -> None:
         self.compute, self.model = compute, model
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.batch: tuple[torch.Tensor, ...] = ()
-        self.values: Values = {}
+        self.recorded: Recorded[Values] | None = None
 
     def __call__(self, *batch: torch.Tensor) -> Values:
         """Run a pass; the values are overwritten by the next one.
@@ -38,10 +34,10 @@ class GraphedPass:
         Raises:
             UnipError: The pass cannot be recorded.
         """
-        if self.graph is None:
+        if self.recorded is None:
             try:
                 with torch.random.fork_rng([batch[0].device]):  # a continued run records at another step
-                    self._record(batch)
+                    self.recorded = self._record(batch)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:  # a model that waits for the GPU, or copies from the processor
@@ -49,27 +45,20 @@ class GraphedPass:
                     f"this step cannot be recorded as a CUDA graph: {str(error).splitlines()[0]}",
                     "Use --compile auto, or --no-compile.",
                 ) from error
-        for static, new in zip(self.batch, batch, strict=True):
-            static.copy_(new, non_blocking=True)
-        assert self.graph is not None
-        self.graph.replay()
-        return self.values
+        return self.recorded(*batch)
 
-    def _record(self, batch: tuple[torch.Tensor, ...]) -> None:
-        self.batch = tuple(tensor.clone() for tensor in batch)
+    def _record(self, batch: tuple[torch.Tensor, ...]) -> Recorded[Values]:
         kept = [buffer.clone() for buffer in self.model.buffers()]
-        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's autograd remembers the stream that it first ran on
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                self.compute(*self.batch)
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.no_grad():
-            for buffer, value in zip(self.model.buffers(), kept, strict=True):
-                buffer.copy_(value)
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.zero_()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # loaders pin memory in other threads
-            self.values = {name: value.detach() for name, value in self.compute(*self.batch).items()}
+
+        def restore() -> None:
+            with torch.no_grad():
+                for buffer, value in zip(self.model.buffers(), kept, strict=True):
+                    buffer.copy_(value)
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.zero_()
+
+        def compute(*given: torch.Tensor) -> Values:
+            return {name: value.detach() for name, value in self.compute(*given).items()}
+
+        return Recorded(compute, batch, restore)
