@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+from unip.benching.records import Done
 from unip.benching.statistics import Interval, Spread
-from unip.benching.tables import Table, limits, mean_sd, number
+from unip.benching.suite import Axes
+from unip.benching.tables import Table, corruptions_table, limits, mean_sd, number
 
 TABLE = Table("a_b, 10 %", ("start", "mIoU"), (("x|y & <z>", "1.0 ± 0.1"), ("m", "−3.0")), "A note.")
 
@@ -37,3 +40,24 @@ def test_numbers():
     assert mean_sd(Spread(0.5, 0.01, 3)) == "50.0 ± 1.0"
     assert limits(Interval(0.1, -0.02, 0.22)) == "−2.0 to +22.0"
     assert limits(Interval(0.1, math.nan, math.nan)) == "-"
+
+
+def test_corrupted_cells_count_when_they_are_whole():
+    def cell(start, seed, clean, **corrupted):
+        each = {name: {"miou": miou} for name, miou in corrupted.items()}
+        return Done(Axes(start, "d", "p", 1.0, seed), Path(), {"miou": clean}, each, {})
+
+    group = {
+        "ours": [cell("ours", 0, 0.5, fog=0.4, rain=0.2), cell("ours", 1, 0.7, fog=0.6, rain=0.4)],
+        "theirs": [cell("theirs", 0, 0.3, fog=0.1, rain=0.2), cell("theirs", 1, 0.9, fog=0.8)],
+    }
+    table = corruptions_table("p", group)
+    assert table.rows == (
+        ("seeds", "2", "1"),
+        ("none", "60.0 ± 14.1", "30.0"),
+        ("fog", "50.0 ± 14.1", "10.0"),
+        ("rain", "30.0 ± 14.1", "20.0"),
+        ("mean of the corruptions", "40.0 ± 14.1", "15.0"),
+    )
+    assert table.note == "Left out: 1 cells that were not evaluated under all of these yet."
+    assert not corruptions_table("p", {"ours": group["ours"]}).note

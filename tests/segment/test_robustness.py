@@ -6,9 +6,9 @@ import pytest
 from unip.data.corruptions import CORRUPTIONS, CorruptFrames
 from unip.data.segmentation import open_segmentation
 from unip.errors import UnipError
-from unip.segment.evaluate import EvaluateConfig, evaluate
+from unip.segment.evaluate import EvaluateConfig, compare, evaluate
 from unip.segment.inference import Frames, segment_frames
-from unip.segment.metrics import score
+from unip.segment.metrics import percent, score
 from unip.segment.robustness import mean_measures
 from unip.segment.storage import save_segmenter
 
@@ -19,26 +19,30 @@ def model(tmp_path, make_segmenter):
     return tmp_path / "run"
 
 
-def test_evaluation_gains_a_section_and_changes_nothing_else(model, segmentation_folder, tmp_path, capsys):
+def test_evaluation_gains_a_file_and_changes_nothing_else(model, segmentation_folder, tmp_path, capsys):
     settings = {"model": model, "data": segmentation_folder, "device": "cpu", "worst": 2}
     plain = evaluate(**settings)
-    before = json.loads((plain.out / "metrics.json").read_text())
-    page = (plain.out / "evaluation.html").read_bytes()
-    assert "corruptions" not in before and plain.corrupted == {}
-    assert "corrupted images" not in capsys.readouterr().out
+    before = (plain.out / "metrics.json").read_bytes()
+    page = (plain.out / "evaluation.html").read_text()
+    assert plain.corrupted == {} and not (plain.out / "robustness.json").exists()
+    assert "corrupted images" not in capsys.readouterr().out and "Corrupted images" not in page
 
     result = evaluate(**settings, corruption=("polarity", "temporal_noise:5"), seed=3)
-    record = json.loads((result.out / "metrics.json").read_text())
-    section = record.pop("corruptions")
-    assert record == before and (result.out / "evaluation.html").read_bytes() == page
+    assert (result.out / "metrics.json").read_bytes() == before
+    record = json.loads((result.out / "robustness.json").read_text())
     assert list(result.corrupted) == ["polarity:3", "temporal_noise:5"]
-    assert section["seed"] == 3
-    assert [(each["name"], each["severity"]) for each in section["each"]] == [("polarity", 3), ("temporal_noise", 5)]
-    for each, scores in zip(section["each"], result.corrupted.values(), strict=True):
+    assert (record["model"], record["seed"], record["clean"]["miou"]) == (str(model), 3, result.scores.miou)
+    assert [(each["name"], each["severity"]) for each in record["each"]] == [("polarity", 3), ("temporal_noise", 5)]
+    for each, scores in zip(record["each"], result.corrupted.values(), strict=True):
         assert each["miou"] == scores.miou and each["confusion_matrix"] == scores.matrix.tolist()
         assert scores.matrix.sum() == result.scores.matrix.sum()
         assert (scores.matrix != result.scores.matrix).any()
-    assert section["mean"]["miou"] == pytest.approx(np.mean([each["miou"] for each in section["each"]]))
+    assert record["mean"]["miou"] == pytest.approx(np.mean([each["miou"] for each in record["each"]]))
+    page = (result.out / "evaluation.html").read_text()
+    for text in ("Corrupted images", "temporal_noise", f"<td>{percent(record['mean']['miou'])}</td>"):
+        assert text in page
+    evaluate(**settings)
+    assert json.loads((result.out / "robustness.json").read_text()) == record  # minutes of work
     printed = capsys.readouterr().out
     assert "polarity" in printed and "mean" in printed and "without background" in printed
 
@@ -46,6 +50,21 @@ def test_evaluation_gains_a_section_and_changes_nothing_else(model, segmentation
     other = evaluate(**settings, corruption=("temporal_noise:5",), seed=4, out=tmp_path / "other")
     matrices = [found.corrupted["temporal_noise:5"].matrix.tolist() for found in (result, again, other)]
     assert matrices[0] == matrices[1] != matrices[2]
+
+
+def test_a_stop_keeps_the_corruptions_that_are_done(model, segmentation_folder, monkeypatch):
+    def stopped(ready, config, corruption=None):
+        if corruption is not None and corruption.name == "fog":
+            raise KeyboardInterrupt
+        return compare(ready, config, corruption)
+
+    monkeypatch.setattr("unip.segment.evaluate.compare", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model=model, data=segmentation_folder, device="cpu", corruption=("polarity", "fog"))
+    out = model / "evaluation" / "test"
+    assert (out / "metrics.json").exists() and (out / "evaluation.html").exists()
+    record = json.loads((out / "robustness.json").read_text())
+    assert [each["name"] for each in record["each"]] == ["polarity"] and record["mean"]["miou"] is None
 
 
 def test_images_are_corrupted_at_their_own_size_whatever_the_workers(segmentation_folder, make_segmenter):

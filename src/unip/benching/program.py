@@ -38,7 +38,9 @@ class BenchConfig(Config):
     data: tuple[str, ...] = Field((), description="NAME=FOLDER for each {NAME} of the suite.")
     weights: Path | None = Field(None, description="Folder that {weights} stands for in the suite.")
     out: Path | None = Field(None, description="Where everything goes; default: runs/bench/ and the suite's name.")
-    only: tuple[str, ...] = Field((), description="Run the cells whose name holds every one of these texts.")
+    only: tuple[str, ...] = Field(
+        (), description="Run the cells whose name holds every one of these texts; of A,B one is enough."
+    )
     skip_missing: bool = Field(False, description="Leave out cells whose data or weights are not given.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run; auto: all GPUs, or the CPU.")
     workers_per_device: int = Field(1, ge=1, description="Cells that run at once on a device.")
@@ -149,10 +151,14 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
     Raises:
         UnipError: There are none, or data or weights are missing.
     """
-    cells = [axes for axes in plan.suite.cells() if all(text in str(axes) for text in config.only)]
+    wanted = [text.split(",") for text in config.only]
+    cells = [a for a in plan.suite.cells() if all(any(text in str(a) for text in texts) for texts in wanted)]
     if not cells:
         names = ", ".join(str(axes) for axes in plan.suite.cells()[:3])
-        raise UnipError(f"no cell's name holds all of {', '.join(config.only)}", f"They are named {names}, ...")
+        raise UnipError(
+            f"no cell's name holds all of {' '.join(config.only)}",
+            f"They are named {names}, ... Where one of several is enough, join them by commas.",
+        )
     lacks = {axes: plan.missing(axes) for axes in cells}
     missing = list(dict.fromkeys(text for texts in lacks.values() for text in texts))
     if not missing:

@@ -159,9 +159,12 @@ def corruptions_table(title: str, group: dict[str, list[Done]]) -> Table:
         each = ([float(np.mean([miou_under(cell, u) for u in under])) for cell in cells] for cells in whole.values())
         return name, *(mean_sd(spread(values)) for values in each)
 
-    body = [line(CLEAN, CLEAN), *(line(name, name) for name in names)]
+    body = [("seeds", *(str(len(cells)) for cells in whole.values()))]
+    body += [line(CLEAN, CLEAN), *(line(name, name) for name in names)]
     body += [line("mean of the corruptions", *names)] if len(names) > 1 else []
-    return Table(f"mIoU on corrupted images: {title}", ("corruption", *group), tuple(body))
+    part = sum(map(len, group.values())) - sum(map(len, whole.values()))
+    note = f"Left out: {part} cells that were not evaluated under all of these yet." if part else ""
+    return Table(f"mIoU on corrupted images: {title}", ("corruption", *group), tuple(body), note)
 
 
 def miou_under(cell: Done, corruption: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
     logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
     matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
-    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size.
+    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size; these
+    scores go to ``robustness.json``, after each corruption those there are.
 
     Returns:
         The result, or None for a dry run.
@@ -117,28 +118,32 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(f"and again for each corruption: {', '.join(map(str, corruptions))}")
     if config.dry_run:
         check_segmentation(data)
-        say(f"dry run: would write metrics.json and evaluation.html to {out}; nothing was written")
+        files = [*(["robustness.json"] if corruptions else []), "metrics.json and evaluation.html"]
+        say(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
     scores, matrices, worst = compare(ready, config)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
-    corrupted = dict(_corrupted(ready, config))
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
     settings: dict[str, Any] = {
         "window": config.window,
         "short_side": spec.short_side,
         "crop": spec.crop,
         "stride": spec.stride,
+        "reading": spec.reading.model_dump(mode="json"),
+        "precision": dtype,
     }
-    settings["reading"] = spec.reading.model_dump(mode="json")
-    record = {**about, **settings, "precision": dtype, **scores.to_dict()}
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
-    if corrupted:
-        record["corruptions"] = robustness_record(corrupted)
-    write_json(out / "metrics.json", {**record, "frames": listed})
+    write_json(out / "metrics.json", {**about, **settings, **scores.to_dict(), "frames": listed})
     write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst))
     say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
+    corrupted: dict[CorruptFrames, Scores] = {}
+    for each, found in _corrupted(ready, config, corruptions):
+        corrupted[each] = found
+        record = robustness_record(scores, corrupted, of=len(corruptions))
+        write_json(out / "robustness.json", {**about, **settings, **record})
     if corrupted:
+        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, corrupted))
         say(robustness_table(scores, corrupted))
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     return EvaluateResult(scores, frames, out, {str(each): found for each, found in corrupted.items()}, matrices)
@@ -155,7 +160,7 @@ def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, 
     Raises:
         UnipError: As :func:`evaluate` does.
     """
-    yield from _corrupted(prepare(config), config)
+    yield from _corrupted(prepare(config), config, parse_corruptions(config.corruption, config.seed))
 
 
 @dataclass(frozen=True)
@@ -191,9 +196,11 @@ def prepare(config: EvaluateConfig) -> Ready:
     return Ready(segmenter, as_trained, data.reading, device, choose_precision(config.precision, device))
 
 
-def _corrupted(ready: Ready, config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, Scores]]:
+def _corrupted(
+    ready: Ready, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]
+) -> Iterator[tuple[CorruptFrames, Scores]]:
     plain = config.model_copy(update={"worst": 0})
-    for each in parse_corruptions(config.corruption, config.seed):
+    for each in corruptions:
         yield each, compare(ready, plain, each)[0]
 
 

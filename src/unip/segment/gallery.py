@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unip.data.classes import IGNORE, Classes, has_background
+from unip.data.corruptions import CorruptFrames
 from unip.data.images import to_rgb8
 from unip.pages import data_uri, page_template
 from unip.segment.metrics import Scores, percent
 from unip.segment.overlay import draw_overlay
+from unip.segment.robustness import robustness_rows
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -30,7 +32,13 @@ class WorstFrame:
     prediction: Pixels
 
 
-def render_report(scores: Scores, classes: Classes, about: Mapping[str, Any], worst: Sequence[WorstFrame]) -> str:
+def render_report(
+    scores: Scores,
+    classes: Classes,
+    about: Mapping[str, Any],
+    worst: Sequence[WorstFrame],
+    corrupted: Mapping[CorruptFrames, Scores] | None = None,
+) -> str:
     """Return the page.
 
     Args:
@@ -38,6 +46,7 @@ def render_report(scores: Scores, classes: Classes, about: Mapping[str, Any], wo
         classes: Names and colours.
         about: What was evaluated on what, shown on top.
         worst: Frames to show, worst first; a dozen takes about a megabyte.
+        corrupted: Scores on corrupted images.
     """
     template = page_template("unip.segment", "evaluation.html.j2")
     truth = scores.matrix.sum(1)
@@ -64,7 +73,8 @@ def render_report(scores: Scores, classes: Classes, about: Mapping[str, Any], wo
         "pixel accuracy": percent(scores.pixel_accuracy),
     }
     frames = [_shown(frame, classes) for frame in worst]
-    return template.render(about=dict(about), summary=summary, rows=rows, frames=frames)
+    robustness = robustness_rows(scores, corrupted) if corrupted else []
+    return template.render(about=dict(about), summary=summary, rows=rows, frames=frames, robustness=robustness)
 
 
 def _shown(frame: WorstFrame, classes: Classes) -> dict[str, str]:

@@ -15,40 +15,60 @@ from unip.segment.metrics import Scores, percent
 MEASURES = ("miou", "foreground_miou", "mean_accuracy", "pixel_accuracy")
 
 
-def robustness_record(corrupted: Mapping[CorruptFrames, Scores]) -> dict[str, Any]:
+def robustness_record(clean: Scores, corrupted: Mapping[CorruptFrames, Scores], *, of: int) -> dict[str, Any]:
     """Return scores by corruption as JSON values.
 
+    Args:
+        clean: Scores on the images as they are.
+        corrupted: Those under the corruptions that are done.
+        of: How many corruptions there are to be.
+
     Returns:
-        ``seed``; ``mean``, each score's plain mean over the corruptions; and ``each``, all scores of every one.
+        ``seed``; the scores on ``clean`` images; ``mean``, each score's plain mean over the corruptions, None until all
+        are done; and ``each``, all scores of every one.
     """
+    done = len(corrupted) == of
     return {
         "seed": next(iter(corrupted)).seed,
-        "mean": {name: None if np.isnan(value) else value for name, value in mean_measures(corrupted.values()).items()},
+        "clean": clean.to_dict(),
+        "mean": {
+            name: None if np.isnan(value) or not done else value
+            for name, value in mean_measures(corrupted.values()).items()
+        },
         "each": [
             {"name": each.name, "severity": each.severity, **scores.to_dict()} for each, scores in corrupted.items()
         ],
     }
 
 
-def robustness_table(clean: Scores, corrupted: Mapping[CorruptFrames, Scores]) -> Table:
-    """Return scores by corruption in percent, clean images first and the mean over corruptions last."""
+def robustness_rows(clean: Scores, corrupted: Mapping[CorruptFrames, Scores]) -> list[tuple[str, ...]]:
+    """Return scores by corruption in percent: a heading, clean images, each corruption, and the mean over them."""
     shown = {"miou": "mIoU", "foreground_miou": "mIoU without background", "mean_accuracy": "mean accuracy"}
     if not has_background(clean.names):
         del shown["foreground_miou"]
-    table = Table("corruption", title="corrupted images")
-    for heading in ("severity", *shown.values(), "mIoU lost"):
-        table.add_column(heading, justify="right")
 
-    def add(name: str, severity: str, values: Mapping[str, float]) -> None:
+    def row(name: str, severity: str, values: Mapping[str, float]) -> tuple[str, ...]:
         lost = clean.miou - values["miou"]
-        table.add_row(name, severity, *(percent(values[measure]) for measure in shown), percent(lost))
+        return (name, severity, *(percent(values[measure]) for measure in shown), percent(lost))
 
-    add("none", "", mean_measures([clean]))
-    table.add_section()
-    for each, scores in corrupted.items():
-        add(each.name, str(each.severity), mean_measures([scores]))
-    table.add_section()
-    add("mean", "", mean_measures(corrupted.values()))
+    return [
+        ("corruption", "severity", *shown.values(), "mIoU lost"),
+        row("none", "", mean_measures([clean])),
+        *(row(each.name, str(each.severity), mean_measures([scores])) for each, scores in corrupted.items()),
+        row("mean", "", mean_measures(corrupted.values())),
+    ]
+
+
+def robustness_table(clean: Scores, corrupted: Mapping[CorruptFrames, Scores]) -> Table:
+    """Return :func:`robustness_rows` as a table for the terminal."""
+    head, none, *each, mean = robustness_rows(clean, corrupted)
+    table = Table(head[0], title="corrupted images")
+    for heading in head[1:]:
+        table.add_column(heading, justify="right")
+    for rows in ([none], each, [mean]):
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
     return table
 
 
