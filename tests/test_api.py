@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 import unip
-from unip import cli
+from unip import cli, commands
+from unip.commands import DATA_VERBS, VERBS
 
 
 @pytest.mark.parametrize("name", sorted(unip._VERBS))
 def test_every_verb_is_a_function_of_the_package(name):
     assert callable(getattr(unip, name))
-    assert getattr(unip, name) is getattr(cli, name)
+    assert (VERBS[name].module, VERBS[name].function) == (unip._VERBS[name], name)
     assert name in dir(unip)
 
 
@@ -28,6 +30,19 @@ def test_other_names_are_missing():
         unip.nonsense  # noqa: B018
 
 
-def test_importing_the_package_imports_no_torch():
-    code = "import sys, unip; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+@pytest.mark.parametrize(
+    "act", ["import unip", "from unip.cli import app; app.meta(['--help'])", "import unip.commands"]
+)
+def test_importing_the_package_imports_no_torch(act):
+    code = f"import sys\ntry:\n    {act}\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("name", [*VERBS, *DATA_VERBS])
+def test_every_command_has_its_settings(name):
+    place = cli.app if name in VERBS else cli.app["data"]
+    names = {option for argument in place[name].assemble_argument_collection() for option in argument.names}
+    command = (VERBS | DATA_VERBS)[name]
+    fields = getattr(import_module(command.module), command.config).model_fields
+    assert {"--" + field.replace("_", "-") for field in fields} <= names
+    assert not hasattr(commands, "nonsense")

@@ -1,4 +1,4 @@
-"""The command line: one thin function a verb; settings come from ``--config FILE.yaml`` and options, options win."""
+"""The command line: settings come from ``--config FILE.yaml`` and options, options win."""
 
 from __future__ import annotations
 
@@ -10,36 +10,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import torch
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, ValidationError
 from cyclopts.config import Dict as FromDict
 from pydantic import ValidationError as PydanticError
 from rich.console import Console
 
 import unip
-from unip.benching.program import BenchConfig, bench
+from unip.commands import DATA_VERBS, VERBS
 from unip.config import describe_validation
-from unip.data.build import BuildConfig, build
-from unip.data.check import CheckConfig, check
-from unip.data.dji import ThermalSdkConfig, thermal_sdk
-from unip.data.pack import PackConfig, pack
-from unip.data.scene_files import ScenesConfig, write_scenes
-from unip.data.split import SplitConfig, split
-from unip.data.stats import StatsConfig, stats
-from unip.demonstration.program import DemoConfig, demo
 from unip.errors import Interrupted, UnipError
 from unip.files import read_yaml
-from unip.lab.analyze import AnalyzeConfig, analyze
-from unip.pretraining.program import PretrainConfig, pretrain
-from unip.segment.config import FinetuneConfig
-from unip.segment.evaluate import EvaluateConfig, evaluate
-from unip.segment.finetune import finetune
-from unip.segment.predict import PredictConfig, predict
-from unip.vit.dedup import DedupConfig, dedup
-
-Flat = Parameter(name="*")
-_DEMO = DemoConfig()
-_STATS = StatsConfig()
 
 app = App(
     name="unip",
@@ -51,96 +31,9 @@ app = App(
 app.meta.suppress_keyboard_interrupt = False
 data = App(name="data", help="Build, check and pack training data.")
 app.command(data)
-
-
-@app.command(name="analyze")
-def _analyze(config: Annotated[AnalyzeConfig, Flat]) -> None:
-    """Measure how models attend to images, layer by layer, and name the layer to distil."""
-    analyze(config)
-
-
-@app.command(name="pretrain")
-def _pretrain(*, config: Annotated[PretrainConfig, Flat]) -> None:
-    """Train a small student on unlabelled images: on a teacher's hybrid attention, or in another way."""
-    pretrain(config)
-
-
-@app.command(name="finetune")
-def _finetune(*, config: Annotated[FinetuneConfig, Flat]) -> None:
-    """Train a segmentation model on labelled images from a pre-trained backbone."""
-    finetune(config)
-
-
-@app.command(name="evaluate")
-def _evaluate(config: Annotated[EvaluateConfig, Flat]) -> None:
-    """Measure a segmentation model on labelled images."""
-    evaluate(config)
-
-
-@app.command(name="predict")
-def _predict(config: Annotated[PredictConfig, Flat]) -> None:
-    """Segment images: masks, overlays and, on request, probabilities."""
-    predict(config)
-
-
-@app.command(name="bench")
-def _bench(config: Annotated[BenchConfig, Flat]) -> None:
-    """Compare starts on labelled data: a grid of fine-tunings and probes, each run once, and tables of them."""
-    bench(config)
-
-
-@app.command(name="demo")
-def _demo(*, config: Annotated[DemoConfig, Flat] = _DEMO) -> None:
-    """Run the whole story on synthetic scenes, on two CPU cores in a few minutes."""
-    demo(config)
-
-
-@data.command(name="build")
-def _build(config: Annotated[BuildConfig, Flat]) -> None:
-    """List the images of a recipe, of folders and manifests in one Parquet manifest."""
-    build(config)
-
-
-@data.command(name="check")
-def _check(config: Annotated[CheckConfig, Flat]) -> None:
-    """Look for images that are unreadable, empty of content, or unlike the rest of their source."""
-    check(config)
-
-
-@data.command(name="dedup")
-def _dedup(config: Annotated[DedupConfig, Flat]) -> None:
-    """Mark exact and near duplicates; nothing is deleted."""
-    dedup(config)
-
-
-@data.command(name="pack")
-def _pack(config: Annotated[PackConfig, Flat]) -> None:
-    """Write a manifest's images into shuffled Parquet shards."""
-    pack(config)
-
-
-@data.command(name="stats")
-def _stats(config: Annotated[StatsConfig, Flat] = _STATS) -> None:
-    """Measure pixels per source, and classes of labelled data."""
-    stats(config)
-
-
-@data.command(name="split")
-def _split(*, config: Annotated[SplitConfig, Flat]) -> None:
-    """Split labelled data into train, val and test, keeping videos and flights together."""
-    split(config)
-
-
-@data.command(name="scenes")
-def _scenes(*, config: Annotated[ScenesConfig, Flat]) -> None:
-    """Make synthetic paired thermal and visible scenes with masks."""
-    write_scenes(config)
-
-
-@data.command(name="thermal-sdk")
-def _thermal_sdk(config: Annotated[ThermalSdkConfig, Flat]) -> None:
-    """Take over DJI's unpacked Thermal SDK, once, to read the temperatures of DJI R-JPEGs."""
-    thermal_sdk(config)
+for place, verbs in ((app, VERBS), (data, DATA_VERBS)):
+    for name, verb in verbs.items():
+        place.command(f"unip.commands:{name}", name=name, help=verb.help)
 
 
 @app.meta.default
@@ -193,7 +86,8 @@ def main() -> None:
         _complain(console, "interrupted", "", mark="")
         sys.exit(130)
     else:
-        if torch.distributed.is_initialized():  # of torchrun; NCCL complains when nobody ends it
+        torch = sys.modules.get("torch")  # not imported for this alone
+        if torch and torch.distributed.is_initialized():  # of torchrun; NCCL complains when nobody ends it
             torch.distributed.destroy_process_group()
 
 

@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from safetensors.torch import save
-from torch import Tensor
 
 from unip.errors import UnipError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def advice(error: OSError) -> str:
@@ -90,6 +91,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         tensors: Any shapes and dtypes, by name; none may share memory with another.
         metadata: Text values for the file's header.
     """
+    from safetensors.torch import save  # here: it imports torch, which a file alone does not want
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.write_bytes(save(plain, metadata={"format": "pt", **(metadata or {})}))
 
