@@ -1,13 +1,17 @@
-"""The plot's labels."""
+"""The plot."""
 
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from unip.benching.report import spread_labels
+from unip.benching.records import Done
+from unip.benching.report import plot_cost, spread_labels
+from unip.benching.suite import Axes, Suite
 
 
 def test_labels_of_equal_points_stand_above_each_other():
@@ -28,3 +32,29 @@ def test_labels_of_equal_points_stand_above_each_other():
         assert not one.padded(-0.5).overlaps(other.padded(-0.5))
     for name in ("far", "beside"):
         assert abs(after[name].y0 - before[name].y0) < 1
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_starts_of_equal_cost_have_a_row_each(monkeypatch, same):
+    drawn = []
+    monkeypatch.setattr("unip.benching.report.spread_labels", lambda figure: drawn.extend(figure.axes))
+    names = ("scratch", "adapted", "mae")
+    suite = Suite.model_validate({"starts": dict.fromkeys(names, "m"), "datasets": {"d": "x"}, "protocols": {"p": {}}})
+    done = [
+        Done(Axes(name, "d", "p", 1.0, seed), Path(), {"miou": miou + seed / 100}, {}, {"flops": flops})
+        for name, miou, flops in zip(names, (0.2, 0.5, 0.3), (2e9, 2e9, 2e9 if same else 9e9), strict=True)
+        for seed in (0, 1)
+    ]
+    assert plot_cost(suite, done).startswith(b"\x89PNG")
+    (axes,) = drawn
+    if same:
+        assert [label.get_text() for label in axes.get_yticklabels()] == [
+            "scratch",
+            "mae",
+            "adapted",
+        ]  # the best on top
+        assert "2 GFLOPs" in axes.get_xlabel()
+        assert [float(line.get_xdata()[0]) for line in axes.lines[::3]] == pytest.approx([20.5, 30.5, 50.5])
+    else:
+        assert "GFLOPs of one crop" in axes.get_xlabel()
+        assert {text.get_text() for text in axes.texts} == set(names)

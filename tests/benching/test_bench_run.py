@@ -161,7 +161,7 @@ def test_what_is_done_is_not_done_again(ran, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in ran["out"].rglob("cell.json")} == before
 
 
-def test_corruptions_are_evaluated_without_training_again(ran, tmp_path):
+def test_corruptions_are_evaluated_without_training_again(ran, tmp_path, capsys):
     out = Path(shutil.copytree(ran["out"], tmp_path / "out"))
     suite = tmp_path / "more.yaml"
     suite.write_text(yaml.safe_dump({**SUITE, "corruptions": ["fog:1", "jpeg:2"]}))
@@ -169,6 +169,7 @@ def test_corruptions_are_evaluated_without_training_again(ran, tmp_path):
     before = (cell / RECORD).read_text(), read_json(cell / "corrupted.json")
     result = bench(**given(ran, suite=suite, out=out, only=("a_", "linear")))
     assert (result.run, result.kept) == (1, 0)
+    assert "15 of 20 cells are done, 5 of them not yet under all corruptions." in capsys.readouterr().out
     assert (cell / RECORD).read_text() == before[0]
     there = read_json(cell / "corrupted.json")
     assert there["fog:1"] == before[1]["fog:1"]

@@ -212,7 +212,9 @@ def report(plan: Plan, *, run: int, kept: int | None) -> BenchResult:
     for table in tables:
         if table.head[0] == "start" and "seeds" in table.head:
             say(_shown(table))
-    say(f"{len(done)} of {len(plan.suite.cells())} cells are done. Tables and plot: {plan.out / PAGE}")
+    wait = sum(len(cell.corrupted) < len(plan.suite.corruptions_of(cell.axes.protocol)) for cell in done)
+    partly = f", {wait} of them not yet under all corruptions" if wait else ""
+    say(f"{len(done)} of {len(plan.suite.cells())} cells are done{partly}. Tables and plot: {plan.out / PAGE}")
     return BenchResult(plan.out, plan.out / RESULTS, plan.out / PAGE, run, len(done) if kept is None else kept)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -48,50 +50,88 @@ def write_report(suite: Suite, done: list[Done], out: Path) -> list[Table]:
     return tables
 
 
+@dataclass(frozen=True)
+class Point:
+    """A start in a panel of the plot.
+
+    Attributes:
+        name: Of the start.
+        method: What it belongs to; points of one method have one colour.
+        gflops: Cost of a crop.
+        miou: Mean over seeds and data sets, in percent.
+        sd: Over seeds, in percent; 0 for one seed.
+        colour: A name of matplotlib's.
+    """
+
+    name: str
+    method: str
+    gflops: float
+    miou: float
+    sd: float
+    colour: str
+
+
 def plot_cost(suite: Suite, done: list[Done]) -> bytes:
     """Draw mIoU, the mean over data sets, against GFLOPs: a panel for each protocol and label budget.
 
-    Starts of one ``method`` are joined by a line. Returns a PNG file, empty where no cost is known.
+    Starts of one ``method`` are joined by a line. Where all cost the same, a panel has a row for each start instead.
+    Returns a PNG file, empty where no cost is known.
     """
-    panels = [budget for budget in budgets(done) if any(c.cost for c in done if _in(c, budget))]
+    panels = [(budget, points) for budget in budgets(done) if (points := _points(suite, done, budget))]
     if not panels:
         return b""
     rows = -(-len(panels) // COLUMNS)
     columns = min(COLUMNS, len(panels))
     figure = Figure(figsize=(6.4 * columns, 4.4 * rows), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
-    methods = list(dict.fromkeys(start.method or name for name, start in suite.starts.items()))
-    for place, budget in enumerate(panels, 1):
+    for place, (budget, points) in enumerate(panels, 1):
         axes = figure.add_subplot(rows, columns, place)
-        group = by_start(cell for cell in done if _in(cell, budget))
-        curves: dict[str, list[tuple[float, float, float, str]]] = {}
-        for start, cells in group.items():
-            found = average(cells, list(dict.fromkeys(c.axes.dataset for c in cells)))
-            cost = next((cell.cost for cell in cells if cell.cost), None)
-            if cost is not None and found.count:
-                sd = 0.0 if found.count < 2 else found.sd
-                point = (cost["flops"] / 1e9, 100 * found.mean, 100 * sd, start)
-                curves.setdefault(suite.starts[start].method or start, []).append(point)
-        for method, points in curves.items():
-            points.sort()
-            x, y, error, names = zip(*points, strict=True)
-            colour = f"C{methods.index(method) % 10}"
-            axes.errorbar(x, y, yerr=error, marker="o", capsize=3, color=colour, label=method)
-            for left, top, name in zip(x, y, names, strict=True):
-                axes.annotate(name, (left, top), xytext=(6, 4), textcoords="offset points", fontsize=8, color=colour)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.margins(x=0.25, y=0.15)
-        axes.set_xlabel("GFLOPs of one crop (log)")
-        axes.set_ylabel("test mIoU, %")
+        draw = _rows if len(points) > 1 and len({point.gflops for point in points}) == 1 else _curves
+        draw(axes, points)
         axes.set_title(f"{budget[0]}, labels {label_text(budget[1])}", fontsize=10)
         axes.grid(alpha=0.3)
     spread_labels(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _points(suite: Suite, done: list[Done], budget: tuple[str, float]) -> list[Point]:
+    methods = list(dict.fromkeys(start.method or name for name, start in suite.starts.items()))
+    points = []
+    for start, cells in by_start(cell for cell in done if _in(cell, budget)).items():
+        found = average(cells, list(dict.fromkeys(c.axes.dataset for c in cells)))
+        cost = next((cell.cost for cell in cells if cell.cost), None)
+        if cost is not None and found.count:
+            method = suite.starts[start].method or start
+            sd = 0.0 if found.count < 2 else 100 * found.sd
+            colour = f"C{methods.index(method) % 10}"
+            points.append(Point(start, method, cost["flops"] / 1e9, 100 * found.mean, sd, colour))
+    return points
+
+
+def _curves(axes: Axes, points: list[Point]) -> None:
+    for method in dict.fromkeys(point.method for point in points):
+        curve = sorted((point for point in points if point.method == method), key=lambda point: point.gflops)
+        x, y, error = ([getattr(point, name) for point in curve] for name in ("gflops", "miou", "sd"))
+        axes.errorbar(x, y, yerr=error, marker="o", capsize=3, color=curve[0].colour, label=method)
+        for p in curve:
+            place, offset = (p.gflops, p.miou), (6, 4)
+            axes.annotate(p.name, place, xytext=offset, textcoords="offset points", fontsize=8, color=p.colour)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.25, y=0.15)
+    axes.set_xlabel("GFLOPs of one crop (log)")
+    axes.set_ylabel("test mIoU, %")
+
+
+def _rows(axes: Axes, points: list[Point]) -> None:
+    for p in sorted(points, key=lambda point: point.miou):
+        axes.errorbar([p.miou], [p.name], xerr=[p.sd], marker="o", capsize=3, color=p.colour)
+    axes.margins(x=0.1, y=0.1)
+    axes.set_xlabel(f"test mIoU, %; each {points[0].gflops:.3g} GFLOPs a crop")
 
 
 def spread_labels(figure: Figure) -> None:
