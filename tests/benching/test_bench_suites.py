@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from unip.benching.cells import check_settings
-from unip.benching.suite import TRAINED, Suite, read_suite
+from unip.benching.grid import Plan
+from unip.benching.suite import TRAINED, Places, Suite, read_suite
 from unip.benching.tasks import CellTask
 from unip.data.segmentation import split_kind
 from unip.pretraining.program import PretrainConfig
@@ -83,3 +84,10 @@ def test_hituav_has_the_budget_of_the_reference(name):
 @pytest.mark.parametrize("name", ["hituav_adapting", "hituav_settings"])
 def test_what_chooses_never_sees_test(name):
     assert [source.test for source in read_suite(FOLDER / f"{name}.yaml").datasets.values()] == ["val"]
+
+
+def test_the_longest_chain_of_pre_training_comes_first(tmp_path):
+    suite = read_suite(FOLDER / "hituav.yaml")
+    names = [str(job) for job in Plan(suite, Places([], None), tmp_path, "cpu").jobs(suite.cells())[:6]]
+    assert names[:5] == [f"pretrain:{name}" for name in ("small-crops", "mae", "nmi-had", "distilled", "adapted")]
+    assert names[5] == "scratch_hit-uav_linear-probe_100pct_seed0"

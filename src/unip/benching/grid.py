@@ -81,11 +81,14 @@ class Plan:
         return list(dict.fromkeys(lacks))
 
     def jobs(self, cells: list[Axes]) -> list[PretrainJob | CellJob]:
-        """Return the jobs of some cells, what is pre-trained for them first."""
-        wanted: list[PretrainJob | CellJob] = []
-        for axes in cells:
-            wanted += [job for job in reversed(self.trainings(axes)) if job not in wanted]
-        return [*wanted, *(self.cell(axes) for axes in cells)]
+        """Return the jobs of some cells: first what is pre-trained for them, longest chains before all."""
+        chains = [self.trainings(axes) for axes in cells]
+        left: dict[PretrainJob, int] = {}  # how many trainings there are from one to the end of its chain
+        for chain in chains:
+            for place, job in enumerate(chain):
+                left[job] = max(place, left.get(job, 0))
+        first = sorted(left, key=lambda job: -left[job])
+        return [*first, *(self.cell(axes) for axes in cells)]
 
     def trainings(self, axes: Axes) -> list[PretrainJob]:
         """Return the pre-training that a cell starts from, then what that starts from, and so on."""
