@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import prod
@@ -186,7 +186,12 @@ def segment_frames(
     segmenter.to(device)
     spec = segmenter.spec
     together = (24 if device.type == "cuda" else 8) if batch_size == "auto" else batch_size
-    model = _ReplayedBatches(segmenter, together) if device.type == "cuda" else segmenter
+
+    def logits_of(images: Tensor) -> Tensor:
+        with _arithmetic(device, dtype):  # here: what it casts and keeps must not outlive a recording
+            return segmenter(images)  # type: ignore[no-any-return]
+
+    model = _ReplayedBatches(logits_of, together) if device.type == "cuda" else logits_of
     crop = spec.crop
     try:
         for group in _groups(frames, workers, together, len(spec.classes.names), None if window == "whole" else spec):
@@ -194,7 +199,7 @@ def segment_frames(
             pixels = [rgb(frame.pixels.to(device, non_blocking=True)) for frame in good]
             if window == "whole":
                 crop = max([1, *(max(p.shape) for p in pixels)])
-            with torch.inference_mode(), _arithmetic(device, dtype):
+            with torch.inference_mode():
                 found = iter(sliding_logits(model, pixels, crop=crop, stride=spec.stride, batch=together))
             for frame in group:
                 if frame.problem is not None:
@@ -216,7 +221,7 @@ def rgb(pixels: Tensor) -> Tensor:
 class _ReplayedBatches:
     """A model whose full batches are one CUDA graph each; those of the first shape, as sizes seldom differ."""
 
-    def __init__(self, model: Segmenter, together: int) -> None:
+    def __init__(self, model: Callable[[Tensor], Tensor], together: int) -> None:
         self.model, self.together = model, together
         self.shape: torch.Size | None = None
         self.recorded: Recorded[Tensor] | None = None
@@ -231,7 +236,7 @@ class _ReplayedBatches:
             except RuntimeError:  # a model that waits for the GPU
                 self.recorded = None
         if self.recorded is None or images.shape != self.shape:
-            return self.model(images)  # type: ignore[no-any-return]
+            return self.model(images)
         return self.recorded(images)
 
 
