@@ -45,4 +45,14 @@ def test_every_command_has_its_settings(name):
     command = (VERBS | DATA_VERBS)[name]
     fields = getattr(import_module(command.module), command.config).model_fields
     assert {"--" + field.replace("_", "-") for field in fields} <= names
+
+
+def test_settings_that_may_be_given_without_their_names():
+    """`unip finetune` has many, so an order of them would only mislead; `unip data thermal-sdk FOLDER` has one."""
+    by_name = {name for name, command in (VERBS | DATA_VERBS).items() if not command.positional}
+    assert by_name == {"pretrain", "finetune", "demo", "split", "scenes"}
+
+
+def test_other_commands_are_missing():
     assert not hasattr(commands, "nonsense")
+    assert hasattr(commands, "data-build") and not hasattr(commands, "build")

@@ -31,9 +31,10 @@ app = App(
 app.meta.suppress_keyboard_interrupt = False
 data = App(name="data", help="Build, check and pack training data.")
 app.command(data)
-for place, verbs in ((app, VERBS), (data, DATA_VERBS)):
-    for name, verb in verbs.items():
-        place.command(f"unip.commands:{name}", name=name, help=verb.help)
+for _name, _verb in VERBS.items():
+    app.command(f"unip.commands:{_name}", name=_name, help=_verb.help)
+for _name, _verb in DATA_VERBS.items():
+    data.command(f"unip.commands:data-{_name}", name=_name, help=_verb.help)
 
 
 @app.meta.default

@@ -154,13 +154,13 @@ DATA_VERBS = {
         "thermal_sdk",
         "ThermalSdkConfig",
         "Take over DJI's unpacked Thermal SDK, once, to read the temperatures of DJI R-JPEGs.",
-        positional=False,
     ),
 }
 
 
 def __getattr__(name: str) -> Callable[[Any], None]:
     """Make a command's function; cyclopts asks for it by name when the command is used."""
-    if name not in (known := VERBS | DATA_VERBS):
+    known = VERBS | {f"data-{verb}": command for verb, command in DATA_VERBS.items()}
+    if name not in known:
         raise AttributeError(f"module 'unip.commands' has no attribute {name!r}")
     return known[name].make()

@@ -16,12 +16,15 @@ WARM_UP = 2  # runs before recording, in which libraries choose kernels and take
 class Recorded(Generic[T]):
     """A computation on a GPU, recorded with one batch and replayed with others of the same shapes and types.
 
-    Small models are bound by the time it takes to start their kernels; a graph has none of that. What changes from
-    call to call must lie in the batch, or in tensors that are filled before the call.
+    Small models with small batches are bound by the time it takes to start their kernels; a graph has none of that.
+    What changes from call to call must lie in the batch, or in tensors that are filled before the call.
+
+    Whether ``compute`` waits for the GPU is found before recording, with torch's check for it, which holds for the
+    whole process as long as it runs: recording in vain leaves torch's random numbers unusable.
 
     Args:
-        compute: What to record; it must not wait for the GPU.
-        batch: What to record it with; copied.
+        compute: What to record; it must not wait for the GPU. Autocast, if any, is entered inside.
+        batch: What to record it with, at least one tensor, all on one GPU; copied.
         after_warm_up: Undoes what the runs before recording left behind.
 
     Raises:
@@ -33,24 +36,35 @@ class Recorded(Generic[T]):
         self, compute: Callable[..., T], batch: tuple[Tensor, ...], after_warm_up: Callable[[], None] = lambda: None
     ) -> None:
         self.batch = tuple(tensor.clone() for tensor in batch)
-        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's autograd remembers the stream that it first ran on
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                compute(*self.batch)
-            with _errors_if_waiting():  # found here: recording in vain leaves torch's random numbers unusable
-                compute(*self.batch)
-        torch.cuda.current_stream().wait_stream(side)
-        after_warm_up()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # loaders pin memory in other threads
-            self.result = compute(*self.batch)
+        self.device = batch[0].device
+        with torch.cuda.device(self.device):  # streams and graphs are those of the current one
+            side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's autograd remembers the stream that it first ran on
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    compute(*self.batch)
+                with _errors_if_waiting():
+                    compute(*self.batch)
+            torch.cuda.current_stream().wait_stream(side)
+            after_warm_up()
+            self.graph = torch.cuda.CUDAGraph()
+            recording: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            # loaders pin memory in other threads
+            with torch.cuda.graph(self.graph, stream=recording, capture_error_mode="thread_local"):
+                self.result = compute(*self.batch)
 
     def __call__(self, *batch: Tensor) -> T:
-        """Run it; the result is overwritten by the next call."""
+        """Run it; the result is overwritten by the next call.
+
+        Raises:
+            ValueError: A tensor has another shape or type than the one it was recorded with.
+        """
         for static, new in zip(self.batch, batch, strict=True):
+            if (static.shape, static.dtype) != (new.shape, new.dtype):
+                raise ValueError(f"recorded with {static.dtype} {static.shape}, got {new.dtype} {new.shape}")
             static.copy_(new, non_blocking=True)
-        self.graph.replay()
+        with torch.cuda.device(self.device):
+            self.graph.replay()
         return self.result
 
 

@@ -280,7 +280,7 @@ def test_what_is_missing_is_said_before_anything_runs(make_suite, scenes, weight
     assert not out.exists()
 
 
-@pytest.mark.parametrize(("only", "cells"), [(("a_",), 5), (("a_,b_",), 10), (("a_,b_", "linear,layers"), 4)])
+@pytest.mark.parametrize(("only", "cells"), [(("a_",), 5), (("a_, b_",), 10), (("a_,b_,", "linear,layers"), 4)])
 def test_cells_are_chosen_by_texts_and_by_alternatives(make_suite, scenes, weights, tmp_path, capsys, only, cells):
     suite = make_suite(protocols=SUITE["protocols"])
     bench(**words(scenes, weights, tmp_path / "out", suite), only=only, dry_run=True)

@@ -59,5 +59,5 @@ def test_corrupted_cells_count_when_they_are_whole():
         ("rain", "30.0 ± 14.1", "20.0"),
         ("mean of the corruptions", "40.0 ± 14.1", "15.0"),
     )
-    assert table.note == "Left out: 1 cells that were not evaluated under all of these yet."
+    assert table.note == "Left out, as not yet evaluated under all of these: 1 of the cells."
     assert not corruptions_table("p", {"ours": group["ours"]}).note

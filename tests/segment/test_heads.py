@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, enlarge, resize
+from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, enlarge, resize, upsample
 
 
 def levels(width=6):
@@ -58,22 +58,25 @@ def test_resize_keeps_pixel_centres():
 @pytest.mark.parametrize(
     ("old", "new"), [((4, 6), (64, 96)), ((8, 5), (8, 40)), ((7, 3), (25, 10)), ((1, 2), (16, 32))]
 )
-def test_enlarging_by_products_is_bilinear_interpolation(old, new):
-    logits = torch.randn(2, 5, *old, dtype=torch.float64).float().requires_grad_()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_enlarging_by_products_is_bilinear_interpolation(old, new, dtype):
+    exact = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
+    logits = torch.randn(2, 5, *old, dtype=dtype).requires_grad_()
     expected = torch.nn.functional.interpolate(logits, new, mode="bilinear", align_corners=False)
     found = enlarge(logits, new)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=exact, atol=exact)
     weights = torch.randn_like(found)
     ours, theirs = (torch.autograd.grad((out * weights).sum(), logits)[0] for out in (found, expected))
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours, theirs, rtol=10 * exact, atol=10 * exact)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("old", "new"), [((16, 16), (128, 128)), ((6, 6), (16, 20)), ((64, 80), (32, 40))])
-def test_resize_on_a_gpu_is_bilinear_interpolation(old, new):
-    features = torch.randn(2, 8, *old, device="cuda")
-    expected = torch.nn.functional.interpolate(features, new, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(resize(features, new), expected, rtol=1e-3, atol=1e-3)
-    half = resize(features.bfloat16(), new)
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), expected, rtol=0.03, atol=0.03)
+@pytest.mark.parametrize(("dtype", "learnt"), [(torch.bfloat16, False), (torch.float32, True), (torch.float32, False)])
+def test_upsampling_on_a_gpu_is_bilinear_interpolation(old, new, dtype, learnt):
+    features = torch.randn(2, 8, *old, device="cuda", dtype=dtype, requires_grad=learnt)
+    expected = torch.nn.functional.interpolate(features.float(), new, mode="bilinear", align_corners=False)
+    found = upsample(features, new)
+    assert found.dtype == dtype
+    off = 0.03 if dtype == torch.bfloat16 else 1e-3
+    torch.testing.assert_close(found.float(), expected, rtol=off, atol=off)

@@ -4,8 +4,17 @@ import torch
 from PIL import Image
 
 from unip.errors import UnipError
+from unip.graphs import Recorded
 from unip.segment.evaluate import EvaluateConfig
-from unip.segment.inference import Frames, choose_device, choose_precision, rgb, segment_frames, short_side_size
+from unip.segment.inference import (
+    Frames,
+    _ReplayedBatches,
+    choose_device,
+    choose_precision,
+    rgb,
+    segment_frames,
+    short_side_size,
+)
 from unip.segment.predict import PredictConfig
 from unip.segment.sliding import sliding_logits
 
@@ -129,9 +138,14 @@ def test_a_worker_hands_over_the_problem(tmp_path, make_segmenter):
     assert "bad.png is not an image" in found[0][0].problem.what
 
 
-@pytest.mark.parametrize(("window", "sizes"), [("slide", [2, 2, 2, 1]), ("whole", [4, 3])])
-def test_frames_go_together_until_their_windows_fill_a_batch(tmp_path, make_segmenter, monkeypatch, window, sizes):
-    """Two windows a frame."""
+@pytest.mark.parametrize(
+    ("window", "batch_size", "sizes"),
+    [("slide", 4, [2, 2, 2, 1]), ("whole", 4, [4, 3]), ("slide", "auto", [4, 3]), ("whole", "auto", [4, 3])],
+)
+def test_frames_go_together_until_their_windows_fill_a_batch(
+    tmp_path, make_segmenter, monkeypatch, window, batch_size, sizes
+):
+    """Two windows a frame, which is one and a half windows large."""
     seen = []
 
     def noted(model, images, **settings):
@@ -140,12 +154,12 @@ def test_frames_go_together_until_their_windows_fill_a_batch(tmp_path, make_segm
 
     monkeypatch.setattr("unip.segment.inference.sliding_logits", noted)
     frames = Frames([write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(7)], 32)
-    list(segment_frames(make_segmenter(), frames, device=CPU, window=window, batch_size=4, workers=0))
+    list(segment_frames(make_segmenter(), frames, device=CPU, window=window, batch_size=batch_size, workers=0))
     assert seen == sizes
 
 
 def test_few_frames_go_together_where_their_logits_are_large(tmp_path, make_segmenter, monkeypatch):
-    monkeypatch.setattr("unip.segment.inference.MOST_LOGITS", 3 * 32 * 48 * 2)
+    monkeypatch.setattr("unip.segment.inference.MOST_PIXELS", 32 * 48 * 2)
     seen = []
 
     def noted(model, images, **settings):
@@ -158,23 +172,75 @@ def test_few_frames_go_together_where_their_logits_are_large(tmp_path, make_segm
     assert seen == [2, 2, 1]
 
 
+class Recording:
+    """Stands for unip.graphs.Recorded where there is no GPU: notes its calls, and answers in the same memory."""
+
+    made = 0
+
+    def __init__(self, compute, batch):
+        Recording.made += 1
+        self.compute, self.calls = compute, 0
+        self.result = compute(*batch).clone()
+
+    def __call__(self, *batch):
+        self.calls += 1
+        return self.result.copy_(self.compute(*batch))
+
+
+def test_full_batches_of_one_shape_are_replayed(monkeypatch):
+    monkeypatch.setattr("unip.segment.inference.Recorded", Recording)
+    monkeypatch.setattr(Recording, "made", 0)
+    model = _ReplayedBatches(lambda images: images * 2.0, 4)
+    for shape in [(2, 3), (4, 3), (4, 5), (4, 3), (4, 3), (3, 3), (4, 5), (4, 3)]:
+        images = torch.rand(shape)
+        assert torch.equal(model(images), images * 2)
+    assert (Recording.made, model.recorded.calls) == (1, 3)  # a single full batch is not worth it
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("it waits\nfor the GPU")])
+def test_what_cannot_be_recorded_runs_all_the_same(monkeypatch, capsys, error):
+    made = []
+
+    def fails(*_):
+        made.append(1)
+        raise error
+
+    monkeypatch.setattr("unip.segment.inference.Recorded", fails)
+    model = _ReplayedBatches(lambda images: images * 2.0, 4)
+    for _ in range(4):
+        assert torch.equal(model(torch.ones(4, 3)), torch.full((4, 3), 2.0))
+    assert len(made) == 1
+    said = "note: windows run kernel by kernel, as they cannot be recorded: it waits\n"
+    assert capsys.readouterr().out == ("" if isinstance(error, torch.OutOfMemoryError) else said)
+
+
 @gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_replayed_batches_give_what_the_model_does(tmp_path, make_segmenter, monkeypatch, dtype):
-    """Of two sizes, the last batch not full; the second run makes no graph."""
+    """Of two shapes, the last batch not full; the second run makes no graph."""
+    replays = []
+
+    class Noted(Recorded):
+        def __call__(self, *batch):
+            replays.append(batch[0].shape)
+            return super().__call__(*batch)
+
+    monkeypatch.setattr("unip.segment.inference.Recorded", Noted)
     device, segmenter = torch.device("cuda"), make_segmenter()
-    sizes = [(32, 64)] * 5 + [(40, 40)] * 3 + [(32, 64)] * 4
+    sizes = [(32, 64)] * 7 + [(32, 48)] * 5 + [(32, 64)] * 4
     frames = Frames([write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)], 32)
+    settings = {"device": device, "dtype": dtype, "window": "whole", "batch_size": 2, "workers": 0}
     found = []
     for graphs in (True, False):
         if not graphs:
             monkeypatch.setattr("unip.segment.inference._ReplayedBatches", lambda model, together: model)
-        results, junk = segment_frames(segmenter, frames, device=device, dtype=dtype, batch_size=4, workers=0), []
+        results, junk = segment_frames(segmenter, frames, **settings), []
         found.append([])
         for _, logits in results:
             found[-1].append(logits.cpu())
             # what a recording still needs must not be free to be written on
             junk.append([torch.full_like(p, torch.nan, dtype=dtype) for p in segmenter.parameters()])
+    assert replays == [(2, 3, 32, 64)] * 4  # pairs 2, 3, 7 and 8 of 8; 4 is mixed, 5 and 6 are of the other shape
     for replayed, plain in zip(*found, strict=True):
         assert torch.equal(replayed, plain)
 

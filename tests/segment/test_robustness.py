@@ -31,8 +31,9 @@ def test_evaluation_gains_a_file_and_changes_nothing_else(model, segmentation_fo
     assert (result.out / "metrics.json").read_bytes() == before
     record = json.loads((result.out / "robustness.json").read_text())
     assert list(result.corrupted) == ["polarity:3", "temporal_noise:5"]
-    assert (record["model"], record["seed"], record["clean"]["miou"]) == (str(model), 3, result.scores.miou)
-    assert [(each["name"], each["severity"]) for each in record["each"]] == [("polarity", 3), ("temporal_noise", 5)]
+    assert (record["model"], record["clean"]["miou"]) == (str(model), result.scores.miou)
+    found = [(each["name"], each["severity"], each["seed"]) for each in record["each"]]
+    assert found == [("polarity", 3, 3), ("temporal_noise", 5, 3)]
     for each, scores in zip(record["each"], result.corrupted.values(), strict=True):
         assert each["miou"] == scores.miou and each["confusion_matrix"] == scores.matrix.tolist()
         assert scores.matrix.sum() == result.scores.matrix.sum()
@@ -41,8 +42,6 @@ def test_evaluation_gains_a_file_and_changes_nothing_else(model, segmentation_fo
     page = (result.out / "evaluation.html").read_text()
     for text in ("Corrupted images", "temporal_noise", f"<td>{percent(record['mean']['miou'])}</td>"):
         assert text in page
-    evaluate(**settings)
-    assert json.loads((result.out / "robustness.json").read_text()) == record  # minutes of work
     printed = capsys.readouterr().out
     assert "polarity" in printed and "mean" in printed and "without background" in printed
 
@@ -52,19 +51,42 @@ def test_evaluation_gains_a_file_and_changes_nothing_else(model, segmentation_fo
     assert matrices[0] == matrices[1] != matrices[2]
 
 
-def test_a_stop_keeps_the_corruptions_that_are_done(model, segmentation_folder, monkeypatch):
-    def stopped(ready, config, corruption=None):
-        if corruption is not None and corruption.name == "fog":
-            raise KeyboardInterrupt
+def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, make_segmenter, monkeypatch):
+    settings = {"model": model, "data": segmentation_folder, "device": "cpu", "worst": 2}
+    file, done = model / "evaluation" / "test" / "robustness.json", []
+
+    def watched(ready, config, corruption=None):
+        if corruption is not None:
+            if corruption.name == "fog" and "fog" not in done:
+                done.append("fog")
+                raise KeyboardInterrupt
+            done.append(corruption.name)
         return compare(ready, config, corruption)
 
-    monkeypatch.setattr("unip.segment.evaluate.compare", stopped)
+    monkeypatch.setattr("unip.segment.evaluate.compare", watched)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(model=model, data=segmentation_folder, device="cpu", corruption=("polarity", "fog"))
-    out = model / "evaluation" / "test"
-    assert (out / "metrics.json").exists() and (out / "evaluation.html").exists()
-    record = json.loads((out / "robustness.json").read_text())
-    assert [each["name"] for each in record["each"]] == ["polarity"] and record["mean"]["miou"] is None
+        evaluate(**settings, corruption=("polarity", "fog"))
+    assert (file.parent / "metrics.json").exists() and (file.parent / "evaluation.html").exists()
+    record = json.loads(file.read_text())
+    assert [each["name"] for each in record["each"]] == ["polarity"]
+    assert record["wanted"] == ["polarity:3", "fog:3"] and record["mean"] is None
+
+    whole = evaluate(**settings, corruption=("polarity", "fog"))
+    assert done == ["polarity", "fog", "fog"] and list(whole.corrupted) == ["polarity:3", "fog:3"]
+    record = json.loads(file.read_text())
+    assert record["mean"]["miou"] == pytest.approx(np.mean([scores.miou for scores in whole.corrupted.values()]))
+    more = evaluate(**settings, corruption=("fog", "polarity:1"))
+    assert done[3:] == ["polarity"] and list(more.corrupted) == ["fog:3", "polarity:1"]
+    assert more.corrupted["fog:3"].matrix.tolist() == whole.corrupted["fog:3"].matrix.tolist()
+    assert len(json.loads(file.read_text())["each"]) == 3
+    evaluate(**settings, corruption=("fog",), seed=1)
+    assert done[4:] == ["fog"]
+    evaluate(**settings)
+    assert len(json.loads(file.read_text())["each"]) == 4
+
+    save_segmenter(make_segmenter(decoder="linear"), model / "model")
+    evaluate(**settings)
+    assert not file.exists()
 
 
 def test_images_are_corrupted_at_their_own_size_whatever_the_workers(segmentation_folder, make_segmenter):

@@ -151,7 +151,7 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
     Raises:
         UnipError: There are none, or data or weights are missing.
     """
-    wanted = [text.split(",") for text in config.only]
+    wanted = [[part for text in word.split(",") if (part := text.strip())] for word in config.only]
     cells = [a for a in plan.suite.cells() if all(any(text in str(a) for text in texts) for texts in wanted)]
     if not cells:
         names = ", ".join(str(axes) for axes in plan.suite.cells()[:3])

@@ -162,8 +162,8 @@ def corruptions_table(title: str, group: dict[str, list[Done]]) -> Table:
     body = [("seeds", *(str(len(cells)) for cells in whole.values()))]
     body += [line(CLEAN, CLEAN), *(line(name, name) for name in names)]
     body += [line("mean of the corruptions", *names)] if len(names) > 1 else []
-    part = sum(map(len, group.values())) - sum(map(len, whole.values()))
-    note = f"Left out: {part} cells that were not evaluated under all of these yet." if part else ""
+    left_out = sum(map(len, group.values())) - sum(map(len, whole.values()))
+    note = f"Left out, as not yet evaluated under all of these: {left_out} of the cells." if left_out else ""
     return Table(f"mIoU on corrupted images: {title}", ("corruption", *group), tuple(body), note)
 
 

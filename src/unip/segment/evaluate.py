@@ -35,7 +35,7 @@ from unip.segment.inference import (
 )
 from unip.segment.metrics import Matrix, Scores, confusion, score
 from unip.segment.model import Segmenter
-from unip.segment.robustness import robustness_record, robustness_table
+from unip.segment.robustness import read_robustness, robustness_record, robustness_rows, robustness_table
 from unip.segment.storage import load_segmenter
 
 
@@ -93,8 +93,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
     logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
     matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
-    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size; these
-    scores go to ``robustness.json``, after each corruption those there are.
+    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size. These
+    scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
 
     Returns:
         The result, or None for a dry run.
@@ -137,16 +137,21 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     write_json(out / "metrics.json", {**about, **settings, **scores.to_dict(), "frames": listed})
     write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst))
     say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
-    corrupted: dict[CorruptFrames, Scores] = {}
-    for each, found in _corrupted(ready, config, corruptions):
+    file = out / "robustness.json"
+    corrupted = read_robustness(file, {**about, **settings}, scores)
+    if file.exists() and not corrupted:
+        file.unlink()  # of another model or other settings than metrics.json beside it
+    for each, found in _corrupted(ready, config, [each for each in corruptions if each not in corrupted]):
         corrupted[each] = found
-        record = robustness_record(scores, corrupted, of=len(corruptions))
-        write_json(out / "robustness.json", {**about, **settings, **record})
-    if corrupted:
-        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, corrupted))
-        say(robustness_table(scores, corrupted))
+        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
+    asked = {each: corrupted[each] for each in corruptions}
+    if asked:
+        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
+        rows = robustness_rows(scores, asked)
+        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
+        say(robustness_table(rows))
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
-    return EvaluateResult(scores, frames, out, {str(each): found for each, found in corrupted.items()}, matrices)
+    return EvaluateResult(scores, frames, out, {str(each): found for each, found in asked.items()}, matrices)
 
 
 def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, Scores]]:

@@ -11,12 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unip.data.classes import IGNORE, Classes, has_background
-from unip.data.corruptions import CorruptFrames
 from unip.data.images import to_rgb8
 from unip.pages import data_uri, page_template
 from unip.segment.metrics import Scores, percent
 from unip.segment.overlay import draw_overlay
-from unip.segment.robustness import robustness_rows
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -37,7 +35,7 @@ def render_report(
     classes: Classes,
     about: Mapping[str, Any],
     worst: Sequence[WorstFrame],
-    corrupted: Mapping[CorruptFrames, Scores] | None = None,
+    robustness: Sequence[tuple[str, ...]] = (),
 ) -> str:
     """Return the page.
 
@@ -46,7 +44,7 @@ def render_report(
         classes: Names and colours.
         about: What was evaluated on what, shown on top.
         worst: Frames to show, worst first; a dozen takes about a megabyte.
-        corrupted: Scores on corrupted images.
+        robustness: Rows of a table of scores on corrupted images, the first its heading.
     """
     template = page_template("unip.segment", "evaluation.html.j2")
     truth = scores.matrix.sum(1)
@@ -73,7 +71,6 @@ def render_report(
         "pixel accuracy": percent(scores.pixel_accuracy),
     }
     frames = [_shown(frame, classes) for frame in worst]
-    robustness = robustness_rows(scores, corrupted) if corrupted else []
     return template.render(about=dict(about), summary=summary, rows=rows, frames=frames, robustness=robustness)
 
 

@@ -24,12 +24,13 @@ from unip.data.parallel import usable_cores
 from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
 from unip.graphs import Recorded
+from unip.progress import say
 from unip.segment.heads import resize
-from unip.segment.model import Segmenter, SegmenterSpec
+from unip.segment.model import Segmenter
 from unip.segment.sliding import sliding_logits, window_starts
 from unip.stopping import leave_signals_to_parent
 
-MOST_LOGITS = 2**28  # of the images in memory at once: 1 GiB
+MOST_PIXELS = 2**23  # of the images that are in memory with their logits: 160 MiB for each five classes
 
 
 # The settings that evaluation and prediction share.
@@ -191,10 +192,17 @@ def segment_frames(
         with _arithmetic(device, dtype):  # here: what it casts and keeps must not outlive a recording
             return segmenter(images)  # type: ignore[no-any-return]
 
+    def windows(frame: Frame) -> int:
+        """How many windows a frame has; a whole one counts as those it is as large as, but for a given batch size."""
+        sides = frame.pixels.shape[-2:]
+        if window == "slide":
+            return prod(len(window_starts(side, spec.crop, spec.stride)) for side in sides)
+        return 1 if batch_size != "auto" else -(-prod(sides) // spec.crop**2)
+
     model = _ReplayedBatches(logits_of, together) if device.type == "cuda" else logits_of
     crop = spec.crop
     try:
-        for group in _groups(frames, workers, together, len(spec.classes.names), None if window == "whole" else spec):
+        for group in _groups(frames, workers, together, windows):
             good = [frame for frame in group if frame.problem is None]
             pixels = [rgb(frame.pixels.to(device, non_blocking=True)) for frame in good]
             if window == "whole":
@@ -219,45 +227,44 @@ def rgb(pixels: Tensor) -> Tensor:
 
 
 class _ReplayedBatches:
-    """A model whose full batches are one CUDA graph each; those of the first shape, as sizes seldom differ."""
+    """A model whose full batches are one CUDA graph each, from the second of one shape on; others run as ever."""
 
     def __init__(self, model: Callable[[Tensor], Tensor], together: int) -> None:
         self.model, self.together = model, together
-        self.shape: torch.Size | None = None
+        self.shape: torch.Size | None = None  # of the first full batch; sizes seldom differ
         self.recorded: Recorded[Tensor] | None = None
+        self.tried = False
 
     def __call__(self, images: Tensor) -> Tensor:
-        if self.shape is None and len(images) == self.together:
-            self.shape = images.shape
+        if images.shape == self.shape and not self.tried:
+            self.tried = True
             try:
                 self.recorded = Recorded(self.model, (images,))
             except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:  # a model that waits for the GPU
-                self.recorded = None
+                pass  # a recording keeps memory of its own; without it there may be enough
+            except RuntimeError as error:
+                say(f"note: windows run kernel by kernel, as they cannot be recorded: {str(error).splitlines()[0]}")
+        elif self.shape is None and len(images) == self.together:
+            self.shape = images.shape
         if self.recorded is None or images.shape != self.shape:
             return self.model(images)
         return self.recorded(images)
 
 
-def _groups(
-    frames: Frames, workers: Workers, together: int, classes: int, spec: SegmenterSpec | None
-) -> Iterator[list[Frame]]:
-    """Collect frames until their windows fill a batch (one each without ``spec``), or their logits much memory."""
+def _groups(frames: Frames, workers: Workers, together: int, weigh: Callable[[Frame], int]) -> Iterator[list[Frame]]:
+    """Collect frames until they weigh as much as a batch, or their logits would take much memory.
+
+    What is left of a group after its full batches runs as a smaller one.
+    """
     group: list[Frame] = []
-    windows = logits = 0
+    weight = logits = 0
     for frame in _decoded(frames, workers):
-        height, width = frame.pixels.shape[-2:]
-        if spec is None:
-            windows += 1
-        else:
-            along = (len(window_starts(side, spec.crop, spec.stride)) for side in (height, width))
-            windows += prod(along)
-        logits += classes * max(height * width, frame.image.shape[0] * frame.image.shape[1])
         group.append(frame)
-        if windows >= together or logits >= MOST_LOGITS:
+        weight += weigh(frame)
+        logits += max(frame.pixels.shape[-2:].numel(), prod(frame.image.shape[:2]))
+        if weight >= together or logits >= MOST_PIXELS:
             yield group
-            group, windows, logits = [], 0, 0
+            group, weight, logits = [], 0, 0
     if group:
         yield group
 

@@ -13,7 +13,7 @@ from unip.config import Config
 from unip.data.classes import IGNORE, Classes
 from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
-from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize
+from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize, upsample
 from unip.segment.losses import PixelLoss, total
 from unip.segment.pyramid import FPN, LLFPN, spread_layers
 from unip.vit.shape import depth_of, patch_size
@@ -158,8 +158,10 @@ class Segmenter(nn.Module):
 
     def to_pixels(self, logits: Tensor, images: Tensor) -> Tensor:
         """Resize logits of the patches of ``images`` (of which only the size counts) to their pixels."""
-        exact = logits.float() if logits.requires_grad else logits  # losses want more than 16 bits
-        return resize(exact, self.padded_size(images))[..., : images.shape[-2], : images.shape[-1]]
+        size = self.padded_size(images)
+        # losses want more than 16 bits; where nothing is learnt, so large a map is faster interpolated
+        larger = upsample(logits.float(), size) if logits.requires_grad else resize(logits, size)
+        return larger[..., : images.shape[-2], : images.shape[-1]]
 
 
 class SegmentationLoss(nn.Module):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,34 +11,63 @@ from rich.table import Table
 
 from unip.data.classes import has_background
 from unip.data.corruptions import CorruptFrames
-from unip.segment.metrics import Scores, percent
+from unip.files import read_json
+from unip.segment.metrics import Scores, percent, score
 
 MEASURES = ("miou", "foreground_miou", "mean_accuracy", "pixel_accuracy")
 
 
-def robustness_record(clean: Scores, corrupted: Mapping[CorruptFrames, Scores], *, of: int) -> dict[str, Any]:
+def robustness_record(
+    clean: Scores, corrupted: Mapping[CorruptFrames, Scores], wanted: Sequence[CorruptFrames]
+) -> dict[str, Any]:
     """Return scores by corruption as JSON values.
 
     Args:
         clean: Scores on the images as they are.
-        corrupted: Those under the corruptions that are done.
-        of: How many corruptions there are to be.
+        corrupted: Those on corrupted images, as far as they are there.
+        wanted: The corruptions that were asked for.
 
     Returns:
-        ``seed``; the scores on ``clean`` images; ``mean``, each score's plain mean over the corruptions, None until all
-        are done; and ``each``, all scores of every one.
+        The scores on ``clean`` images; the names of the ``wanted`` corruptions; ``mean``, each score's plain mean over
+        these, None as long as one is missing; and ``each``, all scores of every one that is there, with its ``seed``.
     """
-    done = len(corrupted) == of
+    means = mean_measures(corrupted[each] for each in wanted) if set(wanted) <= set(corrupted) else None
     return {
-        "seed": next(iter(corrupted)).seed,
         "clean": clean.to_dict(),
-        "mean": {
-            name: None if np.isnan(value) or not done else value
-            for name, value in mean_measures(corrupted.values()).items()
-        },
+        "wanted": [str(each) for each in wanted],
+        "mean": means and {name: None if np.isnan(value) else value for name, value in means.items()},
         "each": [
-            {"name": each.name, "severity": each.severity, **scores.to_dict()} for each, scores in corrupted.items()
+            {"name": each.name, "severity": each.severity, "seed": each.seed, **scores.to_dict()}
+            for each, scores in corrupted.items()
         ],
+    }
+
+
+def read_robustness(file: Path, settings: Mapping[str, Any], clean: Scores) -> dict[CorruptFrames, Scores]:
+    """Return what a file of :func:`robustness_record` holds of this very model, images and settings.
+
+    Args:
+        file: May be missing.
+        settings: Values that the file must have.
+        clean: Scores that the file must have for images as they are: another model has another confusion matrix.
+
+    Returns:
+        Scores by corruption, none of another model.
+
+    Raises:
+        UnipError: The file cannot be read.
+    """
+    if not file.exists():
+        return {}
+    record = read_json(file)
+    same = all(record.get(name) == value for name, value in settings.items())
+    if not same or record["clean"]["confusion_matrix"] != clean.matrix.tolist():
+        return {}
+    return {
+        CorruptFrames(each["name"], each["severity"], each["seed"]): score(
+            np.array(each["confusion_matrix"], np.int64), clean.names
+        )
+        for each in record["each"]
     }
 
 
@@ -59,14 +89,14 @@ def robustness_rows(clean: Scores, corrupted: Mapping[CorruptFrames, Scores]) ->
     ]
 
 
-def robustness_table(clean: Scores, corrupted: Mapping[CorruptFrames, Scores]) -> Table:
+def robustness_table(rows: Sequence[tuple[str, ...]]) -> Table:
     """Return :func:`robustness_rows` as a table for the terminal."""
-    head, none, *each, mean = robustness_rows(clean, corrupted)
+    head, none, *each, mean = rows
     table = Table(head[0], title="corrupted images")
     for heading in head[1:]:
         table.add_column(heading, justify="right")
-    for rows in ([none], each, [mean]):
-        for row in rows:
+    for part in ([none], each, [mean]):
+        for row in part:
             table.add_row(*row)
         table.add_section()
     return table
