@@ -121,6 +121,12 @@ def test_every_setting_in_the_help_has_a_description(run, verb, monkeypatch):
         assert re.search(r"[a-z]{3}", described), line
 
 
+def test_a_list_without_a_value(run):
+    code, out, err = run("evaluate", "model", "data", "--corruption")
+    assert (code, out) == (2, "")
+    assert "--corruption requires at least 1 element" in err
+
+
 def test_version(run):
     assert run("--version") == (0, f"{unip.__version__}\n", "")
 

@@ -25,7 +25,7 @@ app = App(
     name="unip",
     help="Vision Transformers for infrared semantic segmentation: look inside, distil, fine-tune, evaluate, predict.",
     version=unip.__version__,
-    default_parameter=Parameter(consume_multiple=True, negative_iterable=""),
+    default_parameter=Parameter(consume_multiple=1, negative_iterable=""),  # a list has one value at least
     suppress_keyboard_interrupt=False,  # main() says that it was interrupted
 )
 app.meta.suppress_keyboard_interrupt = False

@@ -275,8 +275,10 @@ def test_what_is_missing_is_said_before_anything_runs(make_suite, scenes, weight
     with pytest.raises(UnipError) as caught:
         bench(**words(scenes, weights, out, suite), skip_missing=True, only=("c_",))
     assert caught.value.fix == "Give them; without them no chosen cell is left."
-    with pytest.raises(UnipError, match="no cell's name holds all of zebra"):
-        bench(**words(scenes, weights, out, suite), only=("zebra",))
+    with pytest.raises(UnipError, match="no cell's name holds zebra"):
+        bench(**words(scenes, weights, out, suite), only=("fine-tuned,zebra",))
+    with pytest.raises(UnipError, match="no cell's name holds all of a_ c_"):
+        bench(**words(scenes, weights, out, suite), only=("a_", "c_"))
     assert not out.exists()
 
 

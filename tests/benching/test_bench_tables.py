@@ -51,7 +51,7 @@ def test_corrupted_cells_count_when_they_are_whole():
         "ours": [cell("ours", 0, 0.5, fog=0.4, rain=0.2), cell("ours", 1, 0.7, fog=0.6, rain=0.4)],
         "theirs": [cell("theirs", 0, 0.3, fog=0.1, rain=0.2), cell("theirs", 1, 0.9, fog=0.8)],
     }
-    table = corruptions_table("p", group)
+    table = corruptions_table("p", group, ("fog", "rain"))
     assert table.rows == (
         ("seeds", "2", "1"),
         ("none", "60.0 ± 14.1", "30.0"),
@@ -60,4 +60,5 @@ def test_corrupted_cells_count_when_they_are_whole():
         ("mean of the corruptions", "40.0 ± 14.1", "15.0"),
     )
     assert table.note == "Left out, as not yet evaluated under all of these: 1 of the cells."
-    assert not corruptions_table("p", {"ours": group["ours"]}).note
+    assert not corruptions_table("p", {"ours": group["ours"]}, ("fog", "rain")).note
+    assert corruptions_table("p", {"theirs": group["theirs"][1:]}, ("fog", "rain")).rows[1] == ("none", "-")

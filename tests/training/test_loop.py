@@ -217,8 +217,10 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     with pytest.raises(UnipError, match=r"other settings \(steps: 12 there, 13 now\)"):
         run(config_for(tmp_path / "run", steps=13))
     run(config_for(tmp_path / "run", log_every=5))  # only how it is watched
+    (tmp_path / "run/evaluation/test").mkdir(parents=True)  # of the model that is to go
     _, losses, _ = run(config_for(tmp_path / "run", steps=2, overwrite=True))
     assert len(losses) == 2
+    assert not (tmp_path / "run/evaluation").exists()
 
 
 def test_a_foreign_folder_is_refused(tmp_path):

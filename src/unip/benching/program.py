@@ -134,6 +134,8 @@ def bench(config: BenchConfig) -> BenchResult | None:
                 worker.close()
         if stop:
             done = f"{ran + kept} of {len(cells)} cells are done"
+            if ran + kept == len(cells):
+                done += "; the cost of models, and tables, are not"
             raise Interrupted(f"interrupted: {done}", "Run the same command again to continue.")
     result = report(plan, run=ran, kept=kept) if ran + kept else None
     if failed:
@@ -151,13 +153,16 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
     Raises:
         UnipError: There are none, or data or weights are missing.
     """
+    every = plan.suite.cells()
     wanted = [[part for text in word.split(",") if (part := text.strip())] for word in config.only]
-    cells = [a for a in plan.suite.cells() if all(any(text in str(a) for text in texts) for texts in wanted)]
-    if not cells:
-        names = ", ".join(str(axes) for axes in plan.suite.cells()[:3])
+    cells = [axes for axes in every if all(any(text in str(axes) for text in texts) for texts in wanted)]
+    useless = [text for texts in wanted for text in texts if not any(text in str(axes) for axes in every)]
+    if useless or not cells:
+        lacking = useless[0] if useless else f"all of {' '.join(config.only)}"
+        some = ", ".join(map(str, every[:3]))
         raise UnipError(
-            f"no cell's name holds all of {' '.join(config.only)}",
-            f"They are named {names}, ... Where one of several is enough, join them by commas.",
+            f"no cell's name holds {lacking}",
+            f"They are named {some}, ... Where one of several is enough, join them by commas.",
         )
     lacks = {axes: plan.missing(axes) for axes in cells}
     missing = list(dict.fromkeys(text for texts in lacks.values() for text in texts))

@@ -75,7 +75,7 @@ def all_tables(suite: Suite, done: list[Done]) -> list[Table]:
             )
             found += [results_table(suite, title, group), classes_table(title, group)]
             if any(cell.corrupted for cells in group.values() for cell in cells):
-                found.append(corruptions_table(title, group))
+                found.append(corruptions_table(title, group, suite.corruptions_of(protocol)))
             if any("layers_miou" in cell.record for cells in group.values() for cell in cells):
                 found.append(layers_table(title, group))
         published = suite.published is not None and labels == 1 and bool(suite.published.miou.get(protocol))
@@ -150,14 +150,13 @@ def classes_table(title: str, group: dict[str, list[Done]]) -> Table:
     return Table(f"IoU of each class: {title}", ("start", *names), tuple(body))
 
 
-def corruptions_table(title: str, group: dict[str, list[Done]]) -> Table:
+def corruptions_table(title: str, group: dict[str, list[Done]], names: Sequence[str]) -> Table:
     """Show mIoU under corruptions, a column for each start; only cells that have all of them count."""
-    names = list(dict.fromkeys(name for cells in group.values() for cell in cells for name in cell.corrupted))
     whole = {start: [cell for cell in cells if set(names) <= set(cell.corrupted)] for start, cells in group.items()}
 
     def line(name: str, *under: str) -> tuple[str, ...]:
         each = ([float(np.mean([miou_under(cell, u) for u in under])) for cell in cells] for cells in whole.values())
-        return name, *(mean_sd(spread(values)) for values in each)
+        return name, *(mean_sd(spread(values)) if values else "-" for values in each)
 
     body = [("seeds", *(str(len(cells)) for cells in whole.values()))]
     body += [line(CLEAN, CLEAN), *(line(name, name) for name in names)]

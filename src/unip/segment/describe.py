@@ -47,7 +47,7 @@ def describe(
         *[f"note: rare classes ({', '.join(alone)}); see --rare-crops, --class-weights and --loss ce+dice"]
         * bool(alone),
         *[f"note: no labelled pixel of {', '.join(absent)}, which cannot be learnt"] * bool(absent),
-        f"more than 8 bits become grey by {spec.reading.describe()}",
+        f"images of more than 8 bits, if any, become grey by {spec.reading.describe()}",
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
         f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
         f"auxiliary weight {spec.auxiliary_weight:g}",

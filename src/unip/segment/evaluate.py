@@ -110,7 +110,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
         f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {dtype}"
     )
-    say(f"more than 8 bits become grey as in training: {spec.reading.describe()}")
+    say(f"images of more than 8 bits, if any, become grey as in training: {spec.reading.describe()}")
     if ready.stated not in (None, spec.reading):
         say(f"note: {config.data} states another reading, which is not used: {ready.stated.describe()}")
     corruptions = parse_corruptions(config.corruption, config.seed)
@@ -145,10 +145,11 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         corrupted[each] = found
         write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
     asked = {each: corrupted[each] for each in corruptions}
+    if corrupted:
+        rows = robustness_rows(scores, asked or corrupted)
+        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
     if asked:
         write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
-        rows = robustness_rows(scores, asked)
-        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
         say(robustness_table(rows))
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     return EvaluateResult(scores, frames, out, {str(each): found for each, found in asked.items()}, matrices)

@@ -75,14 +75,14 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     data = open_segmentation(given.data, given.split, remap=given.remap)
     reading = given.resolve_reading(data.reading)
     given, data = given.model_copy(update=dict(reading)), replace(data, reading=reading)
+    torch.manual_seed(given.seed)  # weights from scratch and heads
+    backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
     val = check_val(given, data) if given.val is not None else None
     if given.labels is not None:
         data = few_labels(data, given.labels, given.label_seed)
     labels = label_facts(data)
     if not sum(labels.pixels[name] for name in data.classes.names):
         raise UnipError(f"{given.data} ({given.split}) has no labelled pixel", "Check the masks, and --remap.")
-    torch.manual_seed(given.seed)  # weights from scratch and heads
-    backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
     on_gpu = accelerator.device.type == "cuda"
     facts = Facts.of(labels, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
     config, reasons = resolve(given, facts)

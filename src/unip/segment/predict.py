@@ -85,7 +85,7 @@ def predict(config: PredictConfig) -> PredictResult | None:
     dtype = choose_precision(config.precision, device)
     say(f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}")
     reading = segmenter.spec.reading
-    say(f"more than 8 bits become grey as in training: {reading.describe()}")
+    say(f"images of more than 8 bits, if any, become grey as in training: {reading.describe()}")
     if config.dry_run:
         check_images(list(names), reading)
         first = next(iter(names.values()))

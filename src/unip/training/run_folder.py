@@ -108,7 +108,9 @@ class RunFolder:
             )
 
     def _clear(self) -> None:
-        for path in (self.checkpoints, self.model, self.path / "tensorboard", self.path / "pictures"):
+        for name in ("tensorboard", "pictures", "evaluation"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for path in (self.checkpoints, self.model):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self.log, self.config, self.environment):
             path.unlink(missing_ok=True)

@@ -78,8 +78,8 @@ def parse_corruptions(texts: Iterable[str], seed: int = 0) -> tuple[CorruptFrame
         name, colon, level = text.partition(":")
         if name != "all" and name not in CORRUPTIONS:
             near = difflib.get_close_matches(name, CORRUPTIONS, n=1)
-            known = f"did you mean {near[0]}?" if near else f"known are all, {', '.join(CORRUPTIONS)}"
-            raise ValueError(f"no corruption is called {name!r}; {known}")
+            guess = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"no corruption is called {name!r}; {guess}Known are all, {', '.join(CORRUPTIONS)}")
         if colon and level not in ("1", "2", "3", "4", "5"):
             raise ValueError(f"severity of {name} must be 1, 2, 3, 4 or 5")
         severity = int(level) if colon else DEFAULT_SEVERITY
