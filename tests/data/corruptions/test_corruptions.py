@@ -88,7 +88,7 @@ def test_reading_what_a_user_asks_for():
     ("text", "message"),
     [
         ("fogg", "no corruption is called 'fogg'; did you mean fog?"),
-        ("zzz:3", "known are all, temporal_noise"),
+        ("zzz:3", "Known are all, temporal_noise"),
         ("fog:6", "severity of fog must be 1, 2, 3, 4 or 5"),
         ("fog:", "severity of fog must be"),
         ("all:0", "severity of all must be"),
