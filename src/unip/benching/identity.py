@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unip.data.manifest import open_images
+from unip.data.manifest import is_manifest, read_manifest
 from unip.data.pairs import SegmentationData
 from unip.data.parallel import threaded
 from unip.data.segmentation import open_segmentation
+from unip.data.sources import list_source, split_source
 from unip.files import sha256
 from unip.training.config import RESUMABLE
 from unip.vit.backbone import WEIGHTS_NAME
 
 VERSION = 2  # raise it when a cell of the same settings would give another result
+MIXED = ["sha256", "modality", "source", "weight", "grey", "reading"]  # columns of a manifest that a mix depends on
 #: Settings that change where and how fast a result is made, not which.
 FREE = (RESUMABLE - {"val"}) | {"device"}
 
@@ -55,12 +57,24 @@ def data_identity(source: str, split: str, remap: tuple[str, ...]) -> str:
 
 @functools.cache
 def images_identity(sources: tuple[str, ...]) -> str:
-    """Return a hash of the images that pre-training mixes, and of how it mixes them."""
-    table = open_images(sources)
-    keys = [
-        name for name in ("sha256", "modality", "source", "weight", "grey", "reading") if name in table.column_names
-    ]
-    return key_of(rows=table.select(keys).to_pylist())
+    """Return a hash of the images that pre-training mixes, and of how it mixes them; none is decoded for it.
+
+    Raises:
+        UnipError: A source is missing or empty.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for source in sources:
+        modality, location = split_source(source)
+        if is_manifest(location):
+            rows += (tuple(row.values()) for row in read_manifest(location).select(MIXED).to_pylist())
+        else:
+            found = list(list_source(location, modality))
+            content = threaded(sha256, [entry.path for entry in found], "hashing images", unit="files")
+            for entry, digest in zip(found, content, strict=True):
+                # where the pixels of a folder tell the modality, the folder does
+                folder = entry.path.parent.relative_to(location.absolute()) if location.is_dir() else ""
+                rows.append((digest, entry.modality or str(folder), entry.source))
+    return key_of(rows=rows)
 
 
 def _pairs(data: SegmentationData, content: Mapping[Path, str]) -> list[tuple[str, str]]:

@@ -1,0 +1,55 @@
+"""What keys are made of."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unip.benching.identity import images_identity
+from unip.data.manifest import scan_sources, write_manifest
+
+
+@pytest.fixture
+def mix(tmp_path):
+    rng = np.random.default_rng(0)
+    for place in ("a/thermal/0.png", "a/thermal/1.png", "a/rgb/2.png", "other/3.png"):
+        path = tmp_path / "mix" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+    return tmp_path / "mix"
+
+
+def test_a_mix_is_its_content_and_not_its_place(mix, tmp_path):
+    before = images_identity((str(mix),))
+    moved = shutil.copytree(mix, tmp_path / "elsewhere" / "mix")
+    assert images_identity((str(moved),)) == before
+    rest = (f"infrared={moved / 'a' / 'thermal'}", f"rgb={moved / 'a' / 'rgb'}")
+    assert images_identity((*rest, f"infrared={moved / 'other'}")) != images_identity((*rest, f"rgb={moved / 'other'}"))
+
+
+@pytest.mark.parametrize("change", ["content", "modality", "more", "fewer"])
+def test_what_changes_a_mix_changes_its_identity(mix, tmp_path, change):
+    before = images_identity((str(mix),))
+    other = shutil.copytree(mix, tmp_path / "elsewhere" / "mix")
+    if change == "content":
+        (other / "a/rgb/2.png").write_bytes(b"broken, which training will say")
+    elif change == "modality":
+        shutil.move(other / "a/rgb/2.png", other / "a/thermal/2.png")
+    elif change == "more":
+        shutil.copy(other / "a/rgb/2.png", other / "a/rgb/4.png")
+    else:
+        (other / "a/rgb/2.png").unlink()
+    assert images_identity((str(other),)) != before
+
+
+def test_a_manifest_counts_with_its_weights(mix, tmp_path):
+    table = scan_sources([str(mix)])
+    found = []
+    for name, weight in (("one", 1.0), ("again", 1.0), ("two", 2.0)):
+        index = table.column_names.index("weight")
+        write_manifest(table.set_column(index, "weight", [[weight] * table.num_rows]), tmp_path / f"{name}.parquet")
+        found.append(images_identity((str(tmp_path / f"{name}.parquet"),)))
+    assert found[0] == found[1] != found[2]
