@@ -10,6 +10,12 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+
+
+class NotRecordable(RuntimeError):
+    """A computation waits for the GPU, or copies from the processor; nothing has been recorded yet."""
+
+
 WARM_UP = 2  # runs before recording, in which libraries choose kernels and take memory
 
 
@@ -28,7 +34,8 @@ class Recorded(Generic[T]):
         after_warm_up: Undoes what the runs before recording left behind.
 
     Raises:
-        RuntimeError: It cannot be recorded: it waits for the GPU, or copies from the processor.
+        NotRecordable: It waits for the GPU.
+        RuntimeError: It failed while it was recorded; random numbers on this GPU are unusable then.
         torch.OutOfMemoryError: The GPU's memory is too small.
     """
 
@@ -48,9 +55,11 @@ class Recorded(Generic[T]):
             torch.cuda.current_stream().wait_stream(side)
             after_warm_up()
             self.graph = torch.cuda.CUDAGraph()
-            recording: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            # loaders pin memory in other threads
-            with torch.cuda.graph(self.graph, stream=recording, capture_error_mode="thread_local"):
+            # the outer one leaves the stream also when recording fails; loaders pin memory in other threads
+            with (
+                torch.cuda.stream(side),
+                torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"),
+            ):
                 self.result = compute(*self.batch)
 
     def __call__(self, *batch: Tensor) -> T:
@@ -74,5 +83,9 @@ def _errors_if_waiting() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("error")
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise NotRecordable(str(error)) from error
     finally:
         torch.cuda.set_sync_debug_mode(before)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from unip.benching.identity import images_identity
 from unip.data.manifest import scan_sources, write_manifest
+from unip.errors import UnipError
 
 
 @pytest.fixture
@@ -22,10 +23,13 @@ def mix(tmp_path):
     return tmp_path / "mix"
 
 
-def test_a_mix_is_its_content_and_not_its_place(mix, tmp_path):
+def test_a_mix_is_its_content_and_not_its_place(mix, tmp_path, monkeypatch):
     before = images_identity((str(mix),))
     moved = shutil.copytree(mix, tmp_path / "elsewhere" / "mix")
     assert images_identity((str(moved),)) == before
+    monkeypatch.chdir(moved / "a")
+    assert images_identity(("../../mix",)) == before
+    assert images_identity((str(moved), "../../mix")) == before
     rest = (f"infrared={moved / 'a' / 'thermal'}", f"rgb={moved / 'a' / 'rgb'}")
     assert images_identity((*rest, f"infrared={moved / 'other'}")) != images_identity((*rest, f"rgb={moved / 'other'}"))
 
@@ -43,6 +47,19 @@ def test_what_changes_a_mix_changes_its_identity(mix, tmp_path, change):
     else:
         (other / "a/rgb/2.png").unlink()
     assert images_identity((str(other),)) != before
+
+
+def test_a_guessed_modality_is_not_a_named_one(tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(place := tmp_path / "infrared.png")
+    (tmp_path / "col" / "infrared").mkdir(parents=True)
+    shutil.copy(place, tmp_path / "col" / "infrared")
+    assert images_identity((str(tmp_path / "col"),)) != images_identity((f"infrared={tmp_path / 'col'}",))
+
+
+def test_a_file_that_cannot_be_read(mix):
+    (mix / "other/4.png").symlink_to(mix / "gone.png")
+    with pytest.raises(UnipError, match=r"4\.png cannot be read: No such file"):
+        images_identity((str(mix),))
 
 
 def test_a_manifest_counts_with_its_weights(mix, tmp_path):

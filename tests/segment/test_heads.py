@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from unip.segment import heads
 from unip.segment.heads import FCNHead, LightHead, LinearHead, UPerNetHead, enlarge, resize, upsample
 
 
@@ -71,12 +72,22 @@ def test_enlarging_by_products_is_bilinear_interpolation(old, new, dtype):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("old", "new"), [((16, 16), (128, 128)), ((6, 6), (16, 20)), ((64, 80), (32, 40))])
-@pytest.mark.parametrize(("dtype", "learnt"), [(torch.bfloat16, False), (torch.float32, True), (torch.float32, False)])
-def test_upsampling_on_a_gpu_is_bilinear_interpolation(old, new, dtype, learnt):
+@pytest.mark.parametrize(
+    ("old", "new", "dtype", "learnt", "products"),
+    [
+        ((16, 16), (128, 128), torch.bfloat16, False, True),
+        ((6, 6), (16, 20), torch.bfloat16, False, True),
+        ((16, 16), (128, 128), torch.float32, True, True),
+        ((16, 16), (128, 128), torch.float32, False, False),
+        ((64, 80), (32, 40), torch.bfloat16, True, False),
+    ],
+)
+def test_upsampling_on_a_gpu_is_bilinear_interpolation(monkeypatch, old, new, dtype, learnt, products):
+    used = []
+    monkeypatch.setattr(heads, "enlarge", lambda *given: used.append(1) or enlarge(*given))
     features = torch.randn(2, 8, *old, device="cuda", dtype=dtype, requires_grad=learnt)
     expected = torch.nn.functional.interpolate(features.float(), new, mode="bilinear", align_corners=False)
     found = upsample(features, new)
-    assert found.dtype == dtype
+    assert found.dtype == dtype and bool(used) == products
     off = 0.03 if dtype == torch.bfloat16 else 1e-3
     torch.testing.assert_close(found.float(), expected, rtol=off, atol=off)

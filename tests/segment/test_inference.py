@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from unip.errors import UnipError
-from unip.graphs import Recorded
+from unip.graphs import NotRecordable, Recorded
 from unip.segment.evaluate import EvaluateConfig
 from unip.segment.inference import (
     Frames,
@@ -125,10 +125,12 @@ def test_too_little_memory_on_the_device(tmp_path, make_segmenter, monkeypatch, 
 
     monkeypatch.setattr("unip.segment.inference.sliding_logits", full)
     frames = Frames([write(tmp_path / "a.png", 32, 48)], 32)
-    pixels = {"slide": 32, "whole": 48}[window]
-    with pytest.raises(UnipError, match=f"ran out of memory with windows of {pixels} pixels, 8 at a time") as caught:
+    pixels, at_once = {"slide": (32, 2), "whole": (48, 1)}[window]
+    with pytest.raises(
+        UnipError, match=f"ran out of memory with windows of {pixels} pixels, {at_once} at a time"
+    ) as caught:
         list(segment_frames(make_segmenter(), frames, device=CPU, window=window, workers=0))
-    assert caught.value.fix.startswith("Lower --batch-size")
+    assert caught.value.fix.startswith(f"Give a --batch-size below {at_once}")
     assert ("--window slide" in caught.value.fix) == (window == "whole")
 
 
@@ -159,7 +161,7 @@ def test_frames_go_together_until_their_windows_fill_a_batch(
 
 
 def test_few_frames_go_together_where_their_logits_are_large(tmp_path, make_segmenter, monkeypatch):
-    monkeypatch.setattr("unip.segment.inference.MOST_PIXELS", 32 * 48 * 2)
+    monkeypatch.setattr("unip.segment.inference.MOST_LOGITS", 3 * 32 * 48 * 2)
     seen = []
 
     def noted(model, images, **settings):
@@ -187,17 +189,17 @@ class Recording:
         return self.result.copy_(self.compute(*batch))
 
 
-def test_full_batches_of_one_shape_are_replayed(monkeypatch):
+def test_batches_of_a_shape_that_keeps_coming_are_replayed(monkeypatch):
     monkeypatch.setattr("unip.segment.inference.Recorded", Recording)
     monkeypatch.setattr(Recording, "made", 0)
-    model = _ReplayedBatches(lambda images: images * 2.0, 4)
-    for shape in [(2, 3), (4, 3), (4, 5), (4, 3), (4, 3), (3, 3), (4, 5), (4, 3)]:
+    model = _ReplayedBatches(lambda images: images * 2.0)
+    for shape in [(2, 3), (4, 3), (4, 5), (4, 3), (4, 5), (4, 3), (3, 3), (4, 5), (4, 5), (4, 3)]:
         images = torch.rand(shape)
         assert torch.equal(model(images), images * 2)
-    assert (Recording.made, model.recorded.calls) == (1, 3)  # a single full batch is not worth it
+    assert (Recording.made, model.recorded.calls) == (1, 2)  # (4, 3) from its third time on, and nothing else
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("it waits\nfor the GPU")])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), NotRecordable("it waits\nfor the GPU")])
 def test_what_cannot_be_recorded_runs_all_the_same(monkeypatch, capsys, error):
     made = []
 
@@ -206,8 +208,8 @@ def test_what_cannot_be_recorded_runs_all_the_same(monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setattr("unip.segment.inference.Recorded", fails)
-    model = _ReplayedBatches(lambda images: images * 2.0, 4)
-    for _ in range(4):
+    model = _ReplayedBatches(lambda images: images * 2.0)
+    for _ in range(5):
         assert torch.equal(model(torch.ones(4, 3)), torch.full((4, 3), 2.0))
     assert len(made) == 1
     said = "note: windows run kernel by kernel, as they cannot be recorded: it waits\n"
@@ -227,20 +229,20 @@ def test_replayed_batches_give_what_the_model_does(tmp_path, make_segmenter, mon
 
     monkeypatch.setattr("unip.segment.inference.Recorded", Noted)
     device, segmenter = torch.device("cuda"), make_segmenter()
-    sizes = [(32, 64)] * 7 + [(32, 48)] * 5 + [(32, 64)] * 4
+    sizes = [(32, 64)] * 9 + [(32, 48)] * 5 + [(32, 64)] * 4
     frames = Frames([write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)], 32)
     settings = {"device": device, "dtype": dtype, "window": "whole", "batch_size": 2, "workers": 0}
     found = []
     for graphs in (True, False):
         if not graphs:
-            monkeypatch.setattr("unip.segment.inference._ReplayedBatches", lambda model, together: model)
+            monkeypatch.setattr("unip.segment.inference._ReplayedBatches", lambda model: model)
         results, junk = segment_frames(segmenter, frames, **settings), []
         found.append([])
         for _, logits in results:
             found[-1].append(logits.cpu())
             # what a recording still needs must not be free to be written on
             junk.append([torch.full_like(p, torch.nan, dtype=dtype) for p in segmenter.parameters()])
-    assert replays == [(2, 3, 32, 64)] * 4  # pairs 2, 3, 7 and 8 of 8; 4 is mixed, 5 and 6 are of the other shape
+    assert replays == [(2, 3, 32, 64)] * 4  # pairs 3, 4, 8 and 9 of 9; 5 is mixed, 6 and 7 are of the other shape
     for replayed, plain in zip(*found, strict=True):
         assert torch.equal(replayed, plain)
 

@@ -31,7 +31,7 @@ def test_evaluation_gains_a_file_and_changes_nothing_else(model, segmentation_fo
     assert (result.out / "metrics.json").read_bytes() == before
     record = json.loads((result.out / "robustness.json").read_text())
     assert list(result.corrupted) == ["polarity:3", "temporal_noise:5"]
-    assert (record["model"], record["clean"]["miou"]) == (str(model), result.scores.miou)
+    assert (record["model"], record["seed"], record["clean"]["miou"]) == (str(model), 3, result.scores.miou)
     found = [(each["name"], each["severity"], each["seed"]) for each in record["each"]]
     assert found == [("polarity", 3, 3), ("temporal_noise", 5, 3)]
     for each, scores in zip(record["each"], result.corrupted.values(), strict=True):
@@ -75,18 +75,35 @@ def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, make_se
     assert done == ["polarity", "fog", "fog"] and list(whole.corrupted) == ["polarity:3", "fog:3"]
     record = json.loads(file.read_text())
     assert record["mean"]["miou"] == pytest.approx(np.mean([scores.miou for scores in whole.corrupted.values()]))
-    more = evaluate(**settings, corruption=("fog", "polarity:1"))
+    more = evaluate(**{**settings, "model": model / "model"}, out=file.parent, corruption=("fog", "polarity:1"))
     assert done[3:] == ["polarity"] and list(more.corrupted) == ["fog:3", "polarity:1"]
     assert more.corrupted["fog:3"].matrix.tolist() == whole.corrupted["fog:3"].matrix.tolist()
     assert len(json.loads(file.read_text())["each"]) == 3
     evaluate(**settings, corruption=("fog",), seed=1)
     assert done[4:] == ["fog"]
-    evaluate(**settings)
-    assert len(json.loads(file.read_text())["each"]) == 4
+    record = json.loads(file.read_text())
+    assert (record["wanted"], record["seed"], len(record["each"])) == (["fog:3"], 1, 4)
 
-    save_segmenter(make_segmenter(decoder="linear"), model / "model")
+
+def test_a_plain_evaluation_shows_what_was_asked_for_last(model, segmentation_folder, make_segmenter, capsys):
+    settings = {"model": model, "data": segmentation_folder, "device": "cpu", "worst": 2}
+    page, file = (model / "evaluation" / "test" / name for name in ("evaluation.html", "robustness.json"))
+    evaluate(**settings, corruption=("polarity",), seed=0)
+    evaluate(**settings, corruption=("fog", "jpeg"), seed=1)
+    shown, kept = page.read_text(), file.read_text()
     evaluate(**settings)
-    assert not file.exists()
+    assert page.read_text() == shown and "fog" in shown and "polarity" not in shown
+    for change in ("other weights", "another window", "another version"):
+        if change == "other weights":
+            save_segmenter(make_segmenter(decoder="linear"), model / "model")
+        if change == "another version":
+            file.write_text(json.dumps({**json.loads(kept), "each": [{"name": "fog"}]}))
+        capsys.readouterr()
+        evaluate(**settings, window="whole" if change == "another window" else "slide")
+        assert f"{file} stays as it is" in capsys.readouterr().out
+        assert "Corrupted images" not in page.read_text() and file.exists()
+    found = evaluate(**settings, corruption=("jpeg",))
+    assert [each["miou"] for each in json.loads(file.read_text())["each"]] == [found.corrupted["jpeg:3"].miou]
 
 
 def test_images_are_corrupted_at_their_own_size_whatever_the_workers(segmentation_folder, make_segmenter):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from unip.data.pairs import SegmentationData
 from unip.data.parallel import threaded
 from unip.data.segmentation import open_segmentation
 from unip.data.sources import list_source, split_source
+from unip.errors import UnipError
 from unip.files import sha256
 from unip.training.config import RESUMABLE
 from unip.vit.backbone import WEIGHTS_NAME
 
-VERSION = 2  # raise it when a cell of the same settings would give another result
+VERSION = 3  # raise it when a cell of the same settings would give another result
 MIXED = ["sha256", "modality", "source", "weight", "grey", "reading"]  # columns of a manifest that a mix depends on
 #: Settings that change where and how fast a result is made, not which.
 FREE = (RESUMABLE - {"val"}) | {"device"}
@@ -60,21 +62,30 @@ def images_identity(sources: tuple[str, ...]) -> str:
     """Return a hash of the images that pre-training mixes, and of how it mixes them; none is decoded for it.
 
     Raises:
-        UnipError: A source is missing or empty.
+        UnipError: A source is missing or empty, or a file cannot be read.
     """
     rows: list[tuple[Any, ...]] = []
+    found: dict[Path, tuple[str, str, str]] = {}
     for source in sources:
         modality, location = split_source(source)
         if is_manifest(location):
             rows += (tuple(row.values()) for row in read_manifest(location).select(MIXED).to_pylist())
-        else:
-            found = list(list_source(location, modality))
-            content = threaded(sha256, [entry.path for entry in found], "hashing images", unit="files")
-            for entry, digest in zip(found, content, strict=True):
-                # where the pixels of a folder tell the modality, the folder does
-                folder = entry.path.parent.relative_to(location.absolute()) if location.is_dir() else ""
-                rows.append((digest, entry.modality or str(folder), entry.source))
-    return key_of(rows=rows)
+            continue
+        root = os.path.abspath(location if location.is_dir() else location.parent)
+        for entry in list_source(location, modality):
+            # where the pixels of a folder tell the modality, the folder counts
+            folder = "" if entry.modality else os.path.relpath(entry.path.parent, root)
+            found.setdefault(entry.path, (entry.source, entry.modality or "", folder))
+    content = threaded(_content, list(found), "hashing images", unit="files")
+    files = sorted((*about, path.name, digest) for (path, about), digest in zip(found.items(), content, strict=True))
+    return key_of(rows=rows, files=files)
+
+
+def _content(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UnipError(f"{path} cannot be read: {error.strerror or error}", "Remove or replace it.") from error
 
 
 def _pairs(data: SegmentationData, content: Mapping[Path, str]) -> list[tuple[str, str]]:

@@ -156,7 +156,7 @@ def corruptions_table(title: str, group: dict[str, list[Done]], names: Sequence[
 
     def line(name: str, *under: str) -> tuple[str, ...]:
         each = ([float(np.mean([miou_under(cell, u) for u in under])) for cell in cells] for cells in whole.values())
-        return name, *(mean_sd(spread(values)) if values else "-" for values in each)
+        return name, *(mean_sd(spread(values)) for values in each)
 
     body = [("seeds", *(str(len(cells)) for cells in whole.values()))]
     body += [line(CLEAN, CLEAN), *(line(name, name) for name in names)]

@@ -19,7 +19,7 @@ from unip.data.reading import Reading
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
 from unip.errors import UnipError
-from unip.files import write_json, write_text
+from unip.files import sha256, write_json, write_text
 from unip.progress import meter, say
 from unip.segment.gallery import WorstFrame, render_report
 from unip.segment.inference import (
@@ -36,7 +36,7 @@ from unip.segment.inference import (
 from unip.segment.metrics import Matrix, Scores, confusion, score
 from unip.segment.model import Segmenter
 from unip.segment.robustness import read_robustness, robustness_record, robustness_rows, robustness_table
-from unip.segment.storage import load_segmenter
+from unip.segment.storage import load_segmenter, model_folder
 
 
 class EvaluateConfig(Config):
@@ -126,6 +126,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
     settings: dict[str, Any] = {
+        "weights": sha256(model_folder(config.model) / "model.safetensors"),
         "window": config.window,
         "short_side": spec.short_side,
         "crop": spec.crop,
@@ -138,21 +139,27 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst))
     say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
     file = out / "robustness.json"
-    corrupted = read_robustness(file, {**about, **settings}, scores)
-    if file.exists() and not corrupted:
-        file.unlink()  # of another model or other settings than metrics.json beside it
+    corrupted, wanted = read_robustness(file, settings, scores)
+    if file.exists() and not (corrupted or corruptions):
+        say(f"note: {file} stays as it is, of another model or other settings")
+    wanted = corruptions or wanted
+
+    def keep() -> None:
+        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, wanted)})
+
+    if corruptions:
+        keep()
     for each, found in _corrupted(ready, config, [each for each in corruptions if each not in corrupted]):
         corrupted[each] = found
-        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
-    asked = {each: corrupted[each] for each in corruptions}
-    if corrupted:
-        rows = robustness_rows(scores, asked or corrupted)
+        keep()
+    shown = {each: corrupted[each] for each in wanted if each in corrupted}
+    if shown:
+        rows = robustness_rows(scores, shown)
         write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
-    if asked:
-        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
-        say(robustness_table(rows))
+        if corruptions:
+            say(robustness_table(rows))
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
-    return EvaluateResult(scores, frames, out, {str(each): found for each, found in asked.items()}, matrices)
+    return EvaluateResult(scores, frames, out, {str(each): corrupted[each] for each in corruptions}, matrices)
 
 
 def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, Scores]]:

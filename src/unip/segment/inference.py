@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,14 +24,15 @@ from unip.data.pairs import SegmentationData
 from unip.data.parallel import usable_cores
 from unip.data.reading import DEFAULT, Reading
 from unip.errors import UnipError
-from unip.graphs import Recorded
+from unip.graphs import NotRecordable, Recorded
 from unip.progress import say
 from unip.segment.heads import resize
 from unip.segment.model import Segmenter
 from unip.segment.sliding import sliding_logits, window_starts
 from unip.stopping import leave_signals_to_parent
 
-MOST_PIXELS = 2**23  # of the images that are in memory with their logits: 160 MiB for each five classes
+MOST_LOGITS = 2**28  # of the images in memory at once: 1 GiB
+OFTEN = 3  # times that a shape of batches comes before it is recorded, which takes as long as four of them
 
 
 # The settings that evaluation and prediction share.
@@ -40,7 +42,7 @@ Window = Annotated[
 ]
 WindowBatch = Annotated[
     Literal["auto"] | Annotated[int, Field(ge=1)],
-    Field(description="Windows that run together; auto: 8, on a GPU 24."),
+    Field(description="Windows that run together; auto: 8, on a GPU 24, or whole images that are as large."),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Where to run.")]
 Precision = Annotated[
@@ -174,7 +176,8 @@ def segment_frames(
         device: Where to run.
         dtype: What to compute in.
         window: Sliding windows or whole images.
-        batch_size: Windows that run together; ``auto``: 8, on a GPU 24, where small batches leave it idle.
+        batch_size: Windows that run together; ``auto``: 8, on a GPU 24, where small batches leave it idle; of whole
+            images as many as are as large.
         workers: Processes that decode images.
 
     Yields:
@@ -199,11 +202,12 @@ def segment_frames(
             return prod(len(window_starts(side, spec.crop, spec.stride)) for side in sides)
         return 1 if batch_size != "auto" else -(-prod(sides) // spec.crop**2)
 
-    model = _ReplayedBatches(logits_of, together) if device.type == "cuda" else logits_of
-    crop = spec.crop
+    model = _ReplayedBatches(logits_of) if device.type == "cuda" else logits_of
+    crop, at_once = spec.crop, together
     try:
-        for group in _groups(frames, workers, together, windows):
+        for group in _groups(frames, workers, together, len(spec.classes.names), windows):
             good = [frame for frame in group if frame.problem is None]
+            at_once = min(together, len(good) if window == "whole" else sum(map(windows, good)))
             pixels = [rgb(frame.pixels.to(device, non_blocking=True)) for frame in good]
             if window == "whole":
                 crop = max([1, *(max(p.shape) for p in pixels)])
@@ -216,8 +220,8 @@ def segment_frames(
                     yield frame, resize(next(found)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
-            f"the device ran out of memory with windows of {crop} pixels, {together} at a time",
-            "Lower --batch-size" + (", or use --window slide." if window == "whole" else "."),
+            f"the device ran out of memory with windows of {crop} pixels, {at_once} at a time",
+            f"Give a --batch-size below {at_once}" + (", or use --window slide." if window == "whole" else "."),
         ) from error
 
 
@@ -227,31 +231,33 @@ def rgb(pixels: Tensor) -> Tensor:
 
 
 class _ReplayedBatches:
-    """A model whose full batches are one CUDA graph each, from the second of one shape on; others run as ever."""
+    """A model whose batches of the first shape that keeps coming are a CUDA graph each; others run as ever."""
 
-    def __init__(self, model: Callable[[Tensor], Tensor], together: int) -> None:
-        self.model, self.together = model, together
-        self.shape: torch.Size | None = None  # of the first full batch; sizes seldom differ
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+        self.model = model
+        self.seen: Counter[torch.Size] = Counter()
+        self.shape: torch.Size | None = None
         self.recorded: Recorded[Tensor] | None = None
-        self.tried = False
 
     def __call__(self, images: Tensor) -> Tensor:
-        if images.shape == self.shape and not self.tried:
-            self.tried = True
+        self.seen[images.shape] += 1
+        if self.shape is None and self.seen[images.shape] == OFTEN:
+            self.shape = images.shape
             try:
                 self.recorded = Recorded(self.model, (images,))
             except torch.OutOfMemoryError:
                 pass  # a recording keeps memory of its own; without it there may be enough
-            except RuntimeError as error:
-                say(f"note: windows run kernel by kernel, as they cannot be recorded: {str(error).splitlines()[0]}")
-        elif self.shape is None and len(images) == self.together:
-            self.shape = images.shape
+            except NotRecordable as error:
+                why = str(error).partition("\n")[0]
+                say(f"note: windows run kernel by kernel, as they cannot be recorded: {why}")
         if self.recorded is None or images.shape != self.shape:
             return self.model(images)
         return self.recorded(images)
 
 
-def _groups(frames: Frames, workers: Workers, together: int, weigh: Callable[[Frame], int]) -> Iterator[list[Frame]]:
+def _groups(
+    frames: Frames, workers: Workers, together: int, classes: int, weigh: Callable[[Frame], int]
+) -> Iterator[list[Frame]]:
     """Collect frames until they weigh as much as a batch, or their logits would take much memory.
 
     What is left of a group after its full batches runs as a smaller one.
@@ -261,8 +267,8 @@ def _groups(frames: Frames, workers: Workers, together: int, weigh: Callable[[Fr
     for frame in _decoded(frames, workers):
         group.append(frame)
         weight += weigh(frame)
-        logits += max(frame.pixels.shape[-2:].numel(), prod(frame.image.shape[:2]))
-        if weight >= together or logits >= MOST_PIXELS:
+        logits += classes * frame.pixels.shape[-2:].numel()
+        if weight >= together or logits >= MOST_LOGITS:
             yield group
             group, weight, logits = [], 0, 0
     if group:

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from unip.data.classes import has_background
-from unip.data.corruptions import CorruptFrames
+from unip.data.corruptions import CorruptFrames, parse_corruptions
 from unip.files import read_json
 from unip.segment.metrics import Scores, percent, score
 
@@ -25,16 +25,17 @@ def robustness_record(
     Args:
         clean: Scores on the images as they are.
         corrupted: Those on corrupted images, as far as they are there.
-        wanted: The corruptions that were asked for.
+        wanted: The corruptions that were asked for, of one seed.
 
     Returns:
-        The scores on ``clean`` images; the names of the ``wanted`` corruptions; ``mean``, each score's plain mean over
-        these, None as long as one is missing; and ``each``, all scores of every one that is there, with its ``seed``.
+        The scores on ``clean`` images; the names of the ``wanted`` corruptions and their ``seed``; ``mean``, each
+        score's plain mean over these, None as long as one is missing; and ``each``, all scores of every one there is.
     """
     means = mean_measures(corrupted[each] for each in wanted) if set(wanted) <= set(corrupted) else None
     return {
         "clean": clean.to_dict(),
         "wanted": [str(each) for each in wanted],
+        "seed": wanted[0].seed,
         "mean": means and {name: None if np.isnan(value) else value for name, value in means.items()},
         "each": [
             {"name": each.name, "severity": each.severity, "seed": each.seed, **scores.to_dict()}
@@ -43,32 +44,36 @@ def robustness_record(
     }
 
 
-def read_robustness(file: Path, settings: Mapping[str, Any], clean: Scores) -> dict[CorruptFrames, Scores]:
+def read_robustness(
+    file: Path, same: Mapping[str, Any], clean: Scores
+) -> tuple[dict[CorruptFrames, Scores], tuple[CorruptFrames, ...]]:
     """Return what a file of :func:`robustness_record` holds of this very model, images and settings.
 
     Args:
         file: May be missing.
-        settings: Values that the file must have.
-        clean: Scores that the file must have for images as they are: another model has another confusion matrix.
+        same: Values that the file must have: what the model and the settings are.
+        clean: Scores on images as they are, in which the file must have as many pixels of each class.
 
     Returns:
-        Scores by corruption, none of another model.
+        Scores by corruption, and which of them were asked for last; nothing where the file is of something else.
 
     Raises:
-        UnipError: The file cannot be read.
+        UnipError: The file is not JSON.
     """
-    if not file.exists():
-        return {}
-    record = read_json(file)
-    same = all(record.get(name) == value for name, value in settings.items())
-    if not same or record["clean"]["confusion_matrix"] != clean.matrix.tolist():
-        return {}
-    return {
-        CorruptFrames(each["name"], each["severity"], each["seed"]): score(
-            np.array(each["confusion_matrix"], np.int64), clean.names
-        )
-        for each in record["each"]
-    }
+    record = read_json(file) if file.exists() else {}
+    try:
+        pixels = np.array(record["clean"]["confusion_matrix"]).sum(1).tolist()
+        if pixels != clean.matrix.sum(1).tolist() or any(record[name] != value for name, value in same.items()):
+            return {}, ()
+        found = {
+            CorruptFrames(each["name"], each["severity"], each["seed"]): score(
+                np.array(each["confusion_matrix"], np.int64), clean.names
+            )
+            for each in record["each"]
+        }
+        return found, parse_corruptions(record["wanted"], record["seed"])
+    except (KeyError, TypeError, ValueError):  # of another version
+        return {}, ()
 
 
 def robustness_rows(clean: Scores, corrupted: Mapping[CorruptFrames, Scores]) -> list[tuple[str, ...]]:

@@ -108,9 +108,8 @@ class RunFolder:
             )
 
     def _clear(self) -> None:
-        for name in ("tensorboard", "pictures", "evaluation"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for path in (self.checkpoints, self.model):
+        folders = (self.path / name for name in ("tensorboard", "pictures", "evaluation"))
+        for path in (self.checkpoints, self.model, *folders):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self.log, self.config, self.environment):
             path.unlink(missing_ok=True)
