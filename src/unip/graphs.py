@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+WARM_UP = 2  # runs before recording, in which libraries choose kernels and take memory
 
 
 class NotRecordable(RuntimeError):
     """A computation waits for the GPU, or copies from the processor; nothing has been recorded yet."""
-
-
-WARM_UP = 2  # runs before recording, in which libraries choose kernels and take memory
 
 
 class Recorded(Generic[T]):

@@ -140,38 +140,37 @@ def test_a_worker_hands_over_the_problem(tmp_path, make_segmenter):
     assert "bad.png is not an image" in found[0][0].problem.what
 
 
+@pytest.fixture
+def together(monkeypatch) -> list[int]:
+    """How many frames go through the model together, group by group."""
+    sizes = []
+
+    def noted(model, images, **settings):
+        sizes.append(len(images))
+        return sliding_logits(model, images, **settings)
+
+    monkeypatch.setattr("unip.segment.inference.sliding_logits", noted)
+    return sizes
+
+
 @pytest.mark.parametrize(
     ("window", "batch_size", "sizes"),
     [("slide", 4, [2, 2, 2, 1]), ("whole", 4, [4, 3]), ("slide", "auto", [4, 3]), ("whole", "auto", [4, 3])],
 )
 def test_frames_go_together_until_their_windows_fill_a_batch(
-    tmp_path, make_segmenter, monkeypatch, window, batch_size, sizes
+    tmp_path, make_segmenter, together, window, batch_size, sizes
 ):
     """Two windows a frame, which is one and a half windows large."""
-    seen = []
-
-    def noted(model, images, **settings):
-        seen.append(len(images))
-        return sliding_logits(model, images, **settings)
-
-    monkeypatch.setattr("unip.segment.inference.sliding_logits", noted)
     frames = Frames([write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(7)], 32)
     list(segment_frames(make_segmenter(), frames, device=CPU, window=window, batch_size=batch_size, workers=0))
-    assert seen == sizes
+    assert together == sizes
 
 
-def test_few_frames_go_together_where_their_logits_are_large(tmp_path, make_segmenter, monkeypatch):
+def test_few_frames_go_together_where_their_logits_are_large(tmp_path, make_segmenter, together, monkeypatch):
     monkeypatch.setattr("unip.segment.inference.MOST_LOGITS", 3 * 32 * 48 * 2)
-    seen = []
-
-    def noted(model, images, **settings):
-        seen.append(len(images))
-        return sliding_logits(model, images, **settings)
-
-    monkeypatch.setattr("unip.segment.inference.sliding_logits", noted)
     frames = Frames([write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(5)], 32)
     list(segment_frames(make_segmenter(), frames, device=CPU, batch_size=100, workers=0))
-    assert seen == [2, 2, 1]
+    assert together == [2, 2, 1]
 
 
 class Recording:

@@ -53,7 +53,7 @@ def data_identity(source: str, split: str, remap: tuple[str, ...]) -> str:
     data = open_segmentation(source, split, remap=remap)
     meaning = [data.classes.to_dict(), repr(data.ids), data.channel, repr(data.reading)]
     files = list(dict.fromkeys([*data.images, *(mask.path for mask in data.masks)]))
-    content = dict(zip(files, threaded(sha256, files, f"hashing {split}", unit="files"), strict=True))
+    content = dict(zip(files, threaded(_content, files, f"hashing {split}", unit="files"), strict=True))
     return key_of(meaning=meaning, pairs=_pairs(data, content))
 
 

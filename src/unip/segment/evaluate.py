@@ -136,28 +136,28 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     }
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
     write_json(out / "metrics.json", {**about, **settings, **scores.to_dict(), "frames": listed})
-    write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst))
     say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
     file = out / "robustness.json"
     corrupted, wanted = read_robustness(file, settings, scores)
-    if file.exists() and not (corrupted or corruptions):
-        say(f"note: {file} stays as it is, of another model or other settings")
-    wanted = corruptions or wanted
+
+    def show(asked: Sequence[CorruptFrames]) -> list[tuple[str, ...]]:
+        there = {each: corrupted[each] for each in asked if each in corrupted}
+        rows = robustness_rows(scores, there) if there else []
+        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
+        return rows
 
     def keep() -> None:
-        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, wanted)})
+        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
 
+    show(() if corruptions else wanted)
     if corruptions:
         keep()
-    for each, found in _corrupted(ready, config, [each for each in corruptions if each not in corrupted]):
-        corrupted[each] = found
-        keep()
-    shown = {each: corrupted[each] for each in wanted if each in corrupted}
-    if shown:
-        rows = robustness_rows(scores, shown)
-        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
-        if corruptions:
-            say(robustness_table(rows))
+        for each, found in _corrupted(ready, config, [each for each in corruptions if each not in corrupted]):
+            corrupted[each] = found
+            keep()
+        say(robustness_table(show(corruptions)))
+    elif file.exists() and not corrupted:
+        say(f"note: {file} stays as it is, of another model or other settings")
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     return EvaluateResult(scores, frames, out, {str(each): corrupted[each] for each in corruptions}, matrices)
 
