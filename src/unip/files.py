@@ -108,7 +108,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except ValueError as error:
-        raise UnipError(f"{path} is not valid JSON: {error}") from error
+        raise UnipError(f"{path} is not valid JSON: {error}", "Mend it; delete it if it can be made anew.") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -118,20 +118,26 @@ def test_slide_equals_whole_where_one_window_covers_the_image(tmp_path, make_seg
     assert torch.equal(*answers)
 
 
-@pytest.mark.parametrize("window", ["slide", "whole"])
-def test_too_little_memory_on_the_device(tmp_path, make_segmenter, monkeypatch, window):
+@pytest.mark.parametrize(
+    ("window", "batch_size", "fix"),
+    [
+        ("slide", "auto", "Use a --batch-size below 2."),
+        ("slide", 1, "Use --device cpu."),
+        ("whole", "auto", "Use --window slide."),
+    ],
+)
+def test_too_little_memory_on_the_device(tmp_path, make_segmenter, monkeypatch, window, batch_size, fix):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("unip.segment.inference.sliding_logits", full)
     frames = Frames([write(tmp_path / "a.png", 32, 48)], 32)
-    pixels, at_once = {"slide": (32, 2), "whole": (48, 1)}[window]
+    pixels, at_once = (48, 1) if window == "whole" else (32, 2 if batch_size == "auto" else 1)
     with pytest.raises(
         UnipError, match=f"ran out of memory with windows of {pixels} pixels, {at_once} at a time"
     ) as caught:
-        list(segment_frames(make_segmenter(), frames, device=CPU, window=window, workers=0))
-    assert caught.value.fix.startswith(f"Give a --batch-size below {at_once}")
-    assert ("--window slide" in caught.value.fix) == (window == "whole")
+        list(segment_frames(make_segmenter(), frames, device=CPU, window=window, batch_size=batch_size, workers=0))
+    assert caught.value.fix == fix
 
 
 def test_a_worker_hands_over_the_problem(tmp_path, make_segmenter):

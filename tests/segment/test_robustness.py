@@ -70,6 +70,9 @@ def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, make_se
     record = json.loads(file.read_text())
     assert [each["name"] for each in record["each"]] == ["polarity"]
     assert record["wanted"] == ["polarity:3", "fog:3"] and record["mean"] is None
+    plain = evaluate(**settings)
+    page = (plain.out / "evaluation.html").read_text().replace("\n", "")
+    assert "<td>fog</td><td>3</td><td>-</td>" in page and "<td>mean</td><td></td><td>-</td>" in page
 
     whole = evaluate(**settings, corruption=("polarity", "fog"))
     assert done == ["polarity", "fog", "fog"] and list(whole.corrupted) == ["polarity:3", "fog:3"]
@@ -104,6 +107,16 @@ def test_a_plain_evaluation_shows_what_was_asked_for_last(model, segmentation_fo
         assert "Corrupted images" not in page.read_text() and file.exists()
     found = evaluate(**settings, corruption=("jpeg",))
     assert [each["miou"] for each in json.loads(file.read_text())["each"]] == [found.corrupted["jpeg:3"].miou]
+
+
+def test_a_broken_file_is_told_before_anything_is_computed(model, segmentation_folder, monkeypatch):
+    file = model / "evaluation" / "test" / "robustness.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    monkeypatch.setattr("unip.segment.evaluate.compare", None)
+    with pytest.raises(UnipError, match=r"robustness\.json is not valid JSON") as caught:
+        evaluate(model=model, data=segmentation_folder, device="cpu")
+    assert "delete it" in caught.value.fix and file.read_text() == "{"
 
 
 def test_images_are_corrupted_at_their_own_size_whatever_the_workers(segmentation_folder, make_segmenter):

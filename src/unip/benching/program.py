@@ -117,7 +117,8 @@ def bench(config: BenchConfig) -> BenchResult | None:
         try:
             with meter("bench", len(jobs), "jobs") as progress:
                 for ended in run_queue(jobs, workers[: len(jobs)], lambda: bool(stop)):
-                    progress.advance(note=str(ended.job))
+                    if ended.outcome.state != "interrupted":
+                        progress.advance(note=str(ended.job))
                     if ended.outcome.state in ("failed", "died"):
                         failed.append(ended)
                         say(f"failed: {ended.job}: {ended.outcome.what}")

@@ -19,7 +19,7 @@ from unip.data.reading import Reading
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
 from unip.errors import UnipError
-from unip.files import sha256, write_json, write_text
+from unip.files import read_json, sha256, write_json, write_text
 from unip.progress import meter, say
 from unip.segment.gallery import WorstFrame, render_report
 from unip.segment.inference import (
@@ -122,6 +122,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
+    file = out / "robustness.json"
+    before = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
     scores, matrices, worst = compare(ready, config)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
@@ -137,12 +139,10 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
     write_json(out / "metrics.json", {**about, **settings, **scores.to_dict(), "frames": listed})
     say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
-    file = out / "robustness.json"
-    corrupted, wanted = read_robustness(file, settings, scores)
+    corrupted, wanted = read_robustness(before, settings, scores)
 
     def show(asked: Sequence[CorruptFrames]) -> list[tuple[str, ...]]:
-        there = {each: corrupted[each] for each in asked if each in corrupted}
-        rows = robustness_rows(scores, there) if there else []
+        rows = robustness_rows(scores, corrupted, asked) if asked else []
         write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
         return rows
 

@@ -219,9 +219,11 @@ def segment_frames(
                 else:
                     yield frame, resize(next(found)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
     except torch.OutOfMemoryError as error:
+        ways = [f"a --batch-size below {at_once}"] if at_once > 1 else []
+        ways += ["--window slide"] if window == "whole" else ["--device cpu"] if at_once == 1 else []
         raise OutOfMemory(
             f"the device ran out of memory with windows of {crop} pixels, {at_once} at a time",
-            f"Give a --batch-size below {at_once}" + (", or use --window slide." if window == "whole" else "."),
+            f"Use {', or '.join(ways)}.",
         ) from error
 
 

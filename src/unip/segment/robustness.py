@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from rich.table import Table
 
 from unip.data.classes import has_background
 from unip.data.corruptions import CorruptFrames, parse_corruptions
-from unip.files import read_json
 from unip.segment.metrics import Scores, percent, score
 
 MEASURES = ("miou", "foreground_miou", "mean_accuracy", "pixel_accuracy")
@@ -45,22 +43,18 @@ def robustness_record(
 
 
 def read_robustness(
-    file: Path, same: Mapping[str, Any], clean: Scores
+    record: Mapping[str, Any], same: Mapping[str, Any], clean: Scores
 ) -> tuple[dict[CorruptFrames, Scores], tuple[CorruptFrames, ...]]:
-    """Return what a file of :func:`robustness_record` holds of this very model, images and settings.
+    """Return what a :func:`robustness_record` of before holds of this very model, images and settings.
 
     Args:
-        file: May be missing.
-        same: Values that the file must have: what the model and the settings are.
-        clean: Scores on images as they are, in which the file must have as many pixels of each class.
+        record: May be empty, or anything that a file held.
+        same: Values that it must have: what the model and the settings are.
+        clean: Scores on images as they are, in which it must have as many pixels of each class.
 
     Returns:
-        Scores by corruption, and which of them were asked for last; nothing where the file is of something else.
-
-    Raises:
-        UnipError: The file is not JSON.
+        Scores by corruption, and which of them were asked for last; nothing where the record is of something else.
     """
-    record = read_json(file) if file.exists() else {}
     try:
         pixels = np.array(record["clean"]["confusion_matrix"]).sum(1).tolist()
         if pixels != clean.matrix.sum(1).tolist() or any(record[name] != value for name, value in same.items()):
@@ -76,8 +70,13 @@ def read_robustness(
         return {}, ()
 
 
-def robustness_rows(clean: Scores, corrupted: Mapping[CorruptFrames, Scores]) -> list[tuple[str, ...]]:
-    """Return scores by corruption in percent: a heading, clean images, each corruption, and the mean over them."""
+def robustness_rows(
+    clean: Scores, corrupted: Mapping[CorruptFrames, Scores], wanted: Sequence[CorruptFrames]
+) -> list[tuple[str, ...]]:
+    """Return scores by corruption in percent: a heading, clean images, each wanted corruption, and the mean over them.
+
+    A corruption whose scores are not there yet has no numbers, and neither has the mean then.
+    """
     shown = {"miou": "mIoU", "foreground_miou": "mIoU without background", "mean_accuracy": "mean accuracy"}
     if not has_background(clean.names):
         del shown["foreground_miou"]
@@ -86,11 +85,13 @@ def robustness_rows(clean: Scores, corrupted: Mapping[CorruptFrames, Scores]) ->
         lost = clean.miou - values["miou"]
         return (name, severity, *(percent(values[measure]) for measure in shown), percent(lost))
 
+    unknown = dict.fromkeys(MEASURES, np.nan)
+    found = {each: mean_measures([corrupted[each]]) if each in corrupted else unknown for each in wanted}
     return [
         ("corruption", "severity", *shown.values(), "mIoU lost"),
         row("none", "", mean_measures([clean])),
-        *(row(each.name, str(each.severity), mean_measures([scores])) for each, scores in corrupted.items()),
-        row("mean", "", mean_measures(corrupted.values())),
+        *(row(each.name, str(each.severity), values) for each, values in found.items()),
+        row("mean", "", {name: float(np.mean([values[name] for values in found.values()])) for name in MEASURES}),
     ]
 
 
