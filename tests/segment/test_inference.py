@@ -119,23 +119,21 @@ def test_slide_equals_whole_where_one_window_covers_the_image(tmp_path, make_seg
 
 
 @pytest.mark.parametrize(
-    ("window", "batch_size", "fix"),
+    ("window", "batch_size", "images", "tried", "fix"),
     [
-        ("slide", "auto", "Use a --batch-size below 2."),
-        ("slide", 1, "Use --device cpu."),
-        ("whole", "auto", "Use --window slide."),
+        ("slide", "auto", 1, "32 pixels, 2 at a time", "Use a --batch-size below 2."),
+        ("slide", 1, 1, "32 pixels, 1 at a time", "Use --device cpu."),
+        ("whole", 1, 1, "48 pixels, 1 at a time", "Use --window slide."),
+        ("whole", 2, 2, "48 pixels, 2 at a time", "Use a --batch-size below 2, or --window slide."),
     ],
 )
-def test_too_little_memory_on_the_device(tmp_path, make_segmenter, monkeypatch, window, batch_size, fix):
+def test_too_little_memory_on_the_device(tmp_path, make_segmenter, monkeypatch, window, batch_size, images, tried, fix):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("unip.segment.inference.sliding_logits", full)
-    frames = Frames([write(tmp_path / "a.png", 32, 48)], 32)
-    pixels, at_once = (48, 1) if window == "whole" else (32, 2 if batch_size == "auto" else 1)
-    with pytest.raises(
-        UnipError, match=f"ran out of memory with windows of {pixels} pixels, {at_once} at a time"
-    ) as caught:
+    frames = Frames([write(tmp_path / f"{number}.png", 32, 48) for number in range(images)], 32)
+    with pytest.raises(UnipError, match=f"ran out of memory with windows of {tried}") as caught:
         list(segment_frames(make_segmenter(), frames, device=CPU, window=window, batch_size=batch_size, workers=0))
     assert caught.value.fix == fix
 

@@ -109,13 +109,14 @@ def test_a_plain_evaluation_shows_what_was_asked_for_last(model, segmentation_fo
     assert [each["miou"] for each in json.loads(file.read_text())["each"]] == [found.corrupted["jpeg:3"].miou]
 
 
-def test_a_broken_file_is_told_before_anything_is_computed(model, segmentation_folder, monkeypatch):
+@pytest.mark.parametrize("settings", [{}, {"corruption": ("fog",)}, {"dry_run": True}])
+def test_a_broken_file_is_told_before_anything_is_computed(model, segmentation_folder, monkeypatch, settings):
     file = model / "evaluation" / "test" / "robustness.json"
     file.parent.mkdir(parents=True)
     file.write_text("{")
     monkeypatch.setattr("unip.segment.evaluate.compare", None)
     with pytest.raises(UnipError, match=r"robustness\.json is not valid JSON") as caught:
-        evaluate(model=model, data=segmentation_folder, device="cpu")
+        evaluate(model=model, data=segmentation_folder, device="cpu", **settings)
     assert "delete it" in caught.value.fix and file.read_text() == "{"
 
 

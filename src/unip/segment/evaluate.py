@@ -116,14 +116,14 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     corruptions = parse_corruptions(config.corruption, config.seed)
     if corruptions:
         say(f"and again for each corruption: {', '.join(map(str, corruptions))}")
+    file = out / "robustness.json"
+    earlier = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
     if config.dry_run:
         check_segmentation(data)
         files = [*(["robustness.json"] if corruptions else []), "metrics.json and evaluation.html"]
         say(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
-    file = out / "robustness.json"
-    before = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
     scores, matrices, worst = compare(ready, config)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
@@ -139,7 +139,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
     write_json(out / "metrics.json", {**about, **settings, **scores.to_dict(), "frames": listed})
     say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
-    corrupted, wanted = read_robustness(before, settings, scores)
+    corrupted, wanted = read_robustness(earlier, settings, scores)
 
     def show(asked: Sequence[CorruptFrames]) -> list[tuple[str, ...]]:
         rows = robustness_rows(scores, corrupted, asked) if asked else []

@@ -219,11 +219,10 @@ def segment_frames(
                 else:
                     yield frame, resize(next(found)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
     except torch.OutOfMemoryError as error:
-        ways = [f"a --batch-size below {at_once}"] if at_once > 1 else []
-        ways += ["--window slide"] if window == "whole" else ["--device cpu"] if at_once == 1 else []
+        ways = {f"a --batch-size below {at_once}": at_once > 1, "--window slide": window == "whole"}
         raise OutOfMemory(
             f"the device ran out of memory with windows of {crop} pixels, {at_once} at a time",
-            f"Use {', or '.join(ways)}.",
+            f"Use {', or '.join(way for way, is_left in ways.items() if is_left) or '--device cpu'}.",
         ) from error
 
 

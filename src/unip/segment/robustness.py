@@ -43,12 +43,12 @@ def robustness_record(
 
 
 def read_robustness(
-    record: Mapping[str, Any], same: Mapping[str, Any], clean: Scores
+    record: Any, same: Mapping[str, Any], clean: Scores
 ) -> tuple[dict[CorruptFrames, Scores], tuple[CorruptFrames, ...]]:
     """Return what a :func:`robustness_record` of before holds of this very model, images and settings.
 
     Args:
-        record: May be empty, or anything that a file held.
+        record: What a file held, of whatever form.
         same: Values that it must have: what the model and the settings are.
         clean: Scores on images as they are, in which it must have as many pixels of each class.
 
