@@ -490,9 +490,10 @@ def test_sigterm_ends_like_ctrl_c():
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
-def test_the_exit_code_of_the_process(tmp_path):
-    script = Path(sys.executable).with_name("unip")
-    command = [str(script)] if script.exists() else [sys.executable, "-c", "from unip.cli import main; main()"]
+@pytest.mark.parametrize("command", [[str(Path(sys.executable).with_name("unip"))], [sys.executable, "-m", "unip"]])
+def test_the_exit_code_of_the_process(tmp_path, command):
+    if not Path(command[0]).exists():
+        pytest.skip("the program is not installed")
     done = subprocess.run(
         [*command, "data", "build", str(tmp_path / "missing"), "--out", str(tmp_path)],
         capture_output=True,

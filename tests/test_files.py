@@ -4,11 +4,12 @@ import errno
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from unip.errors import UnipError
-from unip.files import advice, read_json, sha256, write_json, write_text, writing
+from unip.files import advice, check_folder, read_json, sha256, write_json, write_text, writing
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
@@ -37,6 +38,26 @@ def test_space_is_no_cure_for_a_read_only_disk(tmp_path, number, frees):
     with pytest.raises(UnipError) as caught, writing(tmp_path / "value.txt"):
         raise error
     assert ("Free some space" in caught.value.fix) is frees
+
+
+def test_an_output_folder_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch):
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new" / "folder")
+    monkeypatch.chdir(tmp_path)
+    check_folder(Path("new/folder"))
+    assert list(tmp_path.iterdir()) == []
+    write_text(tmp_path / "file", "")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UnipError, match=rf"cannot write to {path}: ") as caught:
+            check_folder(path)
+        assert caught.value.fix == "Choose another output folder."
+
+    def read_only(dir):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(UnipError, match="Read-only file system"):
+        check_folder(tmp_path)
 
 
 def test_a_folder_replaces_a_folder_whole(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Concatenate, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -22,6 +23,7 @@ class Config(BaseModel):
     """Base of all configs: frozen, and an unknown key is an error that names the nearest known one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    described: ClassVar[str] = ""  # where, if not in the class alone
 
     @model_validator(mode="before")
     @classmethod
@@ -44,7 +46,8 @@ class Config(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise UnipError(describe_validation(error), f"See the fields of {cls.__name__}.") from None
+            fix = f"See {cls.described or f'the fields of {cls.__name__}'}."
+            raise UnipError(describe_validation(error, values), fix) from None
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> Self:
@@ -56,16 +59,32 @@ class Config(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def describe_validation(error: ValidationError) -> str:
-    """Say in plain lines which settings do not fit and why."""
+def describe_validation(error: ValidationError, values: Any = None) -> str:
+    """Say in plain lines which settings do not fit and why.
+
+    Args:
+        error: What pydantic found.
+        values: What it was found in; then a setting within others is named with those.
+    """
     seen: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
-        key = str(problem["loc"][0]) if problem["loc"] else "settings"
+        key = _place(problem["loc"], values)
         whole = problem["type"] == "missing" or not problem["loc"]  # of all settings together, the input is all of them
         given = "" if whole else f", got {problem['input']!r}"
         text = problem["msg"].removeprefix("Value error, ")
         seen.setdefault(key, []).append(f"{text[:1].lower()}{text[1:]}{given}")
     return "\n".join(f"{key}: {'; or '.join(texts)}" for key, texts in seen.items())
+
+
+def _place(loc: tuple[int | str, ...], values: Any) -> str:
+    """Name a setting: keys of mappings as far as they are there; what follows are pydantic's kinds of values."""
+    keys = [str(part) for part in loc[:1]]
+    for part, following in itertools.pairwise(loc):
+        values = values.get(part) if isinstance(values, dict) else None
+        if not isinstance(values, dict) or following not in values:
+            break
+        keys.append(str(following))
+    return ".".join(keys) or "settings"
 
 
 def verb(config_type: type[C]) -> Callable[[Callable[[C], R]], Callable[Concatenate[C | None, ...], R]]:

@@ -128,8 +128,27 @@ def test_what_is_written(ran):
     assert "Starts of one method" not in page  # none names a method
     assert "| published |" in (out / "tables.md").read_text()
     assert "bootstrap of groups of test images that are alike (1)" in (out / "tables.md").read_text()
+    rates = [records(out)[f"{name}_scenes_fine-tuned_0.5_0"]["chosen"]["lr"] for name in ("a", "b", "student")]
+    assert "Chosen on val: a lr {} (seed 0); b lr {} (seed 0); student lr {} (seed 0).".format(*rates) in page
     assert "12.5" in (out / "tables.tex").read_text()
     assert not list(out.glob("cells/*/*/checkpoints"))
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "fix"),
+    [
+        ({"labels": [1.0, 7]}, "7 labelled images of scenes are asked for, but train has 6", "a share up to 1.0"),
+        (
+            {"datasets": {"scenes": {"data": "{scenes}", "alike": "zzz(.)"}}},
+            "'zzz(.)', is in no image's name of test",
+            "",
+        ),
+    ],
+)
+def test_what_the_data_does_not_have_is_told_first(make_suite, scenes, weights, tmp_path, change, what, fix):
+    with pytest.raises(UnipError) as caught:
+        bench(**words(scenes, weights, tmp_path / "out", make_suite(**change)), dry_run=True)
+    assert what in caught.value.what and fix in caught.value.fix and not (tmp_path / "out").exists()
 
 
 def test_the_choice_is_made_on_val(ran):
@@ -167,6 +186,8 @@ def test_corruptions_are_evaluated_without_training_again(ran, tmp_path, capsys)
     suite.write_text(yaml.safe_dump({**SUITE, "corruptions": ["fog:1", "jpeg:2"]}))
     cell = next(out.glob("cells/a_scenes_linear*"))
     before = (cell / RECORD).read_text(), read_json(cell / "corrupted.json")
+    bench(**given(ran, suite=suite, out=out, only=("a_", "linear"), dry_run=True))
+    assert "0 of 1, 1 but for corruptions" in " ".join(capsys.readouterr().out.replace("│", " ").split())
     result = bench(**given(ran, suite=suite, out=out, only=("a_", "linear")))
     assert (result.run, result.kept) == (1, 0)
     assert "15 of 20 cells are done, 5 of them not yet under all corruptions." in capsys.readouterr().out

@@ -73,11 +73,15 @@ def test_a_protocol_has_corruptions_of_its_own():
         ({"protocols": {"p": {"corruptions": ["fgo"]}}}, "fog"),
         ({"protocols": {"p": {"kind": "knn", "corruptions": ["fog"]}}}, "not evaluated under corruptions"),
         ({"labels": [0]}, "greater than 0"),
+        ({"protocols": {"p": {"kind": "kmn"}}}, r"^protocols\.p\.kind: input should be 'finetune'"),
+        ({"starts": {"a": {"model": 3}}}, r"^starts\.a\.model: input should be a valid string"),
+        ({"seeds": [0, "x"]}, "^seeds: input should be a valid integer"),
     ],
 )
 def test_what_is_refused(change, message):
-    with pytest.raises(UnipError, match=message):
+    with pytest.raises(UnipError, match=message) as caught:
         Suite.make(**{**MINIMAL, **change})
+    assert "fields of" not in caught.value.fix
 
 
 def test_the_grid_decides_settings_that_there_are():
@@ -115,6 +119,12 @@ def test_places(tmp_path):
     assert places.missing("timm:vit_tiny_patch16_224@{weights}/soda") == []
     assert places.missing("timm:vit_tiny_patch16_224@{weights}/x.pth") == [f"{tmp_path}/x.pth"]
     assert Places([], None).missing("{weights}/x") == ["--weights FOLDER"]
+    suite = Suite.make(**{**MINIMAL, "datasets": {"d": "soda:{soda}"}})
+    Places([f"soda={tmp_path}"], tmp_path).check(suite)
+    for name, hint in (("sdoa", "Did you mean 'soda'"), ("x", "It has: soda")):
+        with pytest.raises(UnipError, match=f"--data {name}=here: the suite has no data of that name") as caught:
+            Places([f"soda={tmp_path}", f"{name}=here"], None).check(suite)
+        assert hint in caught.value.fix
     for wrong in (["soda"], ["soda="], ["a=b", "a=c"]):
         with pytest.raises(UnipError, match="NAME=FOLDER"):
             Places(wrong, None)

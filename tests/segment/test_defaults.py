@@ -251,7 +251,7 @@ def test_features_are_kept_where_that_is_less_work(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "full"}, "the backbone is trained"),
+        ({"mode": "full"}, "only those of mode linear stay the same"),
         ({"ratio": (0.5, 2.0)}, "resized at random"),
         ({"photometric": True}, "distorted at random"),
         ({"corrupt": 0.1}, "corrupted at random"),
@@ -283,7 +283,8 @@ def test_features_are_not_kept_by_several_processes():
 
 def test_adapters_and_frozen_layers():
     for recipe in ("fast", "paper"):
-        assert chosen({"recipe": recipe, "lora": 4})[0]["layer_decay"] == 1.0
+        values = chosen({"recipe": recipe, "lora": 4})[0]
+        assert (values["layer_decay"], values["lr"]) == (1.0, 1e-3 if recipe == "fast" else 1e-4)
     for option in ("lora", "freeze_layers"):
         with pytest.raises(UnipError, match=f"{option} leaves weights as they are, and those of m are random"):
             chosen({option: 1}, start="scratch")

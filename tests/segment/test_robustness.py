@@ -5,7 +5,7 @@ import pytest
 
 from unip.data.corruptions import CORRUPTIONS, CorruptFrames
 from unip.data.segmentation import open_segmentation
-from unip.errors import UnipError
+from unip.errors import Interrupted, UnipError
 from unip.segment.evaluate import EvaluateConfig, compare, evaluate
 from unip.segment.inference import Frames, segment_frames
 from unip.segment.metrics import percent, score
@@ -51,7 +51,7 @@ def test_evaluation_gains_a_file_and_changes_nothing_else(model, segmentation_fo
     assert matrices[0] == matrices[1] != matrices[2]
 
 
-def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, make_segmenter, monkeypatch):
+def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, monkeypatch, capsys):
     settings = {"model": model, "data": segmentation_folder, "device": "cpu", "worst": 2}
     file, done = model / "evaluation" / "test" / "robustness.json", []
 
@@ -64,17 +64,24 @@ def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, make_se
         return compare(ready, config, corruption)
 
     monkeypatch.setattr("unip.segment.evaluate.compare", watched)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(
+        Interrupted, match=r"interrupted: 1 of 2 corruptions are left, the others are in .*robust"
+    ) as how:
         evaluate(**settings, corruption=("polarity", "fog"))
+    assert how.value.fix == "Run the same command again to continue."
+    page = (file.parent / "evaluation.html").read_text().replace("\n", "")
+    assert "<td>fog</td><td>3</td><td>-</td>" in page
     assert (file.parent / "metrics.json").exists() and (file.parent / "evaluation.html").exists()
     record = json.loads(file.read_text())
     assert [each["name"] for each in record["each"]] == ["polarity"]
     assert record["wanted"] == ["polarity:3", "fog:3"] and record["mean"] is None
-    plain = evaluate(**settings)
-    page = (plain.out / "evaluation.html").read_text().replace("\n", "")
+    evaluate(**settings)
+    page = (file.parent / "evaluation.html").read_text().replace("\n", "")
     assert "<td>fog</td><td>3</td><td>-</td>" in page and "<td>mean</td><td></td><td>-</td>" in page
 
+    capsys.readouterr()
     whole = evaluate(**settings, corruption=("polarity", "fog"))
+    assert f"{file} has polarity:3 already" in capsys.readouterr().out
     assert done == ["polarity", "fog", "fog"] and list(whole.corrupted) == ["polarity:3", "fog:3"]
     record = json.loads(file.read_text())
     assert record["mean"]["miou"] == pytest.approx(np.mean([scores.miou for scores in whole.corrupted.values()]))

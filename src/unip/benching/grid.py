@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unip.benching.cells import RECORD, check_settings, read_corrupted
-from unip.benching.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
-from unip.benching.suite import PRETRAINED, TRAINED, Axes, Places, Suite
+from unip.benching.identity import (
+    data_identity,
+    image_names,
+    images_identity,
+    key_of,
+    settings_identity,
+    weights_identity,
+)
+from unip.benching.suite import PRETRAINED, TRAINED, Axes, Places, Suite, label_text
 from unip.benching.tasks import DONE, RUN, CellTask, PretrainTask
 from unip.errors import UnipError
 from unip.files import read_json, write_json
@@ -79,6 +86,29 @@ class Plan:
         for job in self.trainings(axes):
             lacks += self.places.missing(self.suite.pretrain[job.name])
         return list(dict.fromkeys(lacks))
+
+    def check_data(self, cells: list[Axes]) -> None:
+        """See that the data of some cells has what the suite says of it, before any is trained.
+
+        Raises:
+            UnipError: There are fewer images than labels that are asked for, or none that `alike` knows.
+        """
+        for name in dict.fromkeys(axes.dataset for axes in cells):
+            source = self.suite.datasets[name]
+            data = str(self.fill(source.data))
+            count = len(image_names(data, source.train, source.remap))
+            most = max(axes.labels for axes in cells if axes.dataset == name)
+            if most > count:
+                raise UnipError(
+                    f"{label_text(most)} labelled images of {name} are asked for, but {source.train} has {count}",
+                    "Ask for fewer, or for a share up to 1.0.",
+                )
+            test = image_names(data, source.test, source.remap)
+            if source.alike is not None and source.groups(test) == list(test):
+                raise UnipError(
+                    f"`alike` of {name}, {source.alike!r}, is in no image's name of {source.test}, such as {test[0]}",
+                    "Correct it; or leave it out, if no images are alike.",
+                )
 
     def jobs(self, cells: list[Axes]) -> list[PretrainJob | CellJob]:
         """Return the jobs of some cells: first what is pre-trained for them, longest chains before all."""
@@ -228,6 +258,10 @@ class CellJob:
             UnipError: As :meth:`task` does, if what it starts from is there.
         """
         return (self.needs is None or self.needs.done()) and _is_done(self.task())
+
+    def trained(self) -> bool:
+        """Say whether it is done but for corruptions, without changing anything."""
+        return (self.needs is None or self.needs.done()) and (self.task().folder / RECORD).exists()
 
     def prepare(self) -> CellTask | None:
         """Return the task, or None if it is done."""

@@ -48,6 +48,12 @@ def weights_identity(source: str) -> str:
 
 
 @functools.cache
+def image_names(source: str, split: str, remap: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a split's files."""
+    return tuple(path.name for path in open_segmentation(source, split, remap=remap).images)
+
+
+@functools.cache
 def data_identity(source: str, split: str, remap: tuple[str, ...]) -> str:
     """Return a hash of a split's images, masks and classes: of their content, not their place."""
     data = open_segmentation(source, split, remap=remap)

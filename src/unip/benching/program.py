@@ -100,7 +100,9 @@ def bench(config: BenchConfig) -> BenchResult | None:
     plan = Plan(suite, Places(config.data, config.weights), out, config.device, keep_models=config.keep_models)
     if config.report_only:
         return report(plan, run=0, kept=None)
+    plan.places.check(suite)
     cells = chosen_cells(plan, config)
+    plan.check_data(cells)
     devices = find_devices(config.device)
     count = len(devices) * config.workers_per_device
     if count > 1:  # so that they share the cores
@@ -185,15 +187,19 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
 def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> None:
     """Print a dry run: what of the grid is done, a line for all seeds, and settings that would be refused."""
     rows: dict[tuple[str, ...], dict[int, bool]] = defaultdict(dict)
+    corruptions_left: dict[tuple[str, ...], int] = defaultdict(int)
     for job in jobs:
         if isinstance(job, PretrainJob):
             say(f"{job}: {'done' if job.done() else 'to do'}")
             continue
         axes = job.axes
-        rows[axes.start, axes.dataset, axes.protocol, label_text(axes.labels)][axes.seed] = job.done()
+        place = (axes.start, axes.dataset, axes.protocol, label_text(axes.labels))
+        rows[place][axes.seed] = job.done()
+        corruptions_left[place] += job.trained() and not job.done()
     table = Shown("start", "data set", "protocol", "labels", "seeds", "done", title=plan.suite.title)
     for names, seeds in rows.items():
-        table.add_row(*names, " ".join(map(str, seeds)), f"{sum(seeds.values())} of {len(seeds)}")
+        partly = f", {left} but for corruptions" if (left := corruptions_left[names]) else ""
+        table.add_row(*names, " ".join(map(str, seeds)), f"{sum(seeds.values())} of {len(seeds)}{partly}")
     say(table)
     cells = [done for seeds in rows.values() for done in seeds.values()]
     say(f"dry run: {len(cells)} cells, {sum(cells)} done; {workers} at a time into {plan.out}; nothing was written")

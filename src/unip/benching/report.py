@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
@@ -82,12 +83,13 @@ def plot_cost(suite: Suite, done: list[Done]) -> bytes:
         return b""
     rows = -(-len(panels) // COLUMNS)
     columns = min(COLUMNS, len(panels))
-    figure = Figure(figsize=(6.4 * columns, 4.4 * rows), layout="constrained", dpi=120)
+    in_rows = [len(points) > 1 and len({point.gflops for point in points}) == 1 for _, points in panels]
+    height = 0.5 * max(len(points) for _, points in panels) + 1.4 if all(in_rows) else 4.4
+    figure = Figure(figsize=(6.4 * columns, height * rows), layout=ConstrainedLayoutEngine(h_pad=0.12), dpi=120)
     FigureCanvasAgg(figure)
     for place, (budget, points) in enumerate(panels, 1):
         axes = figure.add_subplot(rows, columns, place)
-        draw = _rows if len(points) > 1 and len({point.gflops for point in points}) == 1 else _curves
-        draw(axes, points)
+        (_rows if in_rows[place - 1] else _curves)(axes, points)
         axes.set_title(f"{budget[0]}, labels {label_text(budget[1])}", fontsize=10)
         axes.grid(alpha=0.3)
     spread_labels(figure)
@@ -128,9 +130,12 @@ def _curves(axes: Axes, points: list[Point]) -> None:
 
 
 def _rows(axes: Axes, points: list[Point]) -> None:
-    for p in sorted(points, key=lambda point: point.miou):
+    for p in reversed(points):  # the suite's first on top, in every panel
         axes.errorbar([p.miou], [p.name], xerr=[p.sd], marker="o", capsize=3, color=p.colour)
-    axes.margins(x=0.1, y=0.1)
+    low, high = min(p.miou - p.sd for p in points), max(p.miou + p.sd for p in points)
+    margin = max(1.0, 0.1 * (high - low))  # points of mIoU
+    axes.set_xlim(max(0.0, low - margin), high + margin)
+    axes.margins(y=0.1)
     axes.set_xlabel(f"test mIoU, %; each {points[0].gflops:.3g} GFLOPs a crop")
 
 

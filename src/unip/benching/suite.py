@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -117,6 +117,7 @@ class Published(Config):
 class Suite(Config):
     """The grid of a bench: every start on every data set under every protocol."""
 
+    described: ClassVar[str] = "docs/bench.md"
     title: str = "Bench"
     starts: dict[str, Annotated[Start, _short("model")]] = Field(min_length=1)
     datasets: dict[str, Annotated[Source, _short("data")]] = Field(min_length=1)
@@ -272,6 +273,18 @@ class Places:
         if isinstance(value, dict):
             return {key: self.fill(item) for key, item in value.items()}
         return [self.fill(item) for item in value] if isinstance(value, list | tuple) else value
+
+    def check(self, suite: Suite) -> None:
+        """Refuse data that the suite does not ask for: a name written wrongly, most likely.
+
+        Raises:
+            UnipError: A name is not in it.
+        """
+        asked = set(PLACEHOLDER.findall(suite.model_dump_json())) - {"weights"}
+        for name in self.named.keys() - asked - {"weights"}:
+            near = difflib.get_close_matches(name, asked, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(sorted(asked)) or 'none'}."
+            raise UnipError(f"--data {name}={self.named[name]}: the suite has no data of that name", hint)
 
     def missing(self, value: Any) -> list[str]:
         """Say what is still to be given, or not there where it was given, for a setting to be used."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from unip.benching.records import CLEAN, Done
 from unip.benching.statistics import Interval, Spread, paired_over_images, paired_over_seeds, spread
-from unip.benching.suite import Source, Suite, label_text
+from unip.benching.suite import TRAINED, Source, Suite, label_text
 
 Budget = tuple[str, float]  # protocol and labels
 LATEX = str.maketrans(
@@ -111,9 +111,14 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
         if apart < len(groups):
             drawn = f"groups of test images that are alike ({apart})"
         notes.append(
-            "95 % intervals of the paired difference: over seeds by Student's t, over images by a paired bootstrap of "
-            f"{drawn}, with the seeds as they are."
+            f"mIoU less {suite.baseline}: with the seeds that both have. Its 95 % intervals: over seeds by Student's "
+            f"t, over images by a paired bootstrap of {drawn}, with the seeds as they are."
         )
+    if chosen := _chosen(group):
+        notes.append(f"Chosen on val: {chosen}.")
+    every = [cell.record["classes"] for cells in group.values() for cell in cells]
+    if len({tuple(row["iou"] is None for row in classes) for classes in every}) > 1:
+        notes.append("Means leave out classes in neither truth nor prediction, which are not the same in all cells.")
     timed = [cell.cost for cells in group.values() for cell in cells if cell.cost]
     if timed:
         sizes = " or ".join(map(str, sorted({cost["speed_size"] for cost in timed})))
@@ -123,6 +128,20 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
             f"GFLOPs of one crop, two operations for each multiplication. images/s: crops of {sizes} pixels, {how}."
         )
     return Table(title, tuple(head), tuple(body), " ".join(notes))
+
+
+def _chosen(group: dict[str, list[Done]]) -> str:
+    """Say which settings trained cells chose, with their seeds."""
+    parts = []
+    for start, cells in group.items():
+        seeds: dict[str, list[str]] = {}
+        for cell in cells:
+            if cell.record["kind"] in TRAINED and cell.record["chosen"]:
+                values = " ".join(f"{name} {value}" for name, value in cell.record["chosen"].items())
+                seeds.setdefault(values, []).append(str(cell.axes.seed))
+        each = [f"{values} (seed {' '.join(of)})" for values, of in seeds.items()]
+        parts += [f"{start} {', '.join(each)}"] if each else []
+    return "; ".join(parts)
 
 
 def differences(cells: list[Done], baseline: list[Done], source: Source) -> list[str]:

@@ -70,7 +70,7 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
     )
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
     lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        "auto", description="Highest learning rate; auto: 4e-4, in a probe 4e-3, the paper's 1e-4."
+        "auto", description="Highest learning rate; auto: 4e-4, with LoRA 1e-3, in a probe 4e-3, the paper's 1e-4."
     )
     layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",

@@ -204,7 +204,9 @@ def lr(config: FinetuneConfig, facts: Facts) -> Choice:
     """Choose the highest learning rate."""
     if config.recipe == "paper":
         return 1e-4, PAPER
-    return (4e-3, "one layer learns fast") if config.mode == "linear" else (4e-4, "a short run wants more than 1e-4")
+    if config.mode == "linear":
+        return 4e-3, "one layer learns fast"
+    return (1e-3, "adapters learn fast") if config.lora is not None else (4e-4, "a short run wants more than 1e-4")
 
 
 def layer_decay(config: FinetuneConfig, facts: Facts) -> Choice:
@@ -217,7 +219,7 @@ def layer_decay(config: FinetuneConfig, facts: Facts) -> Choice:
         return 1.0, "with LoRA, the backbone stays as it is"
     if facts.start == "pre-trained" and config.recipe == "paper":
         return 0.65, f"{PAPER} for other pre-trained backbones"
-    return 0.85, f"a {facts.start} backbone"
+    return 0.85, "a backbone trained by unip" if facts.start == "distilled" else "a pre-trained backbone"
 
 
 def base(config: FinetuneConfig, facts: Facts) -> Choice:
@@ -286,7 +288,7 @@ def cache_features(config: FinetuneConfig, facts: Facts) -> Choice:
 def changing(config: FinetuneConfig) -> str | None:
     """Say which setting makes a frame's features change from step to step, if one does."""
     if config.mode != "linear":
-        return "the backbone is trained"
+        return "only those of mode linear stay the same"
     if config.photometric:
         return "frames are distorted at random (photometric)"
     if config.corrupt:

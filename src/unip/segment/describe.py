@@ -27,8 +27,9 @@ def describe(
     """Say what will be trained."""
     spec = segmenter.spec
     pixels = max(1, sum(counts.values()))
-    shares = ", ".join(f"{name} {percent(count / pixels)} %" for name, count in counts.items())
+    shares = ", ".join(f"{name} {100 * count / pixels:.3g} %" for name, count in counts.items())
     trained = count_parameters(p for p in segmenter.parameters() if p.requires_grad)
+    layers = f"layer{'s' * (len(spec.layers) > 1)} {', '.join(map(str, spec.layers))}"
     drop_path = 0.0 if config.mode == "linear" else config.drop_path
     decoder = (
         spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
@@ -49,8 +50,7 @@ def describe(
         *[f"note: no labelled pixel of {', '.join(absent)}, which cannot be learnt"] * bool(absent),
         f"images of more than 8 bits, if any, become grey by {spec.reading.describe()}",
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
-        f"decoder {decoder}, layer {', '.join(map(str, spec.layers))} of {segmenter.depth}, "
-        f"auxiliary weight {spec.auxiliary_weight:g}",
+        f"decoder {decoder}, {layers} of {segmenter.depth}, auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
         *[f"patch embedding and first layers stay as they are, {config.freeze_layers} of {segmenter.depth}"]
         * (config.freeze_layers > 0),

@@ -18,8 +18,8 @@ from unip.data.corruptions import CorruptFrames, parse_corruptions
 from unip.data.reading import Reading
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
-from unip.errors import UnipError
-from unip.files import read_json, sha256, write_json, write_text
+from unip.errors import Interrupted, UnipError
+from unip.files import check_folder, read_json, sha256, write_json, write_text
 from unip.progress import meter, say
 from unip.segment.gallery import WorstFrame, render_report
 from unip.segment.inference import (
@@ -101,6 +101,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
 
     Raises:
         UnipError: Model or data are missing, damaged, or have other classes than each other.
+        Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
     """
     ready = prepare(config)
     spec, data, dtype = ready.segmenter.spec, ready.data, str(ready.dtype).removeprefix("torch.")
@@ -124,6 +125,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
+    check_folder(out)
     scores, matrices, worst = compare(ready, config)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
@@ -152,10 +154,20 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     show(() if corruptions else wanted)
     if corruptions:
         keep()
-        for each, found in _corrupted(ready, config, [each for each in corruptions if each not in corrupted]):
-            corrupted[each] = found
-            keep()
-        say(robustness_table(show(corruptions)))
+        missing = [each for each in corruptions if each not in corrupted]
+        if there := [str(each) for each in corruptions if each in corrupted]:
+            say(f"{file} has {', '.join(there)} already")
+        try:
+            for each, found in _corrupted(ready, config, missing):
+                corrupted[each] = found
+                keep()
+        except KeyboardInterrupt:
+            left = sum(each not in corrupted for each in corruptions)
+            what = f"interrupted: {left} of {len(corruptions)} corruptions are left, the others are in {file}"
+            raise Interrupted(what, "Run the same command again to continue.") from None
+        finally:
+            rows = show(corruptions)
+        say(robustness_table(rows))
     elif file.exists() and not corrupted:
         say(f"note: {file} stays as it is, of another model or other settings")
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")

@@ -1,0 +1,6 @@
+"""`python -m unip` is `unip`."""
+
+from unip.cli import main
+
+if __name__ == "__main__":
+    main()
