@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from unip.errors import UnipError
-from unip.files import advice, check_folder, read_json, sha256, write_json, write_text, writing
+from unip.files import advice, read_json, refuse_unwritable, sha256, write_json, write_text, writing
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
@@ -41,23 +41,24 @@ def test_space_is_no_cure_for_a_read_only_disk(tmp_path, number, frees):
 
 
 def test_an_output_folder_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch):
-    check_folder(tmp_path)
-    check_folder(tmp_path / "new" / "folder")
+    refuse_unwritable(tmp_path)
+    refuse_unwritable(tmp_path / "new" / "folder")
     monkeypatch.chdir(tmp_path)
-    check_folder(Path("new/folder"))
+    refuse_unwritable(Path("new/folder"))
     assert list(tmp_path.iterdir()) == []
     write_text(tmp_path / "file", "")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UnipError, match=rf"cannot write to {path}: ") as caught:
-            check_folder(path)
-        assert caught.value.fix == "Choose another output folder."
+        with pytest.raises(UnipError, match=r"cannot write to .* is a file") as caught:
+            refuse_unwritable(path)
+        assert str(path) in caught.value.what and caught.value.fix == "Choose another output folder."
 
     def read_only(dir):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
-    with pytest.raises(UnipError, match="Read-only file system"):
-        check_folder(tmp_path)
+    with pytest.raises(UnipError, match="Read-only file system") as caught:
+        refuse_unwritable(tmp_path)
+    assert caught.value.fix == "Choose another output folder."
 
 
 def test_a_folder_replaces_a_folder_whole(tmp_path):

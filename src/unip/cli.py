@@ -66,7 +66,7 @@ def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments
 
 def main() -> None:
     """Run the command line; problems print one message and exit with 2, Ctrl-C and SIGTERM with 130."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True, emoji=False)
     signal.signal(signal.SIGTERM, _as_ctrl_c)  # training has its own way of stopping, while it trains
     try:
         app.meta(exit_on_error=False, print_error=False)

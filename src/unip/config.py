@@ -23,7 +23,7 @@ class Config(BaseModel):
     """Base of all configs: frozen, and an unknown key is an error that names the nearest known one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-    described: ClassVar[str] = ""  # where, if not in the class alone
+    described: ClassVar[str] = ""  # the page on its settings, for messages
 
     @model_validator(mode="before")
     @classmethod
@@ -68,7 +68,8 @@ def describe_validation(error: ValidationError, values: Any = None) -> str:
     """
     seen: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
-        key = _place(problem["loc"], values)
+        loc = problem["loc"]
+        key = ".".join(map(str, loc)) if problem["type"] == "missing" else _place(loc, values)
         whole = problem["type"] == "missing" or not problem["loc"]  # of all settings together, the input is all of them
         given = "" if whole else f", got {problem['input']!r}"
         text = problem["msg"].removeprefix("Value error, ")

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 def advice(error: OSError) -> str:
-    """Say what helps against an error of writing: space, or another folder where space is not what is missing."""
-    forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
-    return "Choose another output folder" if forbidden else "Free some space or choose another output folder"
+    """Say what helps against an error of writing: another folder, and space where that is what is missing."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "Free some space or choose another output folder" if full else "Choose another output folder"
 
 
-def check_folder(path: Path) -> None:
+def refuse_unwritable(out: Path) -> None:
     """See that an output folder can be written to, or made: before hours of work, not after. Nothing is left behind.
 
     Raises:
         UnipError: It cannot.
     """
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    there = next((folder for folder in (out, *out.absolute().parents) if os.path.exists(folder)), out)
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        why = error.strerror if there.is_dir() else f"{there} is a file"
-        raise UnipError(f"cannot write to {path}: {why}", f"{advice(error)}.") from error
+        why = f"{there} is a file" if os.path.isfile(there) else error.strerror or error
+        raise UnipError(f"cannot write to {out}: {why}", f"{advice(error)}.") from error
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def meter(title: str, total: int, unit: str, *, start: int = 0, enabled: bool = 
         start: How many were done before (a continued run).
         enabled: False shows nothing (ranks other than the first).
     """
-    console = Console(stderr=True, quiet=not enabled)
+    console = Console(stderr=True, quiet=not enabled, emoji=False)
     if not console.is_terminal or not enabled:
         yield Meter(title, total, unit, start, console, None)
         return
@@ -76,4 +76,4 @@ def meter(title: str, total: int, unit: str, *, start: int = 0, enabled: bool = 
 
 def say(what: object) -> None:
     """Print text or a rich table for people, on stdout."""
-    Console(soft_wrap=not isinstance(what, Table)).print(what, highlight=False, markup=False)
+    Console(soft_wrap=not isinstance(what, Table), emoji=False).print(what, highlight=False, markup=False)

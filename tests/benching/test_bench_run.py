@@ -139,16 +139,43 @@ def test_what_is_written(ran):
     [
         ({"labels": [1.0, 7]}, "7 labelled images of scenes are asked for, but train has 6", "a share up to 1.0"),
         (
-            {"datasets": {"scenes": {"data": "{scenes}", "alike": "zzz(.)"}}},
-            "'zzz(.)', is in no image's name of test",
-            "",
+            {"datasets": {"scenes": {"data": "{scenes}/train", "train": "", "test": ""}}, "labels": [7]},
+            "7 labelled images of scenes are asked for, but ",
+            "a share",
+        ),
+        (
+            {"datasets": {"scenes": {"data": "{scenes}", "alike": "zz(.)"}}},
+            "is in no image's name of test",
+            "Correct it",
+        ),
+        ({"pretrain": {"p": {**PRETRAIN, "stesp": 1}}, "starts": {"b": "pretrain:p"}}, "pretrain:p: unknown", "steps"),
+        (
+            {
+                "pretrain": {"p": PRETRAIN},
+                "starts": {"b": "pretrain:p"},
+                "protocols": {"x": {"settings": STEPS}, "y": {"settings": {"stesp": 1}}},
+            },
+            "b_scenes_y_100pct_seed0: unknown setting 'stesp'",
+            "steps",
         ),
     ],
 )
-def test_what_the_data_does_not_have_is_told_first(make_suite, scenes, weights, tmp_path, change, what, fix):
-    with pytest.raises(UnipError) as caught:
-        bench(**words(scenes, weights, tmp_path / "out", make_suite(**change)), dry_run=True)
-    assert what in caught.value.what and fix in caught.value.fix and not (tmp_path / "out").exists()
+def test_what_cannot_be_is_told_before_anything_runs(
+    make_suite, scenes, weights, tmp_path, monkeypatch, change, what, fix
+):
+    monkeypatch.setattr(Worker, "_start", lambda self: pytest.fail("a process was started"))
+    for dry_run in (True, False):
+        with pytest.raises(UnipError) as caught:
+            bench(**words(scenes, weights, tmp_path / "out", make_suite(**change)), dry_run=dry_run)
+        assert what in caught.value.what and fix in caught.value.fix and not (tmp_path / "out").exists()
+
+
+def test_data_that_cannot_be_opened_stops_its_own_cells_alone(make_suite, scenes, weights, tmp_path):
+    (tmp_path / "empty").mkdir()
+    suite = make_suite(datasets={"empty": str(tmp_path / "empty"), "scenes": "{scenes}"}, starts={"b": "{weights}/b"})
+    with pytest.raises(UnipError, match=r"1 of 2 jobs failed:\n  b_empty_fine-tuned_100pct_seed0: "):
+        bench(**words(scenes, weights, tmp_path / "out", suite))
+    assert list(records(tmp_path / "out")) == ["b_scenes_fine-tuned_1.0_0"]
 
 
 def test_the_choice_is_made_on_val(ran):

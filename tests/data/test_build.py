@@ -359,7 +359,7 @@ def test_an_output_that_cannot_be_written_is_found_first(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(module.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", refuse)
     with pytest.raises(UnipError, match="Read-only file system"):
         build(sources=[str(folder)], out=tmp_path / "out")
 

@@ -64,9 +64,7 @@ def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, monkeyp
         return compare(ready, config, corruption)
 
     monkeypatch.setattr("unip.segment.evaluate.compare", watched)
-    with pytest.raises(
-        Interrupted, match=r"interrupted: 1 of 2 corruptions are left, the others are in .*robust"
-    ) as how:
+    with pytest.raises(Interrupted, match=r"interrupted: of 2 corruptions, those that are done are in .*robust") as how:
         evaluate(**settings, corruption=("polarity", "fog"))
     assert how.value.fix == "Run the same command again to continue."
     page = (file.parent / "evaluation.html").read_text().replace("\n", "")
@@ -114,6 +112,28 @@ def test_a_plain_evaluation_shows_what_was_asked_for_last(model, segmentation_fo
         assert "Corrupted images" not in page.read_text() and file.exists()
     found = evaluate(**settings, corruption=("jpeg",))
     assert [each["miou"] for each in json.loads(file.read_text())["each"]] == [found.corrupted["jpeg:3"].miou]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_too(model, segmentation_folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("unip.segment.evaluate.compare", None)
+    with pytest.raises(UnipError, match=r"cannot write to .*file is a file"):
+        evaluate(model=model, data=segmentation_folder, device="cpu", out=tmp_path / "file")
+
+
+def test_a_stop_before_the_first_corruption(model, segmentation_folder, monkeypatch, capsys):
+    def stopped(ready, config, corruption=None):
+        if corruption is not None:
+            raise KeyboardInterrupt
+        return compare(ready, config)
+
+    monkeypatch.setattr("unip.segment.evaluate.compare", stopped)
+    with pytest.raises(Interrupted):
+        evaluate(model=model, data=segmentation_folder, device="cpu", corruption=("fog",))
+    capsys.readouterr()
+    result = evaluate(model=model, data=segmentation_folder, device="cpu")
+    assert "stays as it is" not in capsys.readouterr().out
+    assert "<td>fog</td>" in (result.out / "evaluation.html").read_text()
 
 
 @pytest.mark.parametrize("settings", [{}, {"corruption": ("fog",)}, {"dry_run": True}])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +11,6 @@ from typing import Any, Literal
 from unip.benching.cells import RECORD, check_settings, read_corrupted
 from unip.benching.identity import (
     data_identity,
-    image_names,
     images_identity,
     key_of,
     settings_identity,
@@ -17,11 +18,13 @@ from unip.benching.identity import (
 )
 from unip.benching.suite import PRETRAINED, TRAINED, Axes, Places, Suite, label_text
 from unip.benching.tasks import DONE, RUN, CellTask, PretrainTask
+from unip.data.segmentation import open_segmentation
 from unip.errors import UnipError
 from unip.files import read_json, write_json
 from unip.pretraining.program import PretrainConfig
 
 INDEX = "index.json"
+Fill = Callable[[Any], Any]
 
 
 @dataclass(eq=False)
@@ -87,26 +90,41 @@ class Plan:
             lacks += self.places.missing(self.suite.pretrain[job.name])
         return list(dict.fromkeys(lacks))
 
-    def check_data(self, cells: list[Axes]) -> None:
-        """See that the data of some cells has what the suite says of it, before any is trained.
+    def check(self, cells: list[Axes]) -> None:
+        """See that settings are known, and that the data has what the suite says of it, before any cell is trained.
+
+        Data that cannot be opened is not refused: its cells fail alone, and say why.
 
         Raises:
-            UnipError: There are fewer images than labels that are asked for, or none that `alike` knows.
+            UnipError: A setting is unknown or does not fit, there are fewer images than labels that are asked for, or
+                `alike` knows no image.
         """
+        for job in self.jobs(cells):
+            if isinstance(job, PretrainJob):
+                job.settings(self.places.fill)
+            else:
+                job.draft(self.places.fill)
         for name in dict.fromkeys(axes.dataset for axes in cells):
             source = self.suite.datasets[name]
             data = str(self.fill(source.data))
-            count = len(image_names(data, source.train, source.remap))
+            try:
+                train, test = (
+                    open_segmentation(data, split, remap=source.remap) for split in (source.train, source.test)
+                )
+            except UnipError:
+                continue
             most = max(axes.labels for axes in cells if axes.dataset == name)
-            if most > count:
+            if most > len(train):
                 raise UnipError(
-                    f"{label_text(most)} labelled images of {name} are asked for, but {source.train} has {count}",
+                    f"{label_text(most)} labelled images of {name} are asked for, but {source.train or data} has "
+                    f"{len(train)}",
                     "Ask for fewer, or for a share up to 1.0.",
                 )
-            test = image_names(data, source.test, source.remap)
-            if source.alike is not None and source.groups(test) == list(test):
+            names = [path.name for path in test.images]
+            if source.alike is not None and not any(re.search(source.alike, image) for image in names):
                 raise UnipError(
-                    f"`alike` of {name}, {source.alike!r}, is in no image's name of {source.test}, such as {test[0]}",
+                    f"`alike` of {name}, {source.alike!r}, is in no image's name of {source.test or data}, such as "
+                    f"{names[0]}",
                     "Correct it; or leave it out, if no images are alike.",
                 )
 
@@ -153,13 +171,16 @@ class PretrainJob:
         """Return its name in the suite."""
         return f"{PRETRAINED}{self.name}"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, fill: Fill) -> dict[str, Any]:
         """Return the settings of unip.pretrain, without the run folder.
+
+        Args:
+            fill: Puts in places, and students where they are needed.
 
         Raises:
             UnipError: One is unknown or does not fit.
         """
-        given = {key: self.plan.fill(value) for key, value in self.plan.suite.pretrain[self.name].items()}
+        given = {key: fill(value) for key, value in self.plan.suite.pretrain[self.name].items()}
         if isinstance(given.get("data"), str):
             given["data"] = [given["data"]]
         if self.plan.workers is not None:
@@ -173,7 +194,7 @@ class PretrainJob:
 
     def folder(self) -> Path:
         """Return its folder, which is named after all that the student depends on."""
-        settings = self.settings()
+        settings = self.settings(self.plan.fill)
         every = PretrainConfig.make(**settings, out=Path("unused")).model_dump(mode="json")
         data = images_identity(tuple(every.pop("data")))
         key = key_of(settings=settings_identity(every), data=data)
@@ -187,7 +208,7 @@ class PretrainJob:
         """Return the task, or None if it is done."""
         if self.done():
             return None
-        return PretrainTask(name=self.name, folder=self.folder(), settings=self.settings())
+        return PretrainTask(name=self.name, folder=self.folder(), settings=self.settings(self.plan.fill))
 
 
 @dataclass(eq=False)
@@ -202,11 +223,14 @@ class CellJob:
         """Return its place in the grid."""
         return str(self.axes)
 
-    def task(self) -> CellTask:
-        """Return the task with its key and folder; what it starts from must be there.
+    def draft(self, fill: Fill) -> tuple[CellTask, dict[str, Any]]:
+        """Return the task as far as the suite says it, without key and folder, and its settings with their defaults.
+
+        Args:
+            fill: Puts in places, and students where they are needed.
 
         Raises:
-            UnipError: A setting, the data or the weights are wrong.
+            UnipError: A setting is unknown or does not fit.
         """
         plan, axes = self.plan, self.axes
         start, source = plan.suite.starts[axes.start], plan.suite.datasets[axes.dataset]
@@ -221,9 +245,9 @@ class CellJob:
             kind=protocol.kind,
             folder=plan.out,
             key="",
-            settings={name: plan.fill(value) for name, value in settings.items()},
-            model=plan.fill(start.model),
-            data=plan.fill(source.data),
+            settings={name: fill(value) for name, value in settings.items()},
+            model=fill(start.model),
+            data=fill(source.data),
             train=source.train,
             val=source.val if choosing else None,
             test=source.test,
@@ -234,9 +258,17 @@ class CellJob:
             keep_model=plan.keep_models,
         )
         try:
-            every = check_settings(task)
+            return task, check_settings(task)
         except UnipError as error:
             raise UnipError(f"{self}: {error.what}", error.fix) from None
+
+    def task(self) -> CellTask:
+        """Return the task with its key and folder; what it starts from must be there.
+
+        Raises:
+            UnipError: A setting, the data or the weights are wrong.
+        """
+        task, every = self.draft(self.plan.fill)
         for name in ("model", "data"):
             every.pop(name, None)
         splits = [name for name in (task.train, task.val, task.test) if name is not None]
@@ -244,12 +276,12 @@ class CellJob:
             kind=task.kind,
             settings=settings_identity(every),
             choose=task.choose,
-            labels=axes.labels,
-            seed=axes.seed,
+            labels=self.axes.labels,
+            seed=self.axes.seed,
             model=weights_identity(task.model),
             data=[data_identity(task.data, split, task.remap) for split in splits],
         )
-        return task.model_copy(update={"key": key, "folder": cell_folder(plan.out, axes, key)})
+        return task.model_copy(update={"key": key, "folder": cell_folder(self.plan.out, self.axes, key)})
 
     def done(self) -> bool:
         """Say whether it is done, without changing anything.
@@ -259,8 +291,8 @@ class CellJob:
         """
         return (self.needs is None or self.needs.done()) and _is_done(self.task())
 
-    def trained(self) -> bool:
-        """Say whether it is done but for corruptions, without changing anything."""
+    def done_but_for_corruptions(self) -> bool:
+        """Say whether it is trained and evaluated, whatever the corruptions, without changing anything."""
         return (self.needs is None or self.needs.done()) and (self.task().folder / RECORD).exists()
 
     def prepare(self) -> CellTask | None:

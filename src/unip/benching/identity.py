@@ -20,7 +20,7 @@ from unip.files import sha256
 from unip.training.config import RESUMABLE
 from unip.vit.backbone import WEIGHTS_NAME
 
-VERSION = 3  # raise it when a cell of the same settings would give another result
+VERSION = 4  # raise it when a cell of the same settings would give another result
 MIXED = ["sha256", "modality", "source", "weight", "grey", "reading"]  # columns of a manifest that a mix depends on
 #: Settings that change where and how fast a result is made, not which.
 FREE = (RESUMABLE - {"val"}) | {"device"}
@@ -45,12 +45,6 @@ def weights_identity(source: str) -> str:
         found = [place for place in (path / WEIGHTS_NAME, path / "model" / WEIGHTS_NAME) if place.is_file()]
         return _hash(found[0], found[0].stat().st_mtime_ns) if found else source
     return f"{kind}{at}{_hash(path, path.stat().st_mtime_ns)}" if path.is_file() else source
-
-
-@functools.cache
-def image_names(source: str, split: str, remap: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of a split's files."""
-    return tuple(path.name for path in open_segmentation(source, split, remap=remap).images)
 
 
 @functools.cache

@@ -102,7 +102,7 @@ def bench(config: BenchConfig) -> BenchResult | None:
         return report(plan, run=0, kept=None)
     plan.places.check(suite)
     cells = chosen_cells(plan, config)
-    plan.check_data(cells)
+    plan.check(cells)
     devices = find_devices(config.device)
     count = len(devices) * config.workers_per_device
     if count > 1:  # so that they share the cores
@@ -194,8 +194,8 @@ def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> No
             continue
         axes = job.axes
         place = (axes.start, axes.dataset, axes.protocol, label_text(axes.labels))
-        rows[place][axes.seed] = job.done()
-        corruptions_left[place] += job.trained() and not job.done()
+        rows[place][axes.seed] = done = job.done()
+        corruptions_left[place] += not done and job.done_but_for_corruptions()
     table = Shown("start", "data set", "protocol", "labels", "seeds", "done", title=plan.suite.title)
     for names, seeds in rows.items():
         partly = f", {left} but for corruptions" if (left := corruptions_left[names]) else ""

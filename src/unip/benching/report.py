@@ -101,7 +101,8 @@ def plot_cost(suite: Suite, done: list[Done]) -> bytes:
 def _points(suite: Suite, done: list[Done], budget: tuple[str, float]) -> list[Point]:
     methods = list(dict.fromkeys(start.method or name for name, start in suite.starts.items()))
     points = []
-    for start, cells in by_start(cell for cell in done if _in(cell, budget)).items():
+    group = by_start(cell for cell in done if _in(cell, budget))
+    for start, cells in sorted(group.items(), key=lambda item: list(suite.starts).index(item[0])):
         found = average(cells, list(dict.fromkeys(c.axes.dataset for c in cells)))
         cost = next((cell.cost for cell in cells if cell.cost), None)
         if cost is not None and found.count:

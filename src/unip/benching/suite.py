@@ -7,6 +7,7 @@ given as ``--weights FOLDER``, and ``pretrain:NAME`` the student of one of the s
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -280,8 +281,13 @@ class Places:
         Raises:
             UnipError: A name is not in it.
         """
-        asked = set(PLACEHOLDER.findall(suite.model_dump_json())) - {"weights"}
-        for name in self.named.keys() - asked - {"weights"}:
+        filled: list[Any] = [suite.pretrain, [[start.model, start.settings] for start in suite.starts.values()]]
+        filled += [[source.data, source.settings] for source in suite.datasets.values()]
+        filled += [[protocol.settings, protocol.choose] for protocol in suite.protocols.values()]
+        asked = set(PLACEHOLDER.findall(json.dumps(filled, default=str))) - {"weights"}
+        for name in self.named:
+            if name in asked | {"weights"}:
+                continue
             near = difflib.get_close_matches(name, asked, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(sorted(asked)) or 'none'}."
             raise UnipError(f"--data {name}={self.named[name]}: the suite has no data of that name", hint)

@@ -22,7 +22,7 @@ from unip.data.reading import DEFAULT
 from unip.data.recipe import Recipe, recipe_of
 from unip.data.sources import printable
 from unip.errors import UnipError
-from unip.files import advice, write_json, write_text
+from unip.files import refuse_unwritable, write_json, write_text
 from unip.progress import say
 from unip.stopping import stoppable
 
@@ -114,16 +114,12 @@ def _workplace(config: BuildConfig) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
+    refuse_unwritable(config.out)
     made = [folder for folder in (config.out, *config.out.parents) if not folder.exists()]
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-        for name in ("manifest.parquet", "stats.json", "recipe.yaml"):
-            for left in config.out.glob(f".{name}.*"):  # of a call that was killed while it wrote
-                shutil.rmtree(left, ignore_errors=True)
-        with tempfile.NamedTemporaryFile(dir=config.out):
-            pass
-    except OSError as error:
-        raise UnipError(f"cannot write to {config.out}: {error.strerror}", f"{advice(error)}.") from error
+    config.out.mkdir(parents=True, exist_ok=True)
+    for name in ("manifest.parquet", "stats.json", "recipe.yaml"):
+        for left in config.out.glob(f".{name}.*"):  # of a call that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
     try:
         yield config.out.absolute()
     except BaseException:

@@ -14,9 +14,9 @@ from rich.table import Table
 from unip.config import Config, verb
 from unip.data.check_page import render_page
 from unip.data.findings import KINDS, Finding, Limits, find_problems
-from unip.data.inventory import JOURNAL, Inventory, refuse_unwritable, take_inventory
+from unip.data.inventory import JOURNAL, Inventory, take_inventory
 from unip.data.sources import printable
-from unip.files import write_json, write_text
+from unip.files import refuse_unwritable, write_json, write_text
 from unip.progress import say
 from unip.stopping import stoppable
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from unip.data.manifest import Row, is_manifest, measured, modalities_by_pixels,
 from unip.data.packed import find_index
 from unip.data.sources import Found, list_source, split_source
 from unip.errors import UnipError
-from unip.files import advice
 
 JOURNAL = ".facts"
 
@@ -71,21 +69,6 @@ def take_inventory(sources: Sequence[str], journal: Path | None, *, workers: int
         items.append(Item(_with_facts(row, facts[path]), facts[path]))
     items.sort(key=lambda item: (item.row.source, item.row.path or b""))
     return Inventory(items, notes + modality_notes(names, by_pixels))
-
-
-def refuse_unwritable(out: Path) -> None:
-    """Make a folder and see that files can be written there, before hours of work.
-
-    Raises:
-        UnipError: They cannot.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        what = f"cannot write to {out}: {error.strerror or error}"
-        raise UnipError(what, f"{advice(error)}.") from error
 
 
 def _rows_of(location: Path) -> dict[bytes, Row]:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 import unip
 from unip.config import verb
 from unip.errors import UnipError
-from unip.files import check_folder, write_json, write_text, writing
+from unip.files import refuse_unwritable, write_json, write_text, writing
 from unip.lab.config import AnalyzeConfig as AnalyzeConfig
 from unip.lab.explorer import ExplorerImage, render_explorer
 from unip.lab.figures import analysis_figures, write_figure, write_picture
@@ -91,7 +91,7 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
     if config.dry_run:
         say(f"dry run: would write {config.out}; nothing was written")
         return None
-    check_folder(config.out)
+    refuse_unwritable(config.out)
 
     names = short_names(config.models)
     groups = config.groups or tuple(group_of(source) for source in config.models)

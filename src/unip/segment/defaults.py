@@ -219,7 +219,7 @@ def layer_decay(config: FinetuneConfig, facts: Facts) -> Choice:
         return 1.0, "with LoRA, the backbone stays as it is"
     if facts.start == "pre-trained" and config.recipe == "paper":
         return 0.65, f"{PAPER} for other pre-trained backbones"
-    return 0.85, "a backbone trained by unip" if facts.start == "distilled" else "a pre-trained backbone"
+    return 0.85, "a backbone of unip or UNIP" if facts.start == "distilled" else "a pre-trained backbone"
 
 
 def base(config: FinetuneConfig, facts: Facts) -> Choice:

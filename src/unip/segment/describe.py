@@ -27,7 +27,7 @@ def describe(
     """Say what will be trained."""
     spec = segmenter.spec
     pixels = max(1, sum(counts.values()))
-    shares = ", ".join(f"{name} {100 * count / pixels:.3g} %" for name, count in counts.items())
+    shares = ", ".join(f"{name} {100 * count / pixels:.2f} %" for name, count in counts.items())
     trained = count_parameters(p for p in segmenter.parameters() if p.requires_grad)
     layers = f"layer{'s' * (len(spec.layers) > 1)} {', '.join(map(str, spec.layers))}"
     drop_path = 0.0 if config.mode == "linear" else config.drop_path

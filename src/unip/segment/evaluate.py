@@ -19,7 +19,7 @@ from unip.data.reading import Reading
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
 from unip.errors import Interrupted, UnipError
-from unip.files import check_folder, read_json, sha256, write_json, write_text
+from unip.files import read_json, refuse_unwritable, sha256, write_json, write_text
 from unip.progress import meter, say
 from unip.segment.gallery import WorstFrame, render_report
 from unip.segment.inference import (
@@ -125,7 +125,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
-    check_folder(out)
+    refuse_unwritable(out)
     scores, matrices, worst = compare(ready, config)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
@@ -151,7 +151,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     def keep() -> None:
         write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
 
-    show(() if corruptions else wanted)
+    show(corruptions or wanted)
     if corruptions:
         keep()
         missing = [each for each in corruptions if each not in corrupted]
@@ -162,13 +162,12 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
                 corrupted[each] = found
                 keep()
         except KeyboardInterrupt:
-            left = sum(each not in corrupted for each in corruptions)
-            what = f"interrupted: {left} of {len(corruptions)} corruptions are left, the others are in {file}"
+            what = f"interrupted: of {len(corruptions)} corruptions, those that are done are in {file}"
             raise Interrupted(what, "Run the same command again to continue.") from None
         finally:
             rows = show(corruptions)
         say(robustness_table(rows))
-    elif file.exists() and not corrupted:
+    elif file.exists() and not wanted:
         say(f"note: {file} stays as it is, of another model or other settings")
     say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     return EvaluateResult(scores, frames, out, {str(each): corrupted[each] for each in corruptions}, matrices)

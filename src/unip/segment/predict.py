@@ -20,7 +20,7 @@ from unip.data.images import list_images, read_image8, to_rgb8
 from unip.data.parallel import threaded
 from unip.data.reading import Reading
 from unip.errors import UnipError
-from unip.files import check_folder, write_json, writing
+from unip.files import refuse_unwritable, write_json, writing
 from unip.progress import meter, say
 from unip.segment.inference import (
     Device,
@@ -94,7 +94,7 @@ def predict(config: PredictConfig) -> PredictResult | None:
         )
         return None
 
-    check_folder(config.out)
+    refuse_unwritable(config.out)
     paths = list(names)
     records: list[dict[str, Any]] = []
     problems: list[str] = []

@@ -85,13 +85,15 @@ def robustness_rows(
         lost = clean.miou - values["miou"]
         return (name, severity, *(percent(values[measure]) for measure in shown), percent(lost))
 
-    unknown = dict.fromkeys(MEASURES, np.nan)
-    found = {each: mean_measures([corrupted[each]]) if each in corrupted else unknown for each in wanted}
+    def mean(of: Sequence[CorruptFrames]) -> dict[str, float]:
+        known = set(of) <= set(corrupted)
+        return mean_measures(corrupted[each] for each in of) if known else dict.fromkeys(MEASURES, np.nan)
+
     return [
         ("corruption", "severity", *shown.values(), "mIoU lost"),
         row("none", "", mean_measures([clean])),
-        *(row(each.name, str(each.severity), values) for each, values in found.items()),
-        row("mean", "", {name: float(np.mean([values[name] for values in found.values()])) for name in MEASURES}),
+        *(row(each.name, str(each.severity), mean([each])) for each in wanted),
+        row("mean", "", mean(wanted)),
     ]
 
 

@@ -17,11 +17,11 @@ from rich.table import Table
 
 from unip.config import Config, verb
 from unip.data.dedup import Features, Group, Likeness, Rule, describe, find_duplicates, mark
-from unip.data.inventory import JOURNAL, Item, refuse_unwritable, take_inventory
+from unip.data.inventory import JOURNAL, Item, take_inventory
 from unip.data.manifest import Row, table_of, write_manifest
 from unip.data.sources import printable
 from unip.errors import UnipError
-from unip.files import write_json
+from unip.files import refuse_unwritable, write_json
 from unip.progress import say
 from unip.stopping import stoppable
 from unip.vit.backbone import load_backbone
