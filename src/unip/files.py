@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def advice(error: OSError) -> str:
     """Say what helps against an error of writing: another folder, and space where that is what is missing."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return "Free some space or choose another output folder" if full else "Choose another output folder"
 
 
