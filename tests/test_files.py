@@ -51,6 +51,8 @@ def test_an_output_folder_that_cannot_be_written_to_is_refused_at_once(tmp_path,
         with pytest.raises(UnipError, match=r"cannot write to .* is a file") as caught:
             refuse_unwritable(path)
         assert str(path) in caught.value.what and caught.value.fix == "Choose another output folder."
+    with pytest.raises(UnipError, match=r"cannot write to .*: File name too long"):
+        refuse_unwritable(tmp_path / ("long" * 100))
 
     def read_only(dir):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

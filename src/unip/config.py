@@ -70,7 +70,7 @@ def describe_validation(error: ValidationError, values: Any = None) -> str:
     for problem in error.errors(include_url=False):
         loc = problem["loc"]
         key = ".".join(map(str, loc)) if problem["type"] == "missing" else _place(loc, values)
-        whole = problem["type"] == "missing" or not problem["loc"]  # of all settings together, the input is all of them
+        whole = problem["type"] == "missing" or not loc  # of all settings together, the input is all of them
         given = "" if whole else f", got {problem['input']!r}"
         text = problem["msg"].removeprefix("Value error, ")
         seen.setdefault(key, []).append(f"{text[:1].lower()}{text[1:]}{given}")

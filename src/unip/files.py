@@ -33,13 +33,23 @@ def refuse_unwritable(out: Path) -> None:
     Raises:
         UnipError: It cannot.
     """
-    there = next((folder for folder in (out, *out.absolute().parents) if os.path.exists(folder)), out)
+    there = out
     try:
+        there = next(filter(_is_there, (out, *out.absolute().parents)), out)
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         why = f"{there} is a file" if os.path.isfile(there) else error.strerror or error
         raise UnipError(f"cannot write to {out}: {why}", f"{advice(error)}.") from error
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether a path exists, and not, as Path.exists may, that one which cannot be looked at does not."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @contextmanager

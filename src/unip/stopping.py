@@ -12,14 +12,14 @@ from unip.errors import Interrupted
 
 
 @contextmanager
-def stoppable(advice: str) -> Iterator[None]:
+def stoppable(advice: str, what: str = "interrupted") -> Iterator[None]:
     """Raise :class:`Interrupted` with some advice at the first SIGINT or SIGTERM; a second one acts as usual.
 
     For work that keeps what is done and can be made to go on.
     """
 
     def stop(number: int) -> None:
-        raise Interrupted("interrupted", advice)
+        raise Interrupted(what, advice)
 
     with at_first_signal(stop):
         yield

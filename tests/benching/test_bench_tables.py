@@ -61,3 +61,4 @@ def test_corrupted_cells_count_when_they_are_whole():
     )
     assert table.note == "Left out, as not yet evaluated under all of these: 1 of the cells."
     assert not corruptions_table("p", {"ours": group["ours"]}, ("fog", "rain")).note
+    assert corruptions_table("p", {"theirs": group["theirs"][1:]}, ("fog", "rain")).rows[1] == ("none", "-")

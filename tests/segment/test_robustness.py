@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, monkeyp
         if corruption is not None:
             if corruption.name == "fog" and "fog" not in done:
                 done.append("fog")
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), signal.SIGINT)
             done.append(corruption.name)
         return compare(ready, config, corruption)
 
@@ -124,7 +126,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_too(model, segmentati
 def test_a_stop_before_the_first_corruption(model, segmentation_folder, monkeypatch, capsys):
     def stopped(ready, config, corruption=None):
         if corruption is not None:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return compare(ready, config)
 
     monkeypatch.setattr("unip.segment.evaluate.compare", stopped)

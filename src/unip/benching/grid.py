@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unip.benching.cells import RECORD, check_settings, read_corrupted
-from unip.benching.identity import (
-    data_identity,
-    images_identity,
-    key_of,
-    settings_identity,
-    weights_identity,
-)
+from unip.benching.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
 from unip.benching.suite import PRETRAINED, TRAINED, Axes, Places, Suite, label_text
 from unip.benching.tasks import DONE, RUN, CellTask, PretrainTask
 from unip.data.segmentation import open_segmentation
@@ -25,6 +19,7 @@ from unip.pretraining.program import PretrainConfig
 
 INDEX = "index.json"
 Fill = Callable[[Any], Any]
+Left = Literal["nothing", "corruptions", "all"]
 
 
 @dataclass(eq=False)
@@ -106,7 +101,7 @@ class Plan:
                 job.draft(self.places.fill)
         for name in dict.fromkeys(axes.dataset for axes in cells):
             source = self.suite.datasets[name]
-            data = str(self.fill(source.data))
+            data = str(self.places.fill(source.data))
             try:
                 train, test = (
                     open_segmentation(data, split, remap=source.remap) for split in (source.train, source.test)
@@ -283,23 +278,19 @@ class CellJob:
         )
         return task.model_copy(update={"key": key, "folder": cell_folder(self.plan.out, self.axes, key)})
 
-    def done(self) -> bool:
-        """Say whether it is done, without changing anything.
+    def left(self) -> Left:
+        """Say what of it is left to do, without changing anything.
 
         Raises:
             UnipError: As :meth:`task` does, if what it starts from is there.
         """
-        return (self.needs is None or self.needs.done()) and _is_done(self.task())
-
-    def done_but_for_corruptions(self) -> bool:
-        """Say whether it is trained and evaluated, whatever the corruptions, without changing anything."""
-        return (self.needs is None or self.needs.done()) and (self.task().folder / RECORD).exists()
+        return "all" if self.needs is not None and not self.needs.done() else _left(self.task())
 
     def prepare(self) -> CellTask | None:
         """Return the task, or None if it is done."""
         task = self.task()
         self.plan.remember(self.axes, task.key)
-        return None if _is_done(task) else task
+        return None if _left(task) == "nothing" else task
 
 
 def cell_folder(out: Path, axes: Axes, key: str) -> Path:
@@ -308,10 +299,10 @@ def cell_folder(out: Path, axes: Axes, key: str) -> Path:
     return next(iter(sorted((out / "cells").glob(f"*-{short}"))), out / "cells" / f"{axes}-{short}")
 
 
-def _is_done(task: CellTask) -> bool:
+def _left(task: CellTask) -> Left:
     if not (task.folder / RECORD).exists():
-        return False
-    return set(task.corruptions) <= set(read_corrupted(task.folder))
+        return "all"
+    return "nothing" if set(task.corruptions) <= set(read_corrupted(task.folder)) else "corruptions"
 
 
 def _named(value: Any) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 from rich.table import Table as Shown
 
-from unip.benching.grid import CellJob, Plan, PretrainJob
+from unip.benching.grid import CellJob, Left, Plan, PretrainJob
 from unip.benching.pool import Ended, Job, Worker, find_devices, run_queue
 from unip.benching.records import RESULTS, cost_task, read_done
 from unip.benching.report import PAGE, write_report
@@ -185,24 +185,23 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
 
 
 def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> None:
-    """Print a dry run: what of the grid is done, a line for all seeds, and settings that would be refused."""
-    rows: dict[tuple[str, ...], dict[int, bool]] = defaultdict(dict)
-    corruptions_left: dict[tuple[str, ...], int] = defaultdict(int)
+    """Print a dry run: what of the grid is done, a line for all seeds."""
+    rows: dict[tuple[str, ...], dict[int, Left]] = defaultdict(dict)
     for job in jobs:
         if isinstance(job, PretrainJob):
             say(f"{job}: {'done' if job.done() else 'to do'}")
             continue
         axes = job.axes
-        place = (axes.start, axes.dataset, axes.protocol, label_text(axes.labels))
-        rows[place][axes.seed] = done = job.done()
-        corruptions_left[place] += not done and job.done_but_for_corruptions()
+        rows[axes.start, axes.dataset, axes.protocol, label_text(axes.labels)][axes.seed] = job.left()
     table = Shown("start", "data set", "protocol", "labels", "seeds", "done", title=plan.suite.title)
     for names, seeds in rows.items():
-        partly = f", {left} but for corruptions" if (left := corruptions_left[names]) else ""
-        table.add_row(*names, " ".join(map(str, seeds)), f"{sum(seeds.values())} of {len(seeds)}{partly}")
+        left = list(seeds.values())
+        partly = f", {count} but for corruptions" if (count := left.count("corruptions")) else ""
+        table.add_row(*names, " ".join(map(str, seeds)), f"{left.count('nothing')} of {len(left)}{partly}")
     say(table)
-    cells = [done for seeds in rows.values() for done in seeds.values()]
-    say(f"dry run: {len(cells)} cells, {sum(cells)} done; {workers} at a time into {plan.out}; nothing was written")
+    cells = [left for seeds in rows.values() for left in seeds.values()]
+    done = cells.count("nothing")
+    say(f"dry run: {len(cells)} cells, {done} done; {workers} at a time into {plan.out}; nothing was written")
 
 
 def cost_jobs(plan: Plan) -> list[CostJob]:

@@ -83,13 +83,13 @@ def plot_cost(suite: Suite, done: list[Done]) -> bytes:
         return b""
     rows = -(-len(panels) // COLUMNS)
     columns = min(COLUMNS, len(panels))
-    in_rows = [len(points) > 1 and len({point.gflops for point in points}) == 1 for _, points in panels]
-    height = 0.5 * max(len(points) for _, points in panels) + 1.4 if all(in_rows) else 4.4
+    only_rows = all(_cost_alike(points) for _, points in panels)
+    height = 0.5 * max(len(points) for _, points in panels) + 1.4 if only_rows else 4.4
     figure = Figure(figsize=(6.4 * columns, height * rows), layout=ConstrainedLayoutEngine(h_pad=0.12), dpi=120)
     FigureCanvasAgg(figure)
     for place, (budget, points) in enumerate(panels, 1):
         axes = figure.add_subplot(rows, columns, place)
-        (_rows if in_rows[place - 1] else _curves)(axes, points)
+        (_rows if _cost_alike(points) else _curves)(axes, points)
         axes.set_title(f"{budget[0]}, labels {label_text(budget[1])}", fontsize=10)
         axes.grid(alpha=0.3)
     spread_labels(figure)
@@ -111,6 +111,10 @@ def _points(suite: Suite, done: list[Done], budget: tuple[str, float]) -> list[P
             colour = f"C{methods.index(method) % 10}"
             points.append(Point(start, method, cost["flops"] / 1e9, 100 * found.mean, sd, colour))
     return points
+
+
+def _cost_alike(points: list[Point]) -> bool:
+    return len(points) > 1 and len({point.gflops for point in points}) == 1
 
 
 def _curves(axes: Axes, points: list[Point]) -> None:

@@ -18,7 +18,7 @@ from unip.data.corruptions import CorruptFrames, parse_corruptions
 from unip.data.reading import Reading
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
-from unip.errors import Interrupted, UnipError
+from unip.errors import UnipError
 from unip.files import read_json, refuse_unwritable, sha256, write_json, write_text
 from unip.progress import meter, say
 from unip.segment.gallery import WorstFrame, render_report
@@ -37,6 +37,7 @@ from unip.segment.metrics import Matrix, Scores, confusion, score
 from unip.segment.model import Segmenter
 from unip.segment.robustness import read_robustness, robustness_record, robustness_rows, robustness_table
 from unip.segment.storage import load_segmenter, model_folder
+from unip.stopping import stoppable
 
 
 class EvaluateConfig(Config):
@@ -151,21 +152,20 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     def keep() -> None:
         write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
 
-    show(corruptions or wanted)
+    rows = show(corruptions or wanted)
     if corruptions:
         keep()
-        missing = [each for each in corruptions if each not in corrupted]
         if there := [str(each) for each in corruptions if each in corrupted]:
             say(f"{file} has {', '.join(there)} already")
-        try:
-            for each, found in _corrupted(ready, config, missing):
-                corrupted[each] = found
-                keep()
-        except KeyboardInterrupt:
-            what = f"interrupted: of {len(corruptions)} corruptions, those that are done are in {file}"
-            raise Interrupted(what, "Run the same command again to continue.") from None
-        finally:
-            rows = show(corruptions)
+        if missing := [each for each in corruptions if each not in corrupted]:
+            so_far = f"interrupted: of {len(corruptions)} corruptions, those that are done are in {file}"
+            try:
+                with stoppable("Run the same command again to continue.", so_far):
+                    for each, found in _corrupted(ready, config, missing):
+                        corrupted[each] = found
+                        keep()
+            finally:
+                rows = show(corruptions)
         say(robustness_table(rows))
     elif file.exists() and not wanted:
         say(f"note: {file} stays as it is, of another model or other settings")

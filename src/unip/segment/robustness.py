@@ -29,7 +29,7 @@ def robustness_record(
         The scores on ``clean`` images; the names of the ``wanted`` corruptions and their ``seed``; ``mean``, each
         score's plain mean over these, None as long as one is missing; and ``each``, all scores of every one there is.
     """
-    means = mean_measures(corrupted[each] for each in wanted) if set(wanted) <= set(corrupted) else None
+    means = _mean(corrupted, wanted)
     return {
         "clean": clean.to_dict(),
         "wanted": [str(each) for each in wanted],
@@ -85,15 +85,12 @@ def robustness_rows(
         lost = clean.miou - values["miou"]
         return (name, severity, *(percent(values[measure]) for measure in shown), percent(lost))
 
-    def mean(of: Sequence[CorruptFrames]) -> dict[str, float]:
-        known = set(of) <= set(corrupted)
-        return mean_measures(corrupted[each] for each in of) if known else dict.fromkeys(MEASURES, np.nan)
-
+    unknown = dict.fromkeys(MEASURES, np.nan)
     return [
         ("corruption", "severity", *shown.values(), "mIoU lost"),
         row("none", "", mean_measures([clean])),
-        *(row(each.name, str(each.severity), mean([each])) for each in wanted),
-        row("mean", "", mean(wanted)),
+        *(row(each.name, str(each.severity), _mean(corrupted, [each]) or unknown) for each in wanted),
+        row("mean", "", _mean(corrupted, wanted) or unknown),
     ]
 
 
@@ -114,3 +111,8 @@ def mean_measures(scores: Iterable[Scores]) -> dict[str, float]:
     """Return the plain mean of each overall score; NaN if one has no value."""
     found = list(scores)
     return {name: float(np.mean([getattr(each, name) for each in found])) for name in MEASURES}
+
+
+def _mean(corrupted: Mapping[CorruptFrames, Scores], over: Sequence[CorruptFrames]) -> dict[str, float] | None:
+    """Return the mean over some corruptions, None as long as one is missing."""
+    return mean_measures(corrupted[each] for each in over) if set(over) <= set(corrupted) else None
