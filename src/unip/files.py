@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +106,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, from any device and memory layout.
+@dataclass(frozen=True)
+class Checksum:
+    """What a file is recognised by.
+
+    Attributes:
+        size: Bytes.
+        sha256: Hex SHA-256 of all of them.
+    """
+
+    size: int
+    sha256: str
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> Checksum:
+    """Write tensors as safetensors, from any device and memory layout; equal content makes equal bytes.
 
     Not through safetensors' own ``save_file``: that hides a full disk behind its own error type and makes files that
     only their owner can read. Call it within :func:`writing` to write whole or not at all.
@@ -115,11 +129,34 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         path: Where to.
         tensors: Any shapes and dtypes, by name; none may share memory with another.
         metadata: Text values for the file's header.
+
+    Returns:
+        The checksum of what was written, computed while it was in memory.
     """
     from safetensors.torch import save  # here: it imports torch, which a file alone does not want
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path.write_bytes(save(plain, metadata={"format": "pt", **(metadata or {})}))
+    header, data = _sort_metadata(save(plain, metadata={"format": "pt", **(metadata or {})}))
+    digest = hashlib.sha256(header)
+    digest.update(data)
+    with path.open("wb") as file:
+        file.write(header)
+        file.write(data)
+    return Checksum(len(header) + len(data), digest.hexdigest())
+
+
+def _sort_metadata(content: bytes) -> tuple[bytes, memoryview]:
+    """Return the header of a safetensors file with its metadata in order, and the bytes that follow it.
+
+    safetensors keeps the metadata in a hash map, whose order is another one each time. A file is the length of its JSON
+    header (8 bytes, little-endian), the header, and the tensors, whose offsets count from the header's end.
+    """
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes, as safetensors writes them
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[begin:]
 
 
 def read_json(path: Path) -> Any:

@@ -73,6 +73,16 @@ def test_it_learns(settings):
     assert result.scores is None
 
 
+def test_equal_runs_write_equal_models(settings, tmp_path):
+    """Nothing of when, where to and how fast is in a model folder."""
+    found = []
+    for name in ("a", "b"):
+        finetune(**{**settings, "out": tmp_path / name}, val="test", eval_every=2)
+        found.append({path.name: path.read_bytes() for path in (tmp_path / name / "model").iterdir()})
+    assert found[0].keys() == {"README.md", "config.json", "model.safetensors"}
+    assert found[0] == found[1]
+
+
 def test_a_continued_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
     finetune(**{**settings, "steps": 4})
     whole = load_segmenter(settings["out"]).state_dict()

@@ -1,6 +1,9 @@
 import json
 import os
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +73,40 @@ def test_files(saved):
     card = (folder / "README.md").read_text()
     assert "1 hot" in card and "unip predict" in card and '- data: "here"' in card
     assert json.loads((folder / "config.json").read_text())["info"]["miou"] == 0.5
+
+
+TWO_FOLDERS = """
+import sys
+from pathlib import Path
+import torch
+from conftest import VIT
+from unip.data.classes import Classes
+from unip.segment.model import Segmenter, SegmenterSpec
+from unip.segment.storage import save_segmenter
+from unip.vit.export import save_backbone
+from unip.vit.spec import build_backbone
+out, info = Path(sys.argv[1]), {"data": "here", "miou": 0.5, "teachers": [{"layer": 3, "source": "there"}]}
+torch.manual_seed(0)
+spec = VIT.model_copy(update={"last_heads": 4})
+pixels = {"mean": (0.4, 0.3, 0.2), "std": (0.2, 0.3, 0.4)}
+save_backbone(build_backbone(spec), spec, out / "backbone", input_size=32, info=info, **pixels)
+sizes = {"layers": (4,), "channels": 8, "short_side": 32, "crop": 32, "stride": 21}
+whole = SegmenterSpec(backbone=spec, classes=Classes(("a", "b")), decoder="light", pyramid="llfpn", **sizes, **pixels)
+save_segmenter(Segmenter(whole), out / "segmenter", info=info)
+"""
+
+
+def test_equal_models_make_equal_folders_in_every_process(tmp_path):
+    there = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    folders = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", TWO_FOLDERS, str(tmp_path / seed)]
+        environment = {**os.environ, "PYTHONPATH": there, "PYTHONHASHSEED": seed}
+        subprocess.run(command, env=environment, timeout=120, check=True)
+        files = [path for path in (tmp_path / seed).rglob("*") if path.is_file()]
+        folders.append({path.relative_to(tmp_path / seed): path.read_bytes() for path in files})
+    assert len(folders[0]) == 6
+    assert folders[0] == folders[1]
 
 
 def test_missing(tmp_path):
