@@ -296,16 +296,6 @@ def test_only_the_first_rank_looks_and_writes(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_checkpoint(tmp_path):
-    run(config_for(tmp_path / "run", steps=3))
-    newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
-    (newest / "optimizer.safetensors").write_bytes(b"123")
-    with pytest.raises(UnipError, match=rf"cannot continue from {newest}"):
-        run(config_for(tmp_path / "run", steps=3))
-    shutil.rmtree(newest)
-    run(config_for(tmp_path / "run", steps=3))
-
-
 def test_a_loader_process_that_is_killed(tmp_path):
     main = os.getpid()
 
@@ -389,14 +379,6 @@ def test_the_average_of_the_weights(tmp_path):
     shutil.rmtree(tmp_path / "cut/checkpoints/step-00000012")
     again = train_with(tmp_path / "cut")
     assert all(torch.equal(again[name], found[name]) for name in found)
-
-
-def test_a_checkpoint_without_the_average(tmp_path):
-    run(config_for(tmp_path / "run", steps=3, ema=0.9))
-    newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
-    (newest / "ema.safetensors").unlink()
-    with pytest.raises(UnipError, match=rf"cannot continue from {newest}"):
-        run(config_for(tmp_path / "run", steps=3, ema=0.9))
 
 
 class Deep(Model):

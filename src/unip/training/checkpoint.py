@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import itertools
+import os
+import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import UnipError
-from unip.files import read_json, write_tensors, writing
+from unip.files import advice, write_tensors, writing
 from unip.training.best import BestWeights
+from unip.training.checksums import DamagedCheckpoint, read_state, verify, write_state
 from unip.training.ema import WeightAverage
 
 
@@ -52,18 +56,28 @@ def save_checkpoint(
         for key, value in values.items()
     }
     record = {"step": step, "extra": extra, "best": None if best is None else best.record()}
+    parts = {"model": model.state_dict(), "optimizer": tensors}
+    if average is not None:
+        parts["ema"] = average.tensors
+    if best is not None:
+        parts["best"] = best.tensors
     with writing(path) as temporary:
         temporary.mkdir()
-        write_tensors(temporary / "model.safetensors", model.state_dict())
-        write_tensors(temporary / "optimizer.safetensors", tensors)
-        if average is not None:
-            write_tensors(temporary / "ema.safetensors", average.tensors)
-        if best is not None:
-            write_tensors(temporary / "best.safetensors", best.tensors)
-        (temporary / "state.json").write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+        files = {f"{name}.safetensors": part for name, part in parts.items()}
+        write_state(temporary, record, {name: write_tensors(temporary / name, part) for name, part in files.items()})
     for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _delete(old)
     return path
+
+
+def _delete(path: Path) -> None:
+    """Delete a checkpoint so that one which a kill leaves half deleted is not taken for a damaged one."""
+    hidden = path.with_name(f".{path.name}.old")  # the next run deletes what is left of it
+    try:
+        os.replace(path, hidden)
+    except OSError:
+        hidden = path
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -77,8 +91,69 @@ def step_of(path: Path) -> int:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the whole checkpoints of a run, oldest first."""
-    return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
+    """Return the checkpoints of a run, oldest first; not those that were set aside as damaged."""
+    found = (p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name) and p.is_dir())
+    return sorted(found, key=step_of)
+
+
+def list_damaged(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run that were found damaged and set aside."""
+    return sorted(folder.glob("damaged-step-*"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint to continue from, and what to say about it and about newer ones that are damaged."""
+
+    path: Path
+    message: str
+
+
+def newest_whole(folder: Path) -> Found | None:
+    """Find the newest checkpoint whose files are what was written, and set damaged newer ones aside.
+
+    These are renamed to ``damaged-step-XXXXXXXX``, so that their steps can be written again, and are never deleted.
+    Where no checkpoint is whole, all keep their names.
+
+    Args:
+        folder: The run's ``checkpoints``.
+
+    Returns:
+        It; None where none was ever written.
+
+    Raises:
+        UnipError: There are checkpoints, none of them whole; one cannot be read, or a damaged one not be renamed.
+    """
+    damaged: list[DamagedCheckpoint] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            verify(path)
+        except DamagedCheckpoint as error:
+            damaged.append(error)
+            continue
+        told = [f"{error.what}; it is kept as {_set_aside(error.path).name}" for error in damaged]
+        goes_on = f"continuing from {path}"
+        return Found(path, "; ".join([*told, f"{goes_on}, step {step_of(path)}"]) if told else goes_on)
+    before = list_damaged(folder)
+    if damaged or before:
+        told = [*(error.what for error in damaged), *(f"{path} was found damaged before" for path in before)]
+        raise UnipError(
+            f"cannot continue: no whole checkpoint is left ({'; '.join(told)})",
+            "Put a whole copy of a checkpoint there, or start anew with --overwrite, which deletes all of them.",
+        )
+    return None
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint to a name that none has."""
+    names = itertools.chain([f"damaged-{path.name}"], (f"damaged-{path.name}-{n}" for n in itertools.count(2)))
+    target = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+    try:
+        os.rename(path, target)
+    except OSError as error:
+        what = f"cannot rename the damaged checkpoint {path} to {target.name}: {error.strerror or error}"
+        raise UnipError(what, f"{advice(error)}.") from error
+    return target
 
 
 def load_checkpoint(
@@ -88,8 +163,17 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None = None,
     best: BestWeights | None = None,
+    verified: bool = False,
 ) -> tuple[int, dict[str, Any]]:
     """Put a checkpoint back into ``model``, ``optimizer``, ``average`` and ``best``.
+
+    Args:
+        path: The checkpoint.
+        model: Takes its weights.
+        optimizer: Takes its state tensors.
+        average: Takes its moving average, if there is one.
+        best: Takes its best weights, where they are judged.
+        verified: Its files were compared with their checksums just now, here; else they are before they are used.
 
     Returns:
         The step it was taken at and the extra values saved with it.
@@ -97,7 +181,9 @@ def load_checkpoint(
     Raises:
         UnipError: A file is missing, damaged or of another model.
     """
-    record = read_json(path / "state.json")
+    if not verified:
+        verify(path)
+    record = read_state(path)
     try:
         weights = load_file(path / "model.safetensors")
         tensors = load_file(path / "optimizer.safetensors")
@@ -115,9 +201,10 @@ def load_checkpoint(
             judged = {"judged": record["step"]}  # before it was recorded, what was due had been done
             best.load(judged | record["best"], load_file(path / "best.safetensors"))
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines()[:4]]  # torch lists all keys and shapes
         raise UnipError(
-            f"cannot continue from {path}: {error}",
-            "Delete that checkpoint folder to continue from the one before, or start anew with --overwrite.",
+            f"cannot continue from {path}: {' '.join(lines)[:600]}",
+            "It does not fit this run: choose another --out, start anew with --overwrite, or remove that checkpoint.",
         ) from error
     return int(record["step"]), dict(record["extra"])
 

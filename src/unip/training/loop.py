@@ -23,7 +23,14 @@ from unip.errors import Interrupted, UnipError
 from unip.files import writing
 from unip.progress import meter
 from unip.training.best import BestWeights, Evaluation
-from unip.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint, save_checkpoint, step_of
+from unip.training.checkpoint import (
+    checkpoint_path,
+    list_checkpoints,
+    load_checkpoint,
+    newest_whole,
+    save_checkpoint,
+    step_of,
+)
 from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
 from unip.training.ema import WeightAverage
@@ -413,17 +420,22 @@ class _Loop:
         self.accelerator.wait_for_everyone()
 
     def _continue_from_checkpoint(self) -> None:
-        found = list_checkpoints(self.run.checkpoints) if self.main else []
-        newest = torch.tensor(step_of(found[-1]) if found else -1, device=self.accelerator.device)
+        found = newest_whole(self.run.checkpoints) if self.main else None
+        newest = torch.tensor(step_of(found.path) if found else -1, device=self.accelerator.device)
         step = int(broadcast(newest).item())  # all go on from the one that the first rank sees
         if step >= 0:
-            path = checkpoint_path(self.run.checkpoints, step)
+            if found:
+                self.accelerator.print(found.message)
             self.step, extra = load_checkpoint(
-                path, model=self.trainable.saved, optimizer=self.optimizer, average=self.average, best=self.best
+                checkpoint_path(self.run.checkpoints, step),
+                model=self.trainable.saved,
+                optimizer=self.optimizer,
+                average=self.average,
+                best=self.best,
+                verified=self.main,  # other ranks may read through another machine
             )
             if extra["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
-            self.accelerator.print(f"continuing from {path}")
         if self.main:
             self.run.trim_log(self.step)
 

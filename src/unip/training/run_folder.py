@@ -24,7 +24,7 @@ import yaml
 
 from unip.errors import UnipError
 from unip.files import read_yaml, write_json, write_text
-from unip.training.checkpoint import list_checkpoints
+from unip.training.checkpoint import list_checkpoints, list_damaged
 from unip.training.config import TrainingConfig
 
 C = TypeVar("C", bound=TrainingConfig)
@@ -44,9 +44,11 @@ class RunFolder:
     def continues(self, config: TrainingConfig) -> bool:
         """Say whether there is something to continue here: a run with a checkpoint that is not to be overwritten.
 
-        A run that ended before its first checkpoint (say, for settings that did not fit) is begun anew instead.
+        A run that ended before its first checkpoint (say, for settings that did not fit) is begun anew instead. One
+        of which only damaged checkpoints are left is not: training then refuses to go on.
         """
-        return not config.overwrite and self.config.exists() and bool(list_checkpoints(self.checkpoints))
+        saved = bool(list_checkpoints(self.checkpoints) or list_damaged(self.checkpoints))
+        return saved and not config.overwrite and self.config.exists()
 
     def adopt(self, config: C) -> C:
         """Fill the settings left open with what the run here resolved them to, if there is one to continue.

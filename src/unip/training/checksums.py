@@ -1,0 +1,103 @@
+"""Whether a checkpoint holds what was written: its state.json records size and SHA-256 of each tensor file.
+
+state.json has a SHA-256 of its own values too, so that a changed step or scale is noticed like a changed weight.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from unip.errors import UnipError
+from unip.files import Checksum, sha256
+
+STATE_NAME = "state.json"
+#: Errors of reading that say that the file is gone or its disk broken; others, such as a lack of rights, may pass.
+_LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG)
+
+
+class DamagedCheckpoint(UnipError):
+    """A file of a checkpoint is missing or is not what was written.
+
+    Args:
+        path: The checkpoint.
+        file: The file's name.
+        why: What is wrong with it, a verb first.
+    """
+
+    def __init__(self, path: Path, file: str, why: str) -> None:
+        self.path = path
+        super().__init__(
+            f"checkpoint {path} is damaged: {file} {why}",
+            "Run the same command again: it continues from the newest checkpoint that is whole.",
+        )
+
+
+def write_state(path: Path, record: Mapping[str, Any], files: Mapping[str, Checksum]) -> None:
+    """Write a checkpoint's state.json.
+
+    Args:
+        path: The checkpoint's folder.
+        record: JSON values, among them ``step`` and ``extra``.
+        files: The checksum of each other file of the checkpoint, by its name.
+    """
+    state = {**record, "files": {name: asdict(checksum) for name, checksum in files.items()}}
+    text = json.dumps({**state, "sha256": _digest(state)}, allow_nan=False)
+    (path / STATE_NAME).write_text(text, encoding="utf-8")
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's state.json.
+
+    Raises:
+        DamagedCheckpoint: It is missing, is not JSON, or its values are not those that were written.
+        UnipError: It cannot be read.
+    """
+    try:
+        state = json.loads((path / STATE_NAME).read_bytes())
+    except OSError as error:
+        raise _unreadable(path, STATE_NAME, error) from error
+    except ValueError as error:
+        raise DamagedCheckpoint(path, STATE_NAME, f"is not valid JSON ({error})") from error
+    if not isinstance(state, dict) or not {"step", "extra"} <= state.keys():
+        raise DamagedCheckpoint(path, STATE_NAME, "lacks values")
+    # checkpoints from before checksums were recorded have neither of the two: they are taken as they are
+    if {"files", "sha256"} & state.keys() and state.pop("sha256", None) != _digest(state):
+        raise DamagedCheckpoint(path, STATE_NAME, "has other values than were written (its SHA-256 differs)")
+    return state
+
+
+def verify(path: Path) -> None:
+    """Compare all files of a checkpoint with their checksums; each is read once.
+
+    Raises:
+        DamagedCheckpoint: One is missing or is not what was written.
+        UnipError: One cannot be read.
+    """
+    for name, wanted in read_state(path).get("files", {}).items():
+        file = path / name
+        try:
+            size = file.stat().st_size
+            if size != wanted["size"]:
+                raise DamagedCheckpoint(path, name, f"has {size} bytes, not the {wanted['size']} that were written")
+            if sha256(file) != wanted["sha256"]:
+                raise DamagedCheckpoint(path, name, "has other bytes than were written (its SHA-256 differs)")
+        except OSError as error:
+            raise _unreadable(path, name, error) from error
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _unreadable(path: Path, name: str, error: OSError) -> UnipError:
+    if error.errno == errno.ENOENT:
+        return DamagedCheckpoint(path, name, "is missing")
+    if error.errno in _LOST:
+        return DamagedCheckpoint(path, name, f"cannot be read ({error.strerror})")
+    return UnipError(f"cannot read {path / name}: {error.strerror or error}", "Make it readable, then run again.")
