@@ -60,6 +60,8 @@ def load_segmenter(path: str | Path) -> Segmenter:
         spec = SegmenterSpec(**record["spec"])
     except ValidationError as error:
         raise UnipError(f"{folder / 'config.json'}: spec: {describe_validation(error)}") from error
+    except UnipError as error:  # an unknown setting, an argument that its backbone may not have
+        raise UnipError(f"{folder / 'config.json'}: spec: {error.what}", error.fix) from None
     except (KeyError, TypeError) as error:
         raise UnipError(f"{folder / 'config.json'} has no whole `spec`") from error
     segmenter = Segmenter(spec)

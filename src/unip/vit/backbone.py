@@ -17,7 +17,7 @@ from unip.errors import UnipError
 from unip.files import read_json
 from unip.vit.hub import hub_model, timm_model, timm_weights
 from unip.vit.infer import infer_spec
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import BackboneSpec, build_backbone, read_spec
 from unip.vit.student import STUDENTS, student_spec
 from unip.vit.weights import Checkpoint, LoadReport, load_into, read_checkpoint
 
@@ -125,7 +125,7 @@ def _resolve(source: str, random_weights: bool) -> _Origin:
 def _from_file(path: Path) -> _Origin:
     weights = read_checkpoint(path)
     described = _description(weights, str(path))
-    spec = BackboneSpec.make(**described["spec"]) if described else infer_spec(weights)
+    spec = read_spec(described.get("spec"), f"{path}, its own description") if described else infer_spec(weights)
     return _Origin(spec, described, weights)
 
 
@@ -135,8 +135,10 @@ def _description(weights: Checkpoint, source: str) -> dict[str, Any]:
         return {}
     try:
         described: dict[str, Any] = json.loads(weights.metadata["unip"])
-    except ValueError as error:
-        raise UnipError(f"{source}: its own description is spoilt") from error
+    except (ValueError, RecursionError) as error:
+        raise UnipError(f"{source}: its own description is damaged", "Copy the file again.") from error
+    if not isinstance(described, dict):
+        raise UnipError(f"{source}: its own description is damaged", "Copy the file again.")
     return described
 
 
@@ -155,7 +157,7 @@ def _from_folder(folder: Path) -> _Origin:
         spec = config["spec"]["backbone"] if kind == SEGMENTER_FORMAT else config["spec"]
         described = {**config, **config["spec"]} if kind == SEGMENTER_FORMAT else config
         described = {key: described[key] for key in ("mean", "std", "input_size") if key in described}
-        return _Origin(BackboneSpec.make(**spec), described, read_checkpoint(folder / WEIGHTS_NAME))
+        return _Origin(read_spec(spec, str(file)), described, read_checkpoint(folder / WEIGHTS_NAME))
     except (KeyError, TypeError) as error:
         raise UnipError(f"{file} is incomplete: {error}", "Save the model again.") from error
 

@@ -13,11 +13,16 @@ from timm.models import get_pretrained_cfg, is_model_in_modules
 
 from unip.errors import UnipError
 from unip.files import read_json
-from unip.vit.spec import DENSE_ARGUMENTS, BackboneSpec, not_plain
+from unip.vit.spec import DENSE_ARGUMENTS, BackboneSpec, not_plain, read_spec
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-# Arguments that a hub model's config may carry and that a feature backbone sets itself or has no use for.
-_NOT_SHAPE = ("num_classes", "global_pool", "fc_norm", "use_fc_norm", "drop_rate", "drop_path_rate", "in_chans")
+# Arguments that a hub model's config may carry and that a feature backbone sets itself or has no use for; they are
+# left out. What is neither here nor in unip.vit.arguments is refused.
+_NOT_SHAPE = (
+    *("num_classes", "in_chans", "global_pool", "fc_norm", "use_fc_norm", "dynamic_img_size", "dynamic_img_pad"),
+    *("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"),
+    *("weight_init", "fix_init", "head_init_scale"),
+)
 
 
 def timm_model(name: str) -> tuple[BackboneSpec, dict[str, Any]]:
@@ -47,7 +52,7 @@ def timm_model(name: str) -> tuple[BackboneSpec, dict[str, Any]]:
     if described is None:
         raise UnipError(f"timm has renamed {architecture!r}", _near(architecture, plain))
     cfg = described.to_dict()
-    return BackboneSpec(timm_name=architecture, arguments={"img_size": _size(cfg)}), cfg
+    return BackboneSpec(timm_name=architecture, arguments={"img_size": _size(cfg, name)}), cfg
 
 
 def timm_weights(name: str, cfg: dict[str, Any]) -> Path:
@@ -85,15 +90,19 @@ def hub_model(repository: str) -> tuple[BackboneSpec, dict[str, Any], Path]:
         UnipError: The hub cannot be reached, there is no such repository, or it holds no timm plain ViT.
     """
     remedy = "Download its weights elsewhere and give the file: timm:NAME@FILE."
-    config = read_json(_fetch(repository, ("config.json",), remedy))
+    file = _fetch(repository, ("config.json",), remedy)
+    config = read_json(file)
     architecture = config.get("architecture") if isinstance(config, dict) else None
     if not isinstance(architecture, str):
         raise UnipError(f"hf:{repository} is no timm model: its config.json names none", remedy)
     spec, _ = timm_model(architecture)
-    cfg: dict[str, Any] = config.get("pretrained_cfg", config)  # older files have one level only
-    arguments: dict[str, Any] = config.get("model_args") or {}
+    cfg = config.get("pretrained_cfg", config)  # older files have one level only
+    arguments = config.get("model_args") or {}
+    if not isinstance(cfg, dict) or not isinstance(arguments, dict):
+        raise UnipError(f"hf:{repository}: pretrained_cfg and model_args of its config.json are not as timm's", remedy)
     shape = {key: value for key, value in arguments.items() if key not in _NOT_SHAPE}
-    spec = BackboneSpec(timm_name=spec.timm_name, arguments={"img_size": _size(cfg), **shape})
+    place = f"hf:{repository} ({file})"
+    spec = read_spec({"timm_name": spec.timm_name, "arguments": {"img_size": _size(cfg, place), **shape}}, place)
     return spec, cfg, _fetch(repository, WEIGHT_FILES, remedy)
 
 
@@ -120,8 +129,11 @@ def _fetch(repository: str, files: tuple[str, ...], remedy: str) -> Path:
     raise UnipError(f"hf:{repository} holds none of {', '.join(files)}", remedy)
 
 
-def _size(cfg: dict[str, Any]) -> int | list[int]:
-    height, width = (int(side) for side in cfg.get("input_size", (3, 224, 224))[1:])
+def _size(cfg: dict[str, Any], place: str) -> int | list[int]:
+    try:
+        _, height, width = (int(side) for side in cfg.get("input_size", (3, 224, 224)))
+    except (TypeError, ValueError) as error:
+        raise UnipError(f"{place}: input_size is {cfg['input_size']!r}, not [channels, height, width]") from error
     return height if height == width else [height, width]
 
 
