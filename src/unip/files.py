@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from unip.errors import UnipError
+from unip.opening import read_regular_text, regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,7 +167,7 @@ def read_json(path: Path) -> Any:
         UnipError: The file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular_text(path))
     except OSError as error:
         raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except ValueError as error:
@@ -180,7 +181,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UnipError: The file is missing, unreadable, not YAML, or holds something else than a mapping.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.safe_load(read_regular_text(path))
     except OSError as error:
         raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -192,7 +193,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a UTF-8 text, with or without a byte order mark.
+
+    Raises:
+        UnipError: The file is missing, unreadable or not such a text.
+    """
+    try:
+        return read_regular_text(path, "utf-8-sig").splitlines()
+    except OSError as error:
+        raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise UnipError(f"{path} is not UTF-8 text: {error}", "Save it as UTF-8.") from error
+
+
 def sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

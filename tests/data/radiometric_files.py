@@ -33,21 +33,28 @@ CAMERA: dict[int, tuple[str, float]] = {
 }
 
 
-def flir_jpeg(counts: npt.NDArray[np.uint16], picture: npt.NDArray[np.uint8], chunk: int = 60000) -> bytes:
-    """A FLIR radiometric JPEG: ``FFF`` with a record of raw counts and one of camera information, in APP1 segments."""
+def flir_jpeg(
+    counts: npt.NDArray[np.uint16], picture: npt.NDArray[np.uint8], chunk: int = 60000, photo: bytes = b""
+) -> bytes:
+    """A FLIR radiometric JPEG: ``FFF`` with a record of raw counts and one of camera information, in APP1 segments.
+
+    ``photo`` is an image file to embed, as of a second camera for visible light.
+    """
     height, width = counts.shape
     raw = struct.pack("<HHH", 2, width, height).ljust(32, b"\0") + counts.astype("<u2").tobytes()
     camera = bytearray(1024)
     for offset, (kind, value) in CAMERA.items():
         struct.pack_into(kind, camera, offset, value)
     start = 64 + 8 * 32  # as in real files, some entries of the directory are free
-    entries = [(1, 2, start, len(raw)), (32, 1, start + len(raw), len(camera))]
+    seen = struct.pack("<HHH", 2, width, height).ljust(32, b"\0") + photo
+    end = start + len(raw) + len(camera)
+    entries = [(1, 2, start, len(raw)), (32, 1, start + len(raw), len(camera)), (14, 1, end, len(seen))]
     head = b"FFF\0".ljust(20, b"\0") + struct.pack(">III", 100, 64, 8)
     directory = b"".join(
         struct.pack(">HHIIII", kind, sub, 100, i + 1, offset, length).ljust(32, b"\0")
-        for i, (kind, sub, offset, length) in enumerate(entries)
+        for i, (kind, sub, offset, length) in enumerate(entries if photo else entries[:2])
     )
-    content = (head.ljust(64, b"\0") + directory).ljust(start, b"\0") + raw + bytes(camera)
+    content = (head.ljust(64, b"\0") + directory).ljust(start, b"\0") + raw + bytes(camera) + seen
     pieces = [content[i : i + chunk] for i in range(0, len(content), chunk)]
     segments = [(1, b"FLIR\0\x01" + bytes([number, len(pieces) - 1]) + piece) for number, piece in enumerate(pieces)]
     return _with_segments(picture, segments)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
+from unip.data.formats import open_image
 from unip.data.packed import read_bytes
 from unip.data.radiometric import Radiometric, decode_radiometric, kelvin_of
 from unip.data.reading import DEFAULT, Reading, grey8, luma, to_levels
@@ -96,7 +97,7 @@ def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
             pixels = _decode_tiff(data, as_stored=as_stored)
             if pixels is not None:
                 return pixels
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             image.load()
             if image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
                 return _colour_png16(image)
@@ -164,10 +165,12 @@ def check_is_there(location: Path) -> None:
     """Refuse a folder or file that is not there.
 
     Raises:
-        UnipError: It is not.
+        UnipError: It is not, or is a pipe, a device or a socket.
     """
     if not location.exists():
         raise UnipError(f"no such folder or image: {location}", "Check the path.")
+    if not location.is_dir() and not location.is_file():
+        raise UnipError(f"{location} is not a regular file", "Give a folder or an image file; pipes are not read.")
 
 
 def list_images(location: Path | str, on_error: Callable[[OSError], None] | None = None) -> list[Path]:

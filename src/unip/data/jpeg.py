@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
+from unip.data.formats import open_image
 from unip.data.images import Pixels8
 
 
@@ -25,7 +23,7 @@ def jpeg_grey8(data: bytes, reduce: int = 1) -> Pixels8 | None:
     if not data.startswith(b"\xff\xd8\xff"):
         return None
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             if image.mode not in ("L", "RGB"):
                 return None
             image.draft("L", (image.width // reduce, image.height // reduce))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from unip.data.classes import IGNORE, Classes
+from unip.data.formats import open_image
 from unip.data.images import Pixels, Pixels8
 from unip.errors import UnipError
+from unip.opening import read_regular
 
 Ids = tuple[tuple[int, int], ...]  # (id in the file, id of the class or IGNORE), rising
 UNKNOWN = 256  # in tables: no class and not ignored
@@ -198,14 +198,14 @@ def _codes(colours: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise UnipError(f"cannot read mask {path}: {error.strerror or error}") from error
 
 
 def _decode(data: bytes, path: Path, mode: str | None = None) -> tuple[Pixels, str | None, str]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             image.load()
             return np.asarray(image.convert(mode) if mode else image), image.format, image.mode
     except Exception as error:  # on broken bytes the decoders raise nearly anything

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from unip.data.classes import Classes
+from unip.data.formats import open_image
 from unip.data.images import Pixels, Pixels8, read_image8, read_samples
 from unip.data.masks import Ids, MaskSource, plain_ids, translate
 from unip.data.reading import DEFAULT, Reading, grey8
 from unip.errors import UnipError
+from unip.opening import open_regular
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def read_channel(path: Path, channel: int) -> Pixels8:
         UnipError: The file is missing, damaged or has fewer channels.
     """
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, open_image(file) as image:
             image.load()
             pixels = np.asarray(image)
     except OSError as error:

@@ -16,14 +16,17 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, JpegImagePlugin
+from PIL import JpegImagePlugin
 
 from unip.data.dji import Kelvin, dji_kelvin
+from unip.data.formats import open_image
 from unip.errors import UnipError
+from unip.opening import read_regular
 
 Counts = npt.NDArray[np.uint16]
 Maker = Literal["FLIR", "DJI"]
@@ -68,7 +71,7 @@ def read_temperature(path: Path | str) -> Kelvin | None:
             DJI's Thermal SDK, is missing.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise UnipError(f"cannot read image {path}: {error.strerror or error}") from error
     found = decode_radiometric(data, path)
@@ -103,7 +106,7 @@ def decode_radiometric(data: bytes, name: Path | str) -> Radiometric | None:
     if data[:2] != b"\xff\xd8":
         return None
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             if not isinstance(image, JpegImagePlugin.JpegImageFile):
                 return None
             segments = [(str(kind), bytes(content)) for kind, content in image.applist]
@@ -131,6 +134,9 @@ def _flir_kelvin(data: bytes, first: bytes, name: Path | str) -> Kelvin:
             f"image {name} is a FLIR radiometric JPEG, and the package that reads its temperatures is missing",
             "pip install 'unip[thermal]'",
         ) from None
+    for part in ("embedded_image", "thermal"):  # hand pictures inside the file to Pillow, which would try all formats
+        if hasattr(flyr, part):
+            getattr(flyr, part).Image = SimpleNamespace(open=open_image)
     try:
         with np.errstate(all="ignore"):  # counts below what the calibration allows give NaN
             kelvin = np.asarray(flyr.unpack(io.BytesIO(data)).kelvin, dtype=np.float32)

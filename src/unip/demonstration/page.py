@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from unip.data.images import read_image8, to_rgb8
+from unip.data.masks import MaskFile
 from unip.data.segmentation import open_segmentation
 from unip.pages import data_uri, page_template
 from unip.segment.overlay import draw_overlay
@@ -30,7 +30,7 @@ def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], ma
     for index in range(len(masks["scratch"])):
         image = to_rgb8(test.read_image(index))
         visible = out / "scenes/test/visible" / test.images[index].name
-        predicted = {start: np.asarray(Image.open(paths[index])) for start, paths in masks.items()}
+        predicted = {start: MaskFile(paths[index]).read() for start, paths in masks.items()}
         frames.append(
             {
                 "thermal": data_uri(image),

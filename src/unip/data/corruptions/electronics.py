@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from unip.data.corruptions.corruption import Grey8, level_below, through
+from unip.data.formats import open_image
 
 LEVELS = np.arange(256, dtype=np.float64)
 
@@ -84,4 +85,4 @@ def jpeg(image: Grey8, quality: float, rng: np.random.Generator) -> Grey8:
     """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=round(quality))
-    return np.array(Image.open(buffer))
+    return np.array(open_image(buffer))

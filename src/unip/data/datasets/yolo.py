@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from unip.data.classes import Classes
+from unip.data.formats import open_image
 from unip.data.images import Pixels, list_images
 from unip.data.masks import draw_polygon, polygon_area
 from unip.data.pairs import SegmentationData
 from unip.errors import UnipError
-from unip.files import read_yaml
+from unip.files import read_lines, read_yaml
+from unip.opening import open_regular
 
 USUAL = ("train", "val", "valid", "test")
 
@@ -44,7 +45,7 @@ class YoloMask:
             UnipError: A line is no polygon of a known class.
         """
         try:
-            with Image.open(self.image) as image:
+            with open_regular(self.image) as file, open_image(file) as image:
                 width, height = image.size
         except Exception as error:  # on broken bytes the decoders raise nearly anything
             raise UnipError(f"cannot read image {self.image} ({error})") from error
@@ -73,11 +74,11 @@ class YoloMask:
 
     def _lines(self) -> list[str]:
         try:
-            return self.path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return []
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnipError(f"cannot read {self.path}: {error}") from error
+            return read_lines(self.path)
+        except UnipError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return []
+            raise
 
 
 def open_yolo(root: Path, split: str | None) -> SegmentationData:
