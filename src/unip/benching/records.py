@@ -19,6 +19,7 @@ from unip.benching.statistics import floor
 from unip.benching.suite import Axes
 from unip.benching.tasks import CostTask
 from unip.files import read_json, writing
+from unip.opening import open_regular
 
 RESULTS = "results.parquet"
 CLEAN = "none"
@@ -89,13 +90,13 @@ class Done:
 
     def frames(self) -> npt.NDArray[np.int64]:
         """Return the confusion matrices of the test images, ``(images, C, C)``."""
-        with np.load(self.folder / FRAMES) as file:
+        with open_regular(self.folder / FRAMES) as opened, np.load(opened) as file:
             found: npt.NDArray[np.int64] = file["matrices"]
         return found
 
     def images(self) -> list[str]:
         """Return the names of the test images' files."""
-        with np.load(self.folder / FRAMES) as file:
+        with open_regular(self.folder / FRAMES) as opened, np.load(opened) as file:
             return [str(name) for name in file["images"]]
 
 

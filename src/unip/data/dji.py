@@ -96,7 +96,7 @@ def thermal_sdk(config: ThermalSdkConfig) -> ThermalSdkResult:
     Raises:
         UnipError: There is no library in it that works here, or the environment cannot be written.
     """
-    found = sorted(config.source.absolute().rglob(LIBRARY))
+    found = sorted(path for path in config.source.absolute().rglob(LIBRARY) if path.is_file())
     if not found:
         raise UnipError(f"no {LIBRARY} in {config.source}", "Give the folder that DJI's zip file was unpacked to.")
     problem = ""
@@ -145,7 +145,7 @@ def dji_kelvin(data: bytes, name: Path | str) -> Kelvin | None:
 @lru_cache(maxsize=1)
 def _opened() -> _Sdk | None:
     _keep_forks_apart()
-    if (PLACE / LIBRARY).exists():
+    if (PLACE / LIBRARY).is_file():
         return _Sdk(PLACE / LIBRARY)
     known = ctypes.util.find_library(LIBRARY if sys.platform == "win32" else "dirp")
     return _Sdk(Path(known)) if known else None
@@ -200,7 +200,7 @@ class _Sdk:
 
 def _load(library: Path) -> ctypes.CDLL:
     if library.is_absolute() and sys.platform != "win32":  # elsewhere the loader itself looks beside the library
-        beside = sorted(path for path in library.parent.glob("*.so*") if path.name != library.name)
+        beside = sorted(path for path in library.parent.glob("*.so*") if path.name != library.name and path.is_file())
         for path in beside * 2:  # some need each other
             with suppress(OSError):
                 ctypes.CDLL(str(path))

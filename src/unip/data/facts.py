@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from unip.data.packed import file_of, read_bytes
 from unip.data.parallel import in_processes
 from unip.data.signs import colour_spread, sharpness, tilt
 from unip.errors import UnipError
+from unip.opening import NotRegularError, read_regular, regular
 
 PERCENTILES = (0.5, 99.5)
 DEPTHS = (8, 10, 12, 14, 16)  # bits that sensors count in; the smallest that holds a frame is taken for its range
@@ -82,11 +82,11 @@ def read_facts(path: bytes | str) -> Facts:
     """Read and decode a file once; what is wrong with it comes as ``problem``, never as an exception."""
     raw = os.fsencode(path)
     try:
-        if not stat.S_ISREG(os.stat(file_of(raw)).st_mode):
-            return Facts(raw, problem="not a regular file")
         data = read_bytes(raw)
     except UnipError as error:
         return Facts(raw, problem=error.what)
+    except (NotRegularError, IsADirectoryError):
+        return Facts(raw, problem="not a regular file")
     except OSError as error:
         return Facts(raw, problem=f"cannot be read: {error.strerror or type(error).__name__}")
     return facts_from(data, raw)
@@ -221,7 +221,7 @@ class _Journal:
         self._synced = time.monotonic()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            self._file = regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             self._lines.append("")  # ends a line that a kill has cut
         except OSError:
             pass  # a journal saves time, nothing else
@@ -254,7 +254,7 @@ class _Journal:
 def _read_journal(path: Path) -> dict[tuple[bytes, int, int], Facts]:
     known: dict[tuple[bytes, int, int], Facts] = {}
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_regular(path).splitlines()
     except OSError:
         return known
     for line in lines:

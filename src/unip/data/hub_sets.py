@@ -12,6 +12,7 @@ from unip.data.recipe import SourceConfig
 from unip.data.sources import printable
 from unip.errors import UnipError
 from unip.files import advice
+from unip.opening import read_regular
 from unip.progress import meter
 
 # First bytes of the formats that are read; the name of a file matters to nothing but people.
@@ -91,7 +92,7 @@ def _fetch_row(value: dict[str, Any] | None, entry: Entry, store: Path) -> None:
     path = store / f"{os.fsdecode(entry.key)}{suffix}"
     entry.path = os.fsencode(path)
     try:
-        if path.exists() and path.read_bytes() == data:
+        if path.exists() and read_regular(path) == data:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".part")

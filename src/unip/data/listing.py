@@ -16,6 +16,7 @@ from unip.data.manifest import Row, read_manifest
 from unip.data.recipe import SourceConfig
 from unip.data.sources import list_source, name_source, printable
 from unip.errors import UnipError
+from unip.opening import regular
 
 GROUP_COLUMNS = ("group", "flight", "video", "sequence")
 
@@ -178,7 +179,7 @@ def _list_manifest(config: SourceConfig, place: str) -> Listing:
 def _read_groups(path: str) -> dict[str, str]:
     """Read which file belongs to which group."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=regular) as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UnipError(f"cannot read {path}: {error}", "Give a CSV file with the columns file and group.") from error

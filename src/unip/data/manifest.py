@@ -20,6 +20,7 @@ from unip.data.packed import file_of, find_index, open_packed
 from unip.data.sources import MODALITIES, Found, list_source, printable, split_source
 from unip.errors import UnipError
 from unip.files import writing
+from unip.opening import open_regular
 
 SCHEMA: Any = pa.schema(
     [
@@ -241,10 +242,10 @@ def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = 
     """
     path = Path(path)
     index = find_index(path)
-    if index is None and not path.is_file():
+    if index is None and not path.exists():
         raise UnipError(f"no such manifest: {path}", "Make one with `unip data build`.")
     try:
-        table = open_packed(index) if index else pq.ParquetFile(path).read()
+        table = open_packed(index) if index else _read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UnipError(f"{path} is not a Parquet file that can be read: {error}", "Build it again.") from error
     missing = [name for name in REQUIRED if name not in table.column_names]
@@ -283,6 +284,11 @@ def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = 
             "Put them back or build the manifest again.",
         )
     return with_paths(table, paths)
+
+
+def _read_table(path: Path) -> Any:
+    with open_regular(path) as opened, pq.ParquetFile(opened) as file:
+        return file.read()
 
 
 def open_images(sources: Sequence[str], *, workers: int = 0) -> Any:

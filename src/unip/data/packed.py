@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.opening import open_regular, read_regular
 
 INDEX = "packed.json"
 VERSION = 1
@@ -39,16 +40,15 @@ def read_bytes(path: bytes | str | os.PathLike[str]) -> bytes:
         What the file holds, or held when it was packed.
 
     Raises:
-        OSError: The file or the shard cannot be read.
+        OSError: The file or the shard cannot be read, or is no regular file.
         UnipError: At this address lies no image of this size: the shard is damaged or was packed again.
     """
     raw = os.fsencode(path)
     address = _ADDRESS.fullmatch(raw)
     if address is None:
-        with open(raw, "rb") as file:
-            return file.read()
+        return read_regular(raw)
     shard, offset, size = address[1], int(address[2]), int(address[3])
-    with open(shard, "rb", buffering=0) as file:
+    with open_regular(shard, buffering=0) as file:
         file.seek(offset - PREFIX)
         data = file.read(PREFIX + size)
     if len(data) != PREFIX + size or int.from_bytes(data[:PREFIX], "little") != size:
@@ -125,7 +125,7 @@ def addresses(shard: Path, footer: Any, sizes: npt.NDArray[np.int64]) -> list[by
 def _open_shard(path: Path, rows: int) -> Any:
     again = "Copy it again, or remove it and run the same `unip data pack` again."
     try:
-        with pq.ParquetFile(path) as file:
+        with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             footer = file.metadata
             names = [name for name in file.schema_arrow.names if name != "image"]
             table = file.read(columns=names, use_threads=False).replace_schema_metadata(None)

@@ -16,6 +16,7 @@ from unip.data.encoded import Encoded
 from unip.data.packed import IMAGE, addresses, read_bytes
 from unip.data.sources import printable
 from unip.files import writing
+from unip.opening import open_regular
 
 NOTE = b"unip.pack"
 GROUP_ROWS = 100  # what `datasets` and the hub's viewer like for images
@@ -38,7 +39,8 @@ def shard_schema(manifest: Any) -> Any:
 def read_note(path: Path) -> dict[str, Any] | None:
     """Return what the writer of a shard noted: ``{}`` for other Parquet files, None if it cannot be read."""
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        with open_regular(path) as file:
+            metadata = pq.read_metadata(file).metadata or {}
         note: dict[str, Any] = json.loads(metadata.get(NOTE, b"{}"))
     except (pa.ArrowException, OSError, ValueError):
         return None

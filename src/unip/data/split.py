@@ -38,6 +38,7 @@ from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, list_splits, open_segmentation
 from unip.errors import UnipError
 from unip.files import write_json, writing
+from unip.opening import regular
 from unip.progress import say
 
 NAMES = ("train", "val", "test")
@@ -158,7 +159,7 @@ def read_groups(path: Path, file_column: str, group_column: str) -> dict[str, st
         UnipError: It cannot be read, has not the columns, or gives an image two groups.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UnipError(f"cannot read {path}: {error}") from error

@@ -20,6 +20,7 @@ from unip.data.recipe import SourceConfig
 from unip.data.sources import printable
 from unip.errors import UnipError
 from unip.files import advice
+from unip.opening import check_regular
 from unip.progress import meter
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv", ".mj2")
@@ -82,6 +83,7 @@ def _import_av() -> Any:
 
 
 def _count_frames(av: Any, path: str) -> int:
+    check_regular(path)
     with av.open(path) as container:
         if not container.streams.video:
             raise UnipError("no video stream")
@@ -124,6 +126,7 @@ def _save_frames(av: Any, video: str, entries: Sequence[Entry], folder: Path, *,
 
 def _decode(av: Any, video: str, wanted: set[int], *, grey: bool) -> Iterator[tuple[int, Pixels]]:
     last = max(wanted)
+    check_regular(video)
     with av.open(video) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from unip.config import describe_validation
 from unip.errors import UnipError
 from unip.files import read_json, write_tensors, writing
+from unip.opening import check_regular
 from unip.segment.model import Segmenter, SegmenterSpec
 from unip.vit.backbone import SEGMENTER_FORMAT
 from unip.vit.spec import last_heads
@@ -67,6 +68,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     segmenter = Segmenter(spec)
     weights = folder / "model.safetensors"
     try:
+        check_regular(weights)
         segmenter.load_state_dict(load_file(weights))
     except (OSError, SafetensorError) as error:
         raise UnipError(f"cannot read {weights}: {error}", "Copy the whole model folder again.") from error

@@ -17,6 +17,7 @@ from torch import nn
 
 from unip.errors import UnipError
 from unip.files import advice, write_tensors, writing
+from unip.opening import check_regular
 from unip.training.best import BestWeights
 from unip.training.checksums import DamagedCheckpoint, read_state, verify, write_state
 from unip.training.ema import WeightAverage
@@ -185,6 +186,8 @@ def load_checkpoint(
         verify(path)
     record = read_state(path)
     try:
+        for file in path.glob("*.safetensors"):
+            check_regular(file)
         weights = load_file(path / "model.safetensors")
         tensors = load_file(path / "optimizer.safetensors")
         model.load_state_dict(weights)

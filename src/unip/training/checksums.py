@@ -15,6 +15,7 @@ from typing import Any
 
 from unip.errors import UnipError
 from unip.files import Checksum, sha256
+from unip.opening import read_regular
 
 STATE_NAME = "state.json"
 #: Errors of reading that say that the file is gone or its disk broken; others, such as a lack of rights, may pass.
@@ -59,7 +60,7 @@ def read_state(path: Path) -> dict[str, Any]:
         UnipError: It cannot be read.
     """
     try:
-        state = json.loads((path / STATE_NAME).read_bytes())
+        state = json.loads(read_regular(path / STATE_NAME))
     except OSError as error:
         raise _unreadable(path, STATE_NAME, error) from error
     except ValueError as error:

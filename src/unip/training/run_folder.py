@@ -24,6 +24,7 @@ import yaml
 
 from unip.errors import UnipError
 from unip.files import read_yaml, write_json, write_text
+from unip.opening import read_regular_text
 from unip.training.checkpoint import list_checkpoints, list_damaged
 from unip.training.config import TrainingConfig
 
@@ -126,7 +127,7 @@ class RunFolder:
         if not self.log.exists():
             return
         kept = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
+        for line in read_regular_text(self.log).splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
@@ -146,7 +147,7 @@ class RunFolder:
         """Return the log's records, oldest first."""
         if not self.log.exists():
             return []
-        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in read_regular_text(self.log).splitlines()]
 
 
 def describe_environment() -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _resolve(source: str, random_weights: bool) -> _Origin:
     path = Path(source).expanduser()
     if path.is_dir():
         return _from_folder(path)
-    if path.is_file():
+    if path.exists():
         return _from_file(path)
     near = difflib.get_close_matches(source, STUDENTS, n=1)
     raise UnipError(

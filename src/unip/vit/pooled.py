@@ -15,6 +15,7 @@ from unip.data.parallel import threaded
 from unip.data.reading import Reading
 from unip.errors import UnipError
 from unip.files import writing
+from unip.opening import open_regular
 from unip.progress import meter
 from unip.vit.backbone import Backbone
 
@@ -49,7 +50,8 @@ def pooled_features(
             chosen = images[low : low + CHUNK]
             kept = cache / f"{low:09d}.npy" if cache else None
             if kept and kept.is_file():
-                parts.append(np.load(kept, allow_pickle=False))
+                with open_regular(kept) as file:
+                    parts.append(np.load(file, allow_pickle=False))
             else:
                 parts.append(_compute(backbone, chosen))
                 if kept:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unip.errors import UnipError
 from unip.files import sha256
+from unip.opening import open_regular
 from unip.vit.layouts import ANCHOR, GUARD, NOT_BACKBONE, fit_prefix_positions, name_layout, split_prefix, unwrap
 from unip.vit.spec import blocks, last_heads
 
@@ -110,7 +111,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     file = Path(path)
     if not file.is_file():
-        kind = "is a folder" if file.is_dir() else "does not exist"
+        kind = "is a folder" if file.is_dir() else "is not a regular file" if file.exists() else "does not exist"
         raise UnipError(f"checkpoint {file} {kind}", "Give a .safetensors, .pth, .pt or .bin file.")
     payload, metadata = _read_file(file)
     tensors, wrappers, heads = unwrap(payload)
@@ -185,8 +186,11 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, min_share: float = 0.
 
 
 def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
-    with file.open("rb") as stream:
-        head = stream.read(9)
+    try:
+        with open_regular(file) as stream:
+            head = stream.read(9)
+    except OSError as error:
+        raise UnipError(f"cannot read {file}: {error.strerror}", "Check the path and who may read it.") from error
     broken = UnipError(f"{file} is truncated or not a checkpoint", "Download or copy it again and compare its size.")
     if file.suffix == ".safetensors" or head[8:] == b"{":
         try:
@@ -196,9 +200,10 @@ def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
             raise broken from error
     try:
         # MAE's, DINO's and UNIP's files keep the options of their run in one of these: plain data, no code.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        allowed = torch.serialization.safe_globals([argparse.Namespace])
+        with open_regular(file) as stream, allowed, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old pickle formats; what matters raises
-            return torch.load(file, map_location="cpu", weights_only=True), {}
+            return torch.load(stream, map_location="cpu", weights_only=True), {}
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         name = refused[1] if refused else _first_call(file)
@@ -215,7 +220,7 @@ def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
 def _first_call(file: Path) -> str | None:
     """Return the first Python object that a bare pickle names, told from its opcodes without running them."""
     strings = ["", ""]
-    with file.open("rb") as stream, contextlib.suppress(Exception):  # it may be anything else, or torn
+    with open_regular(file) as stream, contextlib.suppress(Exception):  # it may be anything else, or torn
         for opcode, argument, _ in pickletools.genops(stream):
             if opcode.name == "GLOBAL":
                 return str(argument).replace(" ", ".")

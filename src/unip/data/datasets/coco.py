@@ -73,7 +73,7 @@ class CocoMask:
 
 def open_coco(root: Path, split: str | None) -> SegmentationData:
     """List the images of a COCO annotation file; see :func:`unip.data.segmentation.open_segmentation`."""
-    path = root if root.is_file() else _file_of(root, split)
+    path = root if root.exists() and not root.is_dir() else _file_of(root, split)
     record = read_json(path)
     try:
         categories = sorted(record["categories"], key=lambda category: int(category["id"]))
@@ -197,7 +197,7 @@ def _segmentation(found: dict[str, Any]) -> Any:
 
 def _file_of(root: Path, split: str | None) -> Path:
     tried = [root / name.format(split or "train") for name in FILES]
-    path = next((there for there in tried if there.is_file()), None) if split else None
+    path = next((there for there in tried if there.exists()), None) if split else None
     if path is None:
         there = coco_splits(root)
         hint = f" Splits there: {', '.join(there)}." if there else ""

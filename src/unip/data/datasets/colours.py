@@ -18,7 +18,7 @@ from unip.data.datasets.folder import base_of, pair_files, read_classes
 from unip.data.masks import ColourFile, make_ids
 from unip.data.pairs import SegmentationData
 from unip.errors import UnipError
-from unip.files import read_json
+from unip.files import read_json, read_lines
 
 PALETTES = ("classes.json", "class_dict.csv", "labelmap.txt")
 Colour = tuple[int, int, int]
@@ -60,8 +60,7 @@ def read_palette(path: Path) -> list[tuple[str, Colour]]:
             raise UnipError(f"{path} has no palette", 'Add "palette": [[r, g, b], ...], one colour a class.')
         return list(zip(classes.names, classes.palette, strict=True))
     found = []
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip() or line.startswith("#") or (path.suffix == ".csv" and number == 1):
             continue
         text = line.partition(":")[2].partition(":")[0] if path.suffix == ".txt" else line.partition(",")[2]

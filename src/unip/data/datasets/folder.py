@@ -93,7 +93,7 @@ def read_classes(folders: list[Path]) -> tuple[Classes, Reading | None]:
     """
     for folder in folders:
         path = folder / "classes.json"
-        if path.is_file():
+        if path.exists():
             try:
                 value = read_json(path)
                 said = value.pop("reading", None) if isinstance(value, dict) else None

@@ -25,7 +25,7 @@ from unip.data.images import SUFFIXES, Pixels
 from unip.data.masks import draw_polygon
 from unip.data.pairs import SegmentationData
 from unip.errors import UnipError
-from unip.files import read_json
+from unip.files import read_json, read_lines
 
 CIRCLE_CORNERS = 64
 
@@ -87,8 +87,7 @@ def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:
         names = list(classes.names)
     else:
         if (root / "labels.txt").is_file():
-            lines = (root / "labels.txt").read_text(encoding="utf-8-sig").splitlines()
-            names = [line.strip() for line in lines if line.strip()]
+            names = [line.strip() for line in read_lines(root / "labels.txt") if line.strip()]
         else:
             records = (read_json(path) for path in sorted(root.rglob("*.json")))
             found = {str(shape.get("label")) for record in records for shape in _shapes(record)}

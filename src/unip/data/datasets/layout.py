@@ -11,6 +11,7 @@ from unip.data.images import SUFFIXES, list_images
 from unip.data.masks import MaskFile, make_ids, plain_ids
 from unip.data.pairs import SegmentationData
 from unip.errors import UnipError
+from unip.files import read_lines
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,7 @@ def layout_splits(layout: Layout, root: Path) -> list[str]:
 
 def _listed(listing: Path, root: Path, images: Path, masks: Path, endings: tuple[str, ...]) -> list[tuple[Path, Path]]:
     """Pair what a list file names: a name, a file or a path, alone or followed by that of its mask."""
-    try:
-        lines = [line.split() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnipError(f"cannot read {listing}: {error}") from error
+    lines = [line.split() for line in read_lines(listing) if line.strip()]
     if not lines:
         raise UnipError(f"{listing} names no image", "Copy it again.")
     there = {path.relative_to(images).with_suffix(""): path for path in list_images(images)}
