@@ -44,6 +44,7 @@ from unip.data.split import read_groups
 from unip.errors import UnipError
 from unip.files import read_json, read_lines, read_yaml, sha256
 from unip.opening import NotRegularError, check_regular, open_regular, read_regular, read_regular_text
+from unip.outputs import OutputFolder
 from unip.segment.model import Segmenter, SegmenterSpec
 from unip.segment.predict import predict
 from unip.segment.storage import load_segmenter, save_segmenter
@@ -225,7 +226,7 @@ DOORS: dict[str, Callable[[Path, Put], Any]] = {
     "backbone folder": lambda root, put: load_backbone(str(put(backbone(root) / "model.safetensors").parent)),
     "segmenter": lambda root, put: load_segmenter(put(segmenter(root) / "model.safetensors").parent),
     "training checkpoint": lambda root, put: checkpoint(root / "step-00000001", put),
-    "log of a run": lambda root, put: RunFolder(put(root / "log.jsonl").parent).read_log(),
+    "log of a run": lambda root, put: RunFolder(OutputFolder(put(root / "log.jsonl").parent)).read_log(),
     "matrices of a cell": lambda root, put: done(put(root / FRAMES).parent).frames(),
     "suite": lambda root, put: read_suite(put(root / "x.yaml")),
     "predict": predicted,

@@ -1,4 +1,4 @@
-"""Writing and reading files so that a crash, a full disk or a kill never leaves a half-written one."""
+"""Reading files with messages that help, and what writers of files share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,59 +52,6 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Give a temporary path next to ``path``; rename it onto ``path`` if the body succeeds, else remove it.
-
-    Args:
-        path: The final file or folder. Parents are made. A folder that is already there is replaced.
-
-    Yields:
-        A path that does not exist yet; write a file or make a folder there.
-
-    Raises:
-        UnipError: The disk is full, read-only or the path cannot be written.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        target = temporary / path.name
-        yield target
-        if target.is_dir() and path.is_dir():
-            os.replace(path, temporary / "replaced")  # a folder cannot be renamed onto a full one
-        try:
-            os.replace(target, path)
-        except OSError:
-            if (temporary / "replaced").exists():
-                os.replace(temporary / "replaced", path)
-            raise
-    except OSError as error:
-        if error.filename is not None and temporary is not None and str(temporary) not in str(error.filename):
-            if Path(error.filename) != path:
-                raise  # some other file that the body read
-        raise UnipError(
-            f"cannot write {path}: {error.strerror or error}",
-            f"{advice(error)}; what was there before is untouched.",
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all; NaN is refused because JSON has none."""
-    text = json.dumps(value, indent=1, allow_nan=False, default=str)
-    with writing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 @dataclass(frozen=True)
 class Checksum:
     """What a file is recognised by.
@@ -124,7 +69,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """Write tensors as safetensors, from any device and memory layout; equal content makes equal bytes.
 
     Not through safetensors' own ``save_file``: that hides a full disk behind its own error type and makes files that
-    only their owner can read. Call it within :func:`writing` to write whole or not at all.
+    only their owner can read. Call it within :func:`unip.outputs.writing` to write whole or not at all.
 
     Args:
         path: Where to.

@@ -27,6 +27,7 @@ from unip.benching.suite import Places, read_suite
 from unip.benching.tasks import CellTask
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
+from unip.outputs import output_folder
 from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import compare
 
@@ -260,13 +261,14 @@ def test_a_stop_among_corruptions_loses_one_at_most(ran, tmp_path, monkeypatch):
         return compare(ready, config, corruption)
 
     monkeypatch.setattr("unip.segment.evaluate.compare", stopped_at_rain)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted), output_folder(cell):
         run_cell(task)
     there = read_json(cell / CORRUPTED)
     assert list(there) == ["fog:1", "polarity:3", "jpeg:2"]
     assert {name: there[name] for name in before} == before
     monkeypatch.undo()
-    run_cell(task)
+    with output_folder(cell):
+        run_cell(task)
     assert tuple(read_json(cell / CORRUPTED)) == asked
 
 
@@ -405,7 +407,7 @@ def finish(given: dict) -> program.BenchResult:
         try:
             return bench(**given)
         except UnipError as error:
-            assert "another bench is at work" in error.what
+            assert "is in use by" in error.what
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
@@ -438,19 +440,31 @@ def test_a_process_that_dies_takes_one_cell_along(make_suite, scenes, weights, t
             os.kill(worker.process.pid, signal.SIGKILL)
         return False
 
-    ended = list(run_queue(plan.jobs(plan.suite.cells()), [worker], look))
+    with output_folder(plan.out):
+        ended = list(run_queue(plan.jobs(plan.suite.cells()), [worker], look))
     worker.close()
     assert [(e.job.axes.start, e.outcome.state) for e in ended] == [("a", "died"), ("b", "done")]
     assert "SIGKILL" in ended[0].outcome.what
 
 
-def test_two_benches_do_not_share_a_folder(tmp_path):
-    with (
-        program.only_one(tmp_path),
-        pytest.raises(UnipError, match="another bench is at work"),
-        program.only_one(tmp_path),
-    ):
-        pass
+def test_two_benches_do_not_share_a_folder(make_suite, scenes, weights, tmp_path):
+    given = {"suite": make_suite(), "data": (f"scenes={scenes}",), "weights": weights, "out": tmp_path / "out"}
+    with output_folder(tmp_path / "out"), pytest.raises(UnipError, match="out is in use by"):
+        bench(**given, device="cpu")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "name", ["index.json", "results.parquet", "report.html", "tables.md", "tables.tex", "cost.png"]
+)
+def test_a_file_that_the_bench_did_not_write_stays(make_suite, scenes, weights, tmp_path, name, overwrite):
+    given = {"suite": make_suite(), "data": (f"scenes={scenes}",), "weights": weights, "out": tmp_path / "out"}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    for values in ({}, {"report_only": True}, {"dry_run": True}):
+        with pytest.raises(UnipError, match=rf"{name} \(not written by unip\)"):
+            bench(**given, **values, device="cpu", overwrite=overwrite)
+    assert (tmp_path / "out" / name).read_text() == "mine"
 
 
 def test_devices(monkeypatch):

@@ -442,4 +442,4 @@ def test_a_killed_call_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "count").read_text() == "0"  # all was read before
     assert (tmp_path / "out/manifest.parquet").read_bytes() == whole
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert left == [".facts", "manifest.parquet", "recipe.yaml", "stats.json"]
+    assert left == [".unip", "manifest.parquet", "recipe.yaml", "stats.json"]

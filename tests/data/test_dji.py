@@ -79,7 +79,7 @@ def test_temperatures_come_from_the_sdk_once_it_is_taken_over(build: Build, imag
     assert not place.exists()
     result = thermal_sdk(source=sdk)
     assert result.library == place / LIBRARY
-    assert {path.name for path in place.iterdir()} == {LIBRARY, "libv_list.ini"}
+    assert {path.name for path in place.iterdir()} == {LIBRARY, "libv_list.ini", ".unip"}
     kelvin = read_temperature(image)
     assert kelvin is not None and kelvin.dtype == np.float32
     np.testing.assert_allclose(kelvin, KELVIN, atol=1e-4)
@@ -132,7 +132,12 @@ def test_a_library_that_does_not_load_is_named(build: Build, image: Path, tmp_pa
     (place / LIBRARY).write_text("hello")
     with pytest.raises(UnipError, match=f"{LIBRARY}, cannot be loaded: "):
         read_temperature(image)
-    thermal_sdk(source=build(name="better"))  # replaces it
+    better = build(name="better")
+    with pytest.raises(UnipError, match="not written by unip"):
+        thermal_sdk(source=better, overwrite=True)
+    (place / LIBRARY).unlink()
+    thermal_sdk(source=better)
+    thermal_sdk(source=better)  # replaces it
     assert read_temperature(image) is not None
 
 

@@ -72,8 +72,8 @@ def test_going_on_makes_only_what_is_missing(tmp_path: Path, monkeypatch: pytest
             shutil.rmtree(tmp_path / "s")
     before = _stamps(tmp_path / "s")
     assert len(before) == 3 * 4 and not (tmp_path / "s/classes.json").exists()
-    leftover = tmp_path / "s/train/images/.scene-000003.png.x"
-    leftover.mkdir()
+    leftover = tmp_path / "s/.unip/tmp/half"
+    leftover.mkdir(parents=True)
     monkeypatch.undo()
     result = write_scenes(out=tmp_path / "s", **SMALL)
     assert (result.made, result.kept) == (3, 3) and not leftover.exists()
@@ -102,7 +102,7 @@ def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "train/images").mkdir(parents=True)
     (tmp_path / "train/images/mine.png").write_bytes(b"x")
     for overwrite in (False, True):
-        with pytest.raises(UnipError, match="not empty and holds no scenes of ours"):
+        with pytest.raises(UnipError, match="not empty and holds no synthetic scenes"):
             write_scenes(out=tmp_path, overwrite=overwrite, **SMALL)
     assert (tmp_path / "train/images/mine.png").read_bytes() == b"x"
     with pytest.raises(UnipError, match="is a file"):

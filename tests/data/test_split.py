@@ -63,12 +63,12 @@ def test_patterns_copies_and_seeds(tmp_path: Path) -> None:
     assert not copied.is_symlink() and copied.read_bytes() == (root / "images" / copied.name).read_bytes()
     with pytest.raises(UnipError, match="exists"):
         split(data=root, out=tmp_path / "a")
-    with pytest.raises(UnipError, match="holds the images that are to be divided"):
+    with pytest.raises(UnipError, match=r"would be replaced: classes.json \(not written by unip\)"):
         split(data=root, out=tmp_path / "set", overwrite=True)
     before = sorted(os.listdir(tmp_path / "a"))
     split(data=root, out=tmp_path / "a", overwrite=True, shares=(0.8, 0.0, 0.2))
-    assert before == ["classes.json", "splits.csv", "test", "train", "val"]
-    assert sorted(os.listdir(tmp_path / "a")) == ["classes.json", "splits.csv", "test", "train"]
+    assert before == [".unip", "classes.json", "splits.csv", "test", "train", "val"]
+    assert sorted(os.listdir(tmp_path / "a")) == [".unip", "classes.json", "splits.csv", "test", "train"]
 
 
 def test_other_layouts_become_folders(tmp_path: Path) -> None:

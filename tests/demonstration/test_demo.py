@@ -54,6 +54,15 @@ def test_other_settings_in_the_same_folder_are_refused(shown):
         demo(out=out, **{**TINY, "distil_steps": 3})
 
 
+@pytest.mark.parametrize("name", ["results.json", "demo.html"])
+def test_a_file_that_it_did_not_write_stays(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(UnipError, match=rf"{name} \(not written by unip\)"):
+            demo(out=tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+
+
 def test_dry_run(tmp_path, capsys):
     assert demo(out=tmp_path / "demo", dry_run=True) is None
     assert not (tmp_path / "demo").exists()

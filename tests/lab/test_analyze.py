@@ -214,6 +214,7 @@ def test_several_models_at_once_with_report(images, tmp_path, capsys):
     assert all(len(record["sha256"]) == 64 for record in records)
     assert [(record["class_token"], record["registers"]) for record in records] == [(True, 0), (True, 4), (True, 0)]
     assert sorted(path.name for path in out.iterdir()) == [
+        ".unip",
         "analysis.json",
         "figures",
         "maps",
@@ -447,7 +448,7 @@ def test_a_later_analysis_leaves_nothing_of_an_earlier_one(images, tmp_path):
     analyze(models=(second,), images=(str(images),), out=tmp_path / "out", pictures=1, explorer=0)
     assert [path.name for path in (tmp_path / "out/maps").iterdir()] == ["vit_small_patch16_dinov3.png"]
     numbers(models=(first,), images=(str(images),), out=tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["analysis.json", "measures.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".unip", "analysis.json", "measures.parquet"]
 
 
 def test_a_file_name_that_is_not_utf8_and_a_damaged_one(images, tmp_path):

@@ -109,6 +109,7 @@ def done(place, tmp_path_factory):
 def test_run_folder(done):
     run, result = done
     assert sorted(path.name for path in run.iterdir() if path.name != "tensorboard") == [
+        ".unip",
         "checkpoints",
         "config.yaml",
         "environment.json",

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from unip.data.corruptions import CORRUPTIONS, CorruptFrames
 from unip.data.segmentation import open_segmentation
 from unip.errors import Interrupted, UnipError
+from unip.outputs import output_folder, write_text
 from unip.segment.evaluate import EvaluateConfig, compare, evaluate
 from unip.segment.inference import Frames, segment_frames
 from unip.segment.metrics import percent, score
@@ -105,9 +107,11 @@ def test_a_plain_evaluation_shows_what_was_asked_for_last(model, segmentation_fo
     assert page.read_text() == shown and "fog" in shown and "polarity" not in shown
     for change in ("other weights", "another window", "another version"):
         if change == "other weights":
+            shutil.rmtree(model / "model")
             save_segmenter(make_segmenter(decoder="linear"), model / "model")
         if change == "another version":
-            file.write_text(json.dumps({**json.loads(kept), "each": [{"name": "fog"}]}))
+            with output_folder(file.parent):
+                write_text(file, json.dumps({**json.loads(kept), "each": [{"name": "fog"}]}))
         capsys.readouterr()
         evaluate(**settings, window="whole" if change == "another window" else "slide")
         assert f"{file} stays as it is" in capsys.readouterr().out
@@ -141,8 +145,8 @@ def test_a_stop_before_the_first_corruption(model, segmentation_folder, monkeypa
 @pytest.mark.parametrize("settings", [{}, {"corruption": ("fog",)}, {"dry_run": True}])
 def test_a_broken_file_is_told_before_anything_is_computed(model, segmentation_folder, monkeypatch, settings):
     file = model / "evaluation" / "test" / "robustness.json"
-    file.parent.mkdir(parents=True)
-    file.write_text("{")
+    with output_folder(file.parent):
+        write_text(file, "{")
     monkeypatch.setattr("unip.segment.evaluate.compare", None)
     with pytest.raises(UnipError, match=r"robustness\.json is not valid JSON") as caught:
         evaluate(model=model, data=segmentation_folder, device="cpu", **settings)

@@ -1,5 +1,7 @@
+import filecmp
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from unip.errors import UnipError
+from unip.outputs import output_folder
 from unip.segment.storage import load_segmenter, model_folder, save_segmenter
 from unip.vit.backbone import load_backbone
 from unip.vit.spec import BackboneSpec
@@ -159,6 +162,11 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("unip.segment.storage.write_tensors", full)
-    with pytest.raises(UnipError, match="cannot write"):
+    shutil.copytree(run / "model", run / "before")
+    with output_folder(run) as outputs:
+        for path in (run / "model").iterdir():  # as a call before has left them
+            outputs.grow(f"model/{path.name}")
+    with pytest.raises(UnipError, match="cannot write"), output_folder(run):
         save_segmenter(segmenter, run / "model")
+    assert not filecmp.dircmp(run / "before", run / "model").diff_files
     assert load_segmenter(run).spec == segmenter.spec

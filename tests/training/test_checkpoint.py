@@ -13,6 +13,7 @@ from test_loop import Model, by_a_weight, config_for, run
 
 from unip.errors import UnipError
 from unip.files import sha256
+from unip.outputs import HIDDEN, OutputFolder, output_folder, write_text
 from unip.training import checksums
 from unip.training.checkpoint import list_checkpoints, list_damaged, load_checkpoint, newest_whole, save_checkpoint
 from unip.training.checksums import DamagedCheckpoint, read_state, verify
@@ -53,6 +54,11 @@ def whole(tmp_path_factory):
 def copy(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path / "run")
     return tmp_path / "run"
+
+
+def found(path):
+    with output_folder(path):
+        return newest_whole(path / "checkpoints")
 
 
 def go_on(path, **values):
@@ -157,9 +163,9 @@ def test_without_a_whole_one_training_is_refused_each_time(copy):
 def test_only_one_that_was_set_aside_is_left(copy):
     folder = copy / "checkpoints"
     flip(folder / "step-00000012" / "model.safetensors")
-    newest_whole(folder)
+    found(copy)
     shutil.rmtree(folder / "step-00000009")
-    assert RunFolder(copy).continues(config_for(copy, **SETTINGS))
+    assert RunFolder(OutputFolder(copy)).continues(config_for(copy, **SETTINGS))
     with pytest.raises(UnipError, match=r"damaged-step-00000012 was found damaged before"):
         go_on(copy)
     assert (folder / "damaged-step-00000012" / "model.safetensors").is_file()
@@ -174,7 +180,7 @@ def test_a_whole_checkpoint_of_another_model_is_refused(copy):
     model = Wide()
     optimizer = torch.optim.AdamW(parameter_groups(model, lr=0.05, weight_decay=0.01))
     before = contents(copy)
-    path = newest_whole(copy / "checkpoints").path
+    path = found(copy).path
     with pytest.raises(UnipError, match=rf"cannot continue from {path}: .*size mismatch for 0\.weight") as caught:
         load_checkpoint(path, model=model.net, optimizer=optimizer)
     assert not isinstance(caught.value, DamagedCheckpoint) and "--overwrite" in caught.value.fix
@@ -183,7 +189,8 @@ def test_a_whole_checkpoint_of_another_model_is_refused(copy):
 
 def test_a_whole_checkpoint_without_an_average_that_is_wanted(tmp_path):
     run(config_for(tmp_path, steps=3))
-    (tmp_path / "config.yaml").write_text(config_for(tmp_path, steps=3, ema=0.9).to_yaml())
+    with output_folder(tmp_path):
+        write_text(tmp_path / "config.yaml", config_for(tmp_path, steps=3, ema=0.9).to_yaml())
     with pytest.raises(UnipError, match=rf"cannot continue from {tmp_path}.*ema\.safetensors"):
         run(config_for(tmp_path, steps=3, ema=0.9))
     assert list_damaged(tmp_path / "checkpoints") == []
@@ -209,10 +216,10 @@ def test_a_file_that_cannot_be_read_now_is_not_damaged(copy, monkeypatch, number
 
     monkeypatch.setattr(checksums, "sha256", fails)
     if damaged:
-        assert newest_whole(copy / "checkpoints").path.name == "step-00000009"
+        assert found(copy).path.name == "step-00000009"
     else:
         with pytest.raises(UnipError, match=rf"cannot read .*step-00000012.*{os.strerror(number)}"):
-            newest_whole(copy / "checkpoints")
+            found(copy)
     assert bool(list_damaged(copy / "checkpoints")) == damaged
 
 
@@ -222,8 +229,8 @@ def test_a_damaged_one_that_cannot_be_renamed_is_told(copy, monkeypatch):
 
     flip(copy / "checkpoints" / "step-00000012" / "model.safetensors")
     monkeypatch.setattr(os, "rename", fails)
-    with pytest.raises(UnipError, match=r"cannot rename .*step-00000012 to damaged-step-00000012: Read-only"):
-        newest_whole(copy / "checkpoints")
+    with pytest.raises(UnipError, match=r"cannot rename .*step-00000012, which is damaged: Read-only"):
+        found(copy)
 
 
 def test_a_checkpoint_from_before_checksums_is_continued_from(copy, whole):
@@ -249,21 +256,20 @@ def test_one_that_a_kill_leaves_half_deleted_is_not_called_damaged(copy, monkeyp
     rmtree = shutil.rmtree
 
     def killed(path, **options):
-        if "step-00000009" not in path.name:
+        if not list(path.rglob("model.safetensors")):
             return rmtree(path, **options)
-        (path / "model.safetensors").unlink()
+        next(path.rglob("model.safetensors")).unlink()
         raise SystemError
 
-    with monkeypatch.context() as patch, pytest.raises(SystemError):
+    with monkeypatch.context() as patch, pytest.raises(SystemError), output_folder(copy):
         patch.setattr(shutil, "rmtree", killed)
-        shutil.copytree(folder / "step-00000012", folder / "step-00000010")
         optimizer = torch.optim.AdamW(Model().parameters())
-        save_checkpoint(folder, step=15, model=Model().net, optimizer=optimizer, extra={}, keep=3)
-    assert [path.name for path in list_checkpoints(folder)] == [f"step-000000{n}" for n in (10, 12, 15)]
+        save_checkpoint(folder, step=15, model=Model().net, optimizer=optimizer, extra={}, keep=2)
+    assert [path.name for path in list_checkpoints(folder)] == [f"step-000000{n}" for n in (12, 15)]
     for path in list_checkpoints(folder):
         verify(path)
-    RunFolder(copy).open(config_for(copy, **SETTINGS))
-    assert len(list(folder.iterdir())) == 3
+    with output_folder(copy):
+        assert not (copy / HIDDEN / "tmp").exists()
 
 
 def test_other_names_are_no_checkpoints(copy):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from typing import Literal
 
 import pytest
@@ -16,13 +17,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import Interrupted, UnipError
+from unip.outputs import OutputFolder
 from unip.training.best import Evaluation
 from unip.training.checkpoint import list_checkpoints
 from unip.training.config import TrainingConfig
 from unip.training.feed import Positions
 from unip.training.loop import Trainable, _Loop, make_accelerator, train
 from unip.training.optim import parameter_groups
-from unip.training.run_folder import RunFolder
+from unip.training.run_folder import RunFolder, run_folder
 from unip.training.schedule import warmup_cosine
 from unip.vit.drop_path import SampleDropPath
 
@@ -55,10 +57,26 @@ def config_for(path, **values):
     return TrainingConfig.make(out=path, tensorboard=False, **{**settings, **values})
 
 
+@contextmanager
+def opened(config):
+    """The run's folder, begun or continued by the first rank."""
+    with run_folder(config) as folder:
+        folder.open(config, main_process=os.environ.get("RANK", "0") == "0")
+        yield folder
+
+
+def train_in(config, trainable):
+    with opened(config) as folder:
+        return train(trainable, config, folder, make_accelerator(config))
+
+
+def read_log(path):
+    return RunFolder(OutputFolder(path)).read_log()
+
+
 def run(config, *, dataset=None, scale=1.0, lr=0.05, dropout=0.2, judge=None, every=2, patience=None):
     torch.manual_seed(config.seed)
-    model, folder = Model(scale, dropout), RunFolder(config.out)
-    folder.open(config, main_process=os.environ.get("RANK", "0") == "0")
+    model = Model(scale, dropout)
     trainable = Trainable(
         model=model,
         saved=model.net,
@@ -68,7 +86,8 @@ def run(config, *, dataset=None, scale=1.0, lr=0.05, dropout=0.2, judge=None, ev
         compiled=(model,),
         evaluation=judge and Evaluation(functools.partial(judge, model), "val", every, patience),
     )
-    result = train(trainable, config, folder, make_accelerator(config))
+    with opened(config) as folder:
+        result = train(trainable, config, folder, make_accelerator(config))
     return result, [r["loss"] for r in folder.read_log()], {k: v.clone() for k, v in model.net.state_dict().items()}
 
 
@@ -108,13 +127,15 @@ def test_going_on_after_overwriting(tmp_path):
 
 def test_half_written_checkpoints_of_a_killed_run_are_removed(tmp_path):
     run(config_for(tmp_path / "run", steps=3))
-    left = tmp_path / "run/checkpoints/.step-00000006.x/step-00000006"
+    left = tmp_path / "run/.unip/tmp/x/step-00000006"
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
-    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=3, dry_run=True))
-    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=3), main_process=False)
+    with opened(config_for(tmp_path / "run", steps=3, dry_run=True)):
+        pass
+    RunFolder(OutputFolder(tmp_path / "run")).open(config_for(tmp_path / "run", steps=3), main_process=False)
     assert left.exists()
-    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=3))
+    with opened(config_for(tmp_path / "run", steps=3)):
+        pass
     assert [p.name for p in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000003"]
 
 
@@ -124,12 +145,11 @@ def test_too_little_memory_on_the_device(tmp_path):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore lines")
 
     config = config_for(tmp_path / "run")
-    model, folder = Large(), RunFolder(config.out)
-    folder.open(config)
+    model = Large()
     groups = parameter_groups(model, lr=0.05, weight_decay=0)
     trainable = Trainable(model, model, Numbers, groups, warmup_cosine(12, 2))
     with pytest.raises(UnipError, match=r"ran out of memory at step 0: CUDA out of memory. .* 9 GiB\.\n") as caught:
-        train(trainable, config, folder, make_accelerator(config))
+        train_in(config, trainable)
     assert "--accumulate" in caught.value.fix and "--batch-size" in caught.value.fix
 
 
@@ -138,12 +158,12 @@ def test_killed_between_checkpoints_the_log_has_no_line_twice(tmp_path):
 
     def pull_the_plug(position):
         if position == 30:  # step 8: the last checkpoint is of step 6
+            with (tmp_path / "cut/log.jsonl").open("a") as file:
+                file.write('{"step": 8, "los')  # the line that was being written
             raise SystemError
 
     with pytest.raises(SystemError):
         run(config_for(tmp_path / "cut"), dataset=Numbers(pull_the_plug))
-    with (tmp_path / "cut/log.jsonl").open("a") as file:
-        file.write('{"step": 8, "los')  # the line that was being written
     _, again, same = run(config_for(tmp_path / "cut"))
     assert again == losses
     assert all(torch.equal(weights[name], same[name]) for name in weights)
@@ -176,11 +196,10 @@ def test_accumulation_gives_the_same_gradient(tmp_path):
     for passes in (1, 4):
         config = config_for(tmp_path / str(passes), accumulate=passes)
         torch.manual_seed(0)
-        model, folder = Plain(), RunFolder(config.out)
-        folder.open(config)
+        model = Plain()
         groups = parameter_groups(model, lr=0.05, weight_decay=0)
-        train(Trainable(model, model, Numbers, groups, warmup_cosine(12, 2)), config, folder, make_accelerator(config))
-        losses.append([r["loss"] for r in folder.read_log()])
+        train_in(config, Trainable(model, model, Numbers, groups, warmup_cosine(12, 2)))
+        losses.append([r["loss"] for r in read_log(config.out)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -225,7 +244,7 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
 
 def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "precious.txt").write_text("")
-    with pytest.raises(UnipError, match="is not empty and holds no run of ours"):
+    with pytest.raises(UnipError, match="is not empty and holds no run"):
         run(config_for(tmp_path))
 
 
@@ -252,8 +271,8 @@ def test_auto_is_taken_from_the_run_that_is_continued_and_from_no_other(tmp_path
     class Chosen(TrainingConfig):
         layer: Literal["auto"] | int = "auto"
 
-    folder = RunFolder(tmp_path)
-    folder.open(Chosen.make(out=tmp_path, layer=4))
+    with opened(Chosen.make(out=tmp_path, layer=4)) as folder:
+        pass
     fresh = Chosen.make(out=tmp_path)
     assert folder.adopt(fresh) == fresh  # nothing was saved: nothing to continue
     (folder.checkpoints / "step-00000001").mkdir(parents=True)
@@ -269,30 +288,36 @@ def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(tmp_path):
         share: float = 0.0
         layers: tuple[int, ...] = ()
 
-    folder = RunFolder(tmp_path)
-    folder.open(TrainingConfig.make(out=tmp_path))
+    with opened(TrainingConfig.make(out=tmp_path)) as folder:
+        pass
     (folder.checkpoints / "step-00000001").mkdir(parents=True)
     (folder.checkpoints / "step-00000001" / "state.json").write_text("{}")
     with pytest.raises(UnipError, match=r"other settings \(share: None there, 0\.5 now\)"):
-        folder.open(Newer.make(out=tmp_path, share=0.5))
-    folder.open(Newer.make(out=tmp_path))
+        with opened(Newer.make(out=tmp_path, share=0.5)):
+            pass
+    with opened(Newer.make(out=tmp_path)):
+        pass
     with pytest.raises(UnipError, match=r"other settings \(share: 0\.0 there, 0\.5 now\)"):
-        folder.open(Newer.make(out=tmp_path, share=0.5))
+        with opened(Newer.make(out=tmp_path, share=0.5)):
+            pass
 
 
 def test_a_dry_run_checks_the_folder_and_writes_nothing(tmp_path):
     run(config_for(tmp_path / "run", steps=3))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(UnipError, match="holds a run with other settings"):
-        RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=4, dry_run=True))
-    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run", steps=4, dry_run=True, overwrite=True))
-    RunFolder(tmp_path / "new").open(config_for(tmp_path / "new", dry_run=True))
+        with opened(config_for(tmp_path / "run", steps=4, dry_run=True)):
+            pass
+    with opened(config_for(tmp_path / "run", steps=4, dry_run=True, overwrite=True)):
+        pass
+    with opened(config_for(tmp_path / "new", dry_run=True)):
+        pass
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "new").exists()
 
 
 def test_only_the_first_rank_looks_and_writes(tmp_path):
-    RunFolder(tmp_path / "run").open(config_for(tmp_path / "run"), main_process=False)
+    RunFolder(OutputFolder(tmp_path / "run")).open(config_for(tmp_path / "run"), main_process=False)
     assert not (tmp_path / "run").exists()
 
 
@@ -339,12 +364,12 @@ def test_the_rate_of_the_feed_and_the_time_that_was_waited(tmp_path):
         time.sleep(0.01)
 
     run(config_for(tmp_path / "run", steps=8, log_every=8), dataset=Numbers(slow))
-    record = RunFolder(tmp_path / "run").read_log()[-1]
+    record = read_log(tmp_path / "run")[-1]
     assert 50 < record["feed_samples_per_second"] < 100  # 10 ms each, in one process
     assert 0.3 < record["feed_wait"] <= 1
     assert record["samples_per_second"] < record["feed_samples_per_second"]
     run(config_for(tmp_path / "two", steps=8, log_every=8, workers=2), dataset=Numbers(slow))
-    assert 80 < RunFolder(tmp_path / "two").read_log()[-1]["feed_samples_per_second"] < 200
+    assert 80 < read_log(tmp_path / "two")[-1]["feed_samples_per_second"] < 200
 
 
 def test_the_average_of_the_weights(tmp_path):
@@ -359,11 +384,10 @@ def test_the_average_of_the_weights(tmp_path):
     def train_with(path, **values):
         torch.manual_seed(0)
         config = config_for(path, ema=0.8, **values)
-        model, folder = Watched(), RunFolder(config.out)
-        folder.open(config)
+        model = Watched()
         groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
         trainable = Trainable(model, model.net, Numbers, groups, warmup_cosine(config.steps, 2))
-        train(trainable, config, folder, make_accelerator(config))
+        train_in(config, trainable)
         return model.net.state_dict()
 
     found = train_with(tmp_path / "run")
@@ -400,17 +424,16 @@ def test_parts_are_compiled_in_place_and_once(tmp_path, monkeypatch):
     for name, compiled in (("plain", False), ("compiled", True)):
         config = config_for(tmp_path / name, steps=4, compile=compiled, accumulate=2)
         torch.manual_seed(0)
-        model, folder = Deep(), RunFolder(config.out)
+        model = Deep()
         model.net[1].p = 0.0  # compiled dropout draws other numbers
-        folder.open(config)
         groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
         trainable = Trainable(model, model.net, Numbers, groups, warmup_cosine(4, 2), compiled=(model,))
         with torch._dynamo.config.patch(error_on_recompile=True):
-            train(trainable, config, folder, make_accelerator(config))
+            train_in(config, trainable)
         assert (model._compiled_call_impl is not None) == compiled
         names = load_file(tmp_path / name / "checkpoints/step-00000004/model.safetensors").keys()
         assert names == Model().net.state_dict().keys()
-        losses.append([record["loss"] for record in folder.read_log()])
+        losses.append([record["loss"] for record in read_log(config.out)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
@@ -450,11 +473,10 @@ def test_no_step_waits_for_the_gpu(tmp_path, monkeypatch, precision, mode):
     config = config_for(
         tmp_path, device="cuda", precision=precision, compile=mode, clip=1.0, ema=0.9, accumulate=2, log_every=100
     )
-    model, folder = Deep(), RunFolder(config.out)
-    folder.open(config)
+    model = Deep()
     groups = parameter_groups(model, lr=0.05, weight_decay=0.01)
     trainable = Trainable(model, model.net, Numbers, groups, warmup_cosine(12, 2), compiled=(model,))
-    train(trainable, config, folder, make_accelerator(config))
+    train_in(config, trainable)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -499,7 +521,7 @@ def test_the_best_weights_are_the_result(tmp_path, ema):
     result, losses, weights = run(config_for(tmp_path, ema=ema, log_every=5, steps=11), judge=judge)
     assert (result.steps, result.best.step, result.best.score, len(seen)) == (11, 4, 0.5, 6)
     assert all(torch.equal(weights[name], seen[1][name]) for name in weights)
-    log = RunFolder(tmp_path).read_log()
+    log = read_log(tmp_path)
     assert {r["step"]: r.get("val") for r in log} == {
         2: 0.1, 4: 0.5, 5: None, 6: 0.5, 8: 0.2, 10: 0.4, 11: 0.3
     }  # fmt: skip
@@ -563,10 +585,10 @@ def test_stopped_while_it_is_judged(tmp_path, at):
     result, _, same = run(config_for(tmp_path / "cut"), judge=by_a_weight)
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     assert (result.best.step, result.best.score) == (whole.best.step, whole.best.score)
-    lines = RunFolder(tmp_path / "cut").read_log()
+    lines = read_log(tmp_path / "cut")
     assert [line["step"] for line in lines] == sorted([*range(1, 13), at])  # once without, once with a score
     assert {line["step"]: line["loss"] for line in lines} == dict(enumerate(losses, 1))
-    scores = {line["step"]: line.get("val") for line in RunFolder(tmp_path / "whole").read_log()}
+    scores = {line["step"]: line.get("val") for line in read_log(tmp_path / "whole")}
     assert {line["step"]: line.get("val") for line in lines} == scores
 
 
@@ -586,7 +608,7 @@ def test_judged_bitwise_the_same_after_a_stop(tmp_path, stop):
         run(config_for(tmp_path / "cut"), dataset=Numbers(pull_the_plug), judge=by_a_weight)
     result, again, same = run(config_for(tmp_path / "cut"), judge=by_a_weight)
     assert again == losses
-    scores = [[r.get("val") for r in RunFolder(tmp_path / name).read_log()] for name in ("cut", "whole")]
+    scores = [[r.get("val") for r in read_log(tmp_path / name)] for name in ("cut", "whole")]
     assert scores[0] == scores[1] and len(set(scores[0])) == 7
     assert (result.best.step, result.best.score) == (whole.best.step, whole.best.score)
     assert all(torch.equal(weights[name], same[name]) for name in weights)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import UnipError
+from unip.outputs import output_folder
 from unip.vit.backbone import load_backbone
 from unip.vit.export import load_timm, save_backbone
 from unip.vit.spec import BackboneSpec, build_backbone, set_last_heads
@@ -161,7 +162,11 @@ def test_saving_again_replaces_the_folder(tmp_path: Path) -> None:
     spec = BackboneSpec(arguments=SMALL)
     save(build_backbone(spec), spec, tmp_path / "model")
     second = build_backbone(spec)
-    folder = save(second, spec, tmp_path / "model")
+    with pytest.raises(UnipError, match="model exists"):
+        save(second, spec, tmp_path / "model")
+    with output_folder(tmp_path / "out"):
+        save(build_backbone(spec), spec, tmp_path / "out/model")
+        folder = save(second, spec, tmp_path / "out/model")
     torch.testing.assert_close(features(load_timm(folder)), features(second), rtol=0, atol=0)
 
 

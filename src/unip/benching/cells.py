@@ -12,7 +12,6 @@ CELL/corrupted.json  scores on corrupted test images, by corruption
 from __future__ import annotations
 
 import itertools
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ from unip.data.memory import Cache
 from unip.data.pairs import SegmentationData
 from unip.data.segmentation import check_segmentation, few_labels, open_segmentation
 from unip.errors import UnipError
-from unip.files import read_json, write_json, writing
+from unip.files import read_json
 from unip.lab.probe import ProbeSettings, evaluate_probes, frozen, train_probes
+from unip.outputs import output_folder, write_json, writing
 from unip.segment.config import FinetuneConfig
 from unip.segment.evaluate import EvaluateConfig, evaluate, evaluate_corrupted
 from unip.segment.finetune import finetune
@@ -172,9 +172,9 @@ def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
         "backbone_only": False,
     }
     for run in runs:
-        shutil.rmtree(run / "checkpoints", ignore_errors=True)  # only a run that is not done needs them
-        if run != runs[best] or (not task.keep_model and not task.corruptions):
-            shutil.rmtree(run / "model", ignore_errors=True)
+        useless = run != runs[best] or (not task.keep_model and not task.corruptions)
+        with output_folder(run) as outputs:
+            outputs.remove("checkpoints", *(["model"] if useless else []))  # only a run that is not done needs them
     names = [Path(name).name for name in tested.matrices]
     return found, np.stack(list(tested.matrices.values())), names
 
@@ -209,7 +209,8 @@ def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
         there[str(each)] = scores.to_dict()
         write_json(task.folder / CORRUPTED, there)
     if not task.keep_model:
-        shutil.rmtree(run / "model", ignore_errors=True)
+        with output_folder(run) as outputs:
+            outputs.remove("model")
 
 
 def _fitted(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:

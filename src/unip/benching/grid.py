@@ -14,7 +14,8 @@ from unip.benching.suite import PRETRAINED, TRAINED, Axes, Places, Suite, label_
 from unip.benching.tasks import DONE, RUN, CellTask, PretrainTask
 from unip.data.segmentation import open_segmentation
 from unip.errors import UnipError
-from unip.files import read_json, write_json
+from unip.files import read_json
+from unip.outputs import write_json
 from unip.pretraining.program import PretrainConfig
 
 INDEX = "index.json"

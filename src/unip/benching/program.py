@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,15 +10,16 @@ from typing import Literal
 from pydantic import Field
 from rich.table import Table as Shown
 
-from unip.benching.grid import CellJob, Left, Plan, PretrainJob
+from unip.benching.grid import INDEX, CellJob, Left, Plan, PretrainJob
 from unip.benching.pool import Ended, Job, Worker, find_devices, run_queue
 from unip.benching.records import RESULTS, cost_task, read_done
-from unip.benching.report import PAGE, write_report
+from unip.benching.report import PAGE, REPORT_FILES, write_report
 from unip.benching.suite import Axes, Places, label_text, read_suite
 from unip.benching.tables import Table
 from unip.benching.tasks import CostTask
 from unip.config import Config, verb
 from unip.errors import Interrupted, UnipError
+from unip.outputs import OutputFolder, output_folder
 from unip.progress import meter, say
 from unip.training.feed import resolve_workers
 from unip.training.signals import stop_on_signals
@@ -46,6 +43,7 @@ class BenchConfig(Config):
     workers_per_device: int = Field(1, ge=1, description="Cells that run at once on a device.")
     keep_models: bool = Field(True, description="Keep every cell's model, to look into or to evaluate further.")
     report_only: bool = Field(False, description="Make tables and plot anew from the cells that are done.")
+    overwrite: bool = Field(False, description="Also replace tables and plots that were changed since.")
     dry_run: bool = Field(False, description="Show the grid and what of it is done, write nothing.")
 
 
@@ -95,8 +93,15 @@ def bench(config: BenchConfig) -> BenchResult | None:
         UnipError: The suite is wrong, data or weights are missing, or cells failed (the others are done).
         Interrupted: Stopped by a signal; the same call continues.
     """
-    suite = read_suite(config.suite)
     out = config.out or Path("runs/bench") / config.suite.stem
+    alone = not config.report_only  # tables may be made while a bench is at work
+    with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run, alone=alone) as outputs:
+        outputs.check(*REPORT_FILES, INDEX)
+        return _bench(config, outputs)
+
+
+def _bench(config: BenchConfig, outputs: OutputFolder) -> BenchResult | None:
+    suite, out = read_suite(config.suite), outputs.given
     plan = Plan(suite, Places(config.data, config.weights), out, config.device, keep_models=config.keep_models)
     if config.report_only:
         return report(plan, run=0, kept=None)
@@ -114,8 +119,9 @@ def bench(config: BenchConfig) -> BenchResult | None:
 
     failed: list[Ended] = []
     ran = kept = 0
-    with only_one(out) as lock, stop_on_signals() as stop:
-        workers = [Worker(d, among=count, keep_open=lock) for _ in range(config.workers_per_device) for d in devices]
+    held = () if outputs.lock is None else (outputs.lock,)  # by workers that outlive a bench that is killed, too
+    with stop_on_signals() as stop:
+        workers = [Worker(d, among=count, keep_open=held) for _ in range(config.workers_per_device) for d in devices]
         try:
             with meter("bench", len(jobs), "jobs") as progress:
                 for ended in run_queue(jobs, workers[: len(jobs)], lambda: bool(stop)):
@@ -227,38 +233,6 @@ def report(plan: Plan, *, run: int, kept: int | None) -> BenchResult:
     partly = f", {wait} of them not yet under all corruptions" if wait else ""
     say(f"{len(done)} of {len(plan.suite.cells())} cells are done{partly}. Tables and plot: {plan.out / PAGE}")
     return BenchResult(plan.out, plan.out / RESULTS, plan.out / PAGE, run, len(done) if kept is None else kept)
-
-
-@contextmanager
-def only_one(out: Path) -> Iterator[tuple[int, ...]]:
-    """Hold the folder, so that no two benches train one cell at once; give what worker processes are to hold too.
-
-    They outlive a bench that is killed until they have saved their state, and a new one must not begin before.
-
-    Raises:
-        UnipError: Another bench holds it, or it cannot be written.
-    """
-    if sys.platform == "win32":
-        yield ()
-        return
-    import fcntl
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UnipError(f"cannot write {out}: {error.strerror}", "Choose another output folder.") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UnipError(
-                f"another bench is at work in {out}, or its processes are still saving their state",
-                "Wait for it, or choose another --out.",
-            ) from None
-        yield (lock,)
-    finally:
-        os.close(lock)
 
 
 def _shown(table: Table) -> Shown:

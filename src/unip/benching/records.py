@@ -18,8 +18,9 @@ from unip.benching.identity import key_of
 from unip.benching.statistics import floor
 from unip.benching.suite import Axes
 from unip.benching.tasks import CostTask
-from unip.files import read_json, writing
+from unip.files import read_json
 from unip.opening import open_regular
+from unip.outputs import writing
 
 RESULTS = "results.parquet"
 CLEAN = "none"

@@ -15,13 +15,14 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 import unip
-from unip.benching.records import Done, write_results
+from unip.benching.records import RESULTS, Done, write_results
 from unip.benching.suite import Suite, label_text
 from unip.benching.tables import Table, all_tables, average, budgets, by_start
-from unip.files import write_text, writing
+from unip.outputs import write_text, writing
 from unip.pages import file_uri, page_template
 
 PAGE, MARKDOWN, LATEX_FILE, PLOT = "report.html", "tables.md", "tables.tex", "cost.png"
+REPORT_FILES = (RESULTS, PAGE, MARKDOWN, LATEX_FILE, PLOT)
 COLUMNS = 2  # of panels in the plot
 
 

@@ -20,7 +20,7 @@ from unip.benching.cells import run_cell
 from unip.benching.cost import measure_cost
 from unip.benching.tasks import DONE, RUN, TASK, CellTask, CostTask, Outcome, PretrainTask, Task
 from unip.errors import Interrupted, UnipError
-from unip.files import write_json
+from unip.outputs import OutputFolder, output_folder, write_json
 from unip.pretraining.program import PretrainConfig, pretrain
 
 LOG = "log.txt"
@@ -49,10 +49,20 @@ def main() -> None:
 
 def attempt(task: Task) -> Outcome:
     """Run a task with its output in its log, and say how it went."""
-    log = task.file.parent / LOG if isinstance(task, CostTask) else task.folder / LOG
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        with output_folder(task.file.parent if isinstance(task, CostTask) else task.folder) as outputs:
+            return _attempt(task, outputs)
+    except UnipError as error:
+        return Outcome(state="failed", what=error.what, fix=error.fix)
+
+
+def _attempt(task: Task, outputs: OutputFolder) -> Outcome:
+    log = outputs.path / LOG
+    try:
+        if outputs.state(LOG) == "foreign":  # else lines are added to it, whatever was before
+            outputs.check(LOG)
         opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        outputs.grow(LOG)
     except OSError as error:
         return Outcome(state="failed", what=f"cannot write {log}: {error.strerror}", fix="Choose another --out.")
     os.dup2(opened, 1)

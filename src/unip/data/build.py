@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +15,14 @@ from unip.config import Config, verb
 from unip.data.building_stats import SourceStats, print_stats, stats_json, stats_of
 from unip.data.caps import Draw
 from unip.data.facts import facts_of
+from unip.data.inventory import JOURNAL
 from unip.data.listing import Entry, Listing, list_entries
 from unip.data.manifest import Row, SourceSummary, row_of, summary, table_of, write_manifest
 from unip.data.reading import DEFAULT
 from unip.data.recipe import Recipe, recipe_of
 from unip.data.sources import printable
 from unip.errors import UnipError
-from unip.files import refuse_unwritable, write_json, write_text
+from unip.outputs import OutputFolder, output_folder, write_json, write_text
 from unip.progress import say
 from unip.stopping import stoppable
 
@@ -68,7 +68,7 @@ def build(config: BuildConfig) -> BuildResult:
     """Read the images of the sources, write ``OUT/manifest.parquet`` and print what the mix holds.
 
     A file that cannot be used is listed with its reason and stops nothing. An interrupted call, made again, goes on:
-    what was read is in ``OUT/.facts``, frames of videos are in ``OUT/images``; the manifest comes last, whole.
+    what was read is in ``OUT/.unip``, frames of videos are in ``OUT/images``; the manifest comes last, whole.
 
     Raises:
         UnipError: A source is missing or empty, nothing can be used, ``OUT`` cannot be written, or a manifest is there
@@ -80,10 +80,17 @@ def build(config: BuildConfig) -> BuildResult:
     manifest = config.out / "manifest.parquet"
     if manifest.exists() and not config.overwrite:
         raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("manifest.parquet", "stats.json", "recipe.yaml")
+        return _build(config, recipe, outputs)
+
+
+def _build(config: BuildConfig, recipe: Recipe, outputs: OutputFolder) -> BuildResult:
+    manifest = config.out / "manifest.parquet"
     with stoppable("Run the same command again: it goes on where it was."), _workplace(config) as place:
         listings = _list_all(recipe, place, config.skip_missing)
         _claim(listings)
-        _read(recipe, listings, None if config.dry_run else place / ".facts", config.workers)
+        _read(recipe, listings, None if config.dry_run else outputs.hidden / JOURNAL, config.workers)
         said = [problem for listing in listings for problem in listing.problems] + _settle_modalities(listings)
         rows = _rows(listings)
         if recipe.copies == "drop":
@@ -109,24 +116,12 @@ def build(config: BuildConfig) -> BuildResult:
 
 @contextmanager
 def _workplace(config: BuildConfig) -> Iterator[Path]:
-    """Give the folder for frames and the journal: OUT, once it was found writable; a passing one for a dry run."""
+    """Give the folder for frames of videos: OUT, or a temporary one for a dry run."""
     if config.dry_run:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
-    refuse_unwritable(config.out)
-    made = [folder for folder in (config.out, *config.out.parents) if not folder.exists()]
-    config.out.mkdir(parents=True, exist_ok=True)
-    for name in ("manifest.parquet", "stats.json", "recipe.yaml"):
-        for left in config.out.glob(f".{name}.*"):  # of a call that was killed while it wrote
-            shutil.rmtree(left, ignore_errors=True)
-    try:
-        yield config.out.absolute()
-    except BaseException:
-        with suppress(OSError):  # a refused call leaves no empty folder
-            for empty in made:
-                empty.rmdir()
-        raise
+    yield config.out.absolute()
 
 
 def _list_all(recipe: Recipe, place: Path, skip_missing: bool) -> list[Listing]:

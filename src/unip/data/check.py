@@ -16,7 +16,7 @@ from unip.data.check_page import render_page
 from unip.data.findings import KINDS, Finding, Limits, find_problems
 from unip.data.inventory import JOURNAL, Inventory, take_inventory
 from unip.data.sources import printable
-from unip.files import refuse_unwritable, write_json, write_text
+from unip.outputs import OutputFolder, output_folder, write_json, write_text
 from unip.progress import say
 from unip.stopping import stoppable
 
@@ -35,6 +35,7 @@ class CheckConfig(Config):
     max_saturated: float = Field(0.2, gt=0, le=1, description="Share of the pixels at either end of the range.")
     worst: int = Field(24, ge=0, description="How many images of each kind the page shows.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Read and check everything, write nothing.")
 
 
@@ -59,16 +60,20 @@ class CheckResult:
 def check(config: CheckConfig) -> CheckResult:
     """Decode every file of the sources once; print a table, write ``OUT/check.json`` and ``OUT/check.html``.
 
-    A bad file stops nothing. An interrupted call, made again, goes on: what was read is in ``OUT/.facts``.
+    A bad file stops nothing. An interrupted call, made again, goes on: what was read is in ``OUT/.unip``.
 
     Raises:
         UnipError: A source is missing or empty, or ``OUT`` cannot be written.
     """
-    if not config.dry_run:
-        refuse_unwritable(config.out)
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("check.json", "check.html")
+        return _check(config, outputs)
+
+
+def _check(config: CheckConfig, outputs: OutputFolder) -> CheckResult:
     limits = Limits(config.min_side, config.min_contrast, config.max_saturated)
     with stoppable("Run the same command again: it goes on where it was."):
-        journal = None if config.dry_run else config.out / JOURNAL
+        journal = None if config.dry_run else outputs.hidden / JOURNAL
         inventory = take_inventory(config.sources, journal, workers=config.workers)
         items = [item for item in inventory.items if item.facts]
         findings, hints = find_problems(items, limits)

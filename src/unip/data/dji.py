@@ -31,7 +31,7 @@ from pydantic import Field
 
 from unip.config import Config, verb
 from unip.errors import UnipError
-from unip.files import writing
+from unip.outputs import output_folder, writing
 from unip.progress import say
 
 Kelvin = npt.NDArray[np.float32]
@@ -78,6 +78,7 @@ class ThermalSdkConfig(Config):
     """Settings of ``unip data thermal-sdk``."""
 
     source: Path = Field(description="The unpacked SDK of DJI, or the folder in it that holds libdirp.")
+    overwrite: bool = Field(False, description="Also replace an earlier library that was changed since.")
     dry_run: bool = Field(False, description="See whether its library can be loaded, copy nothing.")
 
 
@@ -107,18 +108,20 @@ def thermal_sdk(config: ThermalSdkConfig) -> ThermalSdkResult:
             problem = problem or error.what
             continue
         if not config.dry_run:
-            _copy(library.parent)
+            _copy(library.parent, overwrite=config.overwrite)
         say(f"DJI's Thermal SDK: {library} can be loaded; {'not copied' if config.dry_run else f'copied to {PLACE}'}")
         return ThermalSdkResult(library, PLACE / LIBRARY)
     raise UnipError(problem, WHERE)
 
 
-def _copy(source: Path) -> None:
-    with writing(PLACE) as folder:
-        folder.mkdir()
-        for file in source.iterdir():
-            if file.is_file():
-                shutil.copy(file, folder)
+def _copy(source: Path, *, overwrite: bool) -> None:
+    files = [file for file in source.iterdir() if file.is_file()]
+    with output_folder(PLACE, overwrite=overwrite) as outputs:
+        outputs.check(*outputs.files(""), *(file.name for file in files))
+        outputs.clear()
+        for file in files:
+            with writing(PLACE / file.name) as temporary:
+                shutil.copy(file, temporary)
     _opened.cache_clear()
 
 

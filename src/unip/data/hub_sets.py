@@ -13,6 +13,7 @@ from unip.data.sources import printable
 from unip.errors import UnipError
 from unip.files import advice
 from unip.opening import read_regular
+from unip.outputs import writing
 from unip.progress import meter
 
 # First bytes of the formats that are read; the name of a file matters to nothing but people.
@@ -94,10 +95,8 @@ def _fetch_row(value: dict[str, Any] | None, entry: Entry, store: Path) -> None:
     try:
         if path.exists() and read_regular(path) == data:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        with writing(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise UnipError(
             f"cannot write {printable(str(path))}: {error.strerror}",

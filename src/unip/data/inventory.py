@@ -13,7 +13,7 @@ from unip.data.packed import find_index
 from unip.data.sources import Found, list_source, split_source
 from unip.errors import UnipError
 
-JOURNAL = ".facts"
+JOURNAL = "facts.jsonl"  # in the hidden folder of an output folder
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from unip.data.facts import Facts, facts_of
 from unip.data.packed import file_of, find_index, open_packed
 from unip.data.sources import MODALITIES, Found, list_source, printable, split_source
 from unip.errors import UnipError
-from unip.files import writing
 from unip.opening import open_regular
+from unip.outputs import writing
 
 SCHEMA: Any = pa.schema(
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from unip.data.parallel import threaded
 from unip.data.shards import read_note, shard_schema, write_shard
 from unip.data.sources import printable
 from unip.errors import UnipError
-from unip.files import sha256, write_json
+from unip.files import sha256
+from unip.outputs import OutputFolder, output_folder, write_json
 from unip.progress import Meter, meter, say
 from unip.stopping import stoppable
 
@@ -117,14 +117,24 @@ def pack(config: PackConfig) -> PackResult:
             or no image of a whole shard can be read.
         Interrupted: Ctrl-C or SIGTERM; the same call continues.
     """
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        return _pack(config, outputs)
+
+
+def _pack(config: PackConfig, outputs: OutputFolder) -> PackResult:
     plan, finished = make_plan(config)
+    shards = sorted(config.out.glob("train-*.parquet"))
+    damaged = [path.name for path in shards if outputs.state(path.name) == "edited" and read_note(path) is None]
+    outputs.check(INDEX, *(path.name for path in shards if path.name not in damaged))
     result = PackResult(config.out / INDEX, plan.shards, len(plan.order), 0, len(finished), ())
     if config.dry_run:
         size = round(_guess_bytes(plan, config))
         say(f"{result.images:,} images, about {size / 1e6:,.1f} MB in {plan.shards} shards, {len(finished)} finished")
         say(f"dry run, not written: {config.out}")
         return replace(result, bytes=size)
-    _clear(config, plan)
+    for name in damaged:
+        say(f"{name} is damaged and is written again; what is left of it is {outputs.set_aside(name).name}")
+    _clear(config, plan, outputs)
     done = sum(len(plan.rows(number)) for number in finished)
     if finished:
         say(f"{len(finished)} of {plan.shards} shards are there already")
@@ -179,17 +189,14 @@ def _earlier(config: PackConfig, identity: dict[str, Any]) -> dict[str, dict[str
     return notes
 
 
-def _clear(config: PackConfig, plan: Plan) -> None:
-    """Remove what a killed run, or with ``overwrite`` another packed set, has left behind."""
+def _clear(config: PackConfig, plan: Plan, outputs: OutputFolder) -> None:
+    """Remove another packed set, which ``overwrite`` allows."""
     planned = {plan.file(number) for number in range(plan.shards)}
     try:
-        for left in config.out.glob(".train-*.parquet.*"):
-            shutil.rmtree(left, ignore_errors=True)
         for path in config.out.glob("train-*.parquet"):
             note = read_note(path)
             if path.name not in planned or not note or note["identity"] != plan.identity:
-                (config.out / INDEX).unlink(missing_ok=True)  # first, for it would speak of shards that are gone
-                path.unlink()
+                outputs.remove(INDEX, path.name)  # the index would speak of shards that are gone
     except OSError as error:
         raise UnipError(
             f"cannot replace the files of {config.out}: {error.strerror}", "Choose another --out."

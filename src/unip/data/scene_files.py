@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -26,7 +25,8 @@ from unip.config import Config, verb
 from unip.data.parallel import usable_cores
 from unip.data.scenes import SCENE_CLASSES, SCENE_PALETTE, SMALLEST, generate_scene
 from unip.errors import Interrupted, UnipError
-from unip.files import read_json, write_json, writing
+from unip.files import read_json
+from unip.outputs import OutputFolder, output_folder, write_for_parent, write_json, writing
 from unip.progress import meter, say
 
 SPLITS = ("train", "val", "test")
@@ -135,7 +135,12 @@ def write_scenes(config: ScenesConfig) -> ScenesResult:
     """
     start = time.monotonic()
     counts = config.counts()
-    _check_folder(config)
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        return _write_scenes(config, counts, outputs, start)
+
+
+def _write_scenes(config: ScenesConfig, counts: dict[str, int], outputs: OutputFolder, start: float) -> ScenesResult:
+    _check_folder(config, outputs)
     frames = list(_frames(config, counts))
     missing = [frame for frame in frames if config.overwrite or not _is_whole(frame)]
     workers = _workers(config, len(missing))
@@ -146,8 +151,8 @@ def write_scenes(config: ScenesConfig) -> ScenesResult:
             f"{config.size[0]}x{config.size[1]} pixels to {config.out} with {workers} processes; nothing was written"
         )
         return ScenesResult(config.out, counts, 0, len(frames) - len(missing), time.monotonic() - start)
-    _prepare(config, counts)
-    _generate(missing, workers, overwrite=config.overwrite)
+    _prepare(config, outputs)
+    _generate(missing, workers, config.out, overwrite=config.overwrite)
     write_json(
         config.out / "classes.json",
         {"names": list(SCENE_CLASSES), "ignore_index": 255, "palette": [list(colour) for colour in SCENE_PALETTE]},
@@ -166,20 +171,21 @@ def _record(config: ScenesConfig) -> dict[str, Any]:
     }
 
 
-def _check_folder(config: ScenesConfig) -> None:
+def _check_folder(config: ScenesConfig, outputs: OutputFolder) -> None:
     """Refuse a folder with other scenes (unless overwrite) or with anything that is not ours."""
     out = config.out
     if out.exists() and not out.is_dir():
         raise UnipError(f"{out} is a file", "Give a folder to write the scenes to.")
     record = out / RECORD
     if not record.is_file():
-        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-            raise UnipError(
-                f"{out} is not empty and holds no scenes of ours", "Choose another folder or empty this one."
-            )
+        if not outputs.is_empty():
+            raise UnipError(f"{out} is not empty and holds no synthetic scenes", "Choose another folder.")
+        return
+    outputs.check(RECORD, "classes.json", *outputs.files(*SPLITS))
+    if config.overwrite:
         return
     found, wanted = read_json(record), _record(config)
-    if found != wanted and not config.overwrite:
+    if found != wanted:
         if not isinstance(found, dict):
             found = {}
         differing = [
@@ -191,22 +197,15 @@ def _check_folder(config: ScenesConfig) -> None:
         )
 
 
-def _prepare(config: ScenesConfig, counts: dict[str, int]) -> None:
-    """Clear what is to be replaced and what a kill left behind, and make the folders."""
-    try:
-        if config.overwrite:
-            for name in SPLITS:
-                for kind in KINDS:
-                    shutil.rmtree(config.out / name / kind, ignore_errors=True)
-            (config.out / "classes.json").unlink(missing_ok=True)
-        for name in SPLITS:
-            for kind in KINDS if counts[name] else ():
-                folder = config.out / name / kind
-                folder.mkdir(parents=True, exist_ok=True)
-                for leftover in folder.glob(".scene-*"):
-                    shutil.rmtree(leftover, ignore_errors=True)
-    except OSError as error:
-        raise UnipError(f"cannot write {config.out}: {error.strerror or error}", "Choose another folder.") from error
+def _prepare(config: ScenesConfig, outputs: OutputFolder) -> None:
+    """Clear what is to be replaced."""
+    if config.overwrite:
+        try:
+            outputs.remove("classes.json", *SPLITS)
+        except OSError as error:
+            raise UnipError(
+                f"cannot write {config.out}: {error.strerror or error}", "Choose another folder."
+            ) from error
     write_json(config.out / RECORD, _record(config))
 
 
@@ -227,7 +226,7 @@ def _workers(config: ScenesConfig, frames: int) -> int:
     return max(1, min(wanted, math.ceil(frames / _BATCH)))
 
 
-def _generate(frames: list[_Frame], workers: int, *, overwrite: bool) -> None:
+def _generate(frames: list[_Frame], workers: int, out: Path, *, overwrite: bool) -> None:
     batches = [frames[i : i + _BATCH] for i in range(0, len(frames), _BATCH)]
     done = 0
     again = f"Run the same command again{' (without --overwrite)' * overwrite}"
@@ -246,7 +245,7 @@ def _generate(frames: list[_Frame], workers: int, *, overwrite: bool) -> None:
             # Forking starts at once and needs no importable main module; elsewhere it is not safe.
             method = "fork" if sys.platform == "linux" else "spawn"
             with ProcessPoolExecutor(
-                workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(),)
+                workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(), out)
             ) as pool:
                 futures: list[Future[int]] = [pool.submit(_write_batch, batch) for batch in batches]
                 try:
@@ -264,8 +263,9 @@ def _generate(frames: list[_Frame], workers: int, *, overwrite: bool) -> None:
         ) from None
 
 
-def _start_worker(parent: int) -> None:
+def _start_worker(parent: int, out: Path) -> None:
     """Leave Ctrl-C to the parent, and do not outlive it when it is killed."""
+    write_for_parent(out)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from unip.data.encoded import Encoded
 from unip.data.packed import IMAGE, addresses, read_bytes
 from unip.data.sources import printable
-from unip.files import writing
 from unip.opening import open_regular
+from unip.outputs import writing
 
 NOTE = b"unip.pack"
 GROUP_ROWS = 100  # what `datasets` and the hub's viewer like for images

@@ -31,14 +31,13 @@ from rich.table import Table
 from unip.config import Config, verb
 from unip.data.balance import assign
 from unip.data.classes import IGNORE
-from unip.data.images import Pixels8
 from unip.data.pairs import SegmentationData, read_channel
 from unip.data.parallel import threaded
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, list_splits, open_segmentation
 from unip.errors import UnipError
-from unip.files import write_json, writing
 from unip.opening import regular
+from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, writing
 from unip.progress import say
 
 NAMES = ("train", "val", "test")
@@ -61,7 +60,7 @@ class SplitConfig(Config):
     remap: Remap = ()
     images: Literal["link", "copy"] = Field("link", description="Link to the images, or copy them.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
-    overwrite: bool = Field(False, description="Replace out if it is there.")
+    overwrite: bool = Field(False, description="Replace what was written to out before.")
     dry_run: bool = Field(False, description="Show the split, write nothing.")
 
 
@@ -86,8 +85,14 @@ def split(config: SplitConfig) -> SplitResult:
     """
     if min(config.shares) < 0 or abs(sum(config.shares) - 1) > 1e-6:
         raise UnipError(f"shares {config.shares} do not add up to 1", "Write such as --shares 0.8 0.1 0.1.")
-    if config.out.exists() and not config.overwrite:
-        raise UnipError(f"{config.out} exists", "Choose another --out, or add --overwrite to replace it.")
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        if not config.overwrite and not outputs.is_empty() and (not outputs.known or outputs.wrote("classes.json")):
+            raise UnipError(f"{config.out} exists", "Choose another --out, or add --overwrite to replace it.")
+        return _split(config, outputs)
+
+
+def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
+    outputs.check(*outputs.files(*NAMES), "classes.json", "splits.csv")
     parts = config.splits or tuple(list_splits(config.data)) or ("",)
     opened = [open_segmentation(config.data, part or None, remap=config.remap) for part in parts]
     if any(data.classes.names != opened[0].classes.names for data in opened):
@@ -112,8 +117,10 @@ def split(config: SplitConfig) -> SplitResult:
     if config.dry_run:
         say(f"dry run, not written: {config.out}")
     else:
-        with writing(config.out) as folder:
-            _write(folder, pairs, names, groups, splits, config)
+        kept = outputs.clear()
+        if kept:
+            say(f"kept in {config.out}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
+        _write(pairs, names, groups, splits, config)
         say(f"written: {config.out}")
     return SplitResult(config.out, images, groups, splits)
 
@@ -209,45 +216,39 @@ def split_table(
 
 
 def _write(
-    folder: Path,
     pairs: list[tuple[SegmentationData, int]],
     names: list[str],
     groups: tuple[str, ...],
     splits: tuple[str, ...],
     config: SplitConfig,
 ) -> None:
-    for part in set(splits):
-        (folder / part / "images").mkdir(parents=True)
-        (folder / part / "masks").mkdir()
+    """Write the files, each whole or not at all; ``classes.json`` comes last, and makes a split of them."""
 
     def write(item: int) -> str:
-        (data, index), part = pairs[item], folder / splits[item]
+        (data, index), part = pairs[item], config.out / splits[item]
         path, name = data.images[index], names[item]
-        if data.channel is not None:
-            target = part / "images" / f"{name}.png"
-            Image.fromarray(read_channel(path, data.channel)).save(target)
-        else:
-            target = part / "images" / (name + path.suffix)
-            if config.images == "link":
-                target.symlink_to(os.path.abspath(path))
+        target = part / "images" / f"{name}{'.png' if data.channel is not None else path.suffix}"
+        with writing(target) as temporary:
+            if data.channel is not None:
+                Image.fromarray(read_channel(path, data.channel)).save(temporary)
+            elif config.images == "link":
+                temporary.symlink_to(os.path.abspath(path))
             else:
-                shutil.copyfile(path, target)
-        _write_mask(data.read_mask(index), part / "masks" / f"{name}.png")
+                shutil.copyfile(path, temporary)
+        with writing(part / "masks" / f"{name}.png") as temporary:
+            Image.fromarray(data.read_mask(index)).save(temporary, compress_level=1)
         return f"{splits[item]}/images/{target.name}"
 
     written = list(threaded(write, range(len(pairs)), "writing pairs", workers=config.workers, unit="pairs"))
-    first = pairs[0][0]
-    described = {**first.classes.to_dict(), "ignore_index": IGNORE}
-    if first.reading is not None:
-        described["reading"] = first.reading.model_dump(mode="json")
-    write_json(folder / "classes.json", described)
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(["image", "file", "group", "split"])
     for (data, index), file, group, part in zip(pairs, written, groups, splits, strict=True):
         table.writerow([data.images[index].as_posix(), file, group, part])
-    (folder / "splits.csv").write_text(rows.getvalue(), encoding="utf-8", errors="surrogateescape")
-
-
-def _write_mask(mask: Pixels8, path: Path) -> None:
-    Image.fromarray(mask).save(path, compress_level=1)
+    with writing(config.out / "splits.csv") as temporary:
+        temporary.write_text(rows.getvalue(), encoding="utf-8", errors="surrogateescape")
+    first = pairs[0][0]
+    described = {**first.classes.to_dict(), "ignore_index": IGNORE}
+    if first.reading is not None:
+        described["reading"] = first.reading.model_dump(mode="json")
+    write_json(config.out / "classes.json", described)

@@ -23,7 +23,7 @@ from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, list_splits, open_segmentation
 from unip.data.sources import list_source, split_source
 from unip.errors import UnipError
-from unip.files import write_json
+from unip.outputs import OutputFolder, output_folder, write_json
 from unip.progress import say
 
 SHOWN = 5  # problems that are printed
@@ -40,6 +40,7 @@ class StatsConfig(Config):
     remap: Remap = ()
     out: Path | None = Field(None, description="JSON file for the numbers.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    overwrite: bool = Field(False, description="Also replace an out that was changed since.")
     dry_run: bool = Field(False, description="Only say what would be read.")
 
 
@@ -103,6 +104,8 @@ def stats(config: StatsConfig) -> StatsResult | None:
     """
     if not config.sources and config.data is None:
         raise UnipError("nothing to measure", "Give --sources FOLDER, or --data for segmentation data.")
+    if config.out is not None:
+        OutputFolder(config.out.parent, overwrite=config.overwrite).check(config.out.name)
     sources = _list_sources(config.sources)
     opened: dict[str, SegmentationData] = {}
     if config.data is not None:
@@ -133,7 +136,8 @@ def stats(config: StatsConfig) -> StatsResult | None:
     if len(problems) > SHOWN:
         say(f"and {len(problems) - SHOWN} more were left out")
     if config.out is not None:
-        write_json(config.out, asdict(result))
+        with output_folder(config.out.parent, overwrite=config.overwrite):
+            write_json(config.out, asdict(result))
         say(f"written: {config.out}")
     return result
 

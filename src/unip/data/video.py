@@ -21,6 +21,7 @@ from unip.data.sources import printable
 from unip.errors import UnipError
 from unip.files import advice
 from unip.opening import check_regular
+from unip.outputs import remove, write_text, writing
 from unip.progress import meter
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv", ".mj2")
@@ -95,12 +96,12 @@ def _save_frames(av: Any, video: str, entries: Sequence[Entry], folder: Path, *,
     stamp = os.stat(video)
     mark = folder / f".{stamp.st_size}-{stamp.st_mtime_ns}-{'grey' if grey else 'colour'}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not mark.exists():  # another video lay here
-            for old in folder.iterdir():
-                old.unlink()
-            mark.touch()
-        missing = {entry.frame or 0: entry for entry in entries if not _file(entry).exists()}
+        other = not mark.exists()
+        if other and folder.exists():  # another video lay here
+            remove(folder)
+        if other:
+            write_text(mark, "")
+        missing = {entry.frame or 0: entry for entry in entries if other or not _file(entry).exists()}
         if not missing:
             return
         why = "frame could not be decoded"
@@ -148,13 +149,8 @@ def _pixels(frame: Any, *, grey: bool) -> Pixels:
 
 
 def _save(pixels: Pixels, path: Path) -> None:
-    temporary = path.with_suffix(".part")
-    try:
+    with writing(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _file(entry: Entry) -> Path:

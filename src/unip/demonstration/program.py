@@ -15,8 +15,8 @@ from rich.table import Table
 from unip.config import Config, verb
 from unip.data.scene_files import ScenesConfig, write_scenes
 from unip.demonstration.page import render_page
-from unip.files import write_json, write_text
 from unip.lab.analyze import AnalyzeConfig, analyze
+from unip.outputs import output_folder, write_json, write_text
 from unip.pretraining.program import PretrainConfig, pretrain
 from unip.progress import say
 from unip.segment.config import FinetuneConfig
@@ -70,6 +70,13 @@ def demo(config: DemoConfig) -> DemoResult | None:
         runs = len(config.seeds) * len(STARTS)
         say(f"then fine-tune {runs} times for {config.finetune_steps} steps on {config.labels} labels, into {out}")
         return None
+    with output_folder(out, overwrite=config.overwrite) as outputs:
+        outputs.check("results.json", "demo.html")
+        return _demo(config, begun)
+
+
+def _demo(config: DemoConfig, begun: float) -> DemoResult:
+    out, (train, test) = config.out, config.scenes
     say(f"1/5  {train + test} thermal and visible scenes")
     scenes = out / "scenes"
     write_scenes(
@@ -82,7 +89,13 @@ def demo(config: DemoConfig) -> DemoResult | None:
     thermal = f"infrared={scenes}/train/images"
     looked = analyze(
         AnalyzeConfig.make(
-            models=(teacher,), images=(thermal,), out=out / "analysis", size=SIDE, normalization="infmix", max_images=64
+            models=(teacher,),
+            images=(thermal,),
+            out=out / "analysis",
+            size=SIDE,
+            normalization="infmix",
+            max_images=64,
+            overwrite=config.overwrite,
         )
     )
     say("3/5  distilling its hybrid layer into unip_micro, without labels")
@@ -147,7 +160,9 @@ def fine_tune(config: DemoConfig, start: str, seed: int) -> Scores:
             overwrite=config.overwrite,
         )
     )
-    result = evaluate(EvaluateConfig.make(model=run, data=config.out / "scenes", window="whole", worst=6))
+    result = evaluate(
+        EvaluateConfig.make(model=run, data=config.out / "scenes", window="whole", worst=6, overwrite=config.overwrite)
+    )
     assert result is not None
     return result.scores
 
@@ -156,7 +171,11 @@ def predict_some(config: DemoConfig, start: str) -> list[Path]:
     """Segment the first test frames with the first seed's model; return the mask files."""
     frames = sorted((config.out / "scenes/test/images").glob("*.png"))[:SHOWN]
     model = config.out / f"{start}-{config.seeds[0]}"
-    result = predict(PredictConfig.make(model=model, images=frames, out=config.out / "predictions" / start))
+    result = predict(
+        PredictConfig.make(
+            model=model, images=frames, out=config.out / "predictions" / start, overwrite=config.overwrite
+        )
+    )
     assert result is not None
     return [result.masks[frame] for frame in frames]
 

@@ -11,7 +11,8 @@ import torch
 
 from unip.data.transforms import INFMIX_RGB
 from unip.errors import UnipError
-from unip.files import sha256, writing
+from unip.files import sha256
+from unip.outputs import writing
 from unip.progress import say
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone

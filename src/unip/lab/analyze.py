@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from markupsafe import Markup
 import unip
 from unip.config import verb
 from unip.errors import UnipError
-from unip.files import refuse_unwritable, write_json, write_text, writing
 from unip.lab.config import AnalyzeConfig as AnalyzeConfig
 from unip.lab.explorer import ExplorerImage, render_explorer
 from unip.lab.figures import analysis_figures, write_figure, write_picture
@@ -31,6 +29,7 @@ from unip.lab.probe import ProbeSettings, open_splits, probe_layers
 from unip.lab.records import difference, layer_table, parquet_table
 from unip.lab.report import render_report
 from unip.lab.samples import Sample, draw_sample
+from unip.outputs import OutputFolder, output_folder, write_json, write_text, writing
 from unip.progress import say
 from unip.segment.inference import choose_device
 from unip.segment.metrics import percent
@@ -71,6 +70,12 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
             f"local_above {config.local_above:g} is not above global_below {config.global_below:g}",
             "Hybrid layers lie between them.",
         )
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("analysis.json", "measures.parquet", "report.html", folders=("figures", "maps"))
+        return _analyze(config, outputs)
+
+
+def _analyze(config: AnalyzeConfig, outputs: OutputFolder) -> AnalyzeResult | None:
     sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
     say(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
     for skipped in sample.skipped:
@@ -91,7 +96,6 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
     if config.dry_run:
         say(f"dry run: would write {config.out}; nothing was written")
         return None
-    refuse_unwritable(config.out)
 
     names = short_names(config.models)
     groups = config.groups or tuple(group_of(source) for source in config.models)
@@ -145,13 +149,15 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
             say(f"{record['name']}: probes reach {values} mIoU, layer by layer; best is layer {probed['best_layer']}")
         for warning in [*record["choice"]["warnings"], *(probed["warnings"] if probed else [])]:
             say(f"warning: {warning}")
-    write_analysis(config, analysis, found, sample)
+    write_analysis(config, outputs, analysis, found, sample)
     if failure is not None:
         raise UnipError(f"the probe failed, all else was written: {failure.what}", failure.fix)
     return AnalyzeResult(config.out, analysis)
 
 
-def write_analysis(config: AnalyzeConfig, analysis: dict[str, Any], found: Sequence[Findings], sample: Sample) -> None:
+def write_analysis(
+    config: AnalyzeConfig, outputs: OutputFolder, analysis: dict[str, Any], found: Sequence[Findings], sample: Sample
+) -> None:
     """Write the numbers, and on request the pictures and the report."""
     measured = {
         (record["model"], record["images"]): findings.measured[record["images"]]
@@ -161,10 +167,9 @@ def write_analysis(config: AnalyzeConfig, analysis: dict[str, Any], found: Seque
     with writing(config.out / "measures.parquet") as temporary:
         pq.write_table(parquet_table(analysis, measured), temporary)
     write_json(config.out / "analysis.json", analysis)
-    (config.out / "report.html").unlink(missing_ok=True)  # of an earlier analysis of other models or images
+    outputs.remove("report.html")  # of an earlier analysis of other models or images
     if not config.report:
-        for folder in ("figures", "maps"):
-            shutil.rmtree(config.out / folder, ignore_errors=True)
+        outputs.remove("figures", "maps")
         say(f"wrote {config.out}: analysis.json and measures.parquet")
         return
     with writing(config.out / "maps") as maps:

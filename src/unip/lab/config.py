@@ -48,4 +48,5 @@ class AnalyzeConfig(Config):
     probe_side: int = Field(448, ge=16, description="Short side of the probe's images, in pixels.")
     batch_size: int = Field(16, ge=1, description="Images per forward pass.")
     device: Device = Field("auto", description="Where to run.")
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Load models and look at the images, write nothing.")

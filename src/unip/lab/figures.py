@@ -23,8 +23,8 @@ from PIL import Image
 from unip.attention.measuring import MEASURES
 from unip.attention.pictures import Picture
 from unip.errors import UnipError
-from unip.files import writing
 from unip.lab.look import INK, PATTERN_COLOURS, STYLE, Figure, model_styles
+from unip.outputs import writing
 
 Record = dict[str, Any]
 

@@ -133,9 +133,9 @@ class PretrainConfig(TrainingConfig):
                 raise ValueError(f"{name} has {count} values for {len(self.teacher)} teachers: give one, or one each")
         return self
 
-    def resumable(self) -> frozenset[str]:
-        """Return what may differ in a continuation: also how much of the start is saved, when training is done."""
-        return super().resumable() | {"init_share"}
+    def resumable(self, *, finished: bool = False) -> frozenset[str]:
+        """Return what may differ in a continuation: with checkpoints, how much of the start is saved."""
+        return super().resumable(finished=finished) | (set() if finished else {"init_share"})
 
     @property
     def attentive(self) -> bool:

@@ -19,7 +19,8 @@ from unip.data.mix import MixDataset, sample_indices, squashed_rows
 from unip.data.sources import check_sources
 from unip.data.transforms import INFMIX_RGB
 from unip.errors import UnipError
-from unip.files import read_json, write_json
+from unip.files import read_json
+from unip.outputs import write_json
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.distillation import AttentionDistillation
 from unip.pretraining.features import FeatureDistillation
@@ -35,7 +36,7 @@ from unip.progress import say
 from unip.training.feed import PositionDataset, Positions
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import parameter_groups
-from unip.training.run_folder import RunFolder
+from unip.training.run_folder import RunFolder, run_folder
 from unip.training.schedule import check_warmup, warmup_cosine
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.export import save_backbone
@@ -86,7 +87,11 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         UnipError: Data, teacher, layer or settings do not fit together; the loss is not finite; the disk is full.
         Interrupted: Stopped by a signal; the same call continues.
     """
-    run = RunFolder(config.out)
+    with run_folder(config) as run:
+        return _pretrain(config, run)
+
+
+def _pretrain(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
     config = run.adopt(config)
     accelerator = make_accelerator(config)
     main, device = accelerator.is_main_process, accelerator.device
@@ -139,10 +144,16 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         say(f"objective {config.objective}; {describe_student(config, student)}")
         say(describe_crops(config))
         say(f"lr {config.lr:.3g}, warm-up {config.warmup}, drop path {config.drop_path:g}")
+    finished = run.is_finished(config)
     run.open(config, main_process=main)
     if config.dry_run:
         say(f"dry run: would train in {config.out} on {device}; nothing was written")
         return None
+    if finished:
+        steps, last = run.result()
+        say(f"{config.out} is finished, and its checkpoints are gone: the student stays as it is")
+        layers = tuple(record["layer"] for record in records)
+        return PretrainResult(run.model, layers, last["loss"], TrainResult(steps, 0.0, 0.0, last))
 
     if main:
         write_manifest(table, run.path / "manifest.parquet")
@@ -195,7 +206,7 @@ def check_student_layers(config: PretrainConfig, start: Backbone | None) -> None
 def known_layers(config: PretrainConfig, run: RunFolder) -> list[dict[str, Any]]:
     """Return what a run that is continued found out about its teachers when it started."""
     file = run.path / "teacher.json"
-    if not (run.continues(config) and file.exists()):
+    if not ((run.continues(config) or run.is_finished(config)) and file.exists()):
         return []
     found: list[dict[str, Any]] = read_json(file).get("teachers", [])
     return found

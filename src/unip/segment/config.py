@@ -145,9 +145,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
             raise UnipError(f"mode linear freezes the whole backbone: {option} has no place in it", "Leave one out.")
         return self
 
-    def resumable(self) -> frozenset[str]:
+    def resumable(self, *, finished: bool = False) -> frozenset[str]:
         """Return what may differ in a continuation: not the split that the best weights are chosen on."""
-        return super().resumable() - ({"val"} if self.eval_every is not None else set())
+        return super().resumable(finished=finished) - ({"val"} if self.eval_every is not None else set())
 
     def is_open(self, name: str) -> bool:
         """Say whether a setting is left to be chosen."""

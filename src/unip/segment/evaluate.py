@@ -19,7 +19,8 @@ from unip.data.reading import Reading
 from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
 from unip.errors import UnipError
-from unip.files import read_json, refuse_unwritable, sha256, write_json, write_text
+from unip.files import read_json, sha256
+from unip.outputs import output_folder, write_json, write_text
 from unip.progress import meter, say
 from unip.segment.gallery import WorstFrame, render_report
 from unip.segment.inference import (
@@ -59,6 +60,7 @@ class EvaluateConfig(Config):
         description="Evaluate on spoilt images too: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or all:SEVERITY.",
     )
     seed: int = Field(0, ge=0, description="Seed of the corruptions.")
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Check model and data, print what would happen, write nothing.")
 
     @field_validator("corruption")
@@ -104,9 +106,16 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         UnipError: Model or data are missing, damaged, or have other classes than each other.
         Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
     """
+    model_folder(config.model)  # refuses what is none
+    out = config.out or config.model / "evaluation" / (config.split or "all")
+    with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("metrics.json", "evaluation.html", *(["robustness.json"] if config.corruption else []))
+        return _evaluate(config, out)
+
+
+def _evaluate(config: EvaluateConfig, out: Path) -> EvaluateResult | None:
     ready = prepare(config)
     spec, data, dtype = ready.segmenter.spec, ready.data, str(ready.dtype).removeprefix("torch.")
-    out = config.out or config.model / "evaluation" / (config.split or "all")
     view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
     say(
         f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
@@ -126,7 +135,6 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
         say(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
-    refuse_unwritable(out)
     scores, matrices, worst = compare(ready, config)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}

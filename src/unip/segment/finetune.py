@@ -37,7 +37,7 @@ from unip.segment.validation import quick_miou
 from unip.training.best import Evaluation
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import parameter_groups
-from unip.training.run_folder import RunFolder
+from unip.training.run_folder import RunFolder, run_folder
 from unip.training.schedule import check_warmup, warmup_poly
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import heads_of
@@ -67,7 +67,11 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         UnipError: Data, backbone or settings do not fit together; the loss is not finite; the disk is full.
         Interrupted: Stopped by a signal; the same call continues.
     """
-    run = RunFolder(config.out)
+    with run_folder(config) as run:
+        return _finetune(config, run)
+
+
+def _finetune(config: FinetuneConfig, run: RunFolder) -> FinetuneResult | None:
     given = run.adopt(config)
     accelerator = make_accelerator(given)
     main = accelerator.is_main_process
@@ -109,11 +113,16 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
             *reasons,
         ]:
             say(line)
+    finished = run.is_finished(config)
     run.open(config, main_process=main)
     if config.dry_run:
         say(f"one forward pass: {forward_shapes(segmenter, config)}")
         say(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
         return None
+    if finished:
+        steps, last = run.result()
+        say(f"{config.out} is finished, and its checkpoints are gone: the model stays as it is")
+        return FinetuneResult(run.path, TrainResult(steps, 0.0, 0.0, last), final_scores(config, run) if main else None)
 
     if accelerator.num_processes > 1 and on_gpu:  # torch has none for the CPU
         nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)  # type: ignore[no-untyped-call]

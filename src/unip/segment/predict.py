@@ -20,7 +20,7 @@ from unip.data.images import list_images, read_image8, to_rgb8
 from unip.data.parallel import threaded
 from unip.data.reading import Reading
 from unip.errors import UnipError
-from unip.files import refuse_unwritable, write_json, writing
+from unip.outputs import output_folder, write_json, writing
 from unip.progress import meter, say
 from unip.segment.inference import (
     Device,
@@ -35,7 +35,7 @@ from unip.segment.inference import (
     segment_frames,
 )
 from unip.segment.overlay import add_legend, draw_overlay, palette_image, tinted
-from unip.segment.storage import load_segmenter
+from unip.segment.storage import load_segmenter, model_folder
 
 PENDING_WRITES = 16  # frames held in memory while their files are being written
 
@@ -53,6 +53,7 @@ class PredictConfig(Config):
     device: Device = "auto"
     precision: Precision = "auto"
     workers: Workers = "auto"
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Check model and images, print what would happen, write nothing.")
 
 
@@ -78,9 +79,22 @@ def predict(config: PredictConfig) -> PredictResult | None:
     Raises:
         UnipError: The model or an image folder is missing; or, after all others were written, some images are damaged.
     """
+    model_folder(config.model)  # refuses what is none
+    names = name_outputs(config.images, config.out)
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("predictions.json", *(file for name in names.values() for file in places(name, config).values()))
+        return _predict(config, names)
+
+
+def places(name: str, config: PredictConfig) -> dict[str, str]:
+    """Return the files of one image's results, in the output folder, by what they hold."""
+    files = {"mask": f"masks/{name}.png", "overlay": f"overlays/{name}.png"}
+    return files | ({"probabilities": f"probabilities/{name}.npz"} if config.probabilities else {})
+
+
+def _predict(config: PredictConfig, names: dict[Path, str]) -> PredictResult | None:
     segmenter = load_segmenter(config.model)
     classes = segmenter.spec.classes
-    names = name_outputs(config.images, config.out)
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
     say(f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}")
@@ -94,7 +108,6 @@ def predict(config: PredictConfig) -> PredictResult | None:
         )
         return None
 
-    refuse_unwritable(config.out)
     paths = list(names)
     records: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -212,23 +225,16 @@ def write_prediction(
     """Write one image's results; return what predictions.json says about it."""
     counts = np.bincount(mask.ravel(), minlength=len(classes.names))
     overlay = draw_overlay(to_rgb8(frame.image), mask, classes, alpha=config.alpha)
-    pictures = {
-        "mask": (f"masks/{name}.png", palette_image(mask, classes)),
-        "overlay": (
-            f"overlays/{name}.png",
-            Image.fromarray(add_legend(overlay, classes, tinted(counts, classes))),
-        ),
-    }
-    for place, picture in pictures.values():
-        with writing(config.out / place) as temporary:
+    files = places(name, config)
+    legend = Image.fromarray(add_legend(overlay, classes, tinted(counts, classes)))
+    for kind, picture in {"mask": palette_image(mask, classes), "overlay": legend}.items():
+        with writing(config.out / files[kind]) as temporary:
             picture.save(temporary)
-    record: dict[str, Any] = {"image": str(path)} | {kind: place for kind, (place, _) in pictures.items()}
     if probabilities is not None:
-        record["probabilities"] = f"probabilities/{name}.npz"
-        with writing(config.out / record["probabilities"]) as temporary:
+        with writing(config.out / files["probabilities"]) as temporary:
             np.savez_compressed(temporary, probabilities=probabilities)
-    shares = counts / mask.size
-    return record | {"shares": {n: round(float(s), 6) for n, s in zip(classes.names, shares, strict=True)}}
+    shares = {name: round(float(share), 6) for name, share in zip(classes.names, counts / mask.size, strict=True)}
+    return {"image": str(path), **files, "shares": shares}
 
 
 def _arrays(logits: Tensor, config: PredictConfig) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16] | None]:

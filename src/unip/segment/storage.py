@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from unip.config import describe_validation
 from unip.errors import UnipError
-from unip.files import read_json, write_tensors, writing
+from unip.files import read_json, write_tensors
 from unip.opening import check_regular
+from unip.outputs import writing
 from unip.segment.model import Segmenter, SegmenterSpec
 from unip.vit.backbone import SEGMENTER_FORMAT
 from unip.vit.spec import last_heads

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unip.errors import UnipError
-from unip.files import advice, write_tensors, writing
+from unip.files import write_tensors
 from unip.opening import check_regular
+from unip.outputs import remove, set_aside, writing
 from unip.training.best import BestWeights
 from unip.training.checksums import DamagedCheckpoint, read_state, verify, write_state
 from unip.training.ema import WeightAverage
@@ -67,18 +65,8 @@ def save_checkpoint(
         files = {f"{name}.safetensors": part for name, part in parts.items()}
         write_state(temporary, record, {name: write_tensors(temporary / name, part) for name, part in files.items()})
     for old in list_checkpoints(folder)[:-keep]:
-        _delete(old)
+        remove(old)
     return path
-
-
-def _delete(path: Path) -> None:
-    """Delete a checkpoint so that one which a kill leaves half deleted is not taken for a damaged one."""
-    hidden = path.with_name(f".{path.name}.old")  # the next run deletes what is left of it
-    try:
-        os.replace(path, hidden)
-    except OSError:
-        hidden = path
-    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -132,7 +120,7 @@ def newest_whole(folder: Path) -> Found | None:
         except DamagedCheckpoint as error:
             damaged.append(error)
             continue
-        told = [f"{error.what}; it is kept as {_set_aside(error.path).name}" for error in damaged]
+        told = [f"{error.what}; it is kept as {set_aside(error.path).name}" for error in damaged]
         goes_on = f"continuing from {path}"
         return Found(path, "; ".join([*told, f"{goes_on}, step {step_of(path)}"]) if told else goes_on)
     before = list_damaged(folder)
@@ -140,21 +128,9 @@ def newest_whole(folder: Path) -> Found | None:
         told = [*(error.what for error in damaged), *(f"{path} was found damaged before" for path in before)]
         raise UnipError(
             f"cannot continue: no whole checkpoint is left ({'; '.join(told)})",
-            "Put a whole copy of a checkpoint there, or start anew with --overwrite, which deletes all of them.",
+            "Put a whole copy of a checkpoint there, or start anew with --overwrite, which deletes them.",
         )
     return None
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename a damaged checkpoint to a name that none has."""
-    names = itertools.chain([f"damaged-{path.name}"], (f"damaged-{path.name}-{n}" for n in itertools.count(2)))
-    target = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
-    try:
-        os.rename(path, target)
-    except OSError as error:
-        what = f"cannot rename the damaged checkpoint {path} to {target.name}: {error.strerror or error}"
-        raise UnipError(what, f"{advice(error)}.") from error
-    return target
 
 
 def load_checkpoint(

@@ -48,8 +48,12 @@ class TrainingConfig(Config):
     overwrite: bool = Field(False, description="Start anew in a folder that holds another run.")
     dry_run: bool = Field(False, description="Check data and shapes, print what would happen, write nothing.")
 
-    def resumable(self) -> frozenset[str]:
-        """Return the settings that may differ between this run and its continuation."""
+    def resumable(self, *, finished: bool = False) -> frozenset[str]:
+        """Return the settings that may differ between this run and its continuation.
+
+        Args:
+            finished: Whether only the run's model is left, and none of its checkpoints.
+        """
         return RESUMABLE
 
     def count_steps(self, samples: int) -> int:

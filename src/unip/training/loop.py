@@ -20,7 +20,7 @@ from torch import nn
 from unip.data.order import seed_for
 from unip.data.parallel import lost_process
 from unip.errors import Interrupted, UnipError
-from unip.files import writing
+from unip.outputs import writing
 from unip.progress import meter
 from unip.training.best import BestWeights, Evaluation
 from unip.training.checkpoint import (
@@ -451,4 +451,8 @@ def _tensorboard(run: RunFolder) -> Any:
     except ImportError:  # the extra `tensorboard` is not installed; log.jsonl has the same numbers
         return None
     make: Any = SummaryWriter  # untyped in torch
-    return make(str(run.path / "tensorboard"))
+    before = set(run.outputs.files("tensorboard"))
+    writer = make(str(run.path / "tensorboard"))
+    for name in set(run.outputs.files("tensorboard")) - before:
+        run.outputs.grow(name)
+    return writer

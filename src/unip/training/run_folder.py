@@ -6,6 +6,7 @@ RUN/
   log.jsonl           one line per logged step
   checkpoints/        step-00001000/{model,optimizer}.safetensors + state.json
   model/              the result: model.safetensors + config.json + README.md
+  .unip/              the list of these files and the lock, see unip.outputs
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,19 +25,50 @@ import torch
 import yaml
 
 from unip.errors import UnipError
-from unip.files import read_yaml, write_json, write_text
+from unip.files import read_yaml
 from unip.opening import read_regular_text
+from unip.outputs import FILES_NAMED, HIDDEN, OutputFolder, output_folder, write_json, write_text
+from unip.progress import say
 from unip.training.checkpoint import list_checkpoints, list_damaged
 from unip.training.config import TrainingConfig
 
 C = TypeVar("C", bound=TrainingConfig)
 
 
+#: What a run writes beside checkpoints, pictures and logs of TensorBoard, whose names are not known before.
+FILES = (
+    "config.yaml",
+    "environment.json",
+    "log.jsonl",
+    "manifest.parquet",
+    "teacher.json",
+    "model/config.json",
+    "model/model.safetensors",
+    "model/README.md",
+)
+
+
+@contextmanager
+def run_folder(config: TrainingConfig) -> Iterator[RunFolder]:
+    """Open the folder of a run, for this process alone; ranks other than the first, and dry runs, only look.
+
+    Raises:
+        UnipError: It cannot be written, or another process trains there.
+    """
+    looks = config.dry_run or int(os.environ.get("RANK", "0")) > 0
+    if config.out.exists() and not config.out.is_dir():
+        raise UnipError(f"{config.out} is a file, not a run folder", "Choose a new folder with --out.")
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=looks) as outputs:
+        yield RunFolder(outputs)
+
+
 class RunFolder:
     """Paths of one run, and the decision whether it starts, continues or is refused."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, outputs: OutputFolder) -> None:
+        self.outputs = outputs
+        outputs.overwrite_means = "starts anew, and replaces them"
+        self.path = path = outputs.given
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.log = path / "log.jsonl"
@@ -48,8 +81,18 @@ class RunFolder:
         A run that ended before its first checkpoint (say, for settings that did not fit) is begun anew instead. One
         of which only damaged checkpoints are left is not: training then refuses to go on.
         """
-        saved = bool(list_checkpoints(self.checkpoints) or list_damaged(self.checkpoints))
-        return saved and not config.overwrite and self.config.exists()
+        return self._has_run(config) and self._has_checkpoints()
+
+    def is_finished(self, config: TrainingConfig) -> bool:
+        """Say whether the run here has its model and no checkpoints any more, so that no step can be added to it."""
+        found = self._has_run(config) and self.outputs.wrote("model/model.safetensors")
+        return found and not self._has_checkpoints()
+
+    def _has_run(self, config: TrainingConfig) -> bool:
+        return not config.overwrite and self.outputs.wrote("config.yaml")
+
+    def _has_checkpoints(self) -> bool:
+        return bool(list_checkpoints(self.checkpoints) or list_damaged(self.checkpoints))
 
     def adopt(self, config: C) -> C:
         """Fill the settings left open with what the run here resolved them to, if there is one to continue.
@@ -58,7 +101,7 @@ class RunFolder:
             UnipError: The folder holds foreign files.
         """
         self._refuse_foreign_files(config)
-        if not self.continues(config):
+        if not (self.continues(config) or self.is_finished(config)):
             return config
         there = read_yaml(self.config)
         free = config.resumable()
@@ -73,67 +116,77 @@ class RunFolder:
             main_process: Only this rank looks and writes, so that no rank sees what another has half done.
 
         Raises:
-            UnipError: The folder holds another run or foreign files, or cannot be written.
+            UnipError: The folder holds another run, or files that are not ours or were changed.
         """
         if not main_process:
             return
         self._refuse_foreign_files(config)
-        if self.continues(config):
+        if self.continues(config) or self.is_finished(config):
             self._refuse_other_run(config)
-        elif self.config.exists() and not config.dry_run:
-            self._clear()
+            self.outputs.check(*FILES, folders=("model",))
+        else:
+            numbered = self.outputs.files("checkpoints", "pictures")
+            self.outputs.check(*FILES, *numbered, folders=("checkpoints", "model", "pictures", "tensorboard"))
+            if not config.dry_run:
+                self._clear()
         if not config.dry_run:
-            self._remove_leftovers()
             # the folder's config is a recipe too, and one that goes on with this run must not clear it
             write_text(self.config, config.model_copy(update={"overwrite": False}).to_yaml())
             write_json(self.environment, describe_environment())
 
+    def result(self) -> tuple[int, dict[str, Any]]:
+        """Return the steps of a finished run and the last line of its log."""
+        log = self.read_log()
+        return (int(log[-1]["step"]), log[-1]) if log else (0, {})
+
     def _refuse_foreign_files(self, config: TrainingConfig) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise UnipError(f"{self.path} is a file, not a run folder", "Choose a new folder with --out.")
-        if not config.overwrite and self.path.exists() and not self.config.exists() and any(self.path.iterdir()):
-            raise UnipError(
-                f"{self.path} is not empty and holds no run of ours (no config.yaml)",
-                "Choose an empty or new folder with --out.",
-            )
+        if config.overwrite or self.outputs.is_empty() or self.outputs.wrote("config.yaml"):
+            return
+        if self.config.exists() and not self.outputs.known:
+            what = f"{self.path} holds a config.yaml, but no list of the files that unip wrote ({HIDDEN}/files.jsonl)"
+        else:
+            what = f"{self.path} is not empty and holds no run (no config.yaml that unip wrote)"
+        raise UnipError(what, "Choose an empty or new folder with --out.")
 
     def _refuse_other_run(self, config: TrainingConfig) -> None:
         there, wanted = read_yaml(self.config), yaml.safe_load(config.to_yaml())
         # settings that came after the run was begun: their defaults are what was done before there was a choice
         new = {k for k, field in type(config).model_fields.items() if getattr(config, k) == field.default} - set(there)
-        free = config.resumable() | new
+        finished = self.is_finished(config)
+        free = config.resumable(finished=finished) | new
         keys = [k for k in {**there, **wanted} if k not in free and there.get(k) != wanted.get(k)]
         if keys:
             changes = "; ".join(f"{k}: {there.get(k)!r} there, {wanted.get(k)!r} now" for k in keys)
+            kind = "a finished run without checkpoints, of" if finished else "a run with"
             raise UnipError(
-                f"{self.path} holds a run with other settings ({changes})",
+                f"{self.path} holds {kind} other settings ({changes})",
                 "Give the same settings to continue it, another --out, or --overwrite to start anew.",
             )
 
     def _clear(self) -> None:
-        folders = (self.path / name for name in ("tensorboard", "pictures", "evaluation"))
-        for path in (self.checkpoints, self.model, *folders):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in (self.log, self.config, self.environment):
-            path.unlink(missing_ok=True)
-
-    def _remove_leftovers(self) -> None:
-        """Delete the half-written checkpoints of runs that were killed."""
-        for path in self.checkpoints.glob(".step-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        """Delete what an earlier run wrote here, and the evaluations of its model; say what stays."""
+        kept: list[str] = []
+        for hidden in list(self.outputs.path.glob(f"**/evaluation/*/{HIDDEN}")):
+            with output_folder(hidden.parent, overwrite=self.outputs.overwrite) as evaluation:
+                kept += [f"{hidden.parent.name}/{name}" for name in evaluation.clear()]
+        self.outputs.remove("evaluation")
+        kept += self.outputs.clear()
+        if kept:
+            say(f"kept in {self.path}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
 
     def trim_log(self, step: int) -> None:
         """Drop log lines beyond ``step``: they were written after the checkpoint that the run continues from."""
-        if not self.log.exists():
-            return
+        lines = read_regular_text(self.log).splitlines() if self.log.exists() else []
         kept = []
-        for line in read_regular_text(self.log).splitlines():
+        for line in lines:
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
             except (ValueError, KeyError):
                 continue  # the line a kill cut short
-        write_text(self.log, "".join(f"{line}\n" for line in kept))
+        if kept != lines:
+            write_text(self.log, "".join(f"{line}\n" for line in kept))
+        self.outputs.grow("log.jsonl")
 
     def append_log(self, record: dict[str, Any]) -> None:
         """Append one JSON line to the log."""

@@ -21,7 +21,7 @@ from unip.data.inventory import JOURNAL, Item, take_inventory
 from unip.data.manifest import Row, table_of, write_manifest
 from unip.data.sources import printable
 from unip.errors import UnipError
-from unip.files import refuse_unwritable, write_json
+from unip.outputs import OutputFolder, output_folder, write_json
 from unip.progress import say
 from unip.stopping import stoppable
 from unip.vit.backbone import load_backbone
@@ -74,7 +74,7 @@ class DedupResult:
 def dedup(config: DedupConfig) -> DedupResult:
     """Find exact and near duplicates and write a manifest that keeps one of each group; no file is touched.
 
-    An interrupted call, made again, goes on: what was read is in ``OUT/.facts``, features are in ``OUT/.features``.
+    An interrupted call, made again, goes on: what was read, and features, are in ``OUT/.unip``.
 
     Raises:
         UnipError: A source is missing or empty, nothing can be used, ``OUT`` cannot be written, a manifest is there and
@@ -85,9 +85,14 @@ def dedup(config: DedupConfig) -> DedupResult:
         raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
     if config.overwrite and any(Path(source).resolve() == manifest.resolve() for source in config.sources):
         raise UnipError(f"{manifest} is a source and would be replaced", "Choose another --out.")
-    if not config.dry_run:
-        refuse_unwritable(config.out)
-    journal = None if config.dry_run else config.out / JOURNAL
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("manifest.parquet", "groups.json")
+        return _dedup(config, outputs)
+
+
+def _dedup(config: DedupConfig, outputs: OutputFolder) -> DedupResult:
+    manifest = config.out / "manifest.parquet"
+    journal = None if config.dry_run else outputs.hidden / JOURNAL
     with stoppable("Run the same command again: it goes on where it was."):
         inventory = take_inventory(config.sources, journal, workers=config.workers)
         items = inventory.items
@@ -95,7 +100,7 @@ def dedup(config: DedupConfig) -> DedupResult:
             first = next((item.row.reason for item in items), "")
             raise UnipError("no image of the sources can be used", f"The first one: {first}.")
         likeness = Likeness(config.radius, config.frame_radius, config.similarity)
-        features = _features(config, items) if config.model else None
+        features = _features(config, outputs, items) if config.model else None
         groups = find_duplicates(items, likeness, config.rule, features)
         rows = mark(items, groups)
         dropped = [duplicate for group in groups for duplicate in group.dropped]
@@ -110,7 +115,7 @@ def dedup(config: DedupConfig) -> DedupResult:
     return result
 
 
-def _features(config: DedupConfig, items: Sequence[Item]) -> Features:
+def _features(config: DedupConfig, outputs: OutputFolder, items: Sequence[Item]) -> Features:
     """Return a row for each item; zeros, which are near to nothing, for those that are not used."""
     assert config.model is not None
     used = [i for i, item in enumerate(items) if item.row.kept]
@@ -118,7 +123,7 @@ def _features(config: DedupConfig, items: Sequence[Item]) -> Features:
     backbone = load_backbone(config.model)
     weights = backbone.report.sha256 if backbone.report else "random"
     key = hashlib.sha256("\n".join([config.model, weights, *(row.sha256 for row in rows)]).encode()).hexdigest()[:16]
-    cache = None if config.dry_run else config.out / ".features" / key
+    cache = None if config.dry_run else outputs.hidden / "features" / key
     found = pooled_features(backbone, [(row.path or b"", row.reading) for row in rows], cache)
     features = np.zeros((len(items), found.shape[1]), dtype=np.float32)
     features[used] = found

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from unip.files import write_tensors, writing
+from unip.files import write_tensors
+from unip.outputs import writing
 from unip.vit.backbone import BACKBONE_FORMAT, WEIGHTS_NAME, load_backbone
 from unip.vit.spec import BackboneSpec, blocks, has_own_last_heads, head_width, last_heads, timm_arguments
 

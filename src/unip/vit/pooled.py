@@ -14,8 +14,8 @@ from unip.data.images import Pixels8, read_grey8, to_rgb8
 from unip.data.parallel import threaded
 from unip.data.reading import Reading
 from unip.errors import UnipError
-from unip.files import writing
 from unip.opening import open_regular
+from unip.outputs import writing
 from unip.progress import meter
 from unip.vit.backbone import Backbone
 

@@ -1,0 +1,513 @@
+"""Output folders: files appear whole or not at all, and nothing is replaced that this program did not write.
+
+A folder that a verb writes to holds a hidden one:
+
+```
+OUT/.unip/files.jsonl   a line for each file written: its name in OUT, size and SHA-256
+OUT/.unip/lock          which process is at work here
+OUT/.unip/tmp/          files being written; the next call deletes what a kill leaves here
+```
+
+A verb opens its folder with :func:`output_folder`. Then :func:`writing`, and all that is built on it, replaces a file
+only if the list has it and it is unchanged since, or, with ``--overwrite``, if the list has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from unip.errors import UnipError
+from unip.files import advice, refuse_unwritable
+from unip.lock import locked
+from unip.opening import open_regular, read_regular
+
+HIDDEN = ".unip"
+FILES_NAMED = 5  # in a message
+HASHED_AT_ONCE = 1 << 20
+
+State = Literal["absent", "ours", "edited", "foreign"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: the size in bytes and the SHA-256 of a file, or the target of a symbolic link.
+
+    Behind a file that is still ``growing`` (a log) there may be more bytes than those.
+    """
+
+    size: int = 0
+    sha256: str = hashlib.sha256().hexdigest()
+    link: str | None = None
+    growing: bool = False
+
+
+class OutputFolder:
+    """A folder and the list of the files that were written there; see :func:`output_folder`.
+
+    Attributes:
+        path: The folder, absolute.
+        overwrite: Whether a listed file may be replaced although it was changed since.
+        overwrite_means: What that option does, for messages.
+        lock: The descriptor of the lock, for child processes that go on working there; None in a dry run.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.given = path
+        self.path = Path(os.path.abspath(path))
+        self.overwrite = overwrite
+        self.overwrite_means = "replaces those that were changed"
+        self.lock: int | None = None
+        self.hidden = self.path / HIDDEN
+        self.list = self.hidden / "files.jsonl"
+        self.known = _read_list(self.list)  # by name; of several entries, the file is as one of them says
+        self._fresh: dict[str, tuple[int, int, int]] = {}  # written by this process: size, time, inode
+        self._growing: set[str] = set()
+
+    def is_empty(self) -> bool:
+        """Say whether there is nothing in the folder that a user could miss."""
+        try:
+            return all(entry.name == HIDDEN for entry in os.scandir(self.path))
+        except FileNotFoundError:
+            return True
+
+    def state(self, name: str) -> State:
+        """Say whether a file is there, was written by us, and is unchanged since. Behind a link, none is ours."""
+        path = self.path / name
+        for parent in list(Path(name).parents)[:-1]:
+            above = self.path / parent
+            if os.path.islink(above) or (os.path.lexists(above) and not os.path.isdir(above)):
+                return "foreign"
+        try:
+            info = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return "absent"
+        entries = self.known.get(name)
+        if not entries or (os.path.isdir(path) and not os.path.islink(path)):
+            return "foreign"
+        if self._fresh.get(name) == _stamp(info):
+            return "ours"
+        return "ours" if any(_matches(path, info, entry) for entry in entries) else "edited"
+
+    def wrote(self, name: str) -> bool:
+        """Say whether a file is there that we wrote, changed since or not."""
+        return self.state(name) in ("ours", "edited")
+
+    def check(self, *files: str, folders: tuple[str, ...] = ()) -> None:
+        """Refuse to go on where something is in the way that is not ours, or was changed; before any work.
+
+        Args:
+            files: Names that will be written.
+            folders: Names of folders that will be written anew as a whole. With ``overwrite``, what is in them and not
+                ours is no hindrance: it stays.
+
+        Raises:
+            UnipError: It names them.
+        """
+        states = [(file, self.state(file)) for file in files]
+        inside = [(file, self.state(file)) for file in self.files(*folders)]
+        wrong = [f"{file} (not written by unip)" for file, state in states if state == "foreign"]
+        edited: list[str] = []
+        if not self.overwrite:
+            wrong += [f"{file} (not written by unip)" for file, state in inside if state == "foreign"]
+            edited = [f"{file} (changed since unip wrote it)" for file, state in states + inside if state == "edited"]
+        lines = list(dict.fromkeys(wrong + edited))
+        if not lines:
+            return
+        more = f" and {len(lines) - FILES_NAMED} more" if len(lines) > FILES_NAMED else ""
+        change = f" --overwrite {self.overwrite_means}." if edited else ""
+        raise UnipError(
+            f"{self.given} holds files that would be replaced: {', '.join(lines[:FILES_NAMED])}{more}",
+            f"Move them away, or choose another --out.{change}",
+        )
+
+    def remove(self, *names: str) -> list[str]:
+        """Delete what we wrote of some files and folders; return what stays, being changed or not ours."""
+        kept: list[str] = []
+        for name in names:
+            states = {file: self.state(file) for file in self.files(name)}
+            gone = [file for file, state in states.items() if state == "ours" or (state == "edited" and self.overwrite)]
+            path = self.path / name
+            if len(gone) == len(states) and path.is_dir() and not any(path.rglob(HIDDEN)):
+                self._remove_folder(path)  # at once, so that a kill leaves no half of it
+            else:
+                for file in gone:
+                    (self.path / file).unlink()
+                _prune(path)
+            for file in gone:
+                self.note(file, None)
+            kept += [file for file, state in states.items() if file not in gone and state != "absent"]
+        return kept
+
+    def _remove_folder(self, path: Path) -> None:
+        place = self.hidden / "tmp"
+        place.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=place))
+        os.replace(path, temporary / path.name)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+    def set_aside(self, name: str) -> Path:
+        """Rename a file or folder of ours that is damaged to ``damaged-NAME``, so that its name is free.
+
+        Raises:
+            OSError: It cannot be renamed.
+        """
+        path = self.path / name
+        names = itertools.chain([f"damaged-{path.name}"], (f"damaged-{path.name}-{n}" for n in itertools.count(2)))
+        aside = next(path.with_name(new) for new in names if not os.path.lexists(path.with_name(new)))
+        files = [file for file in self.files(name) if self.wrote(file)]
+        os.rename(path, aside)
+        for file in files:
+            self.note(file, None)
+            new = aside / (self.path / file).relative_to(path)
+            self.note(new.relative_to(self.path).as_posix(), _written(new), only=True)
+        return aside
+
+    def clear(self) -> list[str]:
+        """Delete all that we wrote; return what stays, being changed or not ours."""
+        self.remove(*sorted({name.split("/")[0] for name in self.known}))
+        return self.files("")
+
+    def grow(self, name: str) -> None:
+        """List a file that this process has made or may change, and appends to; its end is listed by :meth:`close`."""
+        path = self.path / name
+        self.note(name, replace(_written(path) if path.exists() else Written(), growing=True))
+        self._growing.add(name)
+
+    def note(self, name: str, written: Written | None, *, only: bool = False) -> None:
+        """Add a line to the list.
+
+        Args:
+            name: Of the file.
+            written: What it is now, or will be in a moment; None: it is deleted.
+            only: It can be nothing else; otherwise it may still be what the line before says.
+        """
+        record = {"deleted": True} if written is None else _as_json(written) | ({"only": True} if only else {})
+        self.hidden.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.list, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:  # one call and a line of its own, whatever other processes write and however a kill has cut the last one
+            os.write(descriptor, f"\n{json.dumps({'file': name, **record})}\n".encode())
+        finally:
+            os.close(descriptor)
+        _apply(self.known, name, record)
+
+    def place(self, target: Path, name: str) -> None:
+        """Move a new file or folder to its name. The list is ahead of the files, so that a kill leaves none unlisted.
+
+        Args:
+            target: What was written, alone in a folder of its own on the same disk.
+            name: Where it belongs; :meth:`check` has found nothing in the way.
+
+        Raises:
+            OSError: It cannot be moved; what was there before is there again.
+        """
+        path, away = self.path / name, target.parent / "replaced"
+        fresh = list(_walk(target, name))
+        self.check(*fresh)
+        before = {file: self.known.get(file, []) for file in fresh}
+        old = self.files(name) if os.path.isdir(path) else []
+        for file in fresh:
+            self.note(file, _written(target / Path(file).relative_to(name)))
+        try:
+            if target.is_dir() and path.is_dir():
+                self._carry(path, target, [file for file in old if not self.wrote(file)])
+                os.replace(path, away)  # a folder cannot be renamed onto a full one
+            os.replace(target, path)
+        except OSError:
+            if away.exists():
+                os.replace(away, path)
+            for file, entries in before.items():
+                for written in [None, *entries]:
+                    self.note(file, written)
+            raise
+        for file in set(old) - set(fresh):
+            if file in self.known:
+                self.note(file, None)
+        for file in fresh:
+            self._fresh[file] = _stamp((self.path / file).lstat())
+
+    def close(self) -> None:
+        """List what growing files have become, and shorten the list if it has become long."""
+        self.known = _read_list(self.list)  # child processes may have written too
+        with suppress(OSError):  # a full disk: they stay listed as growing
+            for name in self._growing:
+                if (self.path / name).is_file():
+                    self.note(name, _written(self.path / name), only=True)
+            if self.known and self.list.stat().st_size > 1000 * len(self.known):
+                lines = (json.dumps({"file": n, **_as_json(w)}) for n, all_ in self.known.items() for w in all_)
+                short = self.hidden / "tmp" / "files.jsonl"
+                short.parent.mkdir(exist_ok=True)
+                short.write_text("\n".join(lines) + "\n", encoding="utf-8")
+                os.replace(short, self.list)
+        self._growing.clear()
+
+    def files(self, *names: str) -> list[str]:
+        """Return files, and those in folders, by their names here; folders that other calls write to are left out."""
+        return [file for name in names for file in self._files(name)]
+
+    def _files(self, name: str) -> Iterator[str]:
+        top = self.path / name
+        if os.path.islink(top) or not os.path.isdir(top):
+            yield name
+            return
+        for folder, folders, files in os.walk(top):
+            here = Path(folder)
+            if here != self.path and HIDDEN in folders:
+                folders.clear()
+                continue
+            links = [each for each in folders if os.path.islink(here / each)]
+            folders[:] = sorted(each for each in folders if each not in links and each != HIDDEN)
+            for each in sorted([*files, *links]):
+                yield (here / each).relative_to(self.path).as_posix()
+
+    def _carry(self, path: Path, target: Path, foreign: list[str]) -> None:
+        """Copy what is not ours from a folder to the one that takes its place."""
+        for hidden in path.rglob(HIDDEN):
+            inner = hidden.parent
+            shutil.copytree(inner, target / inner.relative_to(path), symlinks=True, dirs_exist_ok=True)
+        for file in foreign:
+            copy = target / (self.path / file).relative_to(path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.path / file, copy, follow_symlinks=False)
+
+
+_open: list[OutputFolder] = []  # of this process
+
+
+@contextmanager
+def output_folder(
+    path: Path, *, overwrite: bool = False, dry_run: bool = False, alone: bool = True
+) -> Iterator[OutputFolder]:
+    """Open the folder that a verb writes to: see that it can be written, and that no other process is at work there.
+
+    Args:
+        path: The folder; it is made, and deleted again if nothing was written.
+        overwrite: Whether listed files may be replaced although they were changed since.
+        dry_run: Make, lock and write nothing; the folder can only be asked, then.
+        alone: Hold the lock; without, files are written beside those of the process that holds it.
+
+    Raises:
+        UnipError: It cannot be written, or another process holds it.
+    """
+    if dry_run:
+        yield OutputFolder(path, overwrite=overwrite)
+        return
+    refuse_unwritable(path)
+    there = Path(os.path.abspath(path))
+    made = [each for each in (there, *there.parents) if not each.exists()]
+    with locked(there / HIDDEN / "lock", path) if alone else nullcontext() as lock:
+        folder = OutputFolder(path, overwrite=overwrite)
+        folder.lock = lock
+        if alone:
+            shutil.rmtree(folder.hidden / "tmp", ignore_errors=True)  # of a call that was killed
+        _open.append(folder)
+        try:
+            yield folder
+        finally:
+            _open.remove(folder)
+            if alone:
+                folder.close()
+                _tidy(folder, made)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder of an open output folder, as far as we wrote it and it is unchanged.
+
+    Raises:
+        UnipError: It cannot be deleted.
+    """
+    folder = _folder_of(path)
+    assert folder is not None, f"{path} is in no open output folder"
+    try:
+        folder.remove(_name_in(folder, path))
+    except OSError as error:
+        raise UnipError(f"cannot delete {path}: {error.strerror or error}", "Choose another output folder.") from error
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or folder of an open output folder; return its new name.
+
+    Raises:
+        UnipError: It cannot be renamed.
+    """
+    folder = _folder_of(path)
+    assert folder is not None, f"{path} is in no open output folder"
+    try:
+        return folder.set_aside(_name_in(folder, path))
+    except OSError as error:
+        what = f"cannot rename {path}, which is damaged: {error.strerror or error}"
+        raise UnipError(what, f"{advice(error)}.") from error
+
+
+def write_for_parent(path: Path) -> None:
+    """Let this worker process write in the output folder that its parent holds."""
+    if _folder_of(path / "file") is None:  # a forked one knows it already
+        _open.append(OutputFolder(path))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a temporary path; move it to ``path`` if the body succeeds, else delete it.
+
+    Args:
+        path: The final file or folder. Parents are made. Within an open output folder, what is there is replaced if it
+            is ours; outside of one, nothing may be there.
+
+    Yields:
+        A path that does not exist yet; write a file or make a folder there.
+
+    Raises:
+        UnipError: The disk is full, read-only or the path cannot be written; or what is there must not be replaced.
+    """
+    folder = _folder_of(path)
+    name = "" if folder is None else _name_in(folder, path)
+    private = name.startswith(f"{HIDDEN}/")
+    if folder is None and os.path.lexists(path):
+        raise UnipError(f"{path} exists", "Move it away, or choose another place.")
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place = path.parent if folder is None else folder.hidden / "tmp"
+        place.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unip-", dir=place))
+        target = temporary / path.name
+        if folder is not None and not private:
+            folder.check(*([name] if not path.is_dir() else []), folders=(name,))
+        yield target
+        if folder is None or private:
+            os.replace(target, path)
+        else:
+            folder.place(target, name)
+    except OSError as error:
+        if error.filename is not None and temporary is not None and str(temporary) not in str(error.filename):
+            if Path(error.filename) != path:
+                raise  # some other file that the body read
+        raise UnipError(
+            f"cannot write {path}: {error.strerror or error}", f"{advice(error)}; what was there before is untouched."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; NaN is refused because JSON has none."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _folder_of(path: Path) -> OutputFolder | None:
+    """Return the innermost open output folder that a path is in."""
+    where = Path(os.path.abspath(path))
+    inside = [folder for folder in _open if where.is_relative_to(folder.path) and where != folder.path]
+    return max(inside, key=lambda folder: len(folder.path.parts), default=None)
+
+
+def _name_in(folder: OutputFolder, path: Path) -> str:
+    return Path(os.path.abspath(path)).relative_to(folder.path).as_posix()
+
+
+def _tidy(folder: OutputFolder, made: list[Path]) -> None:
+    """Delete the hidden folder if it tells nothing, and the folders that were made for nothing."""
+    shutil.rmtree(folder.hidden / "tmp", ignore_errors=True)
+    with suppress(OSError):
+        if folder.known or {entry.name for entry in os.scandir(folder.hidden)} - {"lock", folder.list.name}:
+            return
+        folder.list.unlink(missing_ok=True)
+        (folder.hidden / "lock").unlink()
+        for empty in (folder.hidden, *made):
+            empty.rmdir()
+
+
+def _prune(path: Path) -> None:
+    """Delete a folder, and those in it, if they are empty."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        for folder, _, _ in os.walk(path, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
+
+
+def _read_list(path: Path) -> dict[str, list[Written]]:
+    known: dict[str, list[Written]] = {}
+    try:
+        lines = read_regular(path).splitlines()
+    except OSError:
+        return known
+    for line in filter(None, lines):
+        try:
+            record = json.loads(line)
+            name = record.pop("file")
+            if name == os.path.normpath(name) and not name.startswith(("/", "..")):
+                _apply(known, name, record)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue  # a line that a kill has cut: what it listed does not count as ours
+    return known
+
+
+def _apply(known: dict[str, list[Written]], name: str, record: dict[str, Any]) -> None:
+    """Take a line of the list into account; of the entries before, the last one may still be true after a kill."""
+    before = known.pop(name, [])[-1:]
+    if not record.get("deleted"):
+        only = bool(record.get("only"))
+        written = Written(**{key: value for key, value in record.items() if key != "only"})
+        known[name] = [written] if only else [*before, written]
+
+
+def _as_json(written: Written) -> dict[str, Any]:
+    if written.link is not None:
+        return {"link": written.link}
+    return {"size": written.size, "sha256": written.sha256} | ({"growing": True} if written.growing else {})
+
+
+def _written(path: Path) -> Written:
+    if path.is_symlink():
+        return Written(link=os.readlink(path))
+    size = path.stat().st_size
+    return Written(size, _hash(path, size))
+
+
+def _matches(path: Path, info: os.stat_result, written: Written) -> bool:
+    if written.link is not None:
+        return path.is_symlink() and os.readlink(path) == written.link
+    if path.is_symlink() or not path.is_file() or info.st_size < written.size:
+        return False
+    return (written.growing or info.st_size == written.size) and _hash(path, written.size) == written.sha256
+
+
+def _hash(path: Path, size: int) -> str:
+    """Return the hex SHA-256 of a file's first ``size`` bytes."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while size > 0 and (data := file.read(min(size, HASHED_AT_ONCE))):
+            digest.update(data)
+            size -= len(data)
+    return digest.hexdigest()
+
+
+def _stamp(info: os.stat_result) -> tuple[int, int, int]:
+    return info.st_size, info.st_mtime_ns, info.st_ino
+
+
+def _walk(target: Path, name: str) -> Iterator[str]:
+    """Yield the files of what was written, by the names that they will have."""
+    if target.is_symlink() or not target.is_dir():
+        yield name
+        return
+    for folder, folders, files in os.walk(target):
+        links = [each for each in folders if (Path(folder) / each).is_symlink()]
+        for each in [*files, *links]:
+            yield (Path(name) / Path(folder).relative_to(target) / each).as_posix()

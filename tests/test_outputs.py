@@ -1,0 +1,401 @@
+"""Output folders: whole files, and nothing is replaced that was not written there, or was changed since."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unip.errors import UnipError
+from unip.files import advice, read_json
+from unip.outputs import HIDDEN, OutputFolder, output_folder, remove, write_json, write_text, writing
+
+
+@pytest.fixture
+def out(tmp_path):
+    """An output folder with `a.txt` and `folder/b.txt`, closed."""
+    with output_folder(tmp_path / "out"):
+        write_text(tmp_path / "out/a.txt", "a")
+        with writing(tmp_path / "out/folder") as temporary:
+            temporary.mkdir()
+            (temporary / "b.txt").write_text("b")
+    return tmp_path / "out"
+
+
+def visible(folder):
+    """Return the content of each file outside of the hidden folder, and the targets of links."""
+    return {
+        path.relative_to(folder).as_posix(): os.readlink(path) if path.is_symlink() else path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if HIDDEN not in path.parts and (path.is_symlink() or path.is_file())
+    }
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "value.json"
+    with output_folder(tmp_path):
+        write_json(path, {"a": 1})
+        with pytest.raises(ZeroDivisionError), writing(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+        assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir() if p.name != HIDDEN] == ["value.json"]
+    assert not (tmp_path / HIDDEN / "tmp").exists()
+
+
+def test_outside_of_an_output_folder_nothing_is_replaced(tmp_path):
+    write_text(tmp_path / "a.txt", "a")
+    with pytest.raises(UnipError, match=r"a\.txt exists"):
+        write_text(tmp_path / "a.txt", "b")
+    assert visible(tmp_path) == {"a.txt": "a"}
+
+
+def test_a_full_disk_is_one_message(tmp_path):
+    path = tmp_path / "value.txt"
+    message = r"cannot write .*value.txt: No space left on device"
+    with output_folder(tmp_path):
+        write_text(path, "old")
+        with pytest.raises(UnipError, match=message) as caught, writing(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert "untouched" in caught.value.fix
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(("number", "frees"), [(errno.ENOSPC, True), (errno.EROFS, False), (errno.EACCES, False)])
+def test_space_is_no_cure_for_a_read_only_disk(tmp_path, number, frees):
+    error = OSError(number, os.strerror(number))
+    assert ("Free some space" in advice(error)) is frees and "another output folder" in advice(error)
+    with pytest.raises(UnipError) as caught, writing(tmp_path / "value.txt"):
+        raise error
+    assert ("Free some space" in caught.value.fix) is frees
+
+
+def test_a_folder_replaces_a_folder_whole(out):
+    with output_folder(out), writing(out / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "c.txt").write_text("c")
+    assert visible(out) == {"a.txt": "a", "folder/c.txt": "c"}
+    assert OutputFolder(out).known.keys() == {"a.txt", "folder/c.txt"}
+
+
+def test_a_folder_that_cannot_be_replaced_stays(out, monkeypatch):
+    """The old folder was moved away already when the new one cannot take its place."""
+    replace, calls = os.replace, []
+
+    def fails_second(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    with output_folder(out):
+        monkeypatch.setattr(os, "replace", fails_second)
+        with pytest.raises(UnipError, match="Input/output error"), writing(out / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / "b.txt").write_text("new")
+        monkeypatch.undo()
+    assert len(calls) == 3
+    assert visible(out) == {"a.txt": "a", "folder/b.txt": "b"}
+    assert OutputFolder(out).state("folder/b.txt") == "ours"
+
+
+def test_a_problem_with_another_file_is_not_blamed_on_this_one(tmp_path):
+    with pytest.raises(FileNotFoundError), writing(tmp_path / "new.txt"):
+        (tmp_path / "other.txt").read_text()
+
+
+def test_parent_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnipError, match="cannot write"):
+        write_text(tmp_path / "file" / "below.txt", "x")
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "nan.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_we_wrote_and_nobody_changed_is_replaced(out):
+    with output_folder(out) as outputs:
+        outputs.check("a.txt", folders=("folder",))
+        write_text(out / "a.txt", "anew")
+    assert visible(out)["a.txt"] == "anew"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("how", ["foreign", "edited", "link", "linked folder", "folder", "list lost", "list cut"])
+def test_what_is_not_ours_or_was_changed_is_not_replaced(out, tmp_path, how, overwrite):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.txt").write_text("mine")
+    name = "a.txt"
+    if how == "foreign":
+        name = "c.txt"
+        (out / name).write_text("mine")
+    elif how == "edited":
+        (out / name).write_text("A")
+    elif how == "link":
+        (out / name).unlink()
+        (out / name).symlink_to(elsewhere / "b.txt")
+    elif how == "linked folder":
+        name = "folder/b.txt"
+        shutil.rmtree(out / "folder")
+        (out / "folder").symlink_to(elsewhere)
+    elif how == "folder":
+        (out / name).unlink()
+        (out / name).mkdir()
+        (out / name / "mine.txt").write_text("mine")
+    elif how == "list lost":
+        shutil.rmtree(out / HIDDEN)
+    else:
+        lines = (out / HIDDEN / "files.jsonl").read_text().splitlines()
+        (out / HIDDEN / "files.jsonl").write_text("\n".join(line[:40] for line in lines))
+    before = visible(out)
+    replaced = overwrite and how in ("edited", "link")  # listed files, whatever they have become
+    with output_folder(out, overwrite=overwrite) as outputs:
+        if replaced:
+            outputs.check(name)
+            write_text(out / name, "new")
+        else:
+            with pytest.raises(UnipError, match=rf"would be replaced: {name}") as caught:
+                outputs.check(name)
+            assert ("--overwrite" in caught.value.fix) == (how in ("edited", "link"))
+            with pytest.raises(UnipError):
+                write_text(out / name, "new")
+            outputs.clear()  # deletes what is ours, and no more
+            assert visible(out).items() <= before.items()
+            assert (out / name).exists()
+    assert visible(elsewhere) == {"b.txt": "mine"}
+    if replaced:
+        assert visible(out) == {**before, name: "new"}
+
+
+def test_many_files_in_the_way_are_counted(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(UnipError, match=r"4\.txt \(not written by unip\) and 4 more"):
+        OutputFolder(tmp_path).check(*(f"{number}.txt" for number in range(9)))
+
+
+def test_what_is_not_ours_in_a_folder_stays_when_the_folder_is_replaced(out):
+    (out / "folder/notes.txt").write_text("mine")
+    (out / "folder/inner").mkdir()
+    with output_folder(out / "folder/inner"):
+        write_text(out / "folder/inner/d.txt", "d")
+
+    def replace(overwrite, name="b.txt"):
+        with output_folder(out, overwrite=overwrite), writing(out / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / name).write_text("new")
+
+    with pytest.raises(UnipError, match=r"folder/notes\.txt \(not written by unip\)"):
+        replace(False)
+    replace(True)
+    kept = {"folder/notes.txt": "mine", "folder/inner/d.txt": "d"}
+    assert visible(out) == {"a.txt": "a", "folder/b.txt": "new", **kept}
+    with pytest.raises(UnipError, match=r"folder/notes\.txt \(not written by unip\)"):
+        replace(True, "notes.txt")
+    assert visible(out) == {"a.txt": "a", "folder/b.txt": "new", **kept}
+    assert OutputFolder(out / "folder/inner").state("d.txt") == "ours"
+
+
+def test_only_listed_files_are_deleted(out):
+    (out / "mine.txt").write_text("mine")
+    (out / "folder/b.txt").write_text("edited")
+    with output_folder(out) as outputs:
+        assert outputs.remove("a.txt", "none.txt", "mine.txt", "folder") == ["mine.txt", "folder/b.txt"]
+    assert visible(out) == {"mine.txt": "mine", "folder/b.txt": "edited"}
+    with output_folder(out, overwrite=True) as outputs:
+        assert outputs.clear() == ["mine.txt"]
+    assert visible(out) == {"mine.txt": "mine"} and not (out / "folder").exists()
+    assert not (out / HIDDEN).exists()  # it would say nothing
+
+
+def test_a_damaged_file_is_set_aside(out):
+    with output_folder(out) as outputs:
+        assert outputs.set_aside("folder").name == "damaged-folder"
+        assert outputs.state("folder/b.txt") == "absent"
+        write_text(out / "folder/b.txt", "again")
+        assert outputs.set_aside("folder").name == "damaged-folder-2"
+    assert visible(out) == {"a.txt": "a", "damaged-folder/b.txt": "b", "damaged-folder-2/b.txt": "again"}
+
+
+def test_a_list_cannot_name_files_elsewhere(out, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    lines = [{"file": name, "size": 4, "sha256": "x"} for name in ("../mine.txt", str(tmp_path / "mine.txt"), 3, None)]
+    text = "\n".join(json.dumps(line) for line in [*lines, [], "a", {"file": "x", "size": [], "other": 1}])
+    (out / HIDDEN / "files.jsonl").write_text(text + "\n" + "[" * 100_000)
+    with output_folder(out, overwrite=True) as outputs:
+        assert not outputs.known
+        assert outputs.clear() == ["a.txt", "folder/b.txt"]
+    assert visible(tmp_path)["mine.txt"] == "mine"
+
+
+def test_a_log_may_grow_while_it_is_written_and_not_after(out):
+    log = out / "log.txt"
+
+    def append(text):
+        with log.open("a") as file:
+            file.write(text)
+
+    with output_folder(out) as outputs:
+        outputs.grow("log.txt")
+        append("one\n")
+        assert OutputFolder(out).state("log.txt") == "ours"  # what a kill leaves
+        append("two\n")
+    assert OutputFolder(out).state("log.txt") == "ours"
+    append("mine\n")
+    assert OutputFolder(out).state("log.txt") == "edited"
+
+
+def test_links_are_listed_by_their_target(out, tmp_path):
+    with output_folder(out), writing(out / "link") as temporary:
+        temporary.symlink_to(tmp_path / "target")
+    assert OutputFolder(out).state("link") == "ours"
+    (out / "link").unlink()
+    (out / "link").symlink_to(tmp_path / "other")
+    assert OutputFolder(out).state("link") == "edited"
+
+
+def test_a_call_that_writes_nothing_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), output_folder(tmp_path / "new/out"):
+        raise ZeroDivisionError
+    with output_folder(tmp_path / "new/out", dry_run=True) as outputs:
+        assert outputs.is_empty() and outputs.lock is None
+    assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from unip.outputs import output_folder, write_text, writing
+out = Path(sys.argv[1])
+with output_folder(out):
+    write_text(out / "a.txt", "second")
+    with writing(out / "b.txt") as temporary:
+        temporary.write_text("half")
+        if sys.argv[2] == "writing":
+            os.kill(os.getpid(), 9)
+        real = os.replace
+        def replace(source, target):
+            if sys.argv[2] == "after":
+                real(source, target)
+            os.kill(os.getpid(), 9)
+        os.replace = replace
+"""
+
+
+@pytest.mark.parametrize("when", ["writing", "before", "after"])
+def test_after_a_kill_all_that_is_there_is_ours(tmp_path, when):
+    with output_folder(tmp_path / "out"):
+        write_text(tmp_path / "out/a.txt", "first")
+        write_text(tmp_path / "out/b.txt", "first")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out"), when], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    there = {"a.txt": "second", "b.txt": "half" if when == "after" else "first"}
+    assert visible(tmp_path / "out") == there
+    with output_folder(tmp_path / "out") as outputs:
+        outputs.check("a.txt", "b.txt")
+        assert not (tmp_path / "out" / HIDDEN / "tmp").exists()
+        write_text(tmp_path / "out/b.txt", "third")
+    assert visible(tmp_path / "out") == {"a.txt": "second", "b.txt": "third"}
+
+
+def test_threads_and_a_long_list(tmp_path):
+    with output_folder(tmp_path / "out"), ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: write_text(tmp_path / f"out/{n % 20}/{n % 50}.txt", str(n)), range(100)))
+        for number in range(200):
+            write_text(tmp_path / "out/0/0.txt", str(number))
+    outputs = OutputFolder(tmp_path / "out")
+    names = outputs.files("")
+    assert len(names) == 100 and {outputs.state(name) for name in names} == {"ours"}
+    assert outputs.list.stat().st_size < 100_000
+
+
+def test_remove_needs_an_open_folder(out):
+    with output_folder(out):
+        remove(out / "folder")
+        remove(out / "none")
+    assert visible(out) == {"a.txt": "a"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.sampled_from(["write", "edit", "foreign", "delete", "clear"]),
+            st.sampled_from(["a", "b/a", "b/c"]),
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_a_users_bytes_are_never_lost_without_overwrite(actions, tmp_path_factory):
+    """Whatever happens in whatever order, a file that a user wrote last stays as it is, or `overwrite` was given."""
+    out = tmp_path_factory.mktemp("out") / "out"
+    out.mkdir()
+    theirs: dict[str, str] = {}
+    ever_ours: set[str] = set()
+    for number, (action, name, overwrite) in enumerate(actions):
+        path = out / name
+        if action in ("edit", "foreign"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"user {number}")
+            theirs[name] = f"user {number}"
+        elif action == "delete":
+            path.unlink(missing_ok=True)
+            theirs.pop(name, None)
+        else:
+            with output_folder(out, overwrite=overwrite) as outputs:
+                if action == "clear":
+                    outputs.clear()
+                    if overwrite:
+                        theirs = {n: text for n, text in theirs.items() if n not in ever_ours}
+                    ever_ours -= {n for n in ever_ours if not (out / n).exists()}
+                elif name in theirs and not (overwrite and name in ever_ours):
+                    with pytest.raises(UnipError):
+                        write_text(path, f"ours {number}")
+                else:
+                    write_text(path, f"ours {number}")
+                    theirs.pop(name, None)
+                    ever_ours.add(name)
+        for each, text in theirs.items():
+            assert (out / each).read_text() == text
+
+
+def test_folders_within_each_other_have_lists_of_their_own(out):
+    with output_folder(out), output_folder(out / "inner"):
+        write_text(out / "inner/c.txt", "c")
+        write_text(out / "d.txt", "d")
+    assert OutputFolder(out).known.keys() == {"a.txt", "folder/b.txt", "d.txt"}
+    assert OutputFolder(out / "inner").known.keys() == {"c.txt"}
+    with output_folder(out) as outputs:
+        assert outputs.clear() == []
+    assert visible(out) == {"inner/c.txt": "c"}
+
+
+def test_a_folder_is_open_in_all_threads(out):
+    problems: list[Exception] = []
+
+    def work():
+        try:
+            write_text(out / "a.txt", "from a thread")
+        except UnipError as error:
+            problems.append(error)
+
+    with output_folder(out):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert not problems and visible(out)["a.txt"] == "from a thread"
