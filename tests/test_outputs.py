@@ -222,6 +222,15 @@ def test_only_listed_files_are_deleted(out):
     assert not (out / HIDDEN).exists()  # it would say nothing
 
 
+def test_a_file_in_the_place_of_one_that_was_deleted_is_not_ours(out):
+    (out / "a.txt").unlink()
+    with output_folder(out):
+        pass
+    (out / "a.txt").write_text("mine")
+    with output_folder(out, overwrite=True), pytest.raises(UnipError, match="not written by unip"):
+        write_text(out / "a.txt", "new")
+
+
 def test_a_damaged_file_is_set_aside(out):
     with output_folder(out) as outputs:
         assert outputs.set_aside("folder").name == "damaged-folder"

@@ -143,7 +143,7 @@ class OutputFolder:
                 for file in gone:
                     (self.path / file).unlink()
                 _prune(path)
-            for file in gone:
+            for file in [*gone, *(file for file, state in states.items() if state == "absent" and file in self.known)]:
                 self.note(file, None)
             kept += [file for file, state in states.items() if file not in gone and state != "absent"]
         return kept
@@ -235,6 +235,11 @@ class OutputFolder:
         for file in fresh:
             self._fresh[file] = _stamp((self.path / file).lstat())
 
+    def forget_deleted(self) -> None:
+        """Drop from the list what a user has deleted: a file that takes its place later is not ours."""
+        for name in [name for name in self.known if not os.path.lexists(self.path / name)]:
+            self.note(name, None)
+
     def close(self) -> None:
         """List what growing files have become, and shorten the list if it has become long."""
         self.known = _read_list(self.list)  # child processes may have written too
@@ -309,6 +314,7 @@ def output_folder(
         folder.lock = lock
         if alone:
             shutil.rmtree(folder.hidden / "tmp", ignore_errors=True)  # of a call that was killed
+            folder.forget_deleted()
         _open.append(folder)
         try:
             yield folder

@@ -207,9 +207,9 @@ def test_dropped_rows_are_read_on_request(tmp_path: Path) -> None:
     write_manifest(table_of([Row(**kept), Row(**dropped)]), tmp_path / "m.parquet")
     assert read_manifest(tmp_path / "m.parquet").num_rows == 1
     assert read_manifest(tmp_path / "m.parquet", all_rows=True)["reason"].to_pylist() == ["", "cap"]
-    write_manifest(table_of([Row(**dropped)]), tmp_path / "m.parquet")
+    write_manifest(table_of([Row(**dropped)]), tmp_path / "none.parquet")
     with pytest.raises(UnipError, match="keeps none of its rows"):
-        read_manifest(tmp_path / "m.parquet")
+        read_manifest(tmp_path / "none.parquet")
 
 
 def test_manifest_problems(tmp_path: Path) -> None:

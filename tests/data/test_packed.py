@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(place: Path, to: Path) -> Path:
-    for path in (place / "packed").iterdir():
+    for path in filter(Path.is_file, (place / "packed").iterdir()):
         (to / path.name).write_bytes(path.read_bytes())
     return to
 
