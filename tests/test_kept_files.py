@@ -25,6 +25,8 @@ from unip.data.split import split
 from unip.data.stats import stats
 from unip.errors import UnipError
 from unip.outputs import HIDDEN, OutputFolder, output_folder
+from unip.segment.config import FinetuneConfig
+from unip.training.run_folder import run_folder
 from unip.vit.dedup import dedup
 from unip.vit.export import save_backbone
 from unip.vit.spec import BackboneSpec, build_backbone
@@ -305,7 +307,7 @@ def test_starting_anew_keeps_what_is_not_ours_and_clears_evaluations(verb, done,
     assert "notes.txt" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", FUNCTIONS)
+@pytest.mark.parametrize("verb", [verb for verb in FUNCTIONS if verb != "stats"])  # it writes one file beside others
 def test_a_folder_in_use_is_refused_and_the_process_named(verb, things, tmp_path):
     with output_folder(tmp_path / "out"):
         with pytest.raises(UnipError, match=f"out is in use by process {os.getpid()} on "):
@@ -336,3 +338,91 @@ def test_two_programs_at_once(things, tmp_path):
     assert steps == sorted(set(steps))
     with output_folder(tmp_path / "out") as outputs:  # the lock of a killed process holds nobody up
         assert outputs.state("log.jsonl") == "ours"
+
+
+def test_a_split_is_not_made_over_its_own_source(things, tmp_path):
+    """Its images are links to elsewhere, but its masks are its own."""
+    split(**things["split"], out=tmp_path / "split")
+    before = contents(tmp_path / "split")
+    for data, out in (("split", "split"), ("split/../split", "split"), ("split", ".")):
+        with pytest.raises(UnipError, match=r"holds the images that are to be divided|in the way"):
+            split(data=tmp_path / data, out=tmp_path / out, overwrite=True)
+        assert contents(tmp_path / "split") == before
+
+
+def test_a_split_that_fails_leaves_the_one_before(things, tmp_path, monkeypatch):
+    split(**things["split"], out=tmp_path / "split")
+    before = contents(tmp_path / "split")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(UnipError, match="No space left on device"):
+        split(**things["split"], out=tmp_path / "split", overwrite=True)
+    assert contents(tmp_path / "split") == before
+
+
+def test_a_new_split_leaves_no_image_in_two_parts(things, tmp_path):
+    """Not even where another call has written into one of the parts."""
+    split(**things["split"], out=tmp_path / "split")
+    stats(data=things["split"]["data"], out=tmp_path / "split/test/stats.json")
+    split(**things["split"], out=tmp_path / "split", overwrite=True, shares=(0.6, 0.2, 0.2), seed=7)
+    names = [name.split("/")[-1] for name in contents(tmp_path / "split") if "/images/" in name]
+    assert len(names) == len(set(names)) == 8
+    assert (tmp_path / "split/test/stats.json").exists()
+
+
+@pytest.mark.parametrize("verb", TRAINED)
+def test_results_in_the_folder_of_the_model_do_not_keep_an_old_model(verb, done, things, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(done(verb), out)
+    before = contents(out)["model/model.safetensors"]
+    stats(data=things["split"]["data"], out=out / "model/stats.json")
+    run(verb, {**things, verb: {**things[verb], **TRAINED[verb]}}, out, overwrite=True)
+    after = contents(out)
+    assert after["model/model.safetensors"] != before and "model/stats.json" in after
+
+
+def test_starting_anew_follows_no_link_and_spares_other_runs(done, things, tmp_path):
+    for name in ("out", "a", "out/ft-1"):
+        shutil.copytree(done("finetune"), tmp_path / name)
+    shutil.rmtree(tmp_path / "out/evaluation")
+    (tmp_path / "out/evaluation").symlink_to(tmp_path / "a/evaluation")
+    before, inner = contents(tmp_path / "a"), contents(tmp_path / "out/ft-1")
+    settings = {**things["finetune"], "val": None, **TRAINED["finetune"]}
+    unip.finetune(**settings, out=tmp_path / "out", overwrite=True)
+    assert contents(tmp_path / "a") == before and contents(tmp_path / "out/ft-1") == inner
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "pictures", "tensorboard"])
+def test_a_linked_folder_of_a_run_is_told_before_any_step(name, done, things, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(done("pretrain"), out)
+    shutil.move(out / name, tmp_path / "disk")
+    (out / name).symlink_to(tmp_path / "disk")
+    before = contents(tmp_path / "disk")
+    with pytest.raises(UnipError, match=rf"out/{name} is a link"):
+        run("pretrain", {**things, "pretrain": {**things["pretrain"], "overwrite": False}}, out)
+    assert contents(tmp_path / "disk") == before
+
+
+@pytest.mark.parametrize("environment", [{"RANK": ""}, {"RANK": "x"}, {"RANK": "1"}, {"RANK": "1", "WORLD_SIZE": "1"}])
+def test_a_rank_left_in_the_environment_is_none(environment, things, tmp_path, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with run_folder(FinetuneConfig.make(**things["finetune"], out=tmp_path / "out")) as folder:
+        assert folder.outputs.lock is not None
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with run_folder(FinetuneConfig.make(**things["finetune"], out=tmp_path / "out")) as folder:
+        assert folder.outputs.lock is None
+
+
+def test_a_finished_run_whose_model_card_was_edited_is_still_done(done, things, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(done("finetune"), out)
+    shutil.rmtree(out / "checkpoints")
+    (out / "model/README.md").write_text("mine")
+    run("finetune", things, out)
+    assert (out / "model/README.md").read_text() == "mine"

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import unip.outputs
 from unip.errors import UnipError
 from unip.files import advice, read_json
 from unip.outputs import HIDDEN, OutputFolder, output_folder, remove, write_json, write_text, writing
@@ -168,7 +169,7 @@ def test_what_is_not_ours_or_was_changed_is_not_replaced(out, tmp_path, how, ove
             outputs.check(name)
             write_text(out / name, "new")
         else:
-            with pytest.raises(UnipError, match=rf"would be replaced: {name}") as caught:
+            with pytest.raises(UnipError, match=rf"are in the way: {name}") as caught:
                 outputs.check(name)
             assert ("--overwrite" in caught.value.fix) == (how in ("edited", "link"))
             with pytest.raises(UnipError):
@@ -337,6 +338,43 @@ def test_remove_needs_an_open_folder(out):
         remove(out / "folder")
         remove(out / "none")
     assert visible(out) == {"a.txt": "a"}
+
+
+def test_a_list_of_another_call_in_a_folder_that_is_written_whole(out):
+    """What that call wrote stays, what this one wrote is new."""
+    with output_folder(out / "folder"):
+        write_text(out / "folder/other.txt", "other")
+    for text in ("new", "newer"):
+        with output_folder(out), writing(out / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / "b.txt").write_text(text)
+        assert visible(out) == {"a.txt": "a", "folder/b.txt": text, "folder/other.txt": "other"}
+        assert OutputFolder(out).state("folder/b.txt") == OutputFolder(out / "folder").state("other.txt") == "ours"
+    with output_folder(out) as outputs:
+        assert outputs.remove("folder") == []
+    assert visible(out) == {"a.txt": "a", "folder/other.txt": "other"}
+
+
+def test_what_another_process_wrote_meanwhile_is_ours(out):
+    with output_folder(out):
+        with output_folder(out, alone=False):
+            write_text(out / "report.txt", "theirs")
+        open_folders, unip.outputs._open[:] = unip.outputs._open[:], []
+        with output_folder(out, alone=False):  # in a process that knows nothing of this one
+            write_text(out / "tables.txt", "theirs")
+        unip.outputs._open[:] = open_folders
+        write_text(out / "tables.txt", "ours")
+    assert OutputFolder(out).state("tables.txt") == "ours"
+
+
+def test_a_list_that_cannot_be_written_leaves_the_file_as_it_was(out, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:5]))
+    with pytest.raises(UnipError, match="No space left on device"), output_folder(out):
+        monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:5]))
+        write_text(out / "a.txt", "new")
+    monkeypatch.undo()
+    assert visible(out)["a.txt"] == "a" and OutputFolder(out).state("a.txt") == "ours"
 
 
 @settings(max_examples=60, deadline=None)

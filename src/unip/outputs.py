@@ -14,6 +14,7 @@ only if the list has it and it is unchanged since, or, with ``--overwrite``, if 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -33,6 +34,8 @@ from unip.opening import open_regular, read_regular
 
 HIDDEN = ".unip"
 FILES_NAMED = 5  # in a message
+BYTES_A_FILE = 2000  # of the list; a longer one is shortened
+ENTRIES_KEPT = 8  # of a file that was written several times
 HASHED_AT_ONCE = 1 << 20
 
 State = Literal["absent", "ours", "edited", "foreign"]
@@ -70,6 +73,7 @@ class OutputFolder:
         self.hidden = self.path / HIDDEN
         self.list = self.hidden / "files.jsonl"
         self.known = _read_list(self.list)  # by name; of several entries, the file is as one of them says
+        self._listed = _size(self.list)  # bytes of the list that are known
         self._fresh: dict[str, tuple[int, int, int]] = {}  # written by this process: size, time, inode
         self._growing: set[str] = set()
 
@@ -82,25 +86,43 @@ class OutputFolder:
 
     def state(self, name: str) -> State:
         """Say whether a file is there, was written by us, and is unchanged since. Behind a link, none is ours."""
+        found = self._look(name)
+        if found == "nothing":
+            return "absent"
         path = self.path / name
+        for _ in range(2):
+            if found == "file" and name in self.known:
+                info = path.lstat()
+                if self._fresh.get(name) == _stamp(info):
+                    return "ours"
+                if any(_matches(path, info, entry) for entry in self.known[name]):
+                    return "ours"
+            if not self._read_again():  # another process may have written it
+                break
+        return "edited" if found == "file" and name in self.known else "foreign"
+
+    def _look(self, name: str) -> Literal["nothing", "file", "other"]:
+        """Say what lies at a name: a file or a link, or something that no file of ours can be."""
         for parent in list(Path(name).parents)[:-1]:
             above = self.path / parent
             if os.path.islink(above) or (os.path.lexists(above) and not os.path.isdir(above)):
-                return "foreign"
-        try:
-            info = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return "absent"
-        entries = self.known.get(name)
-        if not entries or (os.path.isdir(path) and not os.path.islink(path)):
-            return "foreign"
-        if self._fresh.get(name) == _stamp(info):
-            return "ours"
-        return "ours" if any(_matches(path, info, entry) for entry in entries) else "edited"
+                return "other"
+        path = self.path / name
+        if not os.path.lexists(path):
+            return "nothing"
+        return "file" if os.path.islink(path) or os.path.isfile(path) else "other"
+
+    def _read_again(self) -> bool:
+        """Read the list if it has grown by other hands; say whether it had."""
+        size = _size(self.list)
+        if size == self._listed:
+            return False
+        self.known, self._listed = _read_list(self.list), size
+        return True
 
     def wrote(self, name: str) -> bool:
         """Say whether a file is there that we wrote, changed since or not."""
-        return self.state(name) in ("ours", "edited")
+        return name in self.known and self._look(name) == "file"
 
     def check(self, *files: str, folders: tuple[str, ...] = ()) -> None:
         """Refuse to go on where something is in the way that is not ours, or was changed; before any work.
@@ -126,12 +148,23 @@ class OutputFolder:
         more = f" and {len(lines) - FILES_NAMED} more" if len(lines) > FILES_NAMED else ""
         change = f" --overwrite {self.overwrite_means}." if edited else ""
         raise UnipError(
-            f"{self.given} holds files that would be replaced: {', '.join(lines[:FILES_NAMED])}{more}",
-            f"Move them away, or choose another --out.{change}",
+            f"{self.given} holds files that are in the way: {', '.join(lines[:FILES_NAMED])}{more}",
+            f"Move them away, or choose another output folder.{change}",
         )
 
     def remove(self, *names: str) -> list[str]:
-        """Delete what we wrote of some files and folders; return what stays, being changed or not ours."""
+        """Delete what we wrote of some files and folders; return what stays, being changed or not ours.
+
+        Raises:
+            UnipError: Something cannot be deleted.
+        """
+        try:
+            return self._remove(names)
+        except OSError as error:
+            what = f"cannot delete {error.filename or self.given}: {error.strerror or error}"
+            raise UnipError(what, "Choose another output folder.") from error
+
+    def _remove(self, names: tuple[str, ...]) -> list[str]:
         kept: list[str] = []
         for name in names:
             states = {file: self.state(file) for file in self.files(name)}
@@ -159,13 +192,17 @@ class OutputFolder:
         """Rename a file or folder of ours that is damaged to ``damaged-NAME``, so that its name is free.
 
         Raises:
-            OSError: It cannot be renamed.
+            UnipError: It cannot be renamed.
         """
         path = self.path / name
         names = itertools.chain([f"damaged-{path.name}"], (f"damaged-{path.name}-{n}" for n in itertools.count(2)))
         aside = next(path.with_name(new) for new in names if not os.path.lexists(path.with_name(new)))
         files = [file for file in self.files(name) if self.wrote(file)]
-        os.rename(path, aside)
+        try:
+            os.rename(path, aside)
+        except OSError as error:
+            what = f"cannot rename {path}, which is damaged: {error.strerror or error}"
+            raise UnipError(what, f"{advice(error)}.") from error
         for file in files:
             self.note(file, None)
             new = aside / (self.path / file).relative_to(path)
@@ -180,7 +217,7 @@ class OutputFolder:
     def grow(self, name: str) -> None:
         """List a file that this process has made or may change, and appends to; its end is listed by :meth:`close`."""
         path = self.path / name
-        self.note(name, replace(_written(path) if path.exists() else Written(), growing=True))
+        self.note(name, replace(_written(path) if path.exists() else Written(), growing=True), only=True)
         self._growing.add(name)
 
     def note(self, name: str, written: Written | None, *, only: bool = False) -> None:
@@ -194,10 +231,13 @@ class OutputFolder:
         record = {"deleted": True} if written is None else _as_json(written) | ({"only": True} if only else {})
         self.hidden.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.list, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:  # one call and a line of its own, whatever other processes write and however a kill has cut the last one
-            os.write(descriptor, f"\n{json.dumps({'file': name, **record})}\n".encode())
+        line = f"\n{json.dumps({'file': name, **record})}\n".encode()  # of its own, however a kill has cut the last
+        try:  # one call, whatever other processes write
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.list))
         finally:
             os.close(descriptor)
+        self._listed += len(line)
         _apply(self.known, name, record)
 
     def place(self, target: Path, name: str) -> None:
@@ -219,7 +259,7 @@ class OutputFolder:
             self.note(file, _written(target / Path(file).relative_to(name)))
         try:
             if target.is_dir() and path.is_dir():
-                self._carry(path, target, [file for file in old if not self.wrote(file)])
+                self._carry(path, target)
                 os.replace(path, away)  # a folder cannot be renamed onto a full one
             os.replace(target, path)
         except OSError:
@@ -235,24 +275,23 @@ class OutputFolder:
         for file in fresh:
             self._fresh[file] = _stamp((self.path / file).lstat())
 
-    def forget_deleted(self) -> None:
-        """Drop from the list what a user has deleted: a file that takes its place later is not ours."""
+    def renew(self) -> None:
+        """Drop from the list what a user has deleted, since a file in its place is not ours; shorten a long list."""
         for name in [name for name in self.known if not os.path.lexists(self.path / name)]:
             self.note(name, None)
+        if self._listed > BYTES_A_FILE * (len(self.known) + 10):
+            lines = (json.dumps({"file": n, **_as_json(w)}) for n, entries in self.known.items() for w in entries)
+            with writing(self.list) as temporary:
+                temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            self._listed = _size(self.list)
 
     def close(self) -> None:
         """List what growing files have become, and shorten the list if it has become long."""
-        self.known = _read_list(self.list)  # child processes may have written too
+        self._read_again()  # child processes may have written too
         with suppress(OSError):  # a full disk: they stay listed as growing
             for name in self._growing:
                 if (self.path / name).is_file():
                     self.note(name, _written(self.path / name), only=True)
-            if self.known and self.list.stat().st_size > 1000 * len(self.known):
-                lines = (json.dumps({"file": n, **_as_json(w)}) for n, all_ in self.known.items() for w in all_)
-                short = self.hidden / "tmp" / "files.jsonl"
-                short.parent.mkdir(exist_ok=True)
-                short.write_text("\n".join(lines) + "\n", encoding="utf-8")
-                os.replace(short, self.list)
         self._growing.clear()
 
     def files(self, *names: str) -> list[str]:
@@ -264,25 +303,28 @@ class OutputFolder:
         if os.path.islink(top) or not os.path.isdir(top):
             yield name
             return
+
+        def nested_in(folder: Path) -> bool:
+            above = (folder, *folder.parents)
+            return any(os.path.lexists(each / HIDDEN) for each in above[: above.index(self.path)])
+
         for folder, folders, files in os.walk(top):
             here = Path(folder)
-            if here != self.path and HIDDEN in folders:
-                folders.clear()
-                continue
+            nested = nested_in(here)  # a folder of another call: only what this one has written there too
             links = [each for each in folders if os.path.islink(here / each)]
             folders[:] = sorted(each for each in folders if each not in links and each != HIDDEN)
             for each in sorted([*files, *links]):
-                yield (here / each).relative_to(self.path).as_posix()
+                name = (here / each).relative_to(self.path).as_posix()
+                if not nested or name in self.known:
+                    yield name
 
-    def _carry(self, path: Path, target: Path, foreign: list[str]) -> None:
-        """Copy what is not ours from a folder to the one that takes its place."""
-        for hidden in path.rglob(HIDDEN):
-            inner = hidden.parent
-            shutil.copytree(inner, target / inner.relative_to(path), symlinks=True, dirs_exist_ok=True)
-        for file in foreign:
-            copy = target / (self.path / file).relative_to(path)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.path / file, copy, follow_symlinks=False)
+    def _carry(self, path: Path, target: Path) -> None:
+        """Copy what is not ours from a folder to the one that takes its place; :meth:`check` let no names meet."""
+        for file in _walk(path, ""):
+            copy = target / file
+            if (path / file).relative_to(self.path).as_posix() not in self.known:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path / file, copy, follow_symlinks=False)
 
 
 _open: list[OutputFolder] = []  # of this process
@@ -314,9 +356,10 @@ def output_folder(
         folder.lock = lock
         if alone:
             shutil.rmtree(folder.hidden / "tmp", ignore_errors=True)  # of a call that was killed
-            folder.forget_deleted()
         _open.append(folder)
         try:
+            if alone:
+                folder.renew()
             yield folder
         finally:
             _open.remove(folder)
@@ -326,32 +369,15 @@ def output_folder(
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder of an open output folder, as far as we wrote it and it is unchanged.
-
-    Raises:
-        UnipError: It cannot be deleted.
-    """
-    folder = _folder_of(path)
-    assert folder is not None, f"{path} is in no open output folder"
-    try:
-        folder.remove(_name_in(folder, path))
-    except OSError as error:
-        raise UnipError(f"cannot delete {path}: {error.strerror or error}", "Choose another output folder.") from error
+    """Delete a file or folder of an open output folder, as far as we wrote it; see :meth:`OutputFolder.remove`."""
+    folder, name = _open_folder(path)
+    folder.remove(name)
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file or folder of an open output folder; return its new name.
-
-    Raises:
-        UnipError: It cannot be renamed.
-    """
-    folder = _folder_of(path)
-    assert folder is not None, f"{path} is in no open output folder"
-    try:
-        return folder.set_aside(_name_in(folder, path))
-    except OSError as error:
-        what = f"cannot rename {path}, which is damaged: {error.strerror or error}"
-        raise UnipError(what, f"{advice(error)}.") from error
+    """Rename a damaged file or folder of an open output folder; see :meth:`OutputFolder.set_aside`."""
+    folder, name = _open_folder(path)
+    return folder.set_aside(name)
 
 
 def write_for_parent(path: Path) -> None:
@@ -423,6 +449,12 @@ def _folder_of(path: Path) -> OutputFolder | None:
     return max(inside, key=lambda folder: len(folder.path.parts), default=None)
 
 
+def _open_folder(path: Path) -> tuple[OutputFolder, str]:
+    folder = _folder_of(path)
+    assert folder is not None, f"{path} is in no open output folder"
+    return folder, _name_in(folder, path)
+
+
 def _name_in(folder: OutputFolder, path: Path) -> str:
     return Path(os.path.abspath(path)).relative_to(folder.path).as_posix()
 
@@ -465,8 +497,8 @@ def _read_list(path: Path) -> dict[str, list[Written]]:
 
 
 def _apply(known: dict[str, list[Written]], name: str, record: dict[str, Any]) -> None:
-    """Take a line of the list into account; of the entries before, the last one may still be true after a kill."""
-    before = known.pop(name, [])[-1:]
+    """Take a line of the list into account; after kills, an entry from before may still be the true one."""
+    before = known.pop(name, [])[-ENTRIES_KEPT:]
     if not record.get("deleted"):
         only = bool(record.get("only"))
         written = Written(**{key: value for key, value in record.items() if key != "only"})
@@ -502,6 +534,13 @@ def _hash(path: Path, size: int) -> str:
             digest.update(data)
             size -= len(data)
     return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _stamp(info: os.stat_result) -> tuple[int, int, int]:

@@ -63,7 +63,7 @@ def test_patterns_copies_and_seeds(tmp_path: Path) -> None:
     assert not copied.is_symlink() and copied.read_bytes() == (root / "images" / copied.name).read_bytes()
     with pytest.raises(UnipError, match="exists"):
         split(data=root, out=tmp_path / "a")
-    with pytest.raises(UnipError, match=r"would be replaced: classes.json \(not written by unip\)"):
+    with pytest.raises(UnipError, match=r"are in the way: classes.json \(not written by unip\)"):
         split(data=root, out=tmp_path / "set", overwrite=True)
     before = sorted(os.listdir(tmp_path / "a"))
     split(data=root, out=tmp_path / "a", overwrite=True, shares=(0.8, 0.0, 0.2))

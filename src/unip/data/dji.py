@@ -17,7 +17,7 @@ import ctypes.util
 import os
 import shutil
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ctypes import POINTER, byref, c_int32, c_void_p
 from dataclasses import dataclass
 from functools import lru_cache
@@ -118,10 +118,10 @@ def _copy(source: Path, *, overwrite: bool) -> None:
     files = [file for file in source.iterdir() if file.is_file()]
     with output_folder(PLACE, overwrite=overwrite) as outputs:
         outputs.check(*outputs.files(""), *(file.name for file in files))
-        outputs.clear()
-        for file in files:
-            with writing(PLACE / file.name) as temporary:
-                shutil.copy(file, temporary)
+        with ExitStack() as stack:  # all are copied before the first takes its place
+            for file in files:
+                shutil.copy(file, stack.enter_context(writing(PLACE / file.name)))
+        outputs.remove(*(name for name in outputs.files("") if name not in {file.name for file in files}))
     _opened.cache_clear()
 
 

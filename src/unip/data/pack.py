@@ -192,15 +192,10 @@ def _earlier(config: PackConfig, identity: dict[str, Any]) -> dict[str, dict[str
 def _clear(config: PackConfig, plan: Plan, outputs: OutputFolder) -> None:
     """Remove another packed set, which ``overwrite`` allows."""
     planned = {plan.file(number) for number in range(plan.shards)}
-    try:
-        for path in config.out.glob("train-*.parquet"):
-            note = read_note(path)
-            if path.name not in planned or not note or note["identity"] != plan.identity:
-                outputs.remove(INDEX, path.name)  # the index would speak of shards that are gone
-    except OSError as error:
-        raise UnipError(
-            f"cannot replace the files of {config.out}: {error.strerror}", "Choose another --out."
-        ) from error
+    for path in config.out.glob("train-*.parquet"):
+        note = read_note(path)
+        if path.name not in planned or not note or note["identity"] != plan.identity:
+            outputs.remove(INDEX, path.name)  # the index would speak of shards that are gone
 
 
 def _is_back(plan: Plan, note: dict[str, Any], config: PackConfig) -> bool:

@@ -200,12 +200,7 @@ def _check_folder(config: ScenesConfig, outputs: OutputFolder) -> None:
 def _prepare(config: ScenesConfig, outputs: OutputFolder) -> None:
     """Clear what is to be replaced."""
     if config.overwrite:
-        try:
-            outputs.remove("classes.json", *SPLITS)
-        except OSError as error:
-            raise UnipError(
-                f"cannot write {config.out}: {error.strerror or error}", "Choose another folder."
-            ) from error
+        outputs.remove("classes.json", *SPLITS)
     write_json(config.out / RECORD, _record(config))
 
 

@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,15 +93,15 @@ def split(config: SplitConfig) -> SplitResult:
 
 
 def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
-    outputs.check(*outputs.files(*NAMES), "classes.json", "splits.csv")
+    outputs.check("classes.json", "splits.csv", folders=NAMES)
     parts = config.splits or tuple(list_splits(config.data)) or ("",)
     opened = [open_segmentation(config.data, part or None, remap=config.remap) for part in parts]
     if any(data.classes.names != opened[0].classes.names for data in opened):
         raise UnipError(f"the splits of {config.data} have different classes", "Use one classes.json for all.")
     pairs = [(data, i) for data in opened for i in range(len(data))]
     images = tuple(data.images[i] for data, i in pairs)
-    within = config.out.resolve()
-    if any(within in path.resolve().parents for path in images):
+    within, sources = config.out.resolve(), (config.data, *images)
+    if any(path.is_relative_to(within) for each in sources for path in (each.resolve(), Path(os.path.abspath(each)))):
         raise UnipError(f"{config.out} holds the images that are to be divided", "Choose another --out.")
     names = unique_names(images)
     groups = tuple(find_groups(images, names, config))
@@ -117,10 +118,9 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
     if config.dry_run:
         say(f"dry run, not written: {config.out}")
     else:
-        kept = outputs.clear()
-        if kept:
+        _write(pairs, names, groups, splits, config, outputs)
+        if kept := [file for file in outputs.files("") if not outputs.wrote(file)]:
             say(f"kept in {config.out}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
-        _write(pairs, names, groups, splits, config)
         say(f"written: {config.out}")
     return SplitResult(config.out, images, groups, splits)
 
@@ -221,30 +221,36 @@ def _write(
     groups: tuple[str, ...],
     splits: tuple[str, ...],
     config: SplitConfig,
+    outputs: OutputFolder,
 ) -> None:
-    """Write the files, each whole or not at all; ``classes.json`` comes last, and makes a split of them."""
+    """Write all files beside an earlier split, then put them in its place; ``classes.json`` comes last."""
+    with ExitStack() as stack:
+        parts = {part: stack.enter_context(writing(config.out / part)) for part in sorted(set(splits))}
+        for part in parts.values():
+            (part / "images").mkdir(parents=True)
+            (part / "masks").mkdir()
 
-    def write(item: int) -> str:
-        (data, index), part = pairs[item], config.out / splits[item]
-        path, name = data.images[index], names[item]
-        target = part / "images" / f"{name}{'.png' if data.channel is not None else path.suffix}"
-        with writing(target) as temporary:
+        def write(item: int) -> str:
+            (data, index), part = pairs[item], parts[splits[item]]
+            path, name = data.images[index], names[item]
+            target = part / "images" / f"{name}{'.png' if data.channel is not None else path.suffix}"
             if data.channel is not None:
-                Image.fromarray(read_channel(path, data.channel)).save(temporary)
+                Image.fromarray(read_channel(path, data.channel)).save(target)
             elif config.images == "link":
-                temporary.symlink_to(os.path.abspath(path))
+                target.symlink_to(os.path.abspath(path))
             else:
-                shutil.copyfile(path, temporary)
-        with writing(part / "masks" / f"{name}.png") as temporary:
-            Image.fromarray(data.read_mask(index)).save(temporary, compress_level=1)
-        return f"{splits[item]}/images/{target.name}"
+                shutil.copyfile(path, target)
+            Image.fromarray(data.read_mask(index)).save(part / "masks" / f"{name}.png", compress_level=1)
+            return f"{splits[item]}/images/{target.name}"
 
-    written = list(threaded(write, range(len(pairs)), "writing pairs", workers=config.workers, unit="pairs"))
+        written = list(threaded(write, range(len(pairs)), "writing pairs", workers=config.workers, unit="pairs"))
+        outputs.remove("classes.json")  # what a kill leaves from here on is no split
+    outputs.remove(*(part for part in NAMES if part not in splits))
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(["image", "file", "group", "split"])
-    for (data, index), file, group, part in zip(pairs, written, groups, splits, strict=True):
-        table.writerow([data.images[index].as_posix(), file, group, part])
+    for (data, index), file, group, split_name in zip(pairs, written, groups, splits, strict=True):
+        table.writerow([data.images[index].as_posix(), file, group, split_name])
     with writing(config.out / "splits.csv") as temporary:
         temporary.write_text(rows.getvalue(), encoding="utf-8", errors="surrogateescape")
     first = pairs[0][0]

@@ -23,7 +23,7 @@ from unip.data.remap import Remap
 from unip.data.segmentation import DATA_HELP, SegmentationData, list_splits, open_segmentation
 from unip.data.sources import list_source, split_source
 from unip.errors import UnipError
-from unip.outputs import OutputFolder, output_folder, write_json
+from unip.outputs import output_folder, write_json
 from unip.progress import say
 
 SHOWN = 5  # problems that are printed
@@ -104,8 +104,14 @@ def stats(config: StatsConfig) -> StatsResult | None:
     """
     if not config.sources and config.data is None:
         raise UnipError("nothing to measure", "Give --sources FOLDER, or --data for segmentation data.")
-    if config.out is not None:
-        OutputFolder(config.out.parent, overwrite=config.overwrite).check(config.out.name)
+    if config.out is None:
+        return _stats(config)
+    with output_folder(config.out.parent, overwrite=config.overwrite, dry_run=config.dry_run, alone=False) as outputs:
+        outputs.check(config.out.name)
+        return _stats(config)
+
+
+def _stats(config: StatsConfig) -> StatsResult | None:
     sources = _list_sources(config.sources)
     opened: dict[str, SegmentationData] = {}
     if config.data is not None:
@@ -136,8 +142,7 @@ def stats(config: StatsConfig) -> StatsResult | None:
     if len(problems) > SHOWN:
         say(f"and {len(problems) - SHOWN} more were left out")
     if config.out is not None:
-        with output_folder(config.out.parent, overwrite=config.overwrite):
-            write_json(config.out, asdict(result))
+        write_json(config.out, asdict(result))
         say(f"written: {config.out}")
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,7 +154,7 @@ def _pretrain(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
         steps, last = run.result()
         say(f"{config.out} is finished, and its checkpoints are gone: the student stays as it is")
         layers = tuple(record["layer"] for record in records)
-        return PretrainResult(run.model, layers, last["loss"], TrainResult(steps, 0.0, 0.0, last))
+        return PretrainResult(run.model, layers, last.get("loss", math.nan), TrainResult(steps, 0.0, 0.0, last))
 
     if main:
         write_manifest(table, run.path / "manifest.parquet")

@@ -417,6 +417,7 @@ class _Loop:
                 average=self.average,
                 best=self.best,
             )
+            self.run.outputs.grow("log.jsonl")  # what it is now is ours, should the run be killed
         self.accelerator.wait_for_everyone()
 
     def _continue_from_checkpoint(self) -> None:

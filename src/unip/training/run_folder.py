@@ -48,6 +48,10 @@ FILES = (
 )
 
 
+#: Folders of a run whose files have the step or the time in their names.
+NUMBERED = ("checkpoints", "pictures", "tensorboard")
+
+
 @contextmanager
 def run_folder(config: TrainingConfig) -> Iterator[RunFolder]:
     """Open the folder of a run, for this process alone; ranks other than the first, and dry runs, only look.
@@ -55,11 +59,18 @@ def run_folder(config: TrainingConfig) -> Iterator[RunFolder]:
     Raises:
         UnipError: It cannot be written, or another process trains there.
     """
-    looks = config.dry_run or int(os.environ.get("RANK", "0")) > 0
+    looks = config.dry_run or not _is_first_rank()
     if config.out.exists() and not config.out.is_dir():
         raise UnipError(f"{config.out} is a file, not a run folder", "Choose a new folder with --out.")
     with output_folder(config.out, overwrite=config.overwrite, dry_run=looks) as outputs:
         yield RunFolder(outputs)
+
+
+def _is_first_rank() -> bool:
+    """Say whether this process is the one that writes; asked before the ranks know each other."""
+    known = [os.environ.get(name, "") for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")]
+    sizes = [os.environ.get(name, "") for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")]
+    return not any(int(r) > 0 and int(n) > 1 for r, n in zip(known, sizes, strict=True) if r.isdigit() and n.isdigit())
 
 
 class RunFolder:
@@ -85,8 +96,12 @@ class RunFolder:
 
     def is_finished(self, config: TrainingConfig) -> bool:
         """Say whether the run here has its model and no checkpoints any more, so that no step can be added to it."""
-        found = self._has_run(config) and self.outputs.wrote("model/model.safetensors")
-        return found and not self._has_checkpoints()
+        return (
+            self._has_run(config)
+            and not self._has_checkpoints()
+            and self.outputs.wrote("model/config.json")
+            and bool(self.read_log())
+        )
 
     def _has_run(self, config: TrainingConfig) -> bool:
         return not config.overwrite and self.outputs.wrote("config.yaml")
@@ -121,12 +136,20 @@ class RunFolder:
         if not main_process:
             return
         self._refuse_foreign_files(config)
-        if self.continues(config) or self.is_finished(config):
+        if linked := [name for name in NUMBERED if os.path.islink(self.path / name)]:
+            raise UnipError(
+                f"{self.path / linked[0]} is a link, through which nothing is written",
+                "Put the folder itself in its place; or choose another --out, which may be a link.",
+            )
+        if self.is_finished(config):
+            self._refuse_other_run(config)
+            self.outputs.check("config.yaml", "environment.json")
+        elif self.continues(config):
             self._refuse_other_run(config)
             self.outputs.check(*FILES, folders=("model",))
         else:
             numbered = self.outputs.files("checkpoints", "pictures")
-            self.outputs.check(*FILES, *numbered, folders=("checkpoints", "model", "pictures", "tensorboard"))
+            self.outputs.check(*FILES, *numbered, folders=("checkpoints", "model", "pictures"))
             if not config.dry_run:
                 self._clear()
         if not config.dry_run:
@@ -146,7 +169,8 @@ class RunFolder:
             what = f"{self.path} holds a config.yaml, but no list of the files that unip wrote ({HIDDEN}/files.jsonl)"
         else:
             what = f"{self.path} is not empty and holds no run (no config.yaml that unip wrote)"
-        raise UnipError(what, "Choose an empty or new folder with --out.")
+        fix = "Choose an empty or new folder with --out. A copy of a run needs the hidden folder of the original, too."
+        raise UnipError(what, fix)
 
     def _refuse_other_run(self, config: TrainingConfig) -> None:
         there, wanted = read_yaml(self.config), yaml.safe_load(config.to_yaml())
@@ -166,11 +190,17 @@ class RunFolder:
     def _clear(self) -> None:
         """Delete what an earlier run wrote here, and the evaluations of its model; say what stays."""
         kept: list[str] = []
-        for hidden in list(self.outputs.path.glob(f"**/evaluation/*/{HIDDEN}")):
+        linked = {self.path / name for name in ("evaluation", "model", "model/evaluation")}
+        places = [
+            place for name in ("evaluation", "model/evaluation") for place in self.path.glob(f"{name}/*/{HIDDEN}")
+        ]
+        for hidden in places:
+            if any(os.path.islink(above) for above in (*linked, hidden.parent, hidden)):
+                continue
             with output_folder(hidden.parent, overwrite=self.outputs.overwrite) as evaluation:
                 kept += [f"{hidden.parent.name}/{name}" for name in evaluation.clear()]
-        self.outputs.remove("evaluation")
         kept += self.outputs.clear()
+        self.outputs.remove("evaluation", "model")  # if they are empty
         if kept:
             say(f"kept in {self.path}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
 
