@@ -24,12 +24,13 @@ from unip.data.scene_files import write_scenes
 from unip.data.split import split
 from unip.data.stats import stats
 from unip.errors import UnipError
-from unip.outputs import HIDDEN, OutputFolder, output_folder
+from unip.outputs import OutputFolder, output_folder
 from unip.segment.config import FinetuneConfig
 from unip.training.run_folder import run_folder
 from unip.vit.dedup import dedup
 from unip.vit.export import save_backbone
 from unip.vit.spec import BackboneSpec, build_backbone
+from unip.written import HIDDEN
 
 VIT = BackboneSpec(arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2})
 TRAINING = {"steps": 2, "batch_size": 2, "checkpoint_every": 1, "device": "cpu", "workers": 0, "compile": False}

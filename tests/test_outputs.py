@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import unip.outputs
 from unip.errors import UnipError
 from unip.files import advice, read_json
-from unip.outputs import HIDDEN, OutputFolder, output_folder, remove, write_json, write_text, writing
+from unip.outputs import OutputFolder, output_folder, remove, write_json, write_text, writing
+from unip.written import HIDDEN
 
 
 @pytest.fixture
@@ -320,6 +321,169 @@ def test_after_a_kill_all_that_is_there_is_ours(tmp_path, when):
         assert not (tmp_path / "out" / HIDDEN / "tmp").exists()
         write_text(tmp_path / "out/b.txt", "third")
     assert visible(tmp_path / "out") == {"a.txt": "second", "b.txt": "third"}
+
+
+@pytest.mark.parametrize("calls", ["b", "bb", "bbb"])
+def test_killed_again_and_again_before_the_file_is_there(tmp_path, calls):
+    with output_folder(tmp_path / "out"):
+        write_text(tmp_path / "out/a.txt", "first")
+        write_text(tmp_path / "out/b.txt", "first")
+    for number, _ in enumerate(calls):
+        script = KILLED.replace("half", f"half {number}")
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "out"), "before"], timeout=60)
+    with output_folder(tmp_path / "out") as outputs:
+        assert outputs.state("b.txt") == "ours"
+    assert visible(tmp_path / "out")["b.txt"] == "first"
+
+
+class Stop(BaseException):
+    """Stands for a kill or for Ctrl-C."""
+
+
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("call", [1, 2])
+def test_stopped_while_a_folder_is_replaced(out, monkeypatch, call, killed):
+    """The old folder, with what the user put into it, or the new one: never neither."""
+    (out / "folder/mine.txt").write_text("mine")
+    replace, calls = os.replace, []
+
+    def stop(source, target):
+        replace(source, target)
+        calls.append(source)
+        if len(calls) == call:
+            raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        with output_folder(out, overwrite=True), writing(out / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / "b.txt").write_text("new")
+            patch.setattr(os, "replace", stop)
+            if killed:  # then nothing is tidied up or moved back
+                patch.setattr(os.path, "lexists", lambda path: False)
+                patch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+    with output_folder(out) as outputs:
+        assert outputs.state("folder/b.txt") == "ours"
+    there = visible(out)
+    assert there["folder/mine.txt"] == "mine" and there["folder/b.txt"] == ("b" if call == 1 else "new")
+    assert not (out / HIDDEN / "tmp").exists()
+
+
+@pytest.mark.parametrize("where", ["note", "rename"])
+def test_a_kill_while_a_damaged_folder_is_set_aside(out, monkeypatch, where):
+    def stop(*arguments, **more):
+        raise Stop
+
+    with output_folder(out) as outputs, monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(*((outputs, "note") if where == "note" else (os, "rename")), stop)
+        outputs.set_aside("folder")
+    folder = OutputFolder(out)
+    assert [folder.state(file) for file in visible(out)] == ["ours", "ours"]
+
+
+def test_a_disk_that_is_full_amid_a_line_of_the_list(out, monkeypatch):
+    """The system writes what fits and tells so; the file whose line is cut must not be there unlisted."""
+    write = os.write
+    with output_folder(out), monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:20]))
+        for name in ("a.txt", "new.txt"):
+            with pytest.raises(UnipError, match="No space left on device"):
+                write_text(out / name, "new")
+    assert visible(out) == {"a.txt": "a", "folder/b.txt": "b"}
+    assert [OutputFolder(out).state(name) for name in visible(out)] == ["ours", "ours"]
+
+
+STRANGE = {
+    HIDDEN: ("file", "link", "pipe"),
+    f"{HIDDEN}/files.jsonl": ("folder", "link", "pipe"),
+    f"{HIDDEN}/lock": ("folder", "link", "pipe"),
+    f"{HIDDEN}/tmp": ("file", "link", "pipe"),
+    f"{HIDDEN}/other": ("link", "pipe"),
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in STRANGE.items() for kind in kinds])
+def test_a_hidden_folder_that_leads_elsewhere_is_refused(tmp_path, name, kind):
+    mine = tmp_path / "mine"
+    if name in (HIDDEN, f"{HIDDEN}/tmp"):
+        (mine / "tmp").mkdir(parents=True)
+        for file in ("lock", "files.jsonl", "tmp/mine.txt"):
+            (mine / file).write_text("mine")
+    else:
+        mine.write_text("mine")
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    make = {"file": path.touch, "folder": path.mkdir, "link": lambda: path.symlink_to(mine)}
+    make.get(kind, lambda: os.mkfifo(path))()
+    before = visible(mine) if mine.is_dir() else mine.read_text()
+    for dry_run in (True, False):
+        with pytest.raises(UnipError, match="which unip did not write"):
+            with output_folder(tmp_path / "out", overwrite=True, dry_run=dry_run):
+                write_text(tmp_path / "out/a.txt", "a")
+    assert (visible(mine) if mine.is_dir() else mine.read_text()) == before
+
+
+def test_only_our_own_temporary_files_are_deleted(out):
+    (out / HIDDEN / "tmp").mkdir()
+    (out / HIDDEN / "tmp/mine.txt").write_text("mine")
+    (out / HIDDEN / "tmp/.unip-killed").mkdir()
+    with output_folder(out):
+        write_text(out / "new.txt", "")
+    assert os.listdir(out / HIDDEN / "tmp") == ["mine.txt"]
+
+
+def test_a_folder_is_not_put_back_elsewhere(out, tmp_path):
+    for number, name in enumerate(["../stolen", str(tmp_path / "stolen"), 3, None, "link/stolen", "a\0b", HIDDEN]):
+        place = out / HIDDEN / f"tmp/.unip-{number}"
+        (place / "replaced").mkdir(parents=True)
+        (place / "replaced.json").write_text(json.dumps(name))
+    (tmp_path / "elsewhere").mkdir()
+    (out / "link").symlink_to(tmp_path / "elsewhere")
+    with output_folder(out):
+        pass
+    assert not list(tmp_path.rglob("stolen")) and not (out / HIDDEN / "tmp").exists()
+
+
+WRONG = ({"size": "x"}, {"size": 1.0}, {"size": None}, {"size": -1}, {"size": True}, {"sha256": 5}, {"link": 5})
+WRONG += ({"growing": "no"}, {"only": 1}, {"deleted": "no"}, {"other": 1}, {"size": float("inf")})  # type: ignore
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_line_of_wrong_values_lists_nothing(out, wrong):
+    line = {"file": "mine.txt", "size": 0, "sha256": "", "growing": True} | wrong
+    (out / "mine.txt").write_text("mine")
+    for name in ("mine.txt", "a.txt"):
+        with (out / HIDDEN / "files.jsonl").open("a") as file:
+            file.write(json.dumps(line | {"file": name}) + "\n")
+    folder = OutputFolder(out)
+    assert (folder.state("mine.txt"), folder.state("a.txt")) == ("foreign", "ours")
+
+
+@pytest.mark.parametrize("name", ["..file.txt", "...", ".hidden", "a b", "\udcff.txt", "-", "a\nb", "..a/b"])
+def test_files_of_unusual_names_are_ours_too(tmp_path, name):
+    with output_folder(tmp_path):
+        write_text(tmp_path / name, "text")
+    assert OutputFolder(tmp_path).state(name) == "ours"
+
+
+@pytest.mark.parametrize("call", ["lstat", "open"])
+def test_a_file_that_cannot_be_read_is_one_message(out, monkeypatch, call):
+    def refuse(*arguments, **more):
+        raise PermissionError(errno.EACCES, "Permission denied", "file")
+
+    with output_folder(out) as outputs, monkeypatch.context() as patch:
+        patch.setattr(*((os, "open") if call == "open" else (type(out), "lstat")), refuse)
+        with pytest.raises(UnipError, match=r"cannot read .*a\.txt, to see whether unip wrote it: Permission denied"):
+            outputs.check("a.txt")
+
+
+def test_a_file_that_cannot_be_deleted_is_one_message(out, monkeypatch):
+    def refuse(path, *more, **others):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    with output_folder(out) as outputs, monkeypatch.context() as patch:
+        patch.setattr(type(out), "unlink", refuse)
+        with pytest.raises(UnipError, match=r"cannot delete .*a\.txt: Operation not permitted"):
+            outputs.clear()
 
 
 def test_threads_and_a_long_list(tmp_path):

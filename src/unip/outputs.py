@@ -15,43 +15,41 @@ only if the list has it and it is unchanged since, or, with ``--overwrite``, if 
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unip.errors import UnipError
 from unip.files import advice, refuse_unwritable
 from unip.lock import locked
-from unip.opening import open_regular, read_regular
+from unip.opening import read_regular, regular
+from unip.written import (
+    HIDDEN,
+    Written,
+    apply_line,
+    as_json,
+    is_inside,
+    look_at,
+    matches,
+    read_list,
+    size_of,
+    stamp_of,
+    walk,
+)
 
-HIDDEN = ".unip"
 FILES_NAMED = 5  # in a message
 BYTES_A_FILE = 2000  # of the list; a longer one is shortened
-ENTRIES_KEPT = 8  # of a file that was written several times
-HASHED_AT_ONCE = 1 << 20
+TEMPORARY = ".unip-"  # how names in OUT/.unip/tmp begin
 
 State = Literal["absent", "ours", "edited", "foreign"]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was written: the size in bytes and the SHA-256 of a file, or the target of a symbolic link.
-
-    Behind a file that is still ``growing`` (a log) there may be more bytes than those.
-    """
-
-    size: int = 0
-    sha256: str = hashlib.sha256().hexdigest()
-    link: str | None = None
-    growing: bool = False
 
 
 class OutputFolder:
@@ -72,8 +70,8 @@ class OutputFolder:
         self.lock: int | None = None
         self.hidden = self.path / HIDDEN
         self.list = self.hidden / "files.jsonl"
-        self.known = _read_list(self.list)  # by name; of several entries, the file is as one of them says
-        self._listed = _size(self.list)  # bytes of the list that are known
+        self.known = read_list(self.list)  # by name; of several entries, the file is as one of them says
+        self._listed = size_of(self.list)  # bytes of the list that are known
         self._fresh: dict[str, tuple[int, int, int]] = {}  # written by this process: size, time, inode
         self._growing: set[str] = set()
 
@@ -85,7 +83,18 @@ class OutputFolder:
             return True
 
     def state(self, name: str) -> State:
-        """Say whether a file is there, was written by us, and is unchanged since. Behind a link, none is ours."""
+        """Say whether a file is there, was written by us, and is unchanged since. Behind a link, none is ours.
+
+        Raises:
+            UnipError: It cannot be read.
+        """
+        try:
+            return self._state(name)
+        except OSError as error:
+            what = f"cannot read {self.path / name}, to see whether unip wrote it: {error.strerror}"
+            raise UnipError(what, "Make it readable, move it away, or choose another output folder.") from error
+
+    def _state(self, name: str) -> State:
         found = self._look(name)
         if found == "nothing":
             return "absent"
@@ -93,9 +102,9 @@ class OutputFolder:
         for _ in range(2):
             if found == "file" and name in self.known:
                 info = path.lstat()
-                if self._fresh.get(name) == _stamp(info):
+                if self._fresh.get(name) == stamp_of(info):
                     return "ours"
-                if any(_matches(path, info, entry) for entry in self.known[name]):
+                if any(matches(path, info, entry) for entry in self.known[name]):
                     return "ours"
             if not self._read_again():  # another process may have written it
                 break
@@ -114,10 +123,10 @@ class OutputFolder:
 
     def _read_again(self) -> bool:
         """Read the list if it has grown by other hands; say whether it had."""
-        size = _size(self.list)
+        size = size_of(self.list)
         if size == self._listed:
             return False
-        self.known, self._listed = _read_list(self.list), size
+        self.known, self._listed = read_list(self.list), size
         return True
 
     def wrote(self, name: str) -> bool:
@@ -181,10 +190,31 @@ class OutputFolder:
             kept += [file for file, state in states.items() if file not in gone and state != "absent"]
         return kept
 
+    def recover(self) -> None:
+        """Delete what a call that was killed leaves in the hidden folder; a folder that it was replacing comes back.
+
+        Raises:
+            UnipError: That folder cannot be moved back.
+        """
+        place = self.hidden / "tmp"
+        for temporary in place.glob(f"{TEMPORARY}*"):
+            name: Any = None
+            with suppress(OSError, ValueError):
+                name = json.loads(read_regular(temporary / "replaced.json"))
+            try:
+                if is_inside(name) and (temporary / "replaced").is_dir() and self.state(name) == "absent":
+                    os.replace(temporary / "replaced", self.path / name)
+            except OSError as error:
+                what = f"cannot move {temporary / 'replaced'} back to {self.path / name}: {error.strerror}"
+                raise UnipError(what, "Move it there, then run again.") from error
+            shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            place.rmdir()
+
     def _remove_folder(self, path: Path) -> None:
         place = self.hidden / "tmp"
         place.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=place))
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
         os.replace(path, temporary / path.name)
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -199,14 +229,15 @@ class OutputFolder:
         aside = next(path.with_name(new) for new in names if not os.path.lexists(path.with_name(new)))
         files = [file for file in self.files(name) if self.wrote(file)]
         try:
+            for file in files:  # before the files are there, so that a kill leaves none unlisted
+                new = (aside / (self.path / file).relative_to(path)).relative_to(self.path).as_posix()
+                self.note(new, look_at(self.path / file), only=True)
             os.rename(path, aside)
         except OSError as error:
             what = f"cannot rename {path}, which is damaged: {error.strerror or error}"
             raise UnipError(what, f"{advice(error)}.") from error
         for file in files:
             self.note(file, None)
-            new = aside / (self.path / file).relative_to(path)
-            self.note(new.relative_to(self.path).as_posix(), _written(new), only=True)
         return aside
 
     def clear(self) -> list[str]:
@@ -217,7 +248,7 @@ class OutputFolder:
     def grow(self, name: str) -> None:
         """List a file that this process has made or may change, and appends to; its end is listed by :meth:`close`."""
         path = self.path / name
-        self.note(name, replace(_written(path) if path.exists() else Written(), growing=True), only=True)
+        self.note(name, replace(look_at(path) if path.exists() else Written(), growing=True), only=True)
         self._growing.add(name)
 
     def note(self, name: str, written: Written | None, *, only: bool = False) -> None:
@@ -227,18 +258,24 @@ class OutputFolder:
             name: Of the file.
             written: What it is now, or will be in a moment; None: it is deleted.
             only: It can be nothing else; otherwise it may still be what the line before says.
+
+        Raises:
+            UnipError: The list cannot be written.
         """
-        record = {"deleted": True} if written is None else _as_json(written) | ({"only": True} if only else {})
-        self.hidden.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.list, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        line = f"\n{json.dumps({'file': name, **record})}\n".encode()  # of its own, however a kill has cut the last
-        try:  # one call, whatever other processes write
-            if os.write(descriptor, line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.list))
-        finally:
-            os.close(descriptor)
+        record = {"deleted": True} if written is None else as_json(written) | ({"only": True} if only else {})
+        line = f"\n{json.dumps({'file': name, **record})}\n".encode()
+        try:  # one call and a line of its own, whatever other processes write and however a kill has cut the last one
+            self.hidden.mkdir(parents=True, exist_ok=True)
+            descriptor = regular(self.list, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+            try:
+                if os.write(descriptor, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise UnipError(f"cannot write {self.list}: {error.strerror}", f"{advice(error)}.") from error
         self._listed += len(line)
-        _apply(self.known, name, record)
+        apply_line(self.known, name, record)
 
     def place(self, target: Path, name: str) -> None:
         """Move a new file or folder to its name. The list is ahead of the files, so that a kill leaves none unlisted.
@@ -251,47 +288,61 @@ class OutputFolder:
             OSError: It cannot be moved; what was there before is there again.
         """
         path, away = self.path / name, target.parent / "replaced"
-        fresh = list(_walk(target, name))
+        fresh = list(walk(target, name))
         self.check(*fresh)
+        for file in fresh:
+            self._settle(file)
         before = {file: self.known.get(file, []) for file in fresh}
         old = self.files(name) if os.path.isdir(path) else []
         for file in fresh:
-            self.note(file, _written(target / Path(file).relative_to(name)))
+            self.note(file, look_at(target / Path(file).relative_to(name)))
         try:
             if target.is_dir() and path.is_dir():
                 self._carry(path, target)
+                (target.parent / "replaced.json").write_text(json.dumps(name), encoding="utf-8")  # for recover()
                 os.replace(path, away)  # a folder cannot be renamed onto a full one
             os.replace(target, path)
-        except OSError:
-            if away.exists():
-                os.replace(away, path)
-            for file, entries in before.items():
-                for written in [None, *entries]:
-                    self.note(file, written)
+        except BaseException:  # Ctrl-C too
+            if os.path.lexists(target):
+                if away.exists():
+                    os.replace(away, path)
+                for file, entries in before.items():
+                    for number, written in enumerate(entries or [None]):
+                        self.note(file, written, only=number == 0)
             raise
         for file in set(old) - set(fresh):
             if file in self.known:
                 self.note(file, None)
         for file in fresh:
-            self._fresh[file] = _stamp((self.path / file).lstat())
+            self._fresh[file] = stamp_of((self.path / file).lstat())
 
     def renew(self) -> None:
         """Drop from the list what a user has deleted, since a file in its place is not ours; shorten a long list."""
         for name in [name for name in self.known if not os.path.lexists(self.path / name)]:
             self.note(name, None)
         if self._listed > BYTES_A_FILE * (len(self.known) + 10):
-            lines = (json.dumps({"file": n, **_as_json(w)}) for n, entries in self.known.items() for w in entries)
+            lines = (json.dumps({"file": n, **as_json(w)}) for n, entries in self.known.items() for w in entries)
             with writing(self.list) as temporary:
                 temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            self._listed = _size(self.list)
+            self._listed = size_of(self.list)
+
+    def _settle(self, name: str) -> None:
+        """After a kill, list which of two entries a file is, so that another kill does not make it three."""
+        entries = self.known.get(name, [])
+        path = self.path / name
+        if len(entries) > 1 and name not in self._fresh and os.path.lexists(path):
+            for entry in entries:
+                if matches(path, path.lstat(), entry):
+                    self.note(name, entry, only=True)
+                    return
 
     def close(self) -> None:
-        """List what growing files have become, and shorten the list if it has become long."""
+        """List what growing files have become."""
         self._read_again()  # child processes may have written too
-        with suppress(OSError):  # a full disk: they stay listed as growing
+        with suppress(OSError, UnipError):  # a full disk: they stay listed as growing
             for name in self._growing:
                 if (self.path / name).is_file():
-                    self.note(name, _written(self.path / name), only=True)
+                    self.note(name, look_at(self.path / name), only=True)
         self._growing.clear()
 
     def files(self, *names: str) -> list[str]:
@@ -320,7 +371,7 @@ class OutputFolder:
 
     def _carry(self, path: Path, target: Path) -> None:
         """Copy what is not ours from a folder to the one that takes its place; :meth:`check` let no names meet."""
-        for file in _walk(path, ""):
+        for file in walk(path, ""):
             copy = target / file
             if (path / file).relative_to(self.path).as_posix() not in self.known:
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -345,6 +396,7 @@ def output_folder(
     Raises:
         UnipError: It cannot be written, or another process holds it.
     """
+    _refuse_strange(OutputFolder(path))
     if dry_run:
         yield OutputFolder(path, overwrite=overwrite)
         return
@@ -355,7 +407,7 @@ def output_folder(
         folder = OutputFolder(path, overwrite=overwrite)
         folder.lock = lock
         if alone:
-            shutil.rmtree(folder.hidden / "tmp", ignore_errors=True)  # of a call that was killed
+            folder.recover()
         _open.append(folder)
         try:
             if alone:
@@ -366,6 +418,29 @@ def output_folder(
             if alone:
                 folder.close()
                 _tidy(folder, made)
+
+
+def _refuse_strange(folder: OutputFolder) -> None:
+    """See that the hidden folder is a real one and holds nothing that leads elsewhere or is waited for.
+
+    Raises:
+        UnipError: It is a link, or holds links, pipes or the like; or its list or lock is no file.
+    """
+    files, hidden = (folder.list.name, "lock"), folder.hidden
+    try:
+        wrong = [] if not os.path.lexists(hidden) or stat.S_ISDIR(hidden.lstat().st_mode) else [HIDDEN]
+        for entry in [] if wrong or not hidden.exists() else os.scandir(hidden):
+            fits = entry.is_file(follow_symlinks=False) or (
+                entry.is_dir(follow_symlinks=False) and entry.name not in files
+            )
+            wrong += [] if fits and (entry.name != "tmp" or entry.is_dir()) else [f"{HIDDEN}/{entry.name}"]
+    except OSError as error:
+        raise UnipError(f"cannot read {hidden}: {error.strerror}", "Choose another output folder.") from error
+    if wrong:
+        raise UnipError(
+            f"{folder.given} holds {', '.join(sorted(wrong))}, which unip did not write: it keeps its own files there",
+            "Move it away, or choose another output folder.",
+        )
 
 
 def remove(path: Path) -> None:
@@ -410,7 +485,7 @@ def writing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         place = path.parent if folder is None else folder.hidden / "tmp"
         place.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".unip-", dir=place))
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
         target = temporary / path.name
         if folder is not None and not private:
             folder.check(*([name] if not path.is_dir() else []), folders=(name,))
@@ -461,7 +536,8 @@ def _name_in(folder: OutputFolder, path: Path) -> str:
 
 def _tidy(folder: OutputFolder, made: list[Path]) -> None:
     """Delete the hidden folder if it tells nothing, and the folders that were made for nothing."""
-    shutil.rmtree(folder.hidden / "tmp", ignore_errors=True)
+    with suppress(OSError):
+        (folder.hidden / "tmp").rmdir()
     with suppress(OSError):
         if folder.known or {entry.name for entry in os.scandir(folder.hidden)} - {"lock", folder.list.name}:
             return
@@ -477,82 +553,3 @@ def _prune(path: Path) -> None:
         for folder, _, _ in os.walk(path, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)
-
-
-def _read_list(path: Path) -> dict[str, list[Written]]:
-    known: dict[str, list[Written]] = {}
-    try:
-        lines = read_regular(path).splitlines()
-    except OSError:
-        return known
-    for line in filter(None, lines):
-        try:
-            record = json.loads(line)
-            name = record.pop("file")
-            if name == os.path.normpath(name) and not name.startswith(("/", "..")):
-                _apply(known, name, record)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            continue  # a line that a kill has cut: what it listed does not count as ours
-    return known
-
-
-def _apply(known: dict[str, list[Written]], name: str, record: dict[str, Any]) -> None:
-    """Take a line of the list into account; after kills, an entry from before may still be the true one."""
-    before = known.pop(name, [])[-ENTRIES_KEPT:]
-    if not record.get("deleted"):
-        only = bool(record.get("only"))
-        written = Written(**{key: value for key, value in record.items() if key != "only"})
-        known[name] = [written] if only else [*before, written]
-
-
-def _as_json(written: Written) -> dict[str, Any]:
-    if written.link is not None:
-        return {"link": written.link}
-    return {"size": written.size, "sha256": written.sha256} | ({"growing": True} if written.growing else {})
-
-
-def _written(path: Path) -> Written:
-    if path.is_symlink():
-        return Written(link=os.readlink(path))
-    size = path.stat().st_size
-    return Written(size, _hash(path, size))
-
-
-def _matches(path: Path, info: os.stat_result, written: Written) -> bool:
-    if written.link is not None:
-        return path.is_symlink() and os.readlink(path) == written.link
-    if path.is_symlink() or not path.is_file() or info.st_size < written.size:
-        return False
-    return (written.growing or info.st_size == written.size) and _hash(path, written.size) == written.sha256
-
-
-def _hash(path: Path, size: int) -> str:
-    """Return the hex SHA-256 of a file's first ``size`` bytes."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while size > 0 and (data := file.read(min(size, HASHED_AT_ONCE))):
-            digest.update(data)
-            size -= len(data)
-    return digest.hexdigest()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _stamp(info: os.stat_result) -> tuple[int, int, int]:
-    return info.st_size, info.st_mtime_ns, info.st_ino
-
-
-def _walk(target: Path, name: str) -> Iterator[str]:
-    """Yield the files of what was written, by the names that they will have."""
-    if target.is_symlink() or not target.is_dir():
-        yield name
-        return
-    for folder, folders, files in os.walk(target):
-        links = [each for each in folders if (Path(folder) / each).is_symlink()]
-        for each in [*files, *links]:
-            yield (Path(name) / Path(folder).relative_to(target) / each).as_posix()

@@ -134,7 +134,7 @@ def test_an_interrupted_pack_goes_on(
     with pytest.raises(UnipError, match=r"cannot read .*packed\.json"):
         open_images([str(tmp_path / "cut" / "packed.json")])
     times = {name: (tmp_path / "cut" / name).stat().st_mtime_ns for name in left}
-    (tmp_path / "cut/.unip/tmp/x1").mkdir(parents=True)  # what a kill leaves
+    (tmp_path / "cut/.unip/tmp/.unip-x1").mkdir(parents=True)  # what a kill leaves
     assert pack(out=tmp_path / "cut", dry_run=True, **settings).kept_shards == 2
     result = pack(out=tmp_path / "cut", **settings)
     assert result.kept_shards == 2 and result.shards == whole.shards

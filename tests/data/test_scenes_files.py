@@ -72,7 +72,7 @@ def test_going_on_makes_only_what_is_missing(tmp_path: Path, monkeypatch: pytest
             shutil.rmtree(tmp_path / "s")
     before = _stamps(tmp_path / "s")
     assert len(before) == 3 * 4 and not (tmp_path / "s/classes.json").exists()
-    leftover = tmp_path / "s/.unip/tmp/half"
+    leftover = tmp_path / "s/.unip/tmp/.unip-half"
     leftover.mkdir(parents=True)
     monkeypatch.undo()
     result = write_scenes(out=tmp_path / "s", **SMALL)

@@ -127,7 +127,7 @@ def test_going_on_after_overwriting(tmp_path):
 
 def test_half_written_checkpoints_of_a_killed_run_are_removed(tmp_path):
     run(config_for(tmp_path / "run", steps=3))
-    left = tmp_path / "run/.unip/tmp/x/step-00000006"
+    left = tmp_path / "run/.unip/tmp/.unip-x/step-00000006"
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
     with opened(config_for(tmp_path / "run", steps=3, dry_run=True)):

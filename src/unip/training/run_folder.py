@@ -27,10 +27,11 @@ import yaml
 from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.opening import read_regular_text
-from unip.outputs import FILES_NAMED, HIDDEN, OutputFolder, output_folder, write_json, write_text
+from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, write_text
 from unip.progress import say
 from unip.training.checkpoint import list_checkpoints, list_damaged
 from unip.training.config import TrainingConfig
+from unip.written import HIDDEN
 
 C = TypeVar("C", bound=TrainingConfig)
 
