@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from unip.attention.features import cka, high_frequency_amplitude, token_gram
+from unip.attention.feature_measures import cka, high_frequency_amplitude, token_gram
 from unip.attention.measuring import MEASURES, measure_layers, measure_maps
 from unip.vit.shape import class_tokens, patch_size, prefix_tokens
 

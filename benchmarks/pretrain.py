@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unip.attention.capture import AttentionTrunk
-from unip.pretraining.distillation import AttentionDistillation, freeze_unused
+from unip.pretraining.attention_distillation import AttentionDistillation, freeze_unused
 from unip.pretraining.inputs import normalise_grey, prepare
 from unip.pretraining.loss import Side, attention_kl
 from unip.pretraining.speed import speed_up

@@ -26,8 +26,8 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 import unip
-from unip.pretraining import distillation
-from unip.pretraining.plain_loss import plain_attention_kl
+from unip.pretraining import attention_distillation
+from unip.pretraining.chunked_loss import plain_attention_kl
 
 UNIP = [sys.executable, "-c", "from unip.cli import main; main()"]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node"]
@@ -78,12 +78,12 @@ def whole(data: str, gpus: int, precisions: list[str], steps: int, folder: Path)
 
 def curves(data: str, teacher: str, steps: int, folder: Path) -> Table:
     """Distil one teacher with each loss."""
-    fused = distillation.attention_kl
+    fused = attention_distillation.attention_kl
     runs = {"fused": (fused, "auto"), "plain": (plain_attention_kl, "auto"), "fused, fp8 teacher": (fused, "fp8")}
     table = Table("step", *runs)
     logs = []
     for name, (loss, precision) in runs.items():
-        distillation.attention_kl = loss
+        attention_distillation.attention_kl = loss
         unip.pretrain(
             teacher=teacher,
             teacher_layer=6,
@@ -102,7 +102,7 @@ def curves(data: str, teacher: str, steps: int, folder: Path) -> Table:
         torch._dynamo.reset()
         logs.append(read_log(folder / name.replace(", ", "-").replace(" ", "-")))
         print(name, *(f"{line['step']}:{line['loss']:.4f}" for line in logs[-1]), flush=True)
-    distillation.attention_kl = fused
+    attention_distillation.attention_kl = fused
     for lines in zip(*logs, strict=True):
         table.add_row(str(lines[0]["step"]), *(f"{line['loss']:.4f}" for line in lines))
     return table

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import unip
 from unip import cli
-from unip.data.manifest import SCHEMA
+from unip.data.manifests.manifest import SCHEMA
 from unip.vit.spec import BackboneSpec, build_backbone
 
 VERBS = [
@@ -473,7 +473,7 @@ def test_ctrl_c(run, monkeypatch, place):
     def interrupted(*_):
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("unip.segment.predict.predict", interrupted)
+    monkeypatch.setattr("unip.deployment.prediction.predict", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background start with it ignored
     try:
         code, _, err = run("predict", place / "model", place / "frames")

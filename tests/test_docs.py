@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from unip.benching.program import BenchConfig
 from unip.data.corruptions import CORRUPTIONS
-from unip.data.reading import ReadingOptions
-from unip.segment.config import FinetuneConfig
-from unip.segment.evaluate import EvaluateConfig
+from unip.data.images.conversion import ReadingOptions
+from unip.segmentation.config import FinetuneConfig
+from unip.segmentation.evaluation import EvaluateConfig
+from unip.suites.program import BenchConfig
 from unip.training.config import TrainingConfig
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -17,17 +17,17 @@ from PIL import Image
 
 import unip
 from unip.commands import DATA_VERBS, VERBS
-from unip.data.build import build
-from unip.data.check import check
-from unip.data.pack import pack
-from unip.data.scene_files import write_scenes
-from unip.data.split import split
-from unip.data.stats import stats
+from unip.data.building import build
+from unip.data.checking import check
+from unip.data.packing import pack
+from unip.data.scenes.files import write_scenes
+from unip.data.splitting import split
+from unip.data.statistics import stats
 from unip.errors import UnipError
+from unip.features.deduplication import dedup
 from unip.outputs import OutputFolder, output_folder
-from unip.segment.config import FinetuneConfig
+from unip.segmentation.config import FinetuneConfig
 from unip.training.run_folder import run_folder
-from unip.vit.dedup import dedup
 from unip.vit.export import save_backbone
 from unip.vit.spec import BackboneSpec, build_backbone
 from unip.written import HIDDEN

@@ -24,30 +24,31 @@ from PIL import Image
 
 import unip
 from unip import cli
-from unip.benching.records import FRAMES, Done
-from unip.benching.suite import read_suite
-from unip.data.datasets.colours import read_palette
-from unip.data.datasets.labelme import LabelmeMask
-from unip.data.datasets.yolo import YoloMask
-from unip.data.facts import facts_of, read_facts
-from unip.data.images import list_images, read_image, read_image8, read_samples
-from unip.data.listing import list_entries
-from unip.data.manifest import read_manifest
-from unip.data.masks import ColourFile, MaskFile
-from unip.data.packed import open_packed, read_bytes
-from unip.data.pairs import read_channel
-from unip.data.radiometric import read_temperature
-from unip.data.recipe import SourceConfig, read_recipe
-from unip.data.segmentation import open_segmentation
-from unip.data.shards import read_note
-from unip.data.split import read_groups
+from unip.data.images.addresses import read_bytes
+from unip.data.images.decoding import list_images, read_image, read_image8, read_samples
+from unip.data.images.radiometric import read_temperature
+from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.masks import ColourFile, MaskFile
+from unip.data.labelled.pairs import read_channel
+from unip.data.labelled.readers.colours import read_palette
+from unip.data.labelled.readers.labelme import LabelmeMask
+from unip.data.labelled.readers.yolo import YoloMask
+from unip.data.manifests.facts import facts_of, read_facts
+from unip.data.manifests.listing import list_entries
+from unip.data.manifests.manifest import read_manifest
+from unip.data.manifests.packed import open_packed
+from unip.data.manifests.recipe import SourceConfig, read_recipe
+from unip.data.manifests.shards import read_note
+from unip.data.splitting import read_groups
+from unip.deployment.prediction import predict
 from unip.errors import UnipError
 from unip.files import read_json, read_lines, read_yaml, sha256
 from unip.opening import NotRegularError, check_regular, open_regular, read_regular, read_regular_text
 from unip.outputs import OutputFolder
-from unip.segment.model import Segmenter, SegmenterSpec
-from unip.segment.predict import predict
-from unip.segment.storage import load_segmenter, save_segmenter
+from unip.segmentation.model import Segmenter, SegmenterSpec
+from unip.segmentation.storage import load_segmenter, save_segmenter
+from unip.suites.records import FRAMES, Done
+from unip.suites.suite import read_suite
 from unip.training.checkpoint import load_checkpoint
 from unip.training.run_folder import RunFolder
 from unip.vit.backbone import load_backbone
@@ -322,7 +323,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 def test_nothing_else_opens_files_for_reading() -> None:
     """Whoever opens a file by its path in another way, opens a pipe too."""
     source = Path(unip.__file__).parent
-    own = {"opening.py", "data/memory.py"}  # the door itself; files of the system
+    own = {"opening.py", "runtime/memory.py"}  # the door itself; files of the system
     found = []
     for path in sorted(source.rglob("*.py")):
         name = path.relative_to(source).as_posix()

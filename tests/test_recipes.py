@@ -10,10 +10,10 @@ from unip.config import Config
 from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.pretraining.program import PretrainConfig
-from unip.segment.config import FinetuneConfig
+from unip.segmentation.config import FinetuneConfig
 
 FOLDER = Path(__file__).parent.parent / "recipes"
-# Those of `unip data build` hold sources, not settings: see tests/data/test_recipe.py.
+# Those of `unip data build` hold sources, not settings: see tests/data/manifests/test_recipe.py.
 RECIPES = sorted(path for path in FOLDER.glob("*.yaml") if not path.read_text("utf-8").startswith("# unip data build"))
 CONFIGS: dict[str, type[Config]] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
 

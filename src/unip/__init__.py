@@ -8,25 +8,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from unip.benching.program import bench as bench
-    from unip.demonstration.program import demo as demo
-    from unip.lab.analyze import analyze as analyze
-    from unip.pretraining.program import pretrain as pretrain
-    from unip.segment.evaluate import evaluate as evaluate
-    from unip.segment.finetune import finetune as finetune
-    from unip.segment.predict import predict as predict
+from unip.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from unip.analysis.program import analyze as analyze
+    from unip.demonstration.program import demo as demo
+    from unip.deployment.evaluation import evaluate as evaluate
+    from unip.deployment.prediction import predict as predict
+    from unip.pretraining.program import pretrain as pretrain
+    from unip.segmentation.finetuning import finetune as finetune
+    from unip.suites.program import bench as bench
+
 
 # Imported when first used: `import unip` stays instant.
 _VERBS = {
-    "analyze": "unip.lab.analyze",
-    "bench": "unip.benching.program",
+    "analyze": "unip.analysis.program",
+    "bench": "unip.suites.program",
     "demo": "unip.demonstration.program",
-    "evaluate": "unip.segment.evaluate",
-    "finetune": "unip.segment.finetune",
-    "predict": "unip.segment.predict",
+    "evaluate": "unip.deployment.evaluation",
+    "finetune": "unip.segmentation.finetuning",
+    "predict": "unip.deployment.prediction",
     "pretrain": "unip.pretraining.program",
 }
 

@@ -58,7 +58,7 @@ class Command:
 
 VERBS = {
     "analyze": Command(
-        "unip.lab.analyze",
+        "unip.analysis.program",
         "analyze",
         "AnalyzeConfig",
         "Measure how models attend to images, layer by layer, and name the layer to distil.",
@@ -71,26 +71,26 @@ VERBS = {
         positional=False,
     ),
     "finetune": Command(
-        "unip.segment.finetune",
+        "unip.segmentation.finetuning",
         "finetune",
         "FinetuneConfig",
         "Train a segmentation model on labelled images from a pre-trained backbone.",
         positional=False,
     ),
     "evaluate": Command(
-        "unip.segment.evaluate",
+        "unip.deployment.evaluation",
         "evaluate",
         "EvaluateConfig",
         "Measure a segmentation model on labelled images.",
     ),
     "predict": Command(
-        "unip.segment.predict",
+        "unip.deployment.prediction",
         "predict",
         "PredictConfig",
         "Segment images: masks, overlays and, on request, probabilities.",
     ),
     "bench": Command(
-        "unip.benching.program",
+        "unip.suites.program",
         "bench",
         "BenchConfig",
         "Compare starts on labelled data: a grid of fine-tunings and probes, each run once, and tables of them.",
@@ -106,51 +106,51 @@ VERBS = {
 
 DATA_VERBS = {
     "build": Command(
-        "unip.data.build",
+        "unip.data.building",
         "build",
         "BuildConfig",
         "List the images of a recipe, of folders and manifests in one Parquet manifest.",
     ),
     "check": Command(
-        "unip.data.check",
+        "unip.data.checking",
         "check",
         "CheckConfig",
         "Look for images that are unreadable, empty of content, or unlike the rest of their source.",
     ),
     "dedup": Command(
-        "unip.vit.dedup",
+        "unip.features.deduplication",
         "dedup",
         "DedupConfig",
         "Mark exact and near duplicates; nothing is deleted.",
     ),
     "pack": Command(
-        "unip.data.pack",
+        "unip.data.packing",
         "pack",
         "PackConfig",
         "Write a manifest's images into shuffled Parquet shards.",
     ),
     "stats": Command(
-        "unip.data.stats",
+        "unip.data.statistics",
         "stats",
         "StatsConfig",
         "Measure pixels per source, and classes of labelled data.",
     ),
     "split": Command(
-        "unip.data.split",
+        "unip.data.splitting",
         "split",
         "SplitConfig",
         "Split labelled data into train, val and test, keeping videos and flights together.",
         positional=False,
     ),
     "scenes": Command(
-        "unip.data.scene_files",
+        "unip.data.scenes.files",
         "write_scenes",
         "ScenesConfig",
         "Make synthetic paired thermal and visible scenes with masks.",
         positional=False,
     ),
     "thermal-sdk": Command(
-        "unip.data.dji",
+        "unip.data.images.dji",
         "thermal_sdk",
         "ThermalSdkConfig",
         "Take over DJI's unpacked Thermal SDK, once, to read the temperatures of DJI R-JPEGs.",

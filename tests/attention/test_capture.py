@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 from timm.layers import set_fused_attn
-from tiny_vits import MODELS, eager_attention, images_for, tiny
 
+from tests.attention.tiny_vits import MODELS, eager_attention, images_for, tiny
 from unip.attention.capture import AttentionTrunk, TokenTrunk, attention_map, queries_keys, visiting, visiting_features
 from unip.errors import UnipError
 

@@ -9,10 +9,10 @@ import weakref
 import pytest
 import timm
 import torch
-from tiny_vits import MODELS, eager_attention, images_for, tiny
 
+from tests.attention.tiny_vits import MODELS, eager_attention, images_for, tiny
 from unip.attention import measuring
-from unip.attention.features import cka, high_frequency_amplitude, token_gram
+from unip.attention.feature_measures import cka, high_frequency_amplitude, token_gram
 from unip.attention.measures import (
     attention_distance,
     attention_entropy,

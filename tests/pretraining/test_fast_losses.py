@@ -12,8 +12,8 @@ import torch
 
 from unip.errors import UnipError
 from unip.pretraining import chunked_loss
+from unip.pretraining.chunked_loss import plain_attention_kl
 from unip.pretraining.loss import attention_kl
-from unip.pretraining.plain_loss import plain_attention_kl
 from unip.pretraining.tokens import Kept, Side
 
 # tokens and head width of teacher and student, tokens left out, sharpness of the logits
@@ -83,7 +83,7 @@ def test_triton_kernels_equal_plain_in_the_interpreter():
     """Triton's interpreter runs the kernels on the CPU; it must be chosen before they are loaded."""
     program = """
 import torch
-from test_fast_losses import CASES, assert_equal_to_float64
+from tests.pretraining.test_fast_losses import CASES, assert_equal_to_float64
 from unip.pretraining.triton_loss import triton_attention_kl
 
 for case in CASES:
@@ -93,7 +93,7 @@ assert_equal_to_float64(triton_attention_kl, "several tiles, odd widths", torch.
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path])},
+        env={"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join([str(Path(__file__).parents[2]), *sys.path])},
         capture_output=True,
         text=True,
         check=False,

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from unip.errors import UnipError
-from unip.pretraining.distillation import AttentionDistillation
+from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.distort import distorted
-from unip.pretraining.features import FeatureDistillation, cosine_distance, pooled
+from unip.pretraining.feature_distillation import FeatureDistillation, cosine_distance, pooled
 from unip.pretraining.inputs import normalise_grey
 from unip.pretraining.mae import MaskedAutoencoding, normalised_patches, unpatchify
 from unip.pretraining.numbered import Numbered, seeded_noise

@@ -7,7 +7,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from unip.errors import UnipError
-from unip.pretraining.distillation import AttentionDistillation
+from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.inputs import prepare
 from unip.pretraining.speed import speed_up
 from unip.pretraining.teachers import Target

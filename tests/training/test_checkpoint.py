@@ -9,8 +9,8 @@ import shutil
 
 import pytest
 import torch
-from test_loop import Model, by_a_weight, config_for, run
 
+from tests.training.test_loop import Model, by_a_weight, config_for, run
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.outputs import OutputFolder, output_folder, write_text

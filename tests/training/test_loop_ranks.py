@@ -16,7 +16,7 @@ import hashlib, json, os, sys
 from pathlib import Path
 
 import torch
-from test_loop import config_for, ranked, run
+from tests.training.test_loop import config_for, ranked, run
 from unip.errors import UnipError
 
 torch.set_num_threads(1)
@@ -80,7 +80,7 @@ sys.exit(max(on_two_ranks(work, port)))
 def run_forked(folder, program, *arguments):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    there = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    there = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", FORK + program, str(folder), str(port), *arguments]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": there}, timeout=60, capture_output=True, text=True, check=False

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unip.attention.capture import attention_logits, visiting, visiting_features
-from unip.attention.features import cka, high_frequency_amplitude, token_gram
+from unip.attention.feature_measures import cka, high_frequency_amplitude, token_gram
 from unip.attention.measures import (
     attention_distance,
     grid_diagonal,

@@ -1,1 +1,1 @@
-"""Images in, tensors out: reading, manifests, mixing, segmentation folders, synthetic scenes."""
+"""Data sets: building, checking, packing, splitting and measuring them."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.order import seed_for
 from unip.errors import UnipError
+from unip.runtime.seeds import seed_for
 
 ROUNDS = 20  # of improvement at most
 ATTEMPTS = 8  # with few groups, from other orders, of which the best is taken

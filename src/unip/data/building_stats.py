@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from unip.data.manifest import Row
-from unip.data.sources import MODALITIES
+from unip.data.manifests.manifest import Row
+from unip.data.manifests.sources import MODALITIES
 from unip.progress import say
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.facts import Facts
-from unip.data.hamming import near_groups
-from unip.data.inventory import Item
-from unip.data.signs import FALSE_COLOUR
+from unip.data.images.quality import FALSE_COLOUR
+from unip.data.manifests.facts import Facts
+from unip.data.manifests.hamming import near_groups
+from unip.data.manifests.inventory import Item
 
 # In the order of reports: kind -> what it means.
 KINDS = {
@@ -37,7 +37,7 @@ LEAST_FRAMES = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """See the fields of the same names of :class:`unip.data.check.CheckConfig`."""
+    """See the fields of the same names of :class:`unip.data.checking.CheckConfig`."""
 
     min_side: int = 64
     min_contrast: float = 8

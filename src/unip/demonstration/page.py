@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from unip.data.images import read_image8, to_rgb8
-from unip.data.masks import MaskFile
-from unip.data.segmentation import open_segmentation
+from unip.data.images.decoding import read_image8, to_rgb8
+from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.masks import MaskFile
 from unip.pages import data_uri, page_template
-from unip.segment.overlay import draw_overlay
+from unip.segmentation.overlay import draw_overlay
 
 
 def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], masks: dict[str, list[Path]]) -> str:

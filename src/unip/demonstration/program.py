@@ -12,18 +12,19 @@ import numpy as np
 from pydantic import Field
 from rich.table import Table
 
+from unip.analysis.program import AnalyzeConfig, analyze
 from unip.config import Config, verb
-from unip.data.scene_files import ScenesConfig, write_scenes
+from unip.data.scenes.files import ScenesConfig, write_scenes
 from unip.demonstration.page import render_page
-from unip.lab.analyze import AnalyzeConfig, analyze
+from unip.deployment.evaluation import evaluate
+from unip.deployment.prediction import PredictConfig, predict
 from unip.outputs import output_folder, write_json, write_text
 from unip.pretraining.program import PretrainConfig, pretrain
 from unip.progress import say
-from unip.segment.config import FinetuneConfig
-from unip.segment.evaluate import EvaluateConfig, evaluate
-from unip.segment.finetune import finetune
-from unip.segment.metrics import Scores
-from unip.segment.predict import PredictConfig, predict
+from unip.segmentation.config import FinetuneConfig
+from unip.segmentation.evaluation import EvaluateConfig
+from unip.segmentation.finetuning import finetune
+from unip.segmentation.metrics import Scores
 
 SIDE = 160  # pixels: short side and crops; ten patches a side keep two cores busy for minutes, not hours
 SHOWN = 4  # test frames on the page

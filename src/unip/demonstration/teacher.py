@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from unip.data.transforms import INFMIX_RGB
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.outputs import writing
 from unip.progress import say
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
+from unip.vit.normalisation import INFMIX_RGB
 from unip.vit.spec import BackboneSpec, build_backbone
 
 #: A ViT between unip_micro and unip_tiny: 16-pixel patches, 128 wide, 8 blocks, 4 heads.

@@ -1,4 +1,4 @@
-"""The attention KL divergence in chunks of plain PyTorch, for every device."""
+"""The attention KL divergence in plain PyTorch: the reference, and in chunks for every device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unip.attention.capture import attention_logits
 from unip.pretraining.tokens import Side
 
 CHUNK = 2**21  # logits of a side at a time: 8 MiB in float32, about a core's cache
@@ -71,3 +72,13 @@ def _chunks(heads: int, length: int) -> Iterator[tuple[slice, slice]]:
     for head in range(0, heads, some):
         for row in range(0, length, step):
             yield slice(head, head + some), slice(row, row + step)
+
+
+def plain_attention_kl(teacher: Side, student: Side) -> torch.Tensor:
+    """Compute what :func:`unip.pretraining.loss.attention_kl` computes, with both maps in memory."""
+    target, found = (
+        attention_logits(side.kept.of(side.q), side.kept.of(side.k), side.scale).log_softmax(dim=-1)
+        for side in (teacher, student)
+    )
+    target = target.detach()
+    return (target.exp() * (target - found)).sum(dim=-1).mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
+from unip.vit.normalisation import INFMIX_MEAN, INFMIX_STD
 
 
 def prepare(images: torch.Tensor, flips: torch.Tensor | None = None) -> torch.Tensor:

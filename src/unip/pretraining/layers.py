@@ -11,7 +11,7 @@ import torch
 
 from unip.attention.measuring import measure_nmi
 from unip.attention.patterns import LayerChoice, choose_hybrid_layer, name_patterns
-from unip.data.mix import sample_indices, squashed_rows
+from unip.data.sampling.pretraining_crops import sample_indices, squashed_rows
 from unip.errors import UnipError
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.inputs import normalise_grey, resize_to

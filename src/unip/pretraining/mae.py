@@ -12,12 +12,12 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from unip.data.order import seed_for
 from unip.errors import UnipError
 from unip.pretraining.inputs import prepare
 from unip.pretraining.numbered import seeded_noise
 from unip.pretraining.objective import Objective, patch_grid
 from unip.pretraining.pictures import draw_masked
+from unip.runtime.seeds import seed_for
 from unip.vit.forward import embed, patchify, run_block
 from unip.vit.positions import sincos_positions, xavier_linears
 from unip.vit.shape import patch_size, prefix_tokens

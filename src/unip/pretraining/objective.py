@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from unip.data.transforms import INFMIX_MEAN, INFMIX_STD
 from unip.errors import UnipError
 from unip.pretraining.distort import distorted
 from unip.pretraining.inputs import normalise, prepare
+from unip.vit.normalisation import INFMIX_MEAN, INFMIX_STD
 from unip.vit.shape import patch_size
 
 AT_ONCE = 256  # crops: their noise, drawn as 64-bit integers, takes a megabyte each

@@ -14,17 +14,16 @@ import torch
 from torch import nn
 
 from unip.config import verb
-from unip.data.device_mix import DeviceMix, fits
-from unip.data.manifest import open_images, summary, summary_table, write_manifest
-from unip.data.mix import MixDataset, sample_indices, squashed_rows
-from unip.data.sources import check_sources
-from unip.data.transforms import INFMIX_RGB
+from unip.data.manifests.manifest import open_images, summary, summary_table, write_manifest
+from unip.data.manifests.sources import check_sources
+from unip.data.sampling.pretraining_crops import MixDataset, sample_indices, squashed_rows
+from unip.data.sampling.pretraining_crops_gpu import DeviceMix, fits
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.outputs import write_json
+from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.config import PretrainConfig
-from unip.pretraining.distillation import AttentionDistillation
-from unip.pretraining.features import FeatureDistillation
+from unip.pretraining.feature_distillation import FeatureDistillation
 from unip.pretraining.inputs import prepare
 from unip.pretraining.layers import make_targets, resolve_layers
 from unip.pretraining.mae import MaskedAutoencoding
@@ -41,6 +40,7 @@ from unip.training.run_folder import RunFolder, run_folder
 from unip.training.schedule import check_warmup, warmup_cosine
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.export import save_backbone
+from unip.vit.normalisation import INFMIX_RGB
 from unip.vit.shape import depth_of, patch_size
 from unip.vit.spec import BackboneSpec
 from unip.vit.student import student_spec

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from unip.data.transforms import INFMIX_RGB
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.teachers import Target
 from unip.training.optim import count_parameters
 from unip.vit.backbone import Backbone
-from unip.vit.normalisation import renormalise
+from unip.vit.normalisation import INFMIX_RGB, renormalise
 from unip.vit.shape import heads_of
 from unip.vit.spec import BackboneSpec, build_backbone, has_own_last_heads, last_heads, set_last_heads
 from unip.vit.student import student_spec

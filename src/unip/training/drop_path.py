@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unip.data.order import seed_for
+from unip.runtime.seeds import seed_for
 from unip.training.feed import Positions
 from unip.vit.drop_path import SampleDropPath
 

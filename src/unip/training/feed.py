@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from unip.data.parallel import fetch, usable_cores
 from unip.errors import UnipError
-from unip.stopping import leave_signals_to_parent
+from unip.runtime.signals import leave_signals_to_parent
+from unip.runtime.workers import fetch, usable_cores
 from unip.training.config import TrainingConfig
 
 Batch = tuple[torch.Tensor, ...]

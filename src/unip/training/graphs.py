@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unip.errors import UnipError
-from unip.graphs import Recorded
+from unip.runtime.cuda_graphs import Recorded
 
 Values = dict[str, torch.Tensor]
 

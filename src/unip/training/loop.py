@@ -17,11 +17,12 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from PIL import Image
 from torch import nn
 
-from unip.data.order import seed_for
-from unip.data.parallel import lost_process
 from unip.errors import Interrupted, UnipError
 from unip.outputs import writing
 from unip.progress import meter
+from unip.runtime.seeds import seed_for
+from unip.runtime.signals import StopRequest, stop_on_signals
+from unip.runtime.workers import lost_process
 from unip.training.best import BestWeights, Evaluation
 from unip.training.checkpoint import (
     checkpoint_path,
@@ -39,7 +40,6 @@ from unip.training.graphs import GraphedPass, Values
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import Schedule
-from unip.training.signals import StopRequest, stop_on_signals
 
 Picture = Callable[[], np.ndarray]
 

@@ -12,11 +12,11 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from unip.data.transforms import INFMIX_RGB
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.vit.hub import hub_model, timm_model, timm_weights
 from unip.vit.infer import infer_spec
+from unip.vit.normalisation import INFMIX_RGB
 from unip.vit.spec import BackboneSpec, build_backbone, read_spec
 from unip.vit.student import STUDENTS, student_spec
 from unip.vit.weights import Checkpoint, LoadReport, load_into, read_checkpoint

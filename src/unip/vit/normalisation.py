@@ -1,4 +1,4 @@
-"""Let a ViT take images that are normalised in another way, without changing what it computes."""
+"""How a ViT's images are normalised, and letting it take others without changing what it computes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+
+INFMIX_MEAN = 0.3801  # of grey InfMix images in 0..1 (paper, appendix on pre-training)
+INFMIX_STD = 0.1871
+INFMIX_RGB = (INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3  # mean and deviation of three equal channels
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and deviation of each channel, of values 0..1
 

@@ -52,3 +52,8 @@ def prefix_tokens(model: Any) -> int:
 def class_tokens(model: Any) -> int:
     """Number of class tokens, 0 or 1; it is the first prefix token."""
     return int(getattr(model, "cls_token", None) is not None)
+
+
+def width_of(backbone: Any) -> int:
+    """Return the channels of a timm ViT's tokens."""
+    return int(backbone.embed_dim)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from unip.data.corruptions import CORRUPTIONS, CorruptFrames, corrupt_some, parse_corruptions
-from unip.data.order import seed_for
+from unip.runtime.seeds import seed_for
 
 NAMES = sorted(CORRUPTIONS)
 SWITCHES = {"polarity"}  # has no degrees

@@ -16,7 +16,7 @@ from unip.data.corruptions.detector import dead_pixels, fixed_pattern, stripes, 
 from unip.data.corruptions.electronics import agc_pumping, jpeg, low_contrast, polarity, saturation
 from unip.data.corruptions.optics import defocus, motion, resolution
 from unip.data.corruptions.weather import fog, rain
-from unip.data.order import seed_for
+from unip.runtime.seeds import seed_for
 
 CORRUPTIONS: dict[str, Corruption] = {
     "temporal_noise": Corruption(temporal_noise, (0.06, 0.12, 0.24, 0.48, 0.96)),  # Kelvin

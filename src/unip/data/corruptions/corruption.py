@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from unip.data.order import seed_for
+from unip.runtime.seeds import seed_for
 
 Grey8 = npt.NDArray[np.uint8]
 Image32 = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from unip.data.corruptions.corruption import Grey8, level_below, through
-from unip.data.formats import open_image
+from unip.data.images.formats import open_image
 
 LEVELS = np.arange(256, dtype=np.float64)
 

@@ -20,7 +20,7 @@ from unip.data.corruptions.corruption import (
     smooth_field,
     to_grey8,
 )
-from unip.data.sensor import smooth
+from unip.data.images.filters import smooth
 
 PATH = 0.3  # km
 PATCHES = 0.3  # spread of the density of fog over the frame

@@ -1,0 +1,115 @@
+"""Looking into one model: its measures, its example maps and its maps for the explorer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unip.analysis.config import AnalyzeConfig
+from unip.analysis.examples import example_maps, example_rows, grid_of
+from unip.analysis.explorer import ExplorerModel, explorer_grid, explorer_maps
+from unip.analysis.inputs import frames, image_sets, in_colour, input_side, model_input, spread
+from unip.analysis.records import model_record
+from unip.analysis.report import ExampleMaps
+from unip.analysis.samples import Sample
+from unip.attention.measuring import ModelMeasures, measure_layers
+from unip.attention.pictures import Picture, example_queries, query_sheet
+from unip.errors import UnipError
+from unip.progress import meter
+from unip.runtime.device import choose_device
+from unip.vit.backbone import Backbone
+from unip.vit.shape import class_tokens, depth_of, heads_of, prefix_tokens
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What looking into one model gave."""
+
+    records: list[dict[str, Any]]
+    measured: dict[str, ModelMeasures]  # by images
+    sheets: dict[str, Picture]  # by images
+    examples: list[ExampleMaps]
+    explorer: ExplorerModel
+
+
+def look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Findings:
+    """Measure one model on the images (and their partners), and draw its maps.
+
+    Raises:
+        UnipError: The device's memory is too small, or a layer's attention is not finite.
+    """
+    try:
+        return _look_into(config, backbone, about, sample)
+    except torch.OutOfMemoryError as error:
+        side = input_side(config, backbone)
+        raise UnipError(
+            f"the device ran out of memory with {config.batch_size} images of {side} px at a time",
+            "Lower --batch-size or --size, or use --device cpu.",
+        ) from error
+
+
+def _look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Findings:
+    model = backbone.model.to(choose_device(config.device)).eval()
+    side = input_side(config, backbone)
+    classes, registers = class_tokens(model), prefix_tokens(model) - class_tokens(model)
+    described = {
+        "model": backbone.source,
+        **about,
+        "sha256": backbone.report.sha256 if backbone.report else None,
+        "input_size": side,
+        "grid": list(grid_of(model, side)),
+        "class_token": classes > 0,
+        "registers": registers,
+    }
+    records, measured, sheets, examples, maps = [], {}, {}, [], {}
+    for images, paths in image_sets(sample).items():
+        measured[images] = measure_images(config, backbone, about["name"], paths, images)
+        record = model_record(
+            measured[images],
+            {**described, "images": images},
+            target=config.target_nmi,
+            local_above=config.local_above,
+            global_below=config.global_below,
+            exclude=config.exclude_layers,
+        )
+        records.append(record)
+        if chosen := spread(len(paths), config.pictures if config.report else 0):
+            # the same queries on both images of a pair: where the infrared one is hot and cold
+            queries = [example_queries(frame, grid_of(model, side)) for frame in frames(sample.paths, chosen, side)]
+            rows = example_rows(model, model_input(config, backbone, [paths[i] for i in chosen], images), queries)
+            pictures = frames(paths, chosen, side, colour=in_colour(config, images))
+            sheets[images] = query_sheet(pictures, queries, {f"layer {n}": values for n, values in rows.items()})
+            examples += example_maps(record, pictures, queries, rows)
+        chosen = spread(len(paths), config.explorer if config.report else 0)
+        if chosen:
+            maps[images] = explorer_maps(model, model_input(config, backbone, [paths[i] for i in chosen], images))
+    explorer = ExplorerModel(
+        name=about["name"],
+        group=about["group"],
+        grid=explorer_grid(grid_of(model, side)),
+        class_token=classes > 0,
+        registers=registers,
+        heads=[heads_of(model, layer) for layer in range(1, depth_of(model) + 1)],
+        patterns=[layer["pattern"] for layer in records[0]["layers"]],
+        chosen=records[0]["choice"]["layer"],
+        maps=maps,
+    )
+    return Findings(records, measured, sheets, examples, explorer)
+
+
+def measure_images(
+    config: AnalyzeConfig, backbone: Backbone, name: str, paths: Sequence[str], images: str
+) -> ModelMeasures:
+    """Measure all layers of one model on one set of images, with progress."""
+
+    def batches() -> Iterator[torch.Tensor]:
+        for first in range(0, len(paths), config.batch_size):
+            part = paths[first : first + config.batch_size]
+            yield model_input(config, backbone, part, images)
+            progress.advance(len(part))
+
+    with meter(f"measuring {name} on {images}", len(paths), "images") as progress:
+        return measure_layers(backbone.model, batches())

@@ -1,0 +1,131 @@
+"""`unip data check`: decode every file once and report what would spoil a training set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from rich.table import Table
+
+from unip.config import Config, verb
+from unip.data.checking_page import render_page
+from unip.data.findings import KINDS, Finding, Limits, find_problems
+from unip.data.manifests.inventory import JOURNAL, Inventory, take_inventory
+from unip.data.manifests.sources import printable
+from unip.outputs import OutputFolder, output_folder, write_json, write_text
+from unip.progress import say
+from unip.runtime.signals import stoppable
+
+SHOWN = 8
+
+
+class CheckConfig(Config):
+    """Settings of ``unip data check``."""
+
+    sources: tuple[str, ...] = Field(description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
+    out: Path = Field(description="Folder that gets check.json and check.html.")
+    min_side: int = Field(64, ge=1, description="An image with a shorter side is too small; pixels.")
+    min_contrast: float = Field(
+        8, ge=0, description="Levels (of 16-bit frames: counts) that must lie between the 0.5 and 99.5 percentiles."
+    )
+    max_saturated: float = Field(0.2, gt=0, le=1, description="Share of the pixels at either end of the range.")
+    worst: int = Field(24, ge=0, description="How many images of each kind the page shows.")
+    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
+    dry_run: bool = Field(False, description="Read and check everything, write nothing.")
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found.
+
+    Attributes:
+        report: Where check.json is, or would be after a dry run.
+        images: Files that were looked at.
+        findings: Worst first within each kind.
+        hints: What holds for a source as a whole and may be wrong, in sentences.
+    """
+
+    report: Path
+    images: int
+    findings: tuple[Finding, ...]
+    hints: tuple[str, ...]
+
+
+@verb(CheckConfig)
+def check(config: CheckConfig) -> CheckResult:
+    """Decode every file of the sources once; print a table, write ``OUT/check.json`` and ``OUT/check.html``.
+
+    A bad file stops nothing. An interrupted call, made again, goes on: what was read is in ``OUT/.unip``.
+
+    Raises:
+        UnipError: A source is missing or empty, or ``OUT`` cannot be written.
+    """
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("check.json", "check.html")
+        return _check(config, outputs)
+
+
+def _check(config: CheckConfig, outputs: OutputFolder) -> CheckResult:
+    limits = Limits(config.min_side, config.min_contrast, config.max_saturated)
+    with stoppable("Run the same command again: it goes on where it was."):
+        journal = None if config.dry_run else outputs.hidden / JOURNAL
+        inventory = take_inventory(config.sources, journal, workers=config.workers)
+        items = [item for item in inventory.items if item.facts]
+        findings, hints = find_problems(items, limits)
+        hints = inventory.notes + hints
+        report = config.out / "check.json"
+        result = CheckResult(report, len(items), tuple(findings), tuple(hints))
+        table = _table(inventory, findings)
+        if not config.dry_run:
+            write_json(report, _record(config, result, table))
+            page = render_page(config.sources, len(items), table, findings, hints, config.worst)
+            write_text(config.out / "check.html", page)
+    _print(result, table, config.dry_run)
+    return result
+
+
+def _table(inventory: Inventory, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Count images and findings of each kind by source."""
+    rows: dict[str, dict[str, Any]] = {}
+    for item in inventory.items:
+        if item.facts:
+            row = rows.setdefault(item.row.source, {"source": item.row.source, "images": 0, "kinds": Counter()})
+            row["images"] += 1
+    for finding in findings:
+        rows[finding.source]["kinds"][finding.kind] += 1
+    return [{**row, "kinds": dict(row["kinds"])} for _, row in sorted(rows.items())]
+
+
+def _record(config: CheckConfig, result: CheckResult, table: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    findings = [asdict(finding) | {"path": printable(finding.path)} for finding in result.findings]
+    return {
+        "settings": config.model_dump(mode="json", include={"sources", "min_side", "min_contrast", "max_saturated"}),
+        "images": result.images,
+        "sources": list(table),
+        "hints": list(result.hints),
+        "findings": findings,
+    }
+
+
+def _print(result: CheckResult, table: Sequence[dict[str, Any]], dry_run: bool) -> None:
+    shown = Table("source", title="Checked")
+    shown.add_column("images", justify="right")
+    shown.add_column("found")
+    for row in table:
+        found = [f"{row['kinds'][kind]:,} {kind}" for kind in KINDS if row["kinds"].get(kind)]
+        shown.add_row(row["source"], f"{row['images']:,}", ", ".join(found))
+    say(shown)
+    for finding in result.findings[:SHOWN]:
+        say(f"{finding.kind}: {printable(finding.path)}, {finding.detail}")
+    if len(result.findings) > SHOWN:
+        say(f"and {len(result.findings) - SHOWN} more, see check.json")
+    for hint in result.hints:
+        say(f"hint: {hint}")
+    if not result.findings:
+        say("Nothing was found.")
+    say(f"{'dry run, not written:' if dry_run else 'written:'} {result.report} and check.html")

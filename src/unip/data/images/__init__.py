@@ -1,0 +1,1 @@
+"""Bytes to pixels: decoding, conversion to 8 bits, radiometric files."""

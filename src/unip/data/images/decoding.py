@@ -1,0 +1,321 @@
+"""Reading images to 8- or 16-bit arrays without clipping, and turning them grey or 8-bit.
+
+Pixels come as they are stored: an EXIF orientation is not applied, because masks and the frames of a paired sensor are
+stored beside those pixels and thermal cameras do not set it. Of a file with several pages, the first is read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from unip.data.images.addresses import read_bytes
+from unip.data.images.conversion import DEFAULT, Reading, grey8, luma, to_levels
+from unip.data.images.formats import open_image
+from unip.data.images.radiometric import Radiometric, decode_radiometric, kelvin_of
+from unip.errors import UnipError
+
+Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W) or (H, W, 3)
+Pixels8 = npt.NDArray[np.uint8]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+MAX_PIXELS = 178_956_970  # where Pillow stops too; a file that claims more is taken for a decompression bomb
+GREY_SPREAD = 2  # levels by which lossy grey files differ between channels
+
+
+def read_image(path: Path | str) -> Pixels:
+    """Read an image file (PNG, JPEG, WebP, TIFF or BMP) without clipping or rescaling integer samples.
+
+    Alpha is dropped, palettes become RGB, other colour spaces too. 16-bit grey PNG and any 16-bit TIFF stay
+    16-bit; of 16-bit colour PNG the high byte of each sample is kept, which is refused if the picture is grey.
+    TIFF with other samples becomes uint16: integers within 0..65535 keep their value, other integers are
+    shifted so that the frame's minimum is 0 when its range fits, all else (floats) is mapped linearly from
+    the frame's finite minimum..maximum to 0..65535; a sample that is not finite becomes the minimum.
+
+    Args:
+        path: The file; its content decides the format, not its name.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
+
+    Raises:
+        UnipError: The file is missing, truncated, not an image, or claims more than ``MAX_PIXELS`` pixels.
+    """
+    return decode_image(_bytes(path), path)
+
+
+def decode_image(data: bytes, name: Path | str) -> Pixels:
+    """Decode the bytes of an image file; ``name`` is for messages. See :func:`read_image`."""
+    return _decode(data, name, as_stored=False)
+
+
+def read_samples(path: Path | str, reading: Reading = DEFAULT) -> Pixels:
+    """Read what a reading turns into 8 bits: :func:`decode_samples` of a file."""
+    return decode_samples(_bytes(path), path, reading)
+
+
+def decode_samples(data: bytes, name: Path | str, reading: Reading = DEFAULT) -> Pixels:
+    """Decode the bytes of an image file to what a reading turns into 8 bits.
+
+    A reading that takes temperatures gets those of a radiometric file, in Kelvin. Of a DJI file it gets the counts,
+    unless it is a window: only DJI's Thermal SDK knows their temperatures, and a reading must give the same with it and
+    without. Both are enlarged to the size of the file's picture if that is a multiple, because masks are drawn on
+    pictures. A window gets the samples of a TIFF as they are stored, floats and numbers beyond 16 bits too. All else
+    comes from :func:`decode_image`.
+
+    Args:
+        data: The bytes of the file.
+        name: For messages.
+        reading: What will be done with it.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 or float32.
+
+    Raises:
+        UnipError: As :func:`read_image`; or a radiometric file cannot be read as temperatures.
+    """
+    if reading.takes_temperature:
+        found = decode_radiometric(data, name)
+        if found is not None:
+            return _radiometric_samples(found, data, name, counts=reading.conversion != "window")
+    return _decode(data, name, as_stored=reading.conversion == "window")
+
+
+def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
+    if not data:
+        raise UnipError(f"image {name} is empty (0 bytes)", "Copy it again or remove it.")
+    try:
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            pixels = _decode_tiff(data, as_stored=as_stored)
+            if pixels is not None:
+                return pixels
+        with open_image(data) as image:
+            image.load()
+            if image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
+                return _colour_png16(image)
+            return _from_pillow(image)
+    except UnipError as error:
+        raise UnipError(f"image {name}: {error.what}", error.fix) from None
+    except Image.DecompressionBombError:
+        raise UnipError(*_bomb(f"image {name}:")) from None
+    except UnidentifiedImageError:
+        raise UnipError(f"{name} is not an image that can be read", "Use PNG, JPEG, WebP, TIFF or BMP files.") from None
+    except Exception as error:  # on broken bytes the decoders raise nearly anything
+        raise UnipError(f"image {name} is truncated or damaged ({error})", "Copy it again or remove it.") from error
+
+
+def to_grey8(image: Pixels) -> Pixels8:
+    """Turn an image into 8-bit grey by the default reading: ``(H, W)`` uint8, see :func:`.conversion.grey8`."""
+    return grey8(image)
+
+
+def to_rgb8(image: Pixels) -> Pixels8:
+    """Turn an image into 8-bit RGB for display: grey is repeated, 16 bits are stretched as in :func:`to_grey8`.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    image8 = image if image.dtype == np.uint8 else to_levels(image, luma(image))
+    return image8 if image8.ndim == 3 else np.repeat(image8[..., None], 3, axis=2)
+
+
+def read_image8(path: Path | str, reading: Reading = DEFAULT) -> Pixels8:
+    """Read an image as a segmentation model sees it: ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
+
+    Grey images follow ``reading``; colour images of more than 8 bits its conversion, but never its polarity.
+    """
+    image = read_samples(path, reading)
+    if is_grey(image):
+        return grey8(image, reading)
+    return image if image.dtype == np.uint8 else to_levels(image, luma(image), reading)
+
+
+def read_grey8(path: Path | str, reading: Reading = DEFAULT) -> Pixels8:
+    """Read an image as pre-training sees it: ``(H, W)`` uint8, see :func:`decode_samples` and ``grey8``."""
+    return grey8(read_samples(path, reading), reading)
+
+
+def is_grey(image: Pixels) -> bool:
+    """Say whether an image has one channel, or three equal ones (within 2 levels of 8 bits, for lossy files)."""
+    if image.ndim == 2:
+        return True
+    if image.dtype.kind == "f":
+        return bool((image == image[..., :1]).all())
+    limit = GREY_SPREAD if image.dtype == np.uint8 else GREY_SPREAD * 257
+    for part in (image[::8, ::8], image):  # a colour image shows it at once
+        red, green, blue = (part[..., channel] for channel in range(3))
+        low = np.minimum(np.minimum(red, green), blue)
+        if (np.maximum(np.maximum(red, green), blue) - low).max(initial=0) > limit:
+            return False
+    return True
+
+
+def check_is_there(location: Path) -> None:
+    """Refuse a folder or file that is not there.
+
+    Raises:
+        UnipError: It is not, or is a pipe, a device or a socket.
+    """
+    if not location.exists():
+        raise UnipError(f"no such folder or image: {location}", "Check the path.")
+    if not location.is_dir() and not location.is_file():
+        raise UnipError(f"{location} is not a regular file", "Give a folder or an image file; pipes are not read.")
+
+
+def list_images(location: Path | str, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
+    """List the images of a folder and its subfolders (links are followed), or a single image file.
+
+    Names are matched by suffix in any case; hidden files and folders are skipped.
+
+    Args:
+        location: A folder or an image file.
+        on_error: Called for each folder inside that cannot be opened; by default those are passed over.
+
+    Returns:
+        Paths sorted by their bytes.
+
+    Raises:
+        UnipError: It is missing, or there is no image.
+    """
+    location = Path(location)
+    known = ", ".join(SUFFIXES)
+    if location.is_file():
+        if location.suffix.lower() not in SUFFIXES:
+            raise UnipError(f"{location} is not an image file by its name", f"Known endings: {known}.")
+        return [location]
+    check_is_there(location)
+    found: list[Path] = []
+    seen: set[str] = set()  # a link may lead back up
+    for folder, folders, files in os.walk(location, onerror=on_error, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += (
+            Path(folder, name)
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+        )
+    if not found:
+        raise UnipError(f"no images in {location}", f"Known endings: {known}.")
+    return sorted(found, key=os.fsencode)
+
+
+def _bytes(path: Path | str) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise UnipError(f"cannot read image {path}: {error.strerror or error}") from error
+
+
+def _radiometric_samples(found: Radiometric, data: bytes, name: Path | str, *, counts: bool) -> Pixels:
+    frame: Pixels = found.counts if counts and found.counts is not None else kelvin_of(found, data, name)
+    (height, width), (tall, wide) = frame.shape, found.picture
+    if (tall, wide) == (height, width) or tall % height or tall // height * width != wide:
+        return frame  # a picture of another shape shows something else
+    large = np.asarray(Image.fromarray(frame.astype(np.float32)).resize((wide, tall), Image.Resampling.BILINEAR))
+    return np.rint(large).astype(np.uint16) if frame.dtype == np.uint16 else large
+
+
+def _bomb(prefix: str) -> tuple[str, str]:
+    return (
+        f"{prefix} claims more than {MAX_PIXELS // 10**6} million pixels",
+        "Cut it into tiles if it is real; it may be made to fill the memory.",
+    )
+
+
+def _from_pillow(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in ("I", "F"):
+        return _to_16bit(np.asarray(image))
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.array(image.convert("L"))
+    return np.array(image.convert("RGB"))
+
+
+def _colour_png16(image: Image.Image) -> Pixels:
+    """Take the high bytes of 16-bit colour PNG, all that Pillow reads; refuse if counts of a sensor would be lost."""
+    pixels = _from_pillow(image)
+    if is_grey(pixels):
+        raise UnipError(
+            "holds 16-bit grey samples in a colour PNG, of which only 8 bits can be read",
+            "Save it as 16-bit grey PNG or as TIFF.",
+        )
+    return pixels
+
+
+def _decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
+    """Decode the first page if its samples are wider than 8 bits; None leaves the file to Pillow."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page: Any = file.pages[0]
+        if page.dtype is None or page.dtype.itemsize == 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            return None
+        if page.imagelength * page.imagewidth * page.imagedepth > MAX_PIXELS:
+            raise UnipError(*_bomb("it"))
+        try:
+            pixels = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            if page.samplesperpixel == 1:
+                return None  # Pillow has the codec and keeps 16 bits of one channel
+            raise UnipError(
+                f"TIFF compression {page.compression.name} of wide colour samples needs one more package",
+                "Install imagecodecs, or save the file uncompressed.",
+            ) from None
+    if pixels.ndim == 3 and page.axes.startswith("S"):
+        pixels = np.moveaxis(pixels, 0, -1)
+    if pixels.ndim == 3 and pixels.shape[-1] in (1, 2):
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[-1] == 4:
+        pixels = pixels[..., :3]
+    if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[-1] == 3):
+        raise UnipError(f"has the shape {pixels.shape}, not grey or RGB", "Save one grey or RGB page.")
+    pixels = _stored(pixels) if as_stored else _to_16bit(pixels)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = pixels.max() - pixels + pixels.min()
+    return np.ascontiguousarray(pixels)
+
+
+def _stored(pixels: Pixels) -> Pixels:
+    """Keep the values of any samples: as uint16 where those are integers that fit, else as float32."""
+    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 65535:
+        return pixels.astype(np.uint16)
+    counts = _to_16bit(pixels)  # refuses what cannot be used
+    return pixels.astype(np.float32) if pixels.dtype.kind in "iuf" else counts
+
+
+def _to_16bit(pixels: Pixels) -> Pixels:
+    """Bring any samples to uint16 by the rule of :func:`read_image`."""
+    if pixels.dtype.kind in "iu":
+        low, high = int(pixels.min()), int(pixels.max())
+        if low >= 0 and high <= 65535:
+            return pixels.astype(np.uint16)
+        if high - low <= 65535:
+            return (pixels.astype(np.int64) - low).astype(np.uint16)
+    elif pixels.dtype.kind != "f":
+        raise UnipError(f"holds samples of type {pixels.dtype}", "Save it with integer or float samples.")
+    values = pixels.astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise UnipError("holds no finite sample", "Save it again from its source.")
+    smallest, largest = values[finite].min(), values[finite].max()
+    if smallest == largest:
+        return np.zeros(values.shape, dtype=np.uint16)
+    values = np.where(finite, values, smallest)
+    counts: Pixels = np.rint((values - smallest) / (largest - smallest) * 65535.0).astype(np.uint16)
+    return counts

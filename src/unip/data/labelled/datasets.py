@@ -1,0 +1,217 @@
+"""Segmentation data: opened from any known layout, checked pair by pair, and cut to few labels."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from unip.data.images.decoding import Pixels8
+from unip.data.labelled.classes import IGNORE
+from unip.data.labelled.classes import Classes as Classes
+from unip.data.labelled.masks import MaskFile, plain_ids, translate
+from unip.data.labelled.pairs import SegmentationData as SegmentationData
+from unip.data.labelled.pairs import check_pair as check_pair
+from unip.data.labelled.pairs import classes_shown
+from unip.data.labelled.readers import KINDS
+from unip.data.labelled.remap import remapped
+from unip.errors import UnipError
+from unip.runtime.seeds import seed_for
+from unip.runtime.workers import in_processes
+
+DATA_HELP = (
+    "Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for another layout: "
+    + ", ".join(kind for kind in KINDS if kind != "folder")
+    + "."
+)
+T = TypeVar("T")
+
+SHOWN = 5  # bad files that a message names
+
+
+def open_segmentation(source: Path | str, split: str | None = None, *, remap: Iterable[str] = ()) -> SegmentationData:
+    """List the pairs of a segmentation data set and its classes; pixels are read later.
+
+    Args:
+        source: A segmentation folder, or ``KIND:PATH`` for another layout, such as ``mfnet:data/MFNet``.
+        split: Which part, such as ``"train"``; None or "" where a layout has no parts.
+        remap: Changes of labels, ``OLD=NEW``, see :func:`unip.data.labelled.remap.remapped`.
+
+    Returns:
+        The pairs, in an order that does not depend on the file system.
+
+    Raises:
+        UnipError: A folder, a mask or the classes are missing or bad, there is no image, or no such kind or split.
+    """
+    kind, root = split_kind(source)
+    return remapped(KINDS[kind].open(root, split or None), remap)
+
+
+def list_splits(source: Path | str) -> list[str]:
+    """Return the names of the splits that are there, of those that the layout can have."""
+    kind, root = split_kind(source)
+    return KINDS[kind].splits(root)
+
+
+def split_kind(source: Path | str) -> tuple[str, Path]:
+    """Split ``KIND:PATH``; a plain path is a segmentation folder, kind ``folder``.
+
+    Raises:
+        UnipError: The kind is not known.
+    """
+    kind, colon, rest = str(source).partition(":")
+    if not colon or len(kind) < 2 or "/" in kind or "\\" in kind or (kind not in KINDS and Path(source).exists()):
+        return "folder", Path(source)
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.5)
+        raise UnipError(
+            f"no kind of segmentation data is called {kind!r}",
+            (f"Did you mean {near[0]}:{rest}? " if near else "") + f"Known: {', '.join(KINDS)}.",
+        )
+    return kind, Path(rest).expanduser()
+
+
+def read_mask(path: Path | str, classes: Classes) -> Pixels8:
+    """Read a mask that holds class ids as they are.
+
+    Args:
+        path: A PNG with one channel (8-bit, 16-bit or palette), whose values are class ids.
+        classes: The ids that may occur.
+
+    Returns:
+        ``(H, W)`` uint8: class ids, and 255 wherever the file says ``classes.ignore_index``.
+
+    Raises:
+        UnipError: The file is missing, damaged, coloured, or holds an unknown id.
+    """
+    return translate(MaskFile(Path(path)).read(), plain_ids(classes), classes, Path(path))
+
+
+def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str, int]:
+    """Decode every pair and count the pixels of each class.
+
+    Args:
+        data: The pairs.
+        workers: Threads; 0 means one for each core.
+
+    Returns:
+        Pixels by class name, in the order of the ids, and the rest as ``"ignore"``.
+
+    Raises:
+        UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
+    """
+    counts = check_pairs(data, lambda _, mask: np.bincount(mask.ravel(), minlength=256), workers=workers)
+    return by_name(np.sum(counts, axis=0), data.classes)
+
+
+def check_pairs(data: SegmentationData, look: Callable[[Pixels8, Pixels8], T], *, workers: int = 0) -> list[T]:
+    """Decode every pair and look at it.
+
+    Args:
+        data: The pairs.
+        look: Called with each image, as :meth:`SegmentationData.read_image` gives it, and its mask, ``(H, W)`` uint8
+            class ids and 255; its results travel between processes.
+        workers: Threads or processes; 0 means one for each core.
+
+    Returns:
+        What ``look`` returned, in the order of the pairs.
+
+    Raises:
+        UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
+    """
+
+    def check(i: int) -> T | UnipError:
+        try:
+            image, mask = data.read(i)
+        except UnipError as error:
+            return error
+        return look(image, mask)
+
+    seen: list[T] = []
+    bad: list[UnipError] = []
+    for result in in_processes(check, range(len(data)), "checking pairs", workers=workers, unit="pairs"):
+        if isinstance(result, UnipError):
+            bad.append(result)
+        else:
+            seen.append(result)
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        lines = "\n".join(f"  {error.what}" for error in bad[:SHOWN])
+        raise UnipError(f"{len(bad)} of {len(data)} pairs are bad:\n{lines}", f"For the first: {bad[0].fix}")
+    return seen
+
+
+def by_name(counts: npt.NDArray[np.int64], classes: Classes) -> dict[str, int]:
+    """Name counts ``(256,)`` of pixels by id: the classes in order, then ``"ignore"``."""
+    pixels = {name: int(counts[i]) for i, name in enumerate(classes.names)}
+    return {**pixels, "ignore": int(counts[IGNORE])}
+
+
+def few_labels(data: SegmentationData, labels: float, seed: int) -> SegmentationData:
+    """Keep few labels as :func:`subset` does; ``labels`` is a share up to 1 and a whole number of images above.
+
+    Raises:
+        UnipError: ``labels`` is not possible, or a mask is bad.
+    """
+    check_labels(labels)
+    return subset(data, float(labels) if labels <= 1 else int(labels), seed)
+
+
+def check_labels(labels: float) -> None:
+    """Refuse a number of images that is not whole.
+
+    Raises:
+        UnipError: ``labels`` is above 1 and not whole.
+    """
+    if labels > 1 and labels % 1:
+        raise UnipError(
+            f"labels {labels:g} is above 1, so it is a number of images, but it is not whole",
+            "Give a whole number of images, or a share of them up to 1.",
+        )
+
+
+def subset(data: SegmentationData, labels: float | int, seed: int) -> SegmentationData:
+    """Keep few labels: a seeded choice in which every class occurs as long as there is room for it.
+
+    Classes are served from the rarest on, each with a random image that shows it, unless one chosen before does;
+    the rest is random. With the same seed, a smaller choice is contained in a larger one.
+
+    Args:
+        data: The pairs.
+        labels: A share in (0, 1] when a float, a number of images when an int.
+        seed: Seed of the choice.
+
+    Returns:
+        The chosen pairs, in the order of ``data``.
+
+    Raises:
+        UnipError: ``labels`` is not possible, or a mask is bad.
+    """
+    if isinstance(labels, float):
+        if not 0.0 < labels <= 1.0:
+            raise UnipError(f"a share of labels must lie in (0, 1], but is {labels}")
+        count = max(1, round(labels * len(data)))
+    else:
+        count = labels
+    if not 1 <= count <= len(data):
+        raise UnipError(
+            f"{count} labelled images are asked for, but there are {len(data)}",
+            f"Ask for 1 to {len(data)}, or for a share such as 0.1.",
+        )
+    if count == len(data):
+        return data
+
+    present = classes_shown(data.read_mask, len(data), len(data.classes.names))
+    shuffled = np.random.default_rng(seed_for(seed, len(data))).permutation(len(data))
+    chosen: list[int] = []
+    images_with = present.sum(axis=0)
+    for label in np.argsort(images_with, kind="stable"):
+        if images_with[label] and not present[chosen, label].any():
+            chosen.append(int(next(i for i in shuffled if present[i, label])))
+    chosen += [int(i) for i in shuffled if i not in set(chosen)]
+    return data.take(sorted(chosen[:count]))

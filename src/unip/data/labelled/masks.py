@@ -1,0 +1,217 @@
+"""Sources of masks: PNG files of ids, colour-coded files, and outlines that are drawn; and what their ids mean."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from unip.data.images.decoding import Pixels, Pixels8
+from unip.data.images.formats import open_image
+from unip.data.labelled.classes import IGNORE, Classes
+from unip.errors import UnipError
+from unip.opening import read_regular
+
+Ids = tuple[tuple[int, int], ...]  # (id in the file, id of the class or IGNORE), rising
+UNKNOWN = 256  # in tables: no class and not ignored
+
+
+class MaskSource(Protocol):
+    """Where one mask comes from; small and picklable, for the workers of data loaders."""
+
+    @property
+    def path(self) -> Path:
+        """The file that holds it, for messages; several masks may share one."""
+
+    def read(self) -> Pixels:
+        """Return the ids as the file has them, ``(H, W)`` uint8 or uint16."""
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A PNG with one channel (8 bit, 16 bit or palette) whose values are ids."""
+
+    path: Path
+
+    def read(self) -> Pixels:
+        """Return the stored values, ``(H, W)`` uint8 or uint16."""
+        data = _bytes_of(self.path)
+        ids, file_format, mode = _decode(data, self.path)
+        _refuse_lossy(file_format, self.path)
+        if mode not in ("L", "P", "1") and not mode.startswith("I;16"):
+            raise UnipError(
+                f"mask {self.path} has the colour mode {mode}, not one channel of class ids",
+                "Save it as 8-bit grey or palette PNG whose values are the ids; colour-coded masks are read "
+                "as colours:PATH.",
+            )
+        depth = data[24]  # bits of a sample in the header
+        if mode == "L" and depth < 8:  # Pillow spreads 2- and 4-bit grey over 0..255
+            ids = ids // np.uint8(255 // (2**depth - 1))
+        return ids.astype(np.uint8) if mode == "1" else ids
+
+
+@dataclass(frozen=True)
+class ColourFile:
+    """A lossless image whose colours are classes.
+
+    Attributes:
+        path: The file.
+        colours: Pairs of a colour (red, green, blue) and the id it stands for.
+    """
+
+    path: Path
+    colours: tuple[tuple[tuple[int, int, int], int], ...]
+
+    def read(self) -> Pixels:
+        """Return the ids of the colours, ``(H, W)`` uint8.
+
+        Raises:
+            UnipError: A colour stands for nothing.
+        """
+        data = _bytes_of(self.path)
+        colours, file_format, _ = _decode(data, self.path, mode="RGB")
+        _refuse_lossy(file_format, self.path)
+        codes = _codes(colours.astype(np.int32))
+        known = sorted((int(_codes(np.array(colour))), label) for colour, label in self.colours)
+        places = np.searchsorted([code for code, _ in known[1:]], codes, side="right")
+        found = np.array([code for code, _ in known])[places] == codes
+        if not found.all():
+            wrong = tuple(int(value) for value in colours[~found][0])
+            raise UnipError(
+                f"mask {self.path} holds the colour {wrong}, which no class has ({int((~found).sum())} pixels)",
+                "Correct the mask or the palette; soft edges come from resizing or lossy saving.",
+            )
+        ids: Pixels8 = np.array([label for _, label in known], np.uint8)[places]
+        return ids
+
+
+def plain_ids(classes: Classes) -> Ids:
+    """Return the table of masks that hold class ids as they are, and ``ignore_index``."""
+    return (*((i, i) for i in range(len(classes.names))), (classes.ignore_index, IGNORE))
+
+
+def make_ids(table: Mapping[int, int]) -> Ids:
+    """Return a table ``{id in the file: id of the class, or IGNORE}`` as it is kept."""
+    return tuple(sorted(table.items()))
+
+
+def translate(raw: Pixels, ids: Ids, classes: Classes, path: Path) -> Pixels8:
+    """Turn the ids of a file into class ids.
+
+    Args:
+        raw: ``(H, W)`` uint8 or uint16, as stored.
+        ids: What the stored ids mean.
+        classes: For the message.
+        path: For the message.
+
+    Returns:
+        ``(H, W)`` uint8 class ids, 255 where there is no label.
+
+    Raises:
+        UnipError: An id has no meaning.
+    """
+    found = _table(ids)[raw]
+    unknown = found == UNKNOWN
+    if unknown.any():
+        values = np.unique(raw[unknown])
+        more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+        known = [value for value, label in ids if label != IGNORE]
+        ignored = [str(value) for value, label in ids if label == IGNORE]
+        dense = known == list(range(len(known)))
+        shown = f"0..{len(known) - 1}" if dense else ", ".join(map(str, known))
+        names = ", ".join(classes.names[:8]) + (", ..." if len(classes.names) > 8 else "")
+        raise UnipError(
+            f"mask {path} holds the unknown id {values[0]}{more} ({int(unknown.sum())} pixels)",
+            f"Known ids: {shown} ({names})"
+            + (f" and {', '.join(ignored[:8])} for ignore" if ignored else "")
+            + ". Correct the mask, add the class to classes.json, or give the id a meaning with remap.",
+        )
+    return found.astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=64)
+def _table(ids: Ids) -> npt.NDArray[np.uint16]:
+    table = np.full(65536, UNKNOWN, np.uint16)
+    for value, label in ids:
+        table[value] = label
+    return table
+
+
+def draw_polygon(mask: Pixels8, points: Sequence[Sequence[float]] | npt.NDArray[Any], label: int) -> None:
+    """Fill the pixels of ``mask`` ``(H, W)`` whose centres lie inside a polygon (even-odd rule), in place.
+
+    Pixel (column, row) covers [column, column + 1) x [row, row + 1), as COCO, LabelMe and YOLO count. Not by
+    Pillow's ``ImageDraw``: that also fills every pixel that the outline touches, half a pixel all round, which
+    enlarges a pedestrian of 6 pixels by a third.
+
+    Args:
+        mask: Where to draw.
+        points: ``(N, 2)`` corners x, y in pixels; it is closed by itself.
+        label: What to fill in.
+    """
+    height, width = mask.shape
+    corners = np.asarray(points, np.float64).reshape(-1, 2)
+    if len(corners) < 3:
+        return
+    top = max(0, int(np.floor(corners[:, 1].min() - 0.5)))
+    bottom = min(height, int(np.ceil(corners[:, 1].max() + 0.5)))
+    if bottom <= top:
+        return
+    x0, y0 = corners.T
+    x1, y1 = np.roll(corners, -1, axis=0).T
+    centres = np.arange(top, bottom)[:, None] + 0.5
+    rows, edges = np.nonzero((y0 <= centres) != (y1 <= centres))
+    slope = (x1 - x0)[edges] / (y1 - y0)[edges]
+    crossings = x0[edges] + (centres[rows, 0] - y0[edges]) * slope
+    first = np.clip(np.ceil(crossings - 0.5), 0, width).astype(np.int64)  # column whose centre is right of it
+    turns = np.zeros((bottom - top, width + 1), np.int64)
+    np.add.at(turns, (rows, first), 1)
+    inside = np.cumsum(turns, axis=1)[:, :width] % 2 == 1
+    mask[top:bottom][inside] = label
+
+
+def polygon_area(points: Sequence[Sequence[float]] | npt.NDArray[Any]) -> float:
+    """Return the area of a polygon in square pixels (shoelace formula)."""
+    x, y = np.asarray(points, np.float64).reshape(-1, 2).T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def box_corners(cx: float, cy: float, width: float, height: float, angle: float) -> npt.NDArray[np.float64]:
+    """Return the corners ``(4, 2)`` of a box turned by ``angle`` (radians, clockwise on the screen, y downwards)."""
+    along = np.array([np.cos(angle), np.sin(angle)]) * width / 2
+    across = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
+    centre = np.array([cx, cy])
+    return np.stack(
+        [centre - along - across, centre + along - across, centre + along + across, centre - along + across]
+    )
+
+
+def _codes(colours: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    codes: npt.NDArray[Any] = colours[..., 0] * 65536 + colours[..., 1] * 256 + colours[..., 2]
+    return codes
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise UnipError(f"cannot read mask {path}: {error.strerror or error}") from error
+
+
+def _decode(data: bytes, path: Path, mode: str | None = None) -> tuple[Pixels, str | None, str]:
+    try:
+        with open_image(data) as image:
+            image.load()
+            return np.asarray(image.convert(mode) if mode else image), image.format, image.mode
+    except Exception as error:  # on broken bytes the decoders raise nearly anything
+        raise UnipError(f"mask {path} is truncated, damaged or no image ({error})", "Write it again as PNG.") from error
+
+
+def _refuse_lossy(file_format: str | None, path: Path) -> None:
+    if file_format != "PNG":
+        raise UnipError(f"mask {path} is {file_format}, not PNG", "Lossy formats change ids: write it again as PNG.")

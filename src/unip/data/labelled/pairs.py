@@ -1,0 +1,144 @@
+"""Pairs of images and masks, read one at a time, whatever layout they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unip.data.images.conversion import DEFAULT, Reading, grey8
+from unip.data.images.decoding import Pixels, Pixels8, read_image8, read_samples
+from unip.data.images.formats import open_image
+from unip.data.labelled.classes import Classes
+from unip.data.labelled.masks import Ids, MaskSource, plain_ids, translate
+from unip.errors import UnipError
+from unip.opening import open_regular
+from unip.runtime.workers import threaded
+
+
+@dataclass(frozen=True)
+class SegmentationData:
+    """Pairs of images and masks, and what the ids mean.
+
+    Attributes:
+        images: The image files; they are also the names of the pairs.
+        masks: Where each image's mask comes from.
+        classes: Names and colours of the classes.
+        ids: What the ids that the masks hold mean; left out, class ids as they are.
+        channel: The channel of the image files that is the image, from 0; None: all of them.
+        reading: How the images are to be read, where the data says so.
+    """
+
+    images: tuple[Path, ...]
+    masks: tuple[MaskSource, ...]
+    classes: Classes
+    ids: Ids = ()
+    channel: int | None = None
+    reading: Reading | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            object.__setattr__(self, "ids", plain_ids(self.classes))
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.images)
+
+    def take(self, indices: Iterable[int]) -> SegmentationData:
+        """Return the pairs with these indices, in their order."""
+        chosen = list(indices)
+        return dataclasses.replace(
+            self, images=tuple(self.images[i] for i in chosen), masks=tuple(self.masks[i] for i in chosen)
+        )
+
+    def read_image(self, index: int, reading: Reading | None = None) -> Pixels8:
+        """Return an image as a model sees it, ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
+
+        Args:
+            index: Which.
+            reading: How counts become 8 bits; left out, as the data says, or by default.
+
+        Raises:
+            UnipError: The file is damaged, or has not the channel.
+        """
+        reading = reading or self.reading or DEFAULT
+        if self.channel is None:
+            return read_image8(self.images[index], reading)
+        return grey8(self.read_samples(index, reading), reading)
+
+    def read_samples(self, index: int, reading: Reading) -> Pixels:
+        """Return what a reading turns into 8 bits, see :func:`unip.data.images.decoding.decode_samples`."""
+        if self.channel is None:
+            return read_samples(self.images[index], reading)
+        return read_channel(self.images[index], self.channel)
+
+    def read_mask(self, index: int) -> Pixels8:
+        """Return a mask, ``(H, W)`` uint8 class ids, and 255 where there is no label.
+
+        Raises:
+            UnipError: The file is damaged or holds an id without a meaning.
+        """
+        source = self.masks[index]
+        return translate(source.read(), self.ids, self.classes, source.path)
+
+    def read(self, index: int, reading: Reading | None = None) -> tuple[Pixels8, Pixels8]:
+        """Return an image and its mask; see :meth:`read_image` and :meth:`read_mask`.
+
+        Raises:
+            UnipError: One of them is damaged, they have two sizes, or the mask an unknown id.
+        """
+        image, mask = self.read_image(index, reading), self.read_mask(index)
+        check_pair(image, mask, self.images[index], self.masks[index].path)
+        return image, mask
+
+
+def read_channel(path: Path, channel: int) -> Pixels8:
+    """Read one channel of an 8-bit image file, such as the fourth of MFNet's PNG; ``(H, W)`` uint8.
+
+    Raises:
+        UnipError: The file is missing, damaged or has fewer channels.
+    """
+    try:
+        with open_regular(path) as file, open_image(file) as image:
+            image.load()
+            pixels = np.asarray(image)
+    except OSError as error:
+        raise UnipError(f"cannot read image {path} ({error.strerror or error})", "Copy it again.") from error
+    except Exception as error:  # on broken bytes the decoders raise nearly anything
+        raise UnipError(f"image {path} is truncated or damaged ({error})", "Copy it again or remove it.") from error
+    if pixels.ndim != 3 or pixels.shape[2] <= channel or pixels.dtype != np.uint8:
+        count = pixels.shape[2] if pixels.ndim == 3 else 1
+        raise UnipError(
+            f"image {path} has {count} channel{'s' if count > 1 else ''} of {pixels.dtype}, but channel "
+            f"{channel + 1} is to be read",
+            "It is not the released file: give the folder of the released one, or lay out separate thermal images "
+            "as a segmentation folder.",
+        )
+    return np.ascontiguousarray(pixels[..., channel])
+
+
+def check_pair(image: npt.NDArray[Any], mask: Pixels8, image_path: Path, mask_path: Path) -> None:
+    """Raise a UnipError unless the image ``(H, W, ...)`` and the mask ``(H, W)`` have the same size."""
+    if image.shape[:2] != mask.shape:
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+        turned = (height, width) == (mask_width, mask_height)
+        raise UnipError(
+            f"mask {mask_path} is {mask_width}x{mask_height} but its image {image_path} is {width}x{height}",
+            "Images are read as stored, without their EXIF rotation: save this one turned."
+            if turned
+            else "Save the mask at the size of its image.",
+        )
+
+
+def classes_shown(read_mask: Callable[[int], Pixels8], masks: int, classes: int) -> npt.NDArray[np.bool_]:
+    """Return which classes each mask shows, ``(masks, classes)``; ``read_mask`` gives one by its number."""
+
+    def shown(index: int) -> npt.NDArray[np.bool_]:
+        return np.bincount(read_mask(index).ravel(), minlength=256)[:classes] > 0
+
+    return np.stack(list(threaded(shown, range(masks), "reading masks", unit="masks")))

@@ -1,0 +1,51 @@
+"""Readers of segmentation data sets, each from the layout that its authors release, by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.readers import cityscapes, coco, colours, folder, hit_uav, labelme, yolo
+from unip.data.labelled.readers.ade20k import ADE20K
+from unip.data.labelled.readers.depth import NYU_DEPTH, NYU_RGB, SUN_DEPTH, SUN_RGB
+from unip.data.labelled.readers.layout import Layout, layout_splits, open_layout
+from unip.data.labelled.readers.thermal import MFNET, MFNET_RGB, PST900, PST900_RGB, SCUT, SODA
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A layout: what it is called for people, how it is opened, and which splits a folder of it has."""
+
+    title: str
+    open: Callable[[Path, str | None], SegmentationData]
+    splits: Callable[[Path], list[str]]
+
+
+def _released(layout: Layout) -> Kind:
+    return Kind(
+        layout.title, lambda root, split: open_layout(layout, root, split), lambda root: layout_splits(layout, root)
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "folder": Kind("segmentation folder", folder.open_folder, folder.folder_splits),
+    "soda": _released(SODA),
+    "mfnet": _released(MFNET),
+    "mfnet-rgb": _released(MFNET_RGB),
+    "scut": _released(SCUT),
+    "pst900": _released(PST900),
+    "pst900-rgb": _released(PST900_RGB),
+    "nyudepthv2": _released(NYU_DEPTH),
+    "nyudepthv2-rgb": _released(NYU_RGB),
+    "sunrgbd": _released(SUN_DEPTH),
+    "sunrgbd-rgb": _released(SUN_RGB),
+    "ade20k": _released(ADE20K),
+    "hit-uav": Kind("HIT-UAV", hit_uav.open_hit_uav, hit_uav.hit_uav_splits),
+    "colours": Kind("colour-coded masks", colours.open_colours, folder.folder_splits),
+    "cityscapes": Kind("Cityscapes-like", cityscapes.open_cityscapes, cityscapes.cityscapes_splits),
+    "coco": Kind("COCO JSON", coco.open_coco, coco.coco_splits),
+    "labelme": Kind("LabelMe", labelme.open_labelme, labelme.labelme_splits),
+    "yolo-seg": Kind("YOLO segmentation", yolo.open_yolo, yolo.yolo_splits),
+}

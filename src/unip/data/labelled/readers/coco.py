@@ -1,0 +1,208 @@
+"""COCO JSON: polygons and run lengths of objects, drawn into one mask an image.
+
+``ROOT`` is an annotation file, or a folder with one a split (the first of these that is there):
+
+```
+ROOT/annotations/instances_SPLIT2017.json  instances_SPLIT.json  SPLIT.json
+ROOT/SPLIT/_annotations.coco.json          ROOT/SPLIT.json       ROOT/instances_SPLIT.json
+```
+
+Images are searched in the folder of the annotations, and in ``images/SPLIT``, ``SPLIT2017``, ``SPLIT``, ``images`` and
+the root. Classes are ``background`` and the categories in the order of their ids. Objects are drawn from the largest
+to the smallest; crowds count as their class. Format: the data page of the COCO site and its API's mask files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unip.data.images.decoding import Pixels, Pixels8
+from unip.data.labelled.classes import Classes
+from unip.data.labelled.masks import draw_polygon, polygon_area
+from unip.data.labelled.pairs import SegmentationData
+from unip.errors import UnipError
+from unip.files import read_json
+
+FILES = (
+    "annotations/instances_{}2017.json",
+    "annotations/instances_{}.json",
+    "annotations/{}.json",
+    "{}/_annotations.coco.json",
+    "{}.json",
+    "instances_{}.json",
+)
+FOLDERS = ("images/{}", "images/{}2017", "{}2017", "{}", "images", "")
+SPLITS = ("train", "val", "valid", "test")
+
+
+@dataclass(frozen=True)
+class CocoMask:
+    """The objects of one image: ``(class id, segmentation as in the file)``, in the order in which they are drawn."""
+
+    path: Path
+    name: str
+    size: tuple[int, int]
+    objects: tuple[tuple[int, Any], ...]
+
+    def read(self) -> Pixels:
+        """Return the drawn objects, ``(H, W)`` uint8 class ids.
+
+        Raises:
+            UnipError: A segmentation cannot be drawn.
+        """
+        mask = np.zeros(self.size, np.uint8)
+        for label, segmentation in self.objects:
+            try:
+                if isinstance(segmentation, dict):
+                    mask[decode_runs(segmentation, self.size)] = label
+                else:
+                    for polygon in segmentation:
+                        draw_polygon(mask, polygon, label)
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise UnipError(f"{self.path}: a segmentation in {self.name} is broken ({error})") from None
+        return mask
+
+
+def open_coco(root: Path, split: str | None) -> SegmentationData:
+    """List the images of a COCO annotation file; see :func:`unip.data.labelled.datasets.open_segmentation`."""
+    path = root if root.exists() and not root.is_dir() else _file_of(root, split)
+    record = read_json(path)
+    try:
+        categories = sorted(record["categories"], key=lambda category: int(category["id"]))
+        images = sorted(record["images"], key=lambda image: str(image["file_name"]))
+        sizes = [(int(image["height"]), int(image["width"])) for image in images]
+        objects: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in images}
+        for found in record["annotations"]:
+            objects[found["image_id"]].append(found)
+        names = [str(category["name"]) for category in categories]
+        first = int("background" not in names)  # some tools export it as a category
+        labels = {category["id"]: i + first for i, category in enumerate(categories)}
+        drawn = [
+            tuple((labels[o["category_id"]], _segmentation(o)) for o in _ordered(objects[i["id"]])) for i in images
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnipError(
+            f"{path} is no COCO annotation file ({type(error).__name__}: {error})",
+            "It needs images, annotations and categories, and their ids must fit together.",
+        ) from None
+    except UnipError as error:
+        raise UnipError(f"{path}: {error.what}", error.fix) from None
+    if not images:
+        raise UnipError(f"{path} names no image", "Export it again.")
+    base = path.parent.parent if path.parent.name == "annotations" else path.parent
+    folders = [path.parent, *((root if root.is_dir() else base) / name.format(split or "") for name in FOLDERS)]
+    folder = next((there for there in folders if (there / images[0]["file_name"]).is_file()), None)
+    if folder is None:
+        raise UnipError(
+            f"the images of {path} are not there: no {images[0]['file_name']}",
+            f"Searched in {', '.join(dict.fromkeys(map(str, folders)))}.",
+        )
+    files = tuple(folder / image["file_name"] for image in images)
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise UnipError(f"{len(missing)} of {len(files)} images of {path} are missing, the first: {missing[0]}")
+    masks = tuple(CocoMask(path, f.name, size, made) for f, size, made in zip(files, sizes, drawn, strict=True))
+    return SegmentationData(files, masks, Classes((*(["background"] * first), *names)))
+
+
+def coco_splits(root: Path) -> list[str]:
+    """Return the usual splits whose annotation file is there."""
+    return [name for name in SPLITS if any((root / file.format(name)).is_file() for file in FILES)]
+
+
+def decode_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Decode run lengths, which go down the columns and begin with zeros.
+
+    Args:
+        segmentation: ``{"size": [h, w], "counts": [...]}``, or the compressed text in ``counts``.
+        size: Height and width that it must have.
+
+    Returns:
+        ``(H, W)`` bool.
+
+    Raises:
+        ValueError: Size or counts do not fit.
+    """
+    counts = segmentation["counts"]
+    runs = list(_runs_of(counts)) if isinstance(counts, str | bytes) else [int(count) for count in counts]
+    if tuple(segmentation["size"]) != size:
+        raise ValueError(f"run lengths of size {segmentation['size']} in an image of {list(size)}")
+    if min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
+        raise ValueError(f"run lengths add up to {sum(runs)}, not to {size[0] * size[1]} pixels")
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(size[1], size[0]).T
+
+
+def encode_runs(mask: Pixels8 | npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the uncompressed run lengths of a mask ``(H, W)``; the opposite of :func:`decode_runs`."""
+    flat = (np.asarray(mask) != 0).T.ravel()
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff([0, *ends, flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}
+
+
+def _runs_of(text: str | bytes) -> Iterator[int]:
+    """Decode the compressed text.
+
+    A character is 48 and 5 bits of a number, the lowest first, and a bit for "more"; from the fourth run on, the
+    numbers are differences to the run two before.
+    """
+    code = text.encode("ascii") if isinstance(text, str) else text
+    runs: list[int] = []
+    value = shift = 0
+    for character in code:
+        bits = character - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift  # negative: the sign goes on
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            yield runs[-1]
+            value = shift = 0
+    if shift:
+        raise ValueError("compressed run lengths that end too early")
+
+
+def _ordered(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(objects, key=lambda found: -_area(found))
+
+
+def _area(found: dict[str, Any]) -> float:
+    if found.get("area"):
+        return float(found["area"])
+    segmentation = found["segmentation"]
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        return float(sum(itertools.islice(_runs_of(counts) if isinstance(counts, str) else counts, 1, None, 2)))
+    return sum(polygon_area(polygon) for polygon in segmentation)
+
+
+def _segmentation(found: dict[str, Any]) -> Any:
+    if not found.get("segmentation"):
+        raise UnipError(
+            f"annotation {found.get('id')} has no outline, only a box",
+            "Semantic segmentation needs polygons or run lengths.",
+        )
+    return found["segmentation"]
+
+
+def _file_of(root: Path, split: str | None) -> Path:
+    tried = [root / name.format(split or "train") for name in FILES]
+    path = next((there for there in tried if there.exists()), None) if split else None
+    if path is None:
+        there = coco_splits(root)
+        hint = f" Splits there: {', '.join(there)}." if there else ""
+        raise UnipError(
+            f"no COCO annotation file of split {split!r} in {root}",
+            f"Expected {' or '.join(os.path.relpath(t, root) for t in tried)}, or give the file as coco:FILE.{hint}",
+        )
+    return path

@@ -1,0 +1,135 @@
+"""LabelMe: a JSON file with outlines beside each image.
+
+```
+ROOT/labels.txt             optional: the classes, one a line (`__ignore__` and `_background_` as LabelMe's tools write)
+ROOT/train/0001.jpg         `train` may be any name, or be left out
+ROOT/train/0001.json        shapes: polygons, rectangles, circles
+```
+
+Without ``labels.txt`` (or ``classes.json``) the classes are ``background`` and all labels in ROOT, sorted. Shapes are
+drawn in the order of the file, later ones on top. ``__ignore__`` marks pixels without a label. The format is that of
+wkentaro/labelme.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unip.data.images.decoding import SUFFIXES, Pixels
+from unip.data.labelled.classes import IGNORE, Classes
+from unip.data.labelled.masks import draw_polygon
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.readers.folder import read_classes
+from unip.errors import UnipError
+from unip.files import read_json, read_lines
+
+CIRCLE_CORNERS = 64
+
+
+@dataclass(frozen=True)
+class LabelmeMask:
+    """A LabelMe file; ``labels`` gives the id of each name."""
+
+    path: Path
+    labels: tuple[tuple[str, int], ...]
+
+    def read(self) -> Pixels:
+        """Return the drawn shapes, ``(H, W)`` uint8 class ids.
+
+        Raises:
+            UnipError: A label is unknown, or a shape has no area.
+        """
+        record = read_json(self.path)
+        labels = dict(self.labels)
+        try:
+            mask = np.zeros((int(record["imageHeight"]), int(record["imageWidth"])), np.uint8)
+            shapes = [(str(s["label"]), s.get("shape_type") or "polygon", s["points"]) for s in record["shapes"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnipError(f"{self.path} is no LabelMe file ({type(error).__name__}: {error})") from None
+        for label, kind, points in shapes:
+            if label not in labels:
+                raise UnipError(
+                    f"{self.path} holds the unknown label {label!r}",
+                    f"Known: {', '.join(labels)}. Add it to labels.txt.",
+                )
+            draw_polygon(mask, _outline(kind, points, self.path), labels[label])
+        return mask
+
+
+def open_labelme(root: Path, split: str | None) -> SegmentationData:
+    """List the labelled images of a folder; see :func:`unip.data.labelled.datasets.open_segmentation`."""
+    base = root / split if split else root
+    files = sorted(base.rglob("*.json")) if base.is_dir() else []
+    files = [path for path in files if path.name != "classes.json"]
+    if not files:
+        there = labelme_splits(root)
+        raise UnipError(
+            f"no LabelMe files in {base}",
+            "Expected a .json file beside each image." + (f" Splits in {root}: {', '.join(there)}." if there else ""),
+        )
+    images = [_image_of(path) for path in files]
+    classes, labels = _classes(root)
+    return SegmentationData(tuple(images), tuple(LabelmeMask(path, labels) for path in files), classes)
+
+
+def labelme_splits(root: Path) -> list[str]:
+    """Return the subfolders that hold JSON files."""
+    return sorted({path.relative_to(root).parts[0] for path in root.glob("*/**/*.json")})
+
+
+def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:
+    if (root / "classes.json").is_file():
+        classes, _ = read_classes([root])
+        names = list(classes.names)
+    else:
+        if (root / "labels.txt").is_file():
+            names = [line.strip() for line in read_lines(root / "labels.txt") if line.strip()]
+        else:
+            records = (read_json(path) for path in sorted(root.rglob("*.json")))
+            found = {str(shape.get("label")) for record in records for shape in _shapes(record)}
+            names = sorted(found - {"background"})
+        names = [name for name in names if name not in ("__ignore__", "_background_", "background")]
+        classes = Classes(("background", *names))
+    ids = {name: i for i, name in enumerate(classes.names)}
+    ids = {**ids, "_background_": ids.get("background", 0), "__ignore__": IGNORE, "ignore": ids.get("ignore", IGNORE)}
+    return classes, tuple(ids.items())
+
+
+def _shapes(record: Any) -> list[dict[str, Any]]:
+    shapes = record.get("shapes") if isinstance(record, dict) else None
+    return shapes if isinstance(shapes, list) else []
+
+
+def _image_of(path: Path) -> Path:
+    """Return the image of a LabelMe file: the one it names, else the one beside it with the same name."""
+    record = read_json(path)
+    named = str(record.get("imagePath") or "") if isinstance(record, dict) else ""
+    options = [path.parent / named.replace("\\", "/")] if named else []
+    options += [path.with_suffix(end) for suffix in SUFFIXES for end in (suffix, suffix.upper())]
+    image = next((option for option in options if option.is_file()), None)
+    if image is None:
+        raise UnipError(f"the image of {path} is not there", f"Expected {options[0]}.")
+    return image
+
+
+def _outline(kind: str, points: Any, path: Path) -> Any:
+    corners = np.asarray(points, np.float64).reshape(-1, 2)
+    if kind == "polygon" and len(corners) >= 3:
+        return corners
+    if kind == "rectangle" and len(corners) == 2:
+        (x0, y0), (x1, y1) = corners
+        return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    if kind == "rectangle" and len(corners) == 4:
+        return corners
+    if kind == "circle" and len(corners) == 2:
+        turns = np.linspace(0, 2 * np.pi, CIRCLE_CORNERS, endpoint=False)
+        radius = np.hypot(*(corners[1] - corners[0]))
+        return corners[0] + radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    raise UnipError(
+        f"{path} holds a {kind} of {len(corners)} points, which fills no area",
+        "Draw polygons, rectangles or circles.",
+    )

@@ -1,0 +1,129 @@
+"""YOLO segmentation: a text file of polygons for each image, and ``data.yaml`` with the names.
+
+```
+ROOT/data.yaml              names: [person, car], or {0: person, 1: car}
+ROOT/images/train/0001.jpg  with ROOT/labels/train/0001.txt
+ROOT/train/images/0001.jpg  with ROOT/train/labels/0001.txt, the other way round
+```
+
+A line is ``CLASS x1 y1 x2 y2 ...`` in shares of width and height (format: the segmentation page of the Ultralytics
+docs). Class 0 becomes id 1, after ``background``. An image without a text file is all background. Polygons are drawn
+from the largest to the smallest. Any .yaml file with ``names`` in ROOT will do if there is no ``data.yaml``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unip.data.images.decoding import Pixels, list_images
+from unip.data.images.formats import open_image
+from unip.data.labelled.classes import Classes
+from unip.data.labelled.masks import draw_polygon, polygon_area
+from unip.data.labelled.pairs import SegmentationData
+from unip.errors import UnipError
+from unip.files import read_lines, read_yaml
+from unip.opening import open_regular
+
+USUAL = ("train", "val", "valid", "test")
+
+
+@dataclass(frozen=True)
+class YoloMask:
+    """The polygons of one image, whose size is read from the image's header."""
+
+    path: Path
+    image: Path
+    names: tuple[str, ...]
+
+    def read(self) -> Pixels:
+        """Return the drawn polygons, ``(H, W)`` uint8 class ids.
+
+        Raises:
+            UnipError: A line is no polygon of a known class.
+        """
+        try:
+            with open_regular(self.image) as file, open_image(file) as image:
+                width, height = image.size
+        except Exception as error:  # on broken bytes the decoders raise nearly anything
+            raise UnipError(f"cannot read image {self.image} ({error})") from error
+        mask = np.zeros((height, width), np.uint8)
+        polygons = []
+        for number, line in enumerate(self._lines(), 1):
+            words = line.split()
+            if not words:
+                continue
+            try:
+                label, values = int(words[0]), np.array(words[1:], np.float64)
+            except ValueError:
+                raise UnipError(f"{self.path}, line {number}: {line[:60]!r} is not CLASS x1 y1 x2 y2 ...") from None
+            if len(values) < 6 or len(values) % 2:
+                what = "a box, not a polygon" if len(values) == 4 else f"{len(values)} numbers, not corners"
+                raise UnipError(f"{self.path}, line {number} holds {what}", "Export polygons (YOLO segmentation).")
+            if not 0 <= label < len(self.names):
+                raise UnipError(
+                    f"{self.path}, line {number} holds the unknown class {label}",
+                    f"data.yaml names 0..{len(self.names) - 1}: {', '.join(self.names[:8])}.",
+                )
+            polygons.append((label + 1, values.reshape(-1, 2) * (width, height)))
+        for label, corners in sorted(polygons, key=lambda item: -polygon_area(item[1])):
+            draw_polygon(mask, corners, label)
+        return mask
+
+    def _lines(self) -> list[str]:
+        try:
+            return read_lines(self.path)
+        except UnipError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return []
+            raise
+
+
+def open_yolo(root: Path, split: str | None) -> SegmentationData:
+    """List the images of one split; see :func:`unip.data.labelled.datasets.open_segmentation`."""
+    if not root.is_dir():
+        raise UnipError(f"no such folder: {root}", "A YOLO data set holds data.yaml, images and labels.")
+    names = _names(root)
+    part = split or ""
+    places = [(root / "images" / part, root / "labels" / part), (root / part / "images", root / part / "labels")]
+    place = next(((images, labels) for images, labels in places if images.is_dir() and labels.is_dir()), None)
+    if place is None:
+        there = yolo_splits(root)
+        raise UnipError(
+            f"{root} has no YOLO split {split!r}" + (f", but {', '.join(there)}" if there else ""),
+            "Expected " + ", or ".join(f"{images} and {labels}" for images, labels in places) + ".",
+        )
+    images, labels = place
+    files = list_images(images)
+    masks = tuple(YoloMask((labels / path.relative_to(images)).with_suffix(".txt"), path, names) for path in files)
+    if not any(mask.path.is_file() for mask in masks):
+        raise UnipError(f"no image of {images} has labels in {labels}", f"Expected such as {masks[0].path}.")
+    return SegmentationData(tuple(files), masks, Classes(("background", *names)))
+
+
+def yolo_splits(root: Path) -> list[str]:
+    """Return the splits that have images and labels."""
+    beside = [path.name for path in root.glob("images/*") if (root / "labels" / path.name).is_dir()]
+    above = [path.parent.name for path in root.glob("*/images") if (path.parent / "labels").is_dir()]
+    found = {*beside, *above}
+    return [name for name in USUAL if name in found] + sorted(found - set(USUAL))
+
+
+def _names(root: Path) -> tuple[str, ...]:
+    files = [root / "data.yaml", *sorted(root.glob("*.y*ml"))]
+    for path in files:
+        names = read_yaml(path).get("names") if path.is_file() else None
+        if isinstance(names, dict):
+            try:
+                ordered = sorted(names.items(), key=lambda item: int(item[0]))
+                dense = [int(number) for number, _ in ordered] == list(range(len(ordered)))
+            except ValueError:
+                dense = False
+            if not dense:
+                raise UnipError(f"{path}: names must be numbered from 0 on", "Write names: {0: person, 1: car}.")
+            names = [name for _, name in ordered]
+        if isinstance(names, list) and names:
+            return tuple(map(str, names))
+    raise UnipError(f"no data.yaml with names in {root}", "Write names: [person, car].")

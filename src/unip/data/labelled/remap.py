@@ -1,0 +1,79 @@
+"""Changing what labels mean: classes merged, renamed, ignored, and stray ids given a meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from unip.data.labelled.classes import IGNORE, Classes, default_palette
+from unip.data.labelled.masks import make_ids
+from unip.data.labelled.pairs import SegmentationData
+from unip.errors import UnipError
+
+IGNORED = "ignore"  # what a class becomes that is not to be learnt
+
+
+def _as_pairs(value: Any) -> Any:
+    """Let a recipe write ``remap: {truck: vehicle}``."""
+    return tuple(f"{old}={new}" for old, new in value.items()) if isinstance(value, dict) else value
+
+
+Remap = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_as_pairs),
+    Field(description="Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore."),
+]
+
+
+def remapped(data: SegmentationData, changes: Iterable[str]) -> SegmentationData:
+    """Change labels; all changes happen at once, so their order does not matter.
+
+    Each change is ``OLD=NEW``. OLD is the name of a class, or a number: an id as the mask files hold it (for outlines
+    and colours: the class id). NEW is the name of a class, old or new, or ``ignore``. Classes that nothing is left of
+    are dropped; the others keep their order, new names come after them, and ids are counted anew.
+
+    Raises:
+        UnipError: A change cannot be read, or names a class that is not there, or names one twice.
+    """
+    parsed = [_parse(change) for change in changes]
+    if not parsed:
+        return data
+    rules = dict(parsed)
+    if len(rules) != len(parsed):
+        raise UnipError("remap: one label is changed twice", "Give each OLD one NEW.")
+    names, colours = data.classes.names, data.classes.palette
+    stored = dict(data.ids)
+    for old in rules:
+        if old not in names and not old.isdecimal():
+            near = difflib.get_close_matches(old, names, n=1)
+            raise UnipError(
+                f"remap: there is no class {old!r}",
+                (f"Did you mean {near[0]!r}? " if near else "") + f"Classes: {', '.join(names)}.",
+            )
+    meaning = {raw: IGNORED if label == IGNORE else rules.get(names[label], names[label]) for raw, label in data.ids}
+    for old, new in rules.items():
+        if old not in names:
+            if int(old) > 65535:
+                raise UnipError(f"remap: id {old} is beyond 65535, which no mask can hold")
+            stored.setdefault(int(old), IGNORE)
+            meaning[int(old)] = new
+    used = set(meaning.values())
+    kept = [name for name in names if name in used]
+    kept += sorted(used - set(kept) - {IGNORED}, key=list(meaning.values()).index)
+    if not kept:
+        raise UnipError("remap: no class is left", "Keep at least one.")
+    spare = iter([colour for colour in default_palette(len(names) + len(kept)) if colour not in colours])
+    palette = tuple(colours[names.index(name)] if name in names else next(spare) for name in kept)
+    table = {raw: IGNORE if name == IGNORED else kept.index(name) for raw, name in meaning.items()}
+    return dataclasses.replace(data, classes=Classes(tuple(kept), palette=palette), ids=make_ids(table))
+
+
+def _parse(change: str) -> tuple[str, str]:
+    old, equals, new = (part.strip() for part in change.partition("="))
+    if not equals or not old or not new:
+        raise UnipError(f"remap: {change!r} is not OLD=NEW", "Write truck=vehicle, 12=road or sky=ignore.")
+    return old, new

@@ -1,0 +1,1 @@
+"""Unlabelled sets: sources and recipes, manifests, packed shards, the rule of duplicates."""

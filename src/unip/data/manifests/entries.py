@@ -1,0 +1,81 @@
+"""The images that a source offers, and how files are found, whatever the kind of source."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unip.data.manifests.facts import Facts
+from unip.data.manifests.manifest import Row
+from unip.data.manifests.recipe import SourceConfig
+from unip.data.manifests.sources import printable
+from unip.errors import UnipError
+
+
+@dataclass(slots=True)
+class Entry:
+    """An image that a source offers; what is found out about it is filled in on the way.
+
+    Attributes:
+        key: Its path inside the source: what caps draw by, whatever the disk or the order of a listing.
+        source: Name of the dataset.
+        modality: None where the pixels must tell.
+        label: Its class: the folder of the key, or what a dataset says.
+        path: The file, perhaps yet to be fetched; None of an image that lies in a manifest.
+        group: The video or flight that neighbouring frames share.
+        frame: Place in it.
+        row: Its row in a manifest, where it comes from one.
+        facts: What reading it told.
+        reason: Why it is dropped; empty if it is not.
+    """
+
+    key: bytes
+    source: str
+    modality: str | None = None
+    label: bytes = b""
+    path: bytes | None = None
+    group: str = ""
+    frame: int | None = None
+    row: Row | None = None
+    facts: Facts | None = None
+    reason: str = ""
+
+
+Fetch = Callable[[Sequence[Entry]], None]  # makes the files at ``path``; sets ``reason`` where that fails
+
+
+@dataclass
+class Listing:
+    """The entries of one source, sorted by key, how to get at their files, and folders that could not be opened."""
+
+    config: SourceConfig
+    entries: list[Entry]
+    fetch: Fetch | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def located(place: str, root: Path) -> str:
+    """Return a path of a recipe as an absolute one."""
+    return os.path.abspath(os.path.join(root, os.path.expanduser(place)))
+
+
+def glob_files(pattern: str, suffixes: Sequence[str]) -> tuple[str, list[str]]:
+    """Find files by a pattern; a folder that links lead to twice is taken once, by its shortest name.
+
+    Returns:
+        The folder above the first wildcard, and the absolute paths of files with these suffixes, sorted by bytes.
+    """
+    magic = re.search(r"[*?\[]", pattern)
+    base = os.path.dirname(pattern[: magic.start()] if magic else pattern)
+    files: dict[str, str] = {}
+    found = (p for p in glob.glob(pattern, recursive=True) if os.path.splitext(p)[1].lower() in suffixes)
+    for path in sorted(found, key=lambda p: (len(os.fsencode(p)), os.fsencode(p))):
+        if not os.path.isdir(path):
+            files.setdefault(os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)), path)
+    if not files:
+        raise UnipError(f"nothing matches {printable(pattern)}", f"Known endings: {', '.join(suffixes)}.")
+    return base, sorted(files.values(), key=os.fsencode)

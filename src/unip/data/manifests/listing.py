@@ -1,0 +1,154 @@
+"""What a source of a recipe holds, before anything is read: files, frames of videos, rows of datasets."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from pathlib import Path
+
+from unip.data.images.decoding import SUFFIXES
+from unip.data.manifests.entries import Entry, Listing, glob_files, located
+from unip.data.manifests.manifest import Row, read_manifest
+from unip.data.manifests.recipe import SourceConfig
+from unip.data.manifests.sources import list_source, name_source, printable
+from unip.errors import UnipError
+from unip.opening import regular
+
+GROUP_COLUMNS = ("group", "flight", "video", "sequence")
+
+
+def list_entries(config: SourceConfig, root: Path, store: Path) -> Listing:
+    """List one source.
+
+    Args:
+        config: The source.
+        root: Where its relative path starts.
+        store: Folder for images that are not files of their own yet (frames, rows of a dataset).
+
+    Raises:
+        UnipError: It is missing or holds no image, or a package is needed to read it.
+    """
+    if config.kind == "video":
+        from unip.data.manifests.videos import list_videos
+
+        return list_videos(config, root, store)
+    if config.kind == "dataset":
+        from unip.data.manifests.hub_sets import list_dataset
+
+        return list_dataset(config, root, store)
+    place = located(config.place, root)
+    if config.kind == "manifest":
+        return _list_manifest(config, place)
+    problems: list[str] = []
+    entries = _list_folder(config, place, problems) if config.kind == "folder" else _list_glob(config, place)
+    for entry in entries:
+        entry.label = os.path.dirname(entry.key)
+    _group(config, entries, _read_groups(located(config.groups, root)) if config.groups else None)
+    return Listing(config, entries, problems=problems)
+
+
+def natural(key: bytes) -> list[tuple[int, int, bytes]]:
+    """Order names as people do: frame 9 before frame 10."""
+    parts = re.split(rb"(\d+)", key)
+    return [(1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def _list_folder(config: SourceConfig, place: str, problems: list[str]) -> list[Entry]:
+    folder = place if os.path.isdir(place) else os.path.dirname(place)
+
+    def note(error: OSError) -> None:
+        problems.append(f"cannot open {printable(str(error.filename))}: {error.strerror}")
+
+    return [
+        Entry(
+            key=os.fsencode(os.path.relpath(found.path, folder)),
+            source=config.name or found.source,
+            modality=found.modality,
+            path=os.fsencode(found.path),
+        )
+        for found in list_source(Path(place), config.modality, note)
+    ]
+
+
+def _list_glob(config: SourceConfig, place: str) -> list[Entry]:
+    base, files = glob_files(place, SUFFIXES)
+    entries = []
+    for path in files:
+        source, named = name_source(Path(path), Path(base))
+        entries.append(
+            Entry(
+                key=os.fsencode(os.path.relpath(path, base)),
+                source=config.name or source,
+                modality=config.modality or named,
+                path=os.fsencode(path),
+            )
+        )
+    return entries
+
+
+def _list_manifest(config: SourceConfig, place: str) -> Listing:
+    entries = []
+    folder = os.fsencode(os.path.dirname(place))
+    for values in read_manifest(place, all_rows=True).to_pylist():
+        row = Row(**values)
+        entries.append(
+            Entry(
+                key=os.path.relpath(row.path, folder) if row.path else row.sha256.encode(),
+                source=config.name or row.source,
+                modality=row.modality,
+                label=os.path.dirname(os.path.relpath(row.path, folder)) if row.path else b"",
+                path=row.path,
+                group=row.group,
+                frame=row.frame,
+                row=row,
+                reason="" if row.kept else row.reason or "dropped before",
+            )
+        )
+    return Listing(config, entries)
+
+
+def _read_groups(path: str) -> dict[str, str]:
+    """Read which file belongs to which group."""
+    try:
+        with open(path, encoding="utf-8", newline="", opener=regular) as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UnipError(f"cannot read {path}: {error}", "Give a CSV file with the columns file and group.") from error
+    columns = list(rows[0]) if rows else []
+    name = next((column for column in GROUP_COLUMNS if column in columns), None)
+    if name is None or "file" not in columns:
+        raise UnipError(
+            f"{path} has the columns {', '.join(columns) or 'none'}",
+            f"It needs file, and one of {', '.join(GROUP_COLUMNS)}.",
+        )
+    return {row["file"]: row[name] or "" for row in rows}
+
+
+def _group(config: SourceConfig, entries: list[Entry], listed: dict[str, str] | None) -> None:
+    """Fill in groups and places in them, and drop all but every n-th file of a group."""
+    if config.group is None and listed is None and config.every == 1:
+        return
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if listed is None:
+            name = _group_of(config, entry.key)
+        else:
+            file = os.path.basename(printable(entry.key))
+            name = listed.get(file) or listed.get(os.path.splitext(file)[0], "")
+        groups.setdefault(name, []).append(entry)
+    for name, members in groups.items():
+        if not name and (config.group is not None or listed is not None):
+            continue  # the pattern or the list does not know it
+        for frame, entry in enumerate(sorted(members, key=lambda entry: natural(entry.key))):
+            entry.group, entry.frame = name, frame
+            if frame % config.every:
+                entry.reason = "every"
+
+
+def _group_of(config: SourceConfig, key: bytes) -> str:
+    folders = [printable(part) for part in key.split(b"/")[:-1]]
+    if isinstance(config.group, str):
+        match = re.search(config.group, printable(key))
+        return "" if match is None else match[1] if match.re.groups else match[0]
+    return "/".join(folders if config.group is None else folders[: config.group])

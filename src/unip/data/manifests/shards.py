@@ -1,0 +1,100 @@
+"""Writing one shard of a packed set: Parquet that `datasets` reads as images, laid out for reading one image alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unip.data.images.addresses import read_bytes
+from unip.data.images.encoding import Encoded
+from unip.data.manifests.packed import IMAGE, addresses
+from unip.data.manifests.sources import printable
+from unip.opening import open_regular
+from unip.outputs import writing
+
+NOTE = b"unip.pack"
+GROUP_ROWS = 100  # what `datasets` and the hub's viewer like for images
+GROUP_BYTES = 64_000_000
+PAGE = 1 << 30  # no row group reaches it, so that its images lie in one page
+
+IMAGE_TYPE: Any = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TYPE_NAMES = {"float": "float32", "double": "float64"}  # arrow -> datasets, where they differ
+
+
+def shard_schema(manifest: Any) -> Any:
+    """Return the columns of a shard: the image, then those of the manifest, with what `datasets` wants to know."""
+    fields = [pa.field("image", IMAGE_TYPE)] + [field for field in manifest if field.name != "image"]
+    features: dict[str, Any] = {"image": {"_type": "Image"}}
+    for field in fields[1:]:
+        features[field.name] = {"dtype": TYPE_NAMES.get(str(field.type), str(field.type)), "_type": "Value"}
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """Return what the writer of a shard noted: ``{}`` for other Parquet files, None if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            metadata = pq.read_metadata(file).metadata or {}
+        note: dict[str, Any] = json.loads(metadata.get(NOTE, b"{}"))
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    return note
+
+
+def write_shard(
+    path: Path, schema: Any, items: Iterable[tuple[dict[str, Any], Encoded]], note: Callable[[], dict[str, Any]]
+) -> None:
+    """Write one shard, whole or not at all.
+
+    Args:
+        path: The file.
+        schema: See :func:`shard_schema`.
+        items: The rows, in order: values of the manifest's columns and the image; they are taken one after the other.
+        note: Called after the last row; what it returns (JSON values) is kept in the footer, see :func:`read_note`.
+
+    Raises:
+        UnipError: The disk is full or read-only.
+    """
+    others = [name for name in schema.names if name != "image"]
+    with writing(path) as temporary:
+        sizes: list[int] = []
+        with pq.ParquetWriter(
+            temporary,
+            schema,
+            compression={IMAGE: "none", **dict.fromkeys(["image.path", *others], "zstd")},
+            use_dictionary=["image.path", *others],
+            write_statistics=others,
+            data_page_size=PAGE,
+        ) as writer:
+            for rows in _grouped(items):
+                writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=len(rows))
+                sizes += (row["bytes"] for row in rows)
+            writer.add_key_value_metadata({NOTE: json.dumps(note())})
+        for address in addresses(temporary, pq.read_metadata(temporary), np.array(sizes, dtype=np.int64)):
+            read_bytes(address)  # raises if an image does not lie where readers will look for it
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # a finished shard is not looked at again, so it must outlive a power cut
+
+
+def _grouped(items: Iterable[tuple[dict[str, Any], Encoded]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each row group."""
+    rows: list[dict[str, Any]] = []
+    room = GROUP_BYTES
+    for values, image in items:
+        name = printable(os.path.basename(values["path"] or b"")) or image.sha256
+        facts = {key: getattr(image, key) for key in ("width", "height", "bits", "sha256", "reading")}
+        stored = {"bytes": image.data, "path": f"{name.removesuffix(f'.{image.ending}')}.{image.ending}"}
+        rows.append({**values, **facts, "bytes": len(image.data), "image": stored})
+        room -= len(image.data)
+        if len(rows) == GROUP_ROWS or room <= 0:
+            yield rows
+            rows, room = [], GROUP_BYTES
+    if rows:
+        yield rows

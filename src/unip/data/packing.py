@@ -1,0 +1,303 @@
+"""`unip data pack`: write the images of a manifest into shuffled Parquet shards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from unip.config import Config, verb
+from unip.data.images.addresses import read_bytes
+from unip.data.images.encoding import Encoded, Format, encode
+from unip.data.manifests.manifest import read_manifest
+from unip.data.manifests.packed import INDEX, VERSION, find_index
+from unip.data.manifests.shards import read_note, shard_schema, write_shard
+from unip.data.manifests.sources import printable
+from unip.errors import UnipError
+from unip.files import sha256
+from unip.outputs import OutputFolder, output_folder, write_json
+from unip.progress import Meter, meter, say
+from unip.runtime.seeds import seed_for
+from unip.runtime.signals import stoppable
+from unip.runtime.workers import threaded
+
+PROBED = 64  # images that are encoded to guess the size of the set
+SKIPPED_SHOWN = 5
+ROWS_AHEAD = 4096  # at most so many rows, or so many bytes of files, are read ahead of the writer
+BYTES_AHEAD = 256_000_000
+
+
+class PackConfig(Config):
+    """Settings of ``unip data pack``."""
+
+    manifest: Path = Field(description="A manifest, or another packed set.")
+    out: Path = Field(description="Folder that gets the shards and packed.json.")
+    short_side: int | None = Field(None, ge=16, description="Reduce larger images to this short side, in pixels.")
+    shard_mb: float = Field(256, gt=0, description="About so large is a shard, in MB.")
+    seed: int = Field(0, ge=0, description="Of the permutation that shuffles the whole set.")
+    format: Format = Field("keep", description="keep the files' own, or webp, jpeg, png.")
+    quality: int = Field(90, ge=1, le=100, description="Of JPEG and WebP that are written anew.")
+    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    overwrite: bool = Field(False, description="Replace a packed set of other settings.")
+    dry_run: bool = Field(False, description="Only say what would be written.")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be packed, and why; ``path`` as Python decodes file names."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """What was written.
+
+    Attributes:
+        index: The index file, which like its folder can be given as ``--data``.
+        shards: Number of shards.
+        images: Images in them; after a dry run, those of the manifest.
+        bytes: Size of the shards; after a dry run a guess.
+        kept_shards: Shards that an earlier, interrupted run had finished.
+        skipped: Images that could not be packed.
+    """
+
+    index: Path
+    shards: int
+    images: int
+    bytes: int
+    kept_shards: int
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the content of every shard.
+
+    Attributes:
+        table: The manifest.
+        order: ``(rows,)`` the permutation.
+        folder: Of the manifest: paths inside it are stored relative to it.
+        identity: Settings that must agree for shards to belong together.
+        shards: How many.
+    """
+
+    table: Any
+    order: npt.NDArray[np.int64]
+    folder: bytes
+    identity: dict[str, Any]
+    shards: int
+
+    def file(self, number: int) -> str:
+        """Return the name of a shard."""
+        return f"train-{number:05d}-of-{self.shards:05d}.parquet"
+
+    def rows(self, number: int) -> npt.NDArray[np.int64]:
+        """Return the rows of the manifest that a shard holds, in its order: an even share of the permutation."""
+        first, end = (len(self.order) * n // self.shards for n in (number, number + 1))
+        return self.order[first:end]
+
+
+@verb(PackConfig)
+def pack(config: PackConfig) -> PackResult:
+    """Write ``train-00000-of-000NN.parquet`` and so on, and then ``packed.json``.
+
+    Every shard appears whole or not at all. After an interruption the same call goes on with the first missing shard;
+    the files are then the same, byte for byte, as without it. Images that cannot be read are skipped and listed.
+
+    Raises:
+        UnipError: The manifest cannot be used, the folder holds another packed set, the disk is full or read-only,
+            or no image of a whole shard can be read.
+        Interrupted: Ctrl-C or SIGTERM; the same call continues.
+    """
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        return _pack(config, outputs)
+
+
+def _pack(config: PackConfig, outputs: OutputFolder) -> PackResult:
+    plan, finished = make_plan(config)
+    shards = sorted(config.out.glob("train-*.parquet"))
+    damaged = [path.name for path in shards if outputs.state(path.name) == "edited" and read_note(path) is None]
+    outputs.check(INDEX, *(path.name for path in shards if path.name not in damaged))
+    result = PackResult(config.out / INDEX, plan.shards, len(plan.order), 0, len(finished), ())
+    if config.dry_run:
+        size = round(_guess_bytes(plan, config))
+        say(f"{result.images:,} images, about {size / 1e6:,.1f} MB in {plan.shards} shards, {len(finished)} finished")
+        say(f"dry run, not written: {config.out}")
+        return replace(result, bytes=size)
+    for name in damaged:
+        say(f"{name} is damaged and is written again; what is left of it is {outputs.set_aside(name).name}")
+    _clear(config, plan, outputs)
+    done = sum(len(plan.rows(number)) for number in finished)
+    if finished:
+        say(f"{len(finished)} of {plan.shards} shards are there already")
+    advice = "Run the same call again: finished shards are kept."
+    with stoppable(advice), meter("packing", len(plan.order), "images", start=done) as progress:
+        for number in range(plan.shards):
+            if number not in finished:
+                finished[number] = _write_shard(plan, number, config, progress)
+    return _finish(config, plan, finished, result.kept_shards)
+
+
+def make_plan(config: PackConfig) -> tuple[Plan, dict[int, dict[str, Any]]]:
+    """Return the plan, and the notes of the shards that are already finished, by number."""
+    source = find_index(config.manifest) or config.manifest
+    table = read_manifest(source, may_miss=True)
+    table = table.drop_columns("image") if table["image"].null_count == table.num_rows else table
+    identity = {
+        "version": VERSION,
+        "manifest_sha256": sha256(source),
+        "images": table.num_rows,
+        **config.model_dump(include={"seed", "short_side", "shard_mb", "format", "quality"}),
+    }
+    order = np.random.default_rng(seed_for(config.seed, table.num_rows)).permutation(table.num_rows)
+    folder = os.fsencode(source.parent.resolve()) + os.fsencode(os.sep)
+    plan = Plan(table, order, folder, identity, 1)
+    notes = _earlier(config, identity)
+    # The size is guessed from a few images, one of which may be gone by now: what was begun tells the number for sure.
+    number = next((note["shards"] for note in notes.values()), 0)
+    plan = Plan(table, order, folder, identity, number or _count_shards(plan, config))
+    finished = {
+        note["shard"]: note
+        for name, note in notes.items()
+        if name == plan.file(note["shard"]) and not _is_back(plan, note, config)
+    }
+    return plan, finished
+
+
+def _earlier(config: PackConfig, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the notes of finished shards in the output folder by file name."""
+    notes = {}
+    for path in sorted(config.out.glob("train-*.parquet")):
+        note = read_note(path)
+        if note == {}:
+            raise UnipError(f"{path} was not written by `unip data pack`", "Choose another --out.")
+        if note and note["identity"] == identity:
+            notes[path.name] = note
+        elif note and not config.overwrite:  # one that cannot be read at all is written anew
+            raise UnipError(
+                f"{config.out} holds {path.name}, which is not of this manifest and these settings",
+                "Choose another --out, or add --overwrite to replace it.",
+            )
+    return notes
+
+
+def _clear(config: PackConfig, plan: Plan, outputs: OutputFolder) -> None:
+    """Remove another packed set, which ``overwrite`` allows."""
+    planned = {plan.file(number) for number in range(plan.shards)}
+    for path in config.out.glob("train-*.parquet"):
+        note = read_note(path)
+        if path.name not in planned or not note or note["identity"] != plan.identity:
+            outputs.remove(INDEX, path.name)  # the index would speak of shards that are gone
+
+
+def _is_back(plan: Plan, note: dict[str, Any], config: PackConfig) -> bool:
+    """Say whether an image that a finished shard had to skip can be packed now: then the shard is made again."""
+    skipped = [row["row"] for row in note["skipped"]]
+    return any(isinstance(item, tuple) for item in _encode_rows(plan, np.array(skipped, dtype=np.int64), config))
+
+
+def _count_shards(plan: Plan, config: PackConfig) -> int:
+    number = round(_guess_bytes(plan, config) / (config.shard_mb * 1e6))
+    return min(max(1, number), len(plan.order), 99_999)
+
+
+def _guess_bytes(plan: Plan, config: PackConfig) -> float:
+    if config.format == "keep" and config.short_side is None:
+        return float(sum(plan.table["bytes"].to_pylist()))
+    done = [item for item in _encode_rows(plan, plan.order[:PROBED], config) if isinstance(item, tuple)]
+    return len(plan.order) * sum(len(image.data) for _, image in done) / max(1, len(done))
+
+
+def _encode_rows(
+    plan: Plan, numbers: npt.NDArray[np.int64], config: PackConfig
+) -> Iterator[tuple[dict[str, Any], Encoded] | Skipped]:
+    """Yield each row with its image, or why there is none."""
+
+    def one(row: dict[str, Any]) -> tuple[dict[str, Any], Encoded] | Skipped:
+        try:
+            data = row.pop("image", None) or read_bytes(row["path"])
+            image = encode(data, row, short_side=config.short_side, format=config.format, quality=config.quality)
+        except OSError as error:
+            return Skipped(_name(row), f"cannot be read: {error.strerror or error}")
+        except UnipError as error:
+            return Skipped(_name(row), error.what)
+        return row, image
+
+    ends = np.cumsum(plan.table["bytes"].to_numpy()[numbers])
+    part = ends // BYTES_AHEAD + np.arange(len(numbers)) // ROWS_AHEAD
+    for some in np.split(numbers, np.flatnonzero(np.diff(part)) + 1):
+        rows = plan.table.take(pa.array(some)).to_pylist()
+        yield from threaded(one, rows, "packing", workers=config.workers, quiet=True)
+
+
+def _name(row: dict[str, Any]) -> str:
+    return os.fsdecode(row["path"]) if row["path"] else f"embedded image {row['sha256']}"
+
+
+def _write_shard(plan: Plan, number: int, config: PackConfig, progress: Meter) -> dict[str, Any]:
+    """Write one shard and return its note."""
+    numbers = plan.rows(number)
+    skipped: list[dict[str, Any]] = []
+    path = config.out / plan.file(number)
+
+    def rows() -> Iterator[tuple[dict[str, Any], Encoded]]:
+        for row, item in zip(numbers.tolist(), _encode_rows(plan, numbers, config), strict=True):
+            if isinstance(item, Skipped):
+                skipped.append({"row": row, **asdict(item)})
+            else:
+                values, image = item
+                yield {**values, "path": values["path"] and values["path"].removeprefix(plan.folder)}, image
+            progress.advance()
+
+    def note() -> dict[str, Any]:
+        if len(skipped) == len(numbers):
+            raise UnipError(
+                f"none of the {len(numbers)} images of {path.name} can be packed, the first is "
+                f"{printable(skipped[0]['path'])}: {skipped[0]['why']}",
+                "Put the files back (is their disk there?) and run the same call again; finished shards are kept.",
+            )
+        packed = len(numbers) - len(skipped)
+        return {"identity": plan.identity, "shard": number, "shards": plan.shards, "rows": packed, "skipped": skipped}
+
+    write_shard(path, shard_schema(plan.table.schema), rows(), note)
+    return note()
+
+
+def _finish(config: PackConfig, plan: Plan, notes: dict[int, dict[str, Any]], kept: int) -> PackResult:
+    """Write the index and tell what was packed."""
+    files = [config.out / plan.file(number) for number in range(plan.shards)]
+    sizes = [file.stat().st_size for file in files]
+    skipped = [row for number in range(plan.shards) for row in notes[number]["skipped"]]
+    index = {
+        **plan.identity,
+        "rows": sum(note["rows"] for note in notes.values()),
+        "shards": [
+            {"file": file.name, "rows": notes[number]["rows"], "bytes": size}
+            for number, (file, size) in enumerate(zip(files, sizes, strict=True))
+        ],
+        "skipped": skipped,
+    }
+    write_json(config.out / INDEX, index)
+    result = PackResult(
+        config.out / INDEX,
+        plan.shards,
+        index["rows"],
+        sum(sizes),
+        kept,
+        tuple(Skipped(row["path"], row["why"]) for row in skipped),
+    )
+    for entry in result.skipped[:SKIPPED_SHOWN]:
+        say(f"skipped {printable(entry.path)}: {entry.why}")
+    if len(skipped) > SKIPPED_SHOWN:
+        say(f"and {len(skipped) - SKIPPED_SHOWN} more, all in {config.out / INDEX}")
+    say(f"{result.images:,} images, {result.bytes / 1e6:,.1f} MB in {result.shards} shards: {config.out}")
+    return result

@@ -1,0 +1,103 @@
+"""Whole frames as a model sees them: decoded, resized to its short side, and where its windows lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as TF
+
+from unip.data.corruptions import CorruptFrames
+from unip.data.images.conversion import DEFAULT, Reading
+from unip.data.images.decoding import read_image8
+from unip.data.labelled.pairs import SegmentationData
+from unip.errors import UnipError
+
+
+def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Return the size that an image has when its short side is scaled to ``short_side`` pixels, ratio kept."""
+    factor = short_side / min(height, width)
+    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+
+
+@dataclass
+class Frame:
+    """One decoded image.
+
+    Attributes:
+        index: Its place in the list of paths.
+        image: uint8 as stored, or corrupted: ``(H, W)`` if it is grey, else RGB ``(H, W, 3)``.
+        pixels: The same as uint8 ``(1, h, w)`` or ``(3, h, w)``, resized to the model's short side; it
+            may share the memory of ``image``.
+        mask: Class ids ``(H, W)`` where there is truth, 255 without a label.
+        problem: Why it could not be read; the arrays are empty then.
+    """
+
+    index: int
+    image: npt.NDArray[np.uint8]
+    pixels: Tensor
+    mask: npt.NDArray[np.uint8] | None = None
+    problem: UnipError | None = None
+
+
+class Frames(Dataset[Frame]):
+    """Decodes images (and masks) and resizes them for a model; a broken file gives a frame with its problem.
+
+    Args:
+        images: Image files, or pairs of images and masks.
+        short_side: To resize to, in pixels; bilinear with antialiasing, as in training.
+        reading: How counts become 8 bits; left out, as pairs say, or by default.
+        corruption: What befalls the 8-bit images, at their own size.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path] | SegmentationData,
+        short_side: int,
+        reading: Reading | None = None,
+        corruption: CorruptFrames | None = None,
+    ) -> None:
+        self.images, self.short_side, self.reading, self.corruption = images, short_side, reading, corruption
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Frame:
+        try:
+            if isinstance(self.images, SegmentationData):
+                pixels8, mask = self.images.read(index, self.reading)
+            else:
+                pixels8, mask = read_image8(self.images[index], self.reading or DEFAULT), None
+            image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
+        except UnipError as error:
+            # as a value: raised in a worker it would arrive with that worker's traceback as its text
+            return Frame(
+                index, np.zeros((0, 0), np.uint8), torch.zeros(1, 0, 0), problem=UnipError(error.what, error.fix)
+            )
+        pixels = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
+        size = short_side_size(image.shape[0], image.shape[1], self.short_side)
+        if size != image.shape[:2]:
+            pixels = TF.resize(pixels, list(size), antialias=True)
+        return Frame(index, image, pixels, mask)
+
+
+def rgb(pixels: Tensor) -> Tensor:
+    """Return the three channels that a model takes, of ``(..., 1 or 3, h, w)``; those of grey share their memory."""
+    return pixels.expand(*pixels.shape[:-3], 3, -1, -1)
+
+
+def window_starts(length: int, crop: int, stride: int) -> list[int]:
+    """Return where windows of ``crop`` pixels start along an axis of ``length`` pixels.
+
+    The last window is moved back so that it ends at the border; an axis shorter than the crop has one window.
+    """
+    if length <= crop:
+        return [0]
+    count = -(-(length - crop) // stride) + 1
+    return [min(index * stride, length - crop) for index in range(count)]

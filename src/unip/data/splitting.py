@@ -1,0 +1,260 @@
+"""`unip data split`: training, validation and test parts that keep videos and flights whole and classes balanced.
+
+The result is a segmentation folder, whatever the layout it comes from, so this also converts layouts:
+
+```
+OUT/classes.json        the classes, after remapping
+OUT/train/images/*      links to the images, or copies
+OUT/train/masks/*.png   the masks, written anew with ids from 0
+OUT/splits.csv          image, its name in OUT, group, split
+```
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shutil
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import Field
+from rich.table import Table
+
+from unip.config import Config, verb
+from unip.data.balance import assign
+from unip.data.labelled.classes import IGNORE
+from unip.data.labelled.datasets import DATA_HELP, list_splits, open_segmentation
+from unip.data.labelled.pairs import SegmentationData, read_channel
+from unip.data.labelled.remap import Remap
+from unip.errors import UnipError
+from unip.opening import regular
+from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, writing
+from unip.progress import say
+from unip.runtime.workers import threaded
+
+NAMES = ("train", "val", "test")
+
+
+class SplitConfig(Config):
+    """Settings of ``unip data split``."""
+
+    data: Path = Field(description=DATA_HELP)
+    out: Path = Field(description="Folder to make: a segmentation folder with train, val and test.")
+    splits: tuple[str, ...] = Field((), description="Splits of data to take together; none: all that are there.")
+    shares: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="Of train, val and test; 0 leaves out.")
+    seed: int = Field(0, ge=0, description="Another seed gives another split.")
+    group: str | None = Field(
+        None, description="Pattern (regex) in the image's path: its first bracket, or all of it, names the video."
+    )
+    groups: Path | None = Field(None, description="CSV file that names each image's video or flight.")
+    group_column: str = Field("flight", description="Column of groups with the video or flight.")
+    file_column: str = Field("file", description="Column of groups with the image's name, with or without ending.")
+    remap: Remap = ()
+    images: Literal["link", "copy"] = Field("link", description="Link to the images, or copy them.")
+    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    overwrite: bool = Field(False, description="Replace what was written to out before.")
+    dry_run: bool = Field(False, description="Show the split, write nothing.")
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """Where the folder is (or would be), and the image, group and split of every pair."""
+
+    out: Path
+    images: tuple[Path, ...]
+    groups: tuple[str, ...]
+    splits: tuple[str, ...]
+
+
+@verb(SplitConfig)
+def split(config: SplitConfig) -> SplitResult:
+    """Divide labelled images, a group never between two splits, and write a segmentation folder.
+
+    The same seed, names and masks give the same split, wherever the data lies and in whatever order it is listed.
+
+    Raises:
+        UnipError: Data is bad, a group is not told for an image, there are too few groups, or out is there.
+    """
+    if min(config.shares) < 0 or abs(sum(config.shares) - 1) > 1e-6:
+        raise UnipError(f"shares {config.shares} do not add up to 1", "Write such as --shares 0.8 0.1 0.1.")
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        if not config.overwrite and not outputs.is_empty() and (not outputs.known or outputs.wrote("classes.json")):
+            raise UnipError(f"{config.out} exists", "Choose another --out, or add --overwrite to replace it.")
+        return _split(config, outputs)
+
+
+def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
+    outputs.check("classes.json", "splits.csv", folders=NAMES)
+    parts = config.splits or tuple(list_splits(config.data)) or ("",)
+    opened = [open_segmentation(config.data, part or None, remap=config.remap) for part in parts]
+    if any(data.classes.names != opened[0].classes.names for data in opened):
+        raise UnipError(f"the splits of {config.data} have different classes", "Use one classes.json for all.")
+    pairs = [(data, i) for data in opened for i in range(len(data))]
+    images = tuple(data.images[i] for data, i in pairs)
+    within, sources = config.out.resolve(), (config.data, *images)
+    if any(path.is_relative_to(within) for each in sources for path in (each.resolve(), Path(os.path.abspath(each)))):
+        raise UnipError(f"{config.out} holds the images that are to be divided", "Choose another --out.")
+    names = unique_names(images)
+    groups = tuple(find_groups(images, names, config))
+
+    def count(pair: tuple[SegmentationData, int]) -> npt.NDArray[np.int64]:
+        data, index = pair
+        return np.bincount(data.read(index)[1].ravel(), minlength=256)
+
+    counts = np.stack(list(threaded(count, pairs, "checking pairs", workers=config.workers, unit="pairs")))
+    counts = counts[:, : len(opened[0].classes.names)]
+    chosen = assign(names, groups, counts, config.shares, config.seed)
+    splits = tuple(NAMES[k] for k in chosen)
+    say(split_table(splits, groups, counts, opened[0].classes.names))
+    if config.dry_run:
+        say(f"dry run, not written: {config.out}")
+    else:
+        _write(pairs, names, groups, splits, config, outputs)
+        if kept := [file for file in outputs.files("") if not outputs.wrote(file)]:
+            say(f"kept in {config.out}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
+        say(f"written: {config.out}")
+    return SplitResult(config.out, images, groups, splits)
+
+
+def find_groups(images: tuple[Path, ...], names: list[str], config: SplitConfig) -> list[str]:
+    """Return each image's video or flight: from the CSV file, by the pattern, else its own name.
+
+    Raises:
+        UnipError: The file or the pattern is bad, or says nothing about an image.
+    """
+    if config.group is not None and config.groups is not None:
+        raise UnipError("both group and groups are given", "Give a pattern or a CSV file.")
+    if config.groups is not None:
+        known = read_groups(config.groups, config.file_column, config.group_column)
+        found = [
+            known.get(path.stem) or known.get(path.name) or known.get(name)
+            for path, name in zip(images, names, strict=True)
+        ]
+        source = f"{config.groups} does not name"
+    elif config.group is not None:
+        try:
+            pattern = re.compile(config.group)
+        except re.error as error:
+            raise UnipError(f"group {config.group!r} is not a regular expression: {error}") from None
+        matches = [pattern.search(path.as_posix()) for path in images]
+        found = [match and (match.group(1) if pattern.groups else match.group()) for match in matches]
+        source = f"the pattern {config.group!r} does not fit"
+    else:
+        return names
+    missing = [path for path, group in zip(images, found, strict=True) if not group]
+    if missing:
+        raise UnipError(
+            f"{source} {len(missing)} of {len(images)} images, the first: {missing[0]}",
+            "Every image must belong to a video or flight, or splits would leak.",
+        )
+    return [str(group) for group in found]
+
+
+def read_groups(path: Path, file_column: str, group_column: str) -> dict[str, str]:
+    """Read a CSV file of images and their groups.
+
+    Raises:
+        UnipError: It cannot be read, has not the columns, or gives an image two groups.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UnipError(f"cannot read {path}: {error}") from error
+    columns = list(rows[0]) if rows else []
+    for column in (file_column, group_column):
+        if column not in columns:
+            raise UnipError(
+                f"{path} has no column {column!r}",
+                f"Its columns: {', '.join(columns) or 'none'}. Name them with --file-column and --group-column.",
+            )
+    groups: dict[str, str] = {}
+    for row in rows:
+        if groups.setdefault(row[file_column], row[group_column]) != row[group_column]:
+            raise UnipError(f"{path} gives {row[file_column]} two groups", "Use names that are different.")
+    return groups
+
+
+def unique_names(images: tuple[Path, ...]) -> list[str]:
+    """Return short names without ending, all different: the file's, with as many folders before it as that takes."""
+    depth, longest = 1, max(len(path.parts) for path in images)
+    names = [path.stem for path in images]
+    while len(set(names)) < len(names) and depth < longest:
+        depth += 1
+        names = ["__".join(path.with_suffix("").parts[-depth:]).replace("/", "") for path in images]
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise UnipError(f"two images are called {twice}", "Rename one.")
+    return names
+
+
+def split_table(
+    splits: tuple[str, ...], groups: tuple[str, ...], counts: npt.NDArray[np.int64], names: tuple[str, ...]
+) -> Table:
+    """Lay out images, groups and the share of each class's pixels that each split has."""
+    table = Table("", title="Split: images, groups, and where the pixels of each class are, %")
+    there = [name for name in NAMES if name in splits]
+    chosen = {name: np.array([s == name for s in splits]) for name in there}
+    for name in there:
+        table.add_column(name, justify="right")
+    table.add_row("images", *(f"{chosen[name].sum():,}" for name in there))
+    table.add_row("groups", *(f"{len({g for g, s in zip(groups, splits, strict=True) if s == n}):,}" for n in there))
+    table.add_section()
+    for i, label in enumerate(names):
+        total = counts[:, i].sum()
+        table.add_row(label, *(f"{100 * counts[chosen[n], i].sum() / total:.1f}" if total else "-" for n in there))
+    return table
+
+
+def _write(
+    pairs: list[tuple[SegmentationData, int]],
+    names: list[str],
+    groups: tuple[str, ...],
+    splits: tuple[str, ...],
+    config: SplitConfig,
+    outputs: OutputFolder,
+) -> None:
+    """Write all files beside an earlier split, then put them in its place; ``classes.json`` comes last."""
+    with ExitStack() as stack:
+        parts = {part: stack.enter_context(writing(config.out / part)) for part in sorted(set(splits))}
+        for part in parts.values():
+            (part / "images").mkdir(parents=True)
+            (part / "masks").mkdir()
+
+        def write(item: int) -> str:
+            (data, index), part = pairs[item], parts[splits[item]]
+            path, name = data.images[index], names[item]
+            target = part / "images" / f"{name}{'.png' if data.channel is not None else path.suffix}"
+            if data.channel is not None:
+                Image.fromarray(read_channel(path, data.channel)).save(target)
+            elif config.images == "link":
+                target.symlink_to(os.path.abspath(path))
+            else:
+                shutil.copyfile(path, target)
+            Image.fromarray(data.read_mask(index)).save(part / "masks" / f"{name}.png", compress_level=1)
+            return f"{splits[item]}/images/{target.name}"
+
+        written = list(threaded(write, range(len(pairs)), "writing pairs", workers=config.workers, unit="pairs"))
+        outputs.remove("classes.json")  # what a kill leaves from here on is no split
+    outputs.remove(*(part for part in NAMES if part not in splits))
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\n")
+    table.writerow(["image", "file", "group", "split"])
+    for (data, index), file, group, split_name in zip(pairs, written, groups, splits, strict=True):
+        table.writerow([data.images[index].as_posix(), file, group, split_name])
+    with writing(config.out / "splits.csv") as temporary:
+        temporary.write_text(rows.getvalue(), encoding="utf-8", errors="surrogateescape")
+    first = pairs[0][0]
+    described = {**first.classes.to_dict(), "ignore_index": IGNORE}
+    if first.reading is not None:
+        described["reading"] = first.reading.model_dump(mode="json")
+    write_json(config.out / "classes.json", described)

@@ -1,0 +1,163 @@
+"""Features of a frozen backbone, computed once: a linear probe is then trained on them in a fraction of the time."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as F
+
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.sampling.frames import window_starts
+from unip.data.sampling.order import SampleOrder
+from unip.data.sampling.segmentation_crops import COUNTED, SegmentationTrainTransform, nearest
+from unip.features.model import FeatureModel
+from unip.progress import meter
+from unip.runtime.seeds import seed_for
+
+BATCH = 16  # windows in one pass of the backbone
+
+
+class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
+    """Features of whole frames; ``dataset[position]`` is a pure function of ``(seed, position)``.
+
+    A frame is resized as training resizes it at ratio 1, and cut into windows as large as crops, beside each other, the
+    last one at the border: windows are what the backbone sees when it predicts. It sees each once, and those of the
+    mirrored frame where there are flips. Their features are put together to a map again, from which crops of whole
+    patches are drawn: a linear layer looks at one patch at a time, so it does not see where windows met. An item is the
+    features ``(C, h, w)`` float16, all layers side by side, and the mask ``(crop, crop)`` uint8 of a crop.
+
+    Args:
+        segmenter: Gives backbone and layers; on the device where they are to be computed.
+        data: The pairs.
+        transform: Size, crop, flips and the rule on crops that one class fills. Its ratio and distortion do not count.
+        seed: Seed of order, crops and mirroring.
+        autocast: The precision to compute in.
+
+    Raises:
+        UnipError: A pair cannot be read any more.
+    """
+
+    def __init__(
+        self,
+        segmenter: FeatureModel,
+        data: SegmentationData,
+        transform: SegmentationTrainTransform,
+        *,
+        seed: int,
+        autocast: AbstractContextManager[Any],
+    ) -> None:
+        self.transform, self.seed, self.patch = transform, seed, segmenter.patch
+        self.side = window_side(transform, segmenter.patch)
+        self.order = SampleOrder(len(data), seed)
+        self.features: list[tuple[Tensor, ...]] = []  # of each frame as it is and, with flips, mirrored
+        self.masks: list[tuple[Tensor, ...]] = []
+        segmenter.eval()
+        with meter("computing features", len(data), "frames") as progress, torch.no_grad(), autocast:
+            for index in range(len(data)):
+                image, mask = resized(transform, *data.read(index))
+                size = map_size(transform, mask.shape[0], mask.shape[1], self.patch)
+                pairs = [(image, mask), (image.flip(-1), mask.flip(-1))][: versions(transform)]
+                whole = [transform.padded(*pair, *size) for pair in pairs]
+                self.features.append(tuple(feature_map(segmenter, canvas, self.side) for canvas, _ in whole))
+                self.masks.append(tuple(ids for _, ids in whole))
+                progress.advance()
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return self.order.n
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        """Return the crop shown at ``position``."""
+        frame = self.order(position)
+        rng = np.random.default_rng(seed_for(self.seed, position))
+        version = int(rng.random() < self.transform.flip)
+        features, mask = self.features[frame][version], self.masks[frame][version]
+        patches, crop, step = self.side // self.patch, self.transform.crop, max(1, self.transform.crop // COUNTED)
+
+        def ids_at(top: int, left: int) -> Tensor:
+            return mask[top * self.patch :, left * self.patch :][:crop, :crop]
+
+        spans = [(0, length - patches) for length in features.shape[1:]]
+        top, left = self.transform.place(spans, lambda *at: ids_at(*at)[::step, ::step].numpy(), rng)
+        return features[:, top : top + patches, left : left + patches], ids_at(top, left)
+
+
+def window_side(transform: SegmentationTrainTransform, patch: int) -> int:
+    """Return the side of a window in pixels: the crop's, in whole patches, as the model pads it."""
+    return max(2, -(-transform.crop // patch)) * patch
+
+
+def map_size(transform: SegmentationTrainTransform, height: int, width: int, patch: int) -> tuple[int, int]:
+    """Return height and width in pixels of a resized frame, in whole patches and no smaller than a window."""
+    least = window_side(transform, patch)
+    tall, wide = (max(least, -(-side // patch) * patch) for side in transform.resized(height, width, 1.0))
+    return tall, wide
+
+
+def versions(transform: SegmentationTrainTransform) -> int:
+    """Return how many versions of a frame there are: with its mirror image, two."""
+    return 2 if transform.flip else 1
+
+
+def resized(
+    transform: SegmentationTrainTransform, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]
+) -> tuple[Tensor, Tensor]:
+    """Resize a pair as training does at ratio 1; the image ``(1 or 3, h, w)`` and the mask ``(h, w)``, uint8."""
+    tall, wide = transform.resized(mask.shape[0], mask.shape[1], 1.0)
+    channels = torch.from_numpy(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
+    ids = mask[nearest(mask.shape[0], tall)[:, None], nearest(mask.shape[1], wide)]
+    return F.resize(channels, [tall, wide], antialias=True), torch.from_numpy(ids)
+
+
+def corners(height: int, width: int, side: int) -> list[tuple[int, int]]:
+    """Return top and left of each window of a frame."""
+    return [(top, left) for top in window_starts(height, side, side) for left in window_starts(width, side, side)]
+
+
+def feature_map(segmenter: FeatureModel, image: Tensor, side: int) -> Tensor:
+    """Return the features of a frame, window by window.
+
+    Args:
+        segmenter: Gives backbone and layers.
+        image: uint8 ``(3, H, W)``, sides of whole patches.
+        side: Of the windows, in pixels.
+
+    Returns:
+        float16 ``(channels, H / patch, W / patch)``, all layers side by side, in main memory.
+    """
+    places, patch = corners(image.shape[1], image.shape[2], side), segmenter.patch
+    found: Tensor | None = None
+    for at in range(0, len(places), BATCH):
+        part = places[at : at + BATCH]
+        windows = torch.stack([image[:, top : top + side, left : left + side] for top, left in part])
+        maps = torch.cat(segmenter.features(segmenter.normalise(windows.to(segmenter.mean.device))), dim=1).half().cpu()
+        if found is None:
+            found = maps.new_empty(maps.shape[1], image.shape[1] // patch, image.shape[2] // patch)
+        for (top, left), window in zip(part, maps, strict=True):
+            rows, columns = (slice(start // patch, (start + side) // patch) for start in (top, left))
+            found[:, rows, columns] = window
+    assert found is not None
+    return found
+
+
+def count_windows(transform: SegmentationTrainTransform, sizes: npt.NDArray[np.int64], patch: int) -> int:
+    """Return the windows of frames of these sizes ``(N, 2)``, those of mirror images included."""
+    each, frames = np.unique(sizes, axis=0, return_counts=True)
+    side = window_side(transform, patch)
+    counts = [len(corners(*map_size(transform, height, width, patch), side)) for height, width in each.tolist()]
+    return versions(transform) * int(np.dot(counts, frames))
+
+
+def cache_bytes(
+    transform: SegmentationTrainTransform, sizes: npt.NDArray[np.int64], *, channels: int, patch: int
+) -> int:
+    """Return the bytes that features of ``channels`` and masks take, see :class:`CachedFeatures`."""
+    pixels = sum(math.prod(map_size(transform, height, width, patch)) for height, width in sizes.tolist())
+    return versions(transform) * (pixels + 2 * channels * pixels // patch**2)

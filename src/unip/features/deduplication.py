@@ -1,0 +1,185 @@
+"""`unip data dedup`: mark the duplicates of a set of images, by their files, perceptual hashes and a ViT's features.
+
+It lies above data/, where the rule is (:mod:`unip.data.manifests.duplicates`), because it may look at the images with a
+backbone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from rich.table import Table
+
+from unip.config import Config, verb
+from unip.data.manifests.duplicates import Features, Group, Likeness, Rule, describe, find_duplicates, mark
+from unip.data.manifests.inventory import JOURNAL, Item, take_inventory
+from unip.data.manifests.manifest import Row, table_of, write_manifest
+from unip.data.manifests.sources import printable
+from unip.errors import UnipError
+from unip.features.pooled import pooled_features
+from unip.outputs import OutputFolder, output_folder, write_json
+from unip.progress import say
+from unip.runtime.signals import stoppable
+from unip.vit.backbone import load_backbone
+
+GROUPS_SHOWN = 8
+
+
+class DedupConfig(Config):
+    """Settings of ``unip data dedup``."""
+
+    sources: tuple[str, ...] = Field(description="Manifests, folders, infrared=FOLDER or rgb=FOLDER.")
+    out: Path = Field(description="Folder that gets manifest.parquet and groups.json.")
+    radius: int = Field(4, ge=-1, le=20, description="Bits of 64 in which the hashes may differ; -1: equal files only.")
+    frame_radius: int | None = Field(
+        None, ge=0, le=32, description="The same for frames of one video or flight (a manifest's groups)."
+    )
+    rule: Rule = Field(
+        "near", description="near: each dropped image is near to its kept one; chain: one of all that chains connect."
+    )
+    model: str | None = Field(None, description="Compare the pooled features of this backbone too.")
+    similarity: float = Field(0.95, gt=0, le=1, description="Least cosine of the features of near duplicates.")
+    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    overwrite: bool = Field(False, description="Replace a manifest that is there.")
+    dry_run: bool = Field(False, description="Read and compare everything, write nothing.")
+
+
+@dataclass(frozen=True)
+class DedupResult:
+    """What was found and written.
+
+    Attributes:
+        manifest: Where the manifest is, or would be after a dry run.
+        groups: Kept images with those dropped for them.
+        images: Images that can be used.
+        exact: Dropped ones with the same bytes as the kept one.
+        near: Dropped ones that only look like it.
+        unreadable: Files that cannot be used.
+    """
+
+    manifest: Path
+    groups: tuple[Group, ...]
+    images: int
+    exact: int
+    near: int
+    unreadable: int
+
+
+@verb(DedupConfig)
+def dedup(config: DedupConfig) -> DedupResult:
+    """Find exact and near duplicates and write a manifest that keeps one of each group; no file is touched.
+
+    An interrupted call, made again, goes on: what was read, and features, are in ``OUT/.unip``.
+
+    Raises:
+        UnipError: A source is missing or empty, nothing can be used, ``OUT`` cannot be written, a manifest is there and
+            must not be replaced, or the model cannot be loaded.
+    """
+    manifest = config.out / "manifest.parquet"
+    if manifest.exists() and not config.overwrite:
+        raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
+    if config.overwrite and any(Path(source).resolve() == manifest.resolve() for source in config.sources):
+        raise UnipError(f"{manifest} is a source and would be replaced", "Choose another --out.")
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("manifest.parquet", "groups.json")
+        return _dedup(config, outputs)
+
+
+def _dedup(config: DedupConfig, outputs: OutputFolder) -> DedupResult:
+    manifest = config.out / "manifest.parquet"
+    journal = None if config.dry_run else outputs.hidden / JOURNAL
+    with stoppable("Run the same command again: it goes on where it was."):
+        inventory = take_inventory(config.sources, journal, workers=config.workers)
+        items = inventory.items
+        if not any(item.row.kept for item in items):
+            first = next((item.row.reason for item in items), "")
+            raise UnipError("no image of the sources can be used", f"The first one: {first}.")
+        likeness = Likeness(config.radius, config.frame_radius, config.similarity)
+        features = _features(config, outputs, items) if config.model else None
+        groups = find_duplicates(items, likeness, config.rule, features)
+        rows = mark(items, groups)
+        dropped = [duplicate for group in groups for duplicate in group.dropped]
+        exact = sum(duplicate.exact for duplicate in dropped)
+        usable = sum(item.row.kept for item in items)
+        unreadable = sum(bool(item.facts and item.facts.problem) for item in items)
+        result = DedupResult(manifest, tuple(groups), usable, exact, len(dropped) - exact, unreadable)
+        if not config.dry_run:
+            write_json(config.out / "groups.json", _record(config, result))
+            write_manifest(table_of(rows, inventory.notes), manifest)
+    _print(result, items, rows, config.dry_run)
+    return result
+
+
+def _features(config: DedupConfig, outputs: OutputFolder, items: Sequence[Item]) -> Features:
+    """Return a row for each item; zeros, which are near to nothing, for those that are not used."""
+    assert config.model is not None
+    used = [i for i, item in enumerate(items) if item.row.kept]
+    rows = [items[i].row for i in used]
+    backbone = load_backbone(config.model)
+    weights = backbone.report.sha256 if backbone.report else "random"
+    key = hashlib.sha256("\n".join([config.model, weights, *(row.sha256 for row in rows)]).encode()).hexdigest()[:16]
+    cache = None if config.dry_run else outputs.hidden / "features" / key
+    found = pooled_features(backbone, [(row.path or b"", row.reading) for row in rows], cache)
+    features = np.zeros((len(items), found.shape[1]), dtype=np.float32)
+    features[used] = found
+    return features
+
+
+def _record(config: DedupConfig, result: DedupResult) -> dict[str, Any]:
+    return {
+        "settings": config.model_dump(mode="json", exclude={"out", "workers", "overwrite", "dry_run"}),
+        "images": result.images,
+        "exact": result.exact,
+        "near": result.near,
+        "unreadable": result.unreadable,
+        "groups": [
+            {
+                "kept": _named(group.kept),
+                "dropped": [
+                    {
+                        **_named(duplicate.row),
+                        "exact": duplicate.exact,
+                        "distance": duplicate.distance,
+                        "similarity": duplicate.similarity,
+                    }
+                    for duplicate in group.dropped
+                ],
+            }
+            for group in result.groups
+        ],
+    }
+
+
+def _named(row: Row) -> dict[str, Any]:
+    return {"path": printable(row.path or b""), "source": row.source, "group": row.group, "frame": row.frame}
+
+
+def _print(result: DedupResult, items: Sequence[Item], rows: Sequence[Row], dry_run: bool) -> None:
+    table = Table("source", title="Duplicates")
+    for name in ("images", "exact", "near", "kept", "share"):
+        table.add_column(name, justify="right")
+    exact = {d.row.path for group in result.groups for d in group.dropped if d.exact}
+    sources = sorted({row.source for row in rows})
+    for source in [*sources, "all"] if len(sources) > 1 else sources:
+        pairs = [(a.row, b) for a, b in zip(items, rows, strict=True) if a.row.kept and source in (b.source, "all")]
+        dropped = [after for _, after in pairs if not after.kept]
+        copies = sum(row.path in exact for row in dropped)
+        counts = (len(pairs), copies, len(dropped) - copies, len(pairs) - len(dropped))
+        share = f"{100 * counts[3] / max(1, len(pairs)):.1f} %"
+        table.add_row(source, *(f"{count:,}" for count in counts), share)
+    say(table)
+    for group in result.groups[:GROUPS_SHOWN]:
+        last = max(group.dropped, key=lambda duplicate: duplicate.distance)
+        say(f"{len(group.dropped) + 1} images: {printable(group.kept.path or b'')} is kept, for it is dropped e.g.")
+        say(f"    {printable(last.row.path or b'')}, {describe(last).removesuffix(' of')}")
+    if len(result.groups) > GROUPS_SHOWN:
+        say(f"and {len(result.groups) - GROUPS_SHOWN} more groups, see groups.json")
+    if result.unreadable:
+        say(f"{result.unreadable} files cannot be used; the manifest says why.")
+    say(f"{'dry run, not written:' if dry_run else 'written:'} {result.manifest}")

@@ -1,0 +1,1 @@
+"""The machine: device and precision, processes, memory, signals, CUDA graphs, seeds."""

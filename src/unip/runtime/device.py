@@ -1,0 +1,48 @@
+"""Where to compute, and in which precision."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from unip.errors import UnipError
+
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Where to run.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    Field(description="Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere."),
+]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device to run on; ``auto`` prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        UnipError: The device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, usable in there.items() if usable)
+    if not there[name]:
+        raise UnipError(f"device is {name}, but torch sees none", "Use --device auto or --device cpu.")
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called: a GPU's model, else its kind."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the type to compute in.
+
+    Raises:
+        UnipError: float16 was asked for on the CPU.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if name == "fp16" and device.type == "cpu":
+        raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -1,1 +1,0 @@
-"""Segmentation: LL-FPN, heads, fine-tuning, evaluation, prediction."""

@@ -1,0 +1,1 @@
+"""Segmentation: LL-FPN and heads, losses, fine-tuning, windowed inference, scores."""

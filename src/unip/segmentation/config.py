@@ -1,0 +1,172 @@
+"""The settings of `unip finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from unip.data.images.conversion import ReadingOptions
+from unip.data.labelled.datasets import DATA_HELP, check_labels
+from unip.data.labelled.remap import Remap
+from unip.errors import UnipError
+from unip.runtime.memory import Cache
+from unip.segmentation.losses import LossName, Weighting
+from unip.segmentation.model import Decoder, PyramidName
+from unip.training.config import TrainingConfig
+
+Recipe = Literal["paper", "fast"]
+
+
+class FinetuneConfig(ReadingOptions, TrainingConfig):
+    """What to train on which labels; what is left open is chosen by the recipe and from the data."""
+
+    model: str = Field(
+        description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch."
+    )
+    data: Path = Field(description=DATA_HELP)
+    split: str | None = Field("train", description='Split to train on; "" for a folder without splits.')
+    val: str | None = Field(None, description="Split to evaluate on at the end, and with eval_every meanwhile.")
+    eval_every: int | None = Field(
+        None,
+        ge=1,
+        description="Steps between evaluations on val; the best weights are the result. None: the last.",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations in a row without a better one; none: never."
+    )
+    remap: Remap = ()
+    labels: float | None = Field(
+        None, gt=0, description="Few labels: a share of the images up to 1, or their number above."
+    )
+    label_seed: int = Field(0, ge=0, description="Seed of the choice of few labels.")
+    mode: Literal["full", "linear"] = Field("full", description="Train all, or a linear probe on the frozen backbone.")
+    recipe: Recipe = Field("fast", description="What settings left open become: the paper's, or fast ones by the data.")
+    steps: int = Field(0, ge=0, description="Optimiser steps; 0: as many as epochs make, or as the recipe says.")
+    decoder: Literal["auto"] | Decoder = Field(
+        "auto", description="auto: light, the paper's upernet, linear in a probe."
+    )
+    pyramid: PyramidName = Field("llfpn", description="Levels from the last layer, or (fpn) from four layers.")
+    layers: tuple[int, ...] = Field((), description="Layers for the decoder, 1-based; none: the paper's.")
+    channels: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="Decoder channels; auto: backbone's width, light 128."
+    )
+    auxiliary_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto", description="auto: 0.4 with upernet, else 0 (none)."
+    )
+    probe_norm: bool = Field(False, description="Linear decoder: standardise the features first (not in the paper).")
+    last_heads: Literal["keep", "uniform"] = Field(
+        "keep", description="Heads of the last block: as distilled, or as many as in the other blocks."
+    )
+    loss: Literal["auto"] | LossName = Field(
+        "auto", description="Cross-entropy, or with soft dice added; auto: ce, fast adds dice for rare classes."
+    )
+    class_weights: Weighting = Field(
+        "none", description="Cross-entropy by class: balanced is 1 / share of pixels, root its square root."
+    )
+    hard_pixels: float | None = Field(
+        None, gt=0, lt=1, description="Cross-entropy of this share of the pixels only, the hardest; none: of all."
+    )
+    batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
+    lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="Highest learning rate; auto: 4e-4, with LoRA 1e-3, in a probe 4e-3, the paper's 1e-4."
+    )
+    layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
+        "auto",
+        description="lr factor per layer towards the input; auto: 0.85, 1 from scratch or LoRA, paper 0.65 others.",
+    )
+    weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
+    warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="Warm-up steps; auto: 1500, at most a tenth of all."
+    )
+    power: float = Field(1.0, gt=0, description="Power of the polynomial decay to 0.")
+    freeze_layers: int = Field(
+        0, ge=0, description="Leave the patch embedding and this many first layers as they are; 0: none."
+    )
+    lora: int | None = Field(
+        None, ge=1, description="Train adapters of this rank on the frozen backbone; none: the backbone itself."
+    )
+    drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 in a linear probe.")
+    crop: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
+        "auto", description="Side of crops and, later, windows, in pixels; auto: 512, 256 on the CPU."
+    )
+    base: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="Long and short side that ratio multiplies, in pixels; none: larger for small objects."
+    )
+    ratio: tuple[float, float] | None = Field(
+        None, description="Range of the random resize; none: 0.75 to 1.5, the paper's 0.5 to 2, 1 in a probe."
+    )
+    cat_max_ratio: float = Field(0.75, gt=0, le=1, description="A crop that one class fills more than this is redrawn.")
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    photometric: bool | Literal["auto"] = Field(
+        "auto",
+        description="Distort brightness and contrast (and colours); auto: paper always, fast in natural colours.",
+    )
+    corrupt: float | None = Field(
+        None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
+    )
+    rare_crops: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        "auto",
+        description="Share of the crops drawn to show a class, each foreground class as often; auto: 0, fast 0.33 for "
+        "rare classes.",
+    )
+    cache: Cache | Literal["gpu"] = Field(
+        "auto", description="Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too."
+    )
+    cache_features: bool | Literal["auto"] = Field(
+        "auto", description="Linear probe: compute features once; auto: where they stay the same and fit the memory."
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _is_a_share_or_whole(cls, labels: float | None) -> float | None:
+        if labels is not None:
+            check_labels(labels)
+        return labels
+
+    @field_validator("ratio")
+    @classmethod
+    def _is_a_range(cls, ratio: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ratio is not None and not 0 < ratio[0] <= ratio[1]:
+            raise ValueError("ratio must be two rising numbers above 0")
+        return ratio
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> FinetuneConfig:
+        if self.eval_every is not None and self.val is None:
+            raise UnipError("eval_every needs a split to evaluate on", "Add --val SPLIT, of other images than --split.")
+        if self.eval_every is not None and self.val == self.split:
+            raise UnipError(f"val is {self.val}, which is trained on", "Choose weights on another split.")
+        if self.patience is not None and self.eval_every is None:
+            raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
+        if self.mode == "linear" and (self.lora is not None or self.freeze_layers):
+            option = "lora" if self.lora is not None else "freeze_layers"
+            raise UnipError(f"mode linear freezes the whole backbone: {option} has no place in it", "Leave one out.")
+        return self
+
+    def resumable(self, *, finished: bool = False) -> frozenset[str]:
+        """Return what may differ in a continuation: not the split that the best weights are chosen on."""
+        return super().resumable(finished=finished) - ({"val"} if self.eval_every is not None else set())
+
+    def is_open(self, name: str) -> bool:
+        """Say whether a setting is left to be chosen."""
+        return super().is_open(name) or (name in ("base", "ratio", "layers") and not getattr(self, name))
+
+
+class ResolvedConfig(FinetuneConfig):
+    """A fine-tuning in which nothing is left open (see :mod:`unip.segmentation.defaults`)."""
+
+    decoder: Decoder
+    channels: int
+    auxiliary_weight: float
+    loss: LossName
+    lr: float
+    layer_decay: float
+    warmup: int
+    crop: int
+    base: tuple[int, int]
+    ratio: tuple[float, float]
+    photometric: bool
+    rare_crops: float
+    cache_features: bool

@@ -1,0 +1,84 @@
+"""Saying what a fine-tuning will do before it does it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from unip.data.images.conversion import DEFAULT
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.statistics import rare_classes
+from unip.segmentation.config import ResolvedConfig
+from unip.segmentation.losses import MAX_WEIGHT, PixelLoss
+from unip.segmentation.metrics import percent
+from unip.segmentation.model import Segmenter
+from unip.training.optim import count_parameters
+from unip.vit.backbone import Backbone
+
+
+def describe(
+    config: ResolvedConfig,
+    backbone: Backbone,
+    data: SegmentationData,
+    counts: dict[str, int],
+    segmenter: Segmenter,
+    adapted: int = 0,
+) -> list[str]:
+    """Say what will be trained."""
+    spec = segmenter.spec
+    pixels = max(1, sum(counts.values()))
+    shares = ", ".join(f"{name} {100 * count / pixels:.2f} %" for name, count in counts.items())
+    trained = count_parameters(p for p in segmenter.parameters() if p.requires_grad)
+    layers = f"layer{'s' * (len(spec.layers) > 1)} {', '.join(map(str, spec.layers))}"
+    drop_path = 0.0 if config.mode == "linear" else config.drop_path
+    decoder = (
+        spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
+    )
+    helping = (config.loss != "ce", config.rare_crops, config.class_weights != "none", config.hard_pixels)
+    alone = [] if config.mode == "linear" or any(helping) else list(rare_classes(counts))
+    absent = [name for name in data.classes.names if not counts[name]]
+    idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
+    corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
+    judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
+    patience = f"; the end after {config.patience} evaluations without better ones" if config.patience else ""
+    rare = f", {percent(config.rare_crops)} % of them drawn for a class" if config.rare_crops else ""
+    return [
+        str(backbone.report or f"{config.model}: random weights"),
+        f"{len(data)} labelled images: {shares}",
+        *[f"note: rare classes ({', '.join(alone)}); see --rare-crops, --class-weights and --loss ce+dice"]
+        * bool(alone),
+        *[f"note: no labelled pixel of {', '.join(absent)}, which cannot be learnt"] * bool(absent),
+        f"images of more than 8 bits, if any, become grey by {spec.reading.describe()}",
+        *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
+        f"decoder {decoder}, {layers} of {segmenter.depth}, auxiliary weight {spec.auxiliary_weight:g}",
+        f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
+        *[f"patch embedding and first layers stay as they are, {config.freeze_layers} of {segmenter.depth}"]
+        * (config.freeze_layers > 0),
+        *[f"LoRA of rank {config.lora} on {adapted} weights of the frozen backbone, merged in the end"] * (adapted > 0),
+        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
+        f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
+        f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
+        *[f"evaluation {judged}{patience}"] * (config.eval_every is not None),
+    ]
+
+
+def describe_loss(config: ResolvedConfig, data: SegmentationData, loss: PixelLoss) -> str:
+    """Say what is minimised, with the weight of each class."""
+    said = "loss: cross-entropy"
+    if loss.weights is not None:
+        each = zip(data.classes.names, loss.weights.tolist(), strict=True)
+        weights = ", ".join(f"{name} {weight:.3g}" for name, weight in each)
+        said += f", weights {config.class_weights} (at most {MAX_WEIGHT:g}): {weights}"
+    if loss.hard_pixels is not None:
+        said += f", of the hardest {percent(loss.hard_pixels)} % of the pixels and of all that are not sure"
+    return said + ", plus soft dice" * loss.dice
+
+
+@torch.no_grad()
+def forward_shapes(segmenter: Segmenter, config: ResolvedConfig) -> str:
+    """Run one black crop and say the shapes on the way."""
+    segmenter.eval()
+    images = torch.zeros(1, 3, config.crop, config.crop, dtype=torch.uint8)
+    levels = [tuple(level.shape[1:]) for level in segmenter.levels(images)]
+    name = "features" if segmenter.spec.decoder == "linear" else "levels"
+    return f"image {tuple(images.shape[1:])}, {name} {levels}, logits {tuple(segmenter(images).shape[1:])}"

@@ -1,0 +1,279 @@
+"""How well a saved segmentation model does on labelled images, and the files that say so."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+
+from unip.config import Config
+from unip.data.corruptions import CorruptFrames, parse_corruptions
+from unip.data.images.conversion import Reading
+from unip.data.labelled.classes import IGNORE, Classes
+from unip.data.labelled.datasets import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
+from unip.data.labelled.remap import Remap
+from unip.data.sampling.frames import Frames
+from unip.errors import UnipError
+from unip.files import read_json, sha256
+from unip.outputs import output_folder, write_json, write_text
+from unip.progress import meter, say
+from unip.runtime.device import Device, Precision, choose_device, choose_precision
+from unip.runtime.signals import stoppable
+from unip.segmentation.gallery import WorstFrame, render_report
+from unip.segmentation.inference import Window, WindowBatch, Workers, segment_frames
+from unip.segmentation.metrics import Matrix, Scores, confusion, score
+from unip.segmentation.model import Segmenter
+from unip.segmentation.robustness import read_robustness, robustness_record, robustness_rows, robustness_table
+from unip.segmentation.storage import load_segmenter, model_folder
+
+
+class EvaluateConfig(Config):
+    """What to evaluate on what."""
+
+    model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
+    data: Path = Field(description=DATA_HELP)
+    split: str | None = Field("test", description='Which split; "" for a folder without splits.')
+    remap: Remap = ()
+    out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
+    worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
+    window: Window = "slide"
+    batch_size: WindowBatch = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    workers: Workers = "auto"
+    corruption: tuple[str, ...] = Field(
+        (),
+        description="Evaluate on spoilt images too: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or all:SEVERITY.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the corruptions.")
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
+    dry_run: bool = Field(False, description="Check model and data, print what would happen, write nothing.")
+
+    @field_validator("corruption")
+    @classmethod
+    def _are_known(cls, corruption: tuple[str, ...]) -> tuple[str, ...]:
+        parse_corruptions(corruption)
+        return corruption
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """How well a model did.
+
+    Attributes:
+        scores: On the images as they are.
+        frames: The mIoU of every frame, NaN where nothing is labelled.
+        out: The folder with the results.
+        corrupted: Scores on corrupted images, by ``NAME:SEVERITY``.
+        matrices: The confusion matrix of every frame as it is, whose sum ``scores`` come from.
+    """
+
+    scores: Scores
+    frames: dict[str, float]
+    out: Path
+    corrupted: dict[str, Scores] = field(default_factory=dict)
+    matrices: dict[str, Matrix] = field(default_factory=dict)
+
+
+def evaluate_model(config: EvaluateConfig) -> EvaluateResult | None:
+    """Do what `unip evaluate` does: segment labelled images, compare, write and say what was found.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: Model or data are missing, damaged, or have other classes than each other.
+        Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
+    """
+    model_folder(config.model)  # refuses what is none
+    out = config.out or config.model / "evaluation" / (config.split or "all")
+    with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("metrics.json", "evaluation.html", *(["robustness.json"] if config.corruption else []))
+        return _evaluate(config, out)
+
+
+def _evaluate(config: EvaluateConfig, out: Path) -> EvaluateResult | None:
+    ready = prepare(config)
+    spec, data, dtype = ready.segmenter.spec, ready.data, str(ready.dtype).removeprefix("torch.")
+    view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
+    say(
+        f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
+        f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {dtype}"
+    )
+    say(f"images of more than 8 bits, if any, become grey as in training: {spec.reading.describe()}")
+    if ready.stated not in (None, spec.reading):
+        say(f"note: {config.data} states another reading, which is not used: {ready.stated.describe()}")
+    corruptions = parse_corruptions(config.corruption, config.seed)
+    if corruptions:
+        say(f"and again for each corruption: {', '.join(map(str, corruptions))}")
+    file = out / "robustness.json"
+    earlier = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
+    if config.dry_run:
+        check_segmentation(data)
+        files = [*(["robustness.json"] if corruptions else []), "metrics.json and evaluation.html"]
+        say(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
+        return None
+
+    scores, matrices, worst = compare(ready, config)
+    frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
+    about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
+    settings: dict[str, Any] = {
+        "weights": sha256(model_folder(config.model) / "model.safetensors"),
+        "window": config.window,
+        "short_side": spec.short_side,
+        "crop": spec.crop,
+        "stride": spec.stride,
+        "reading": spec.reading.model_dump(mode="json"),
+        "precision": dtype,
+    }
+    listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
+    write_json(out / "metrics.json", {**about, **settings, **scores.to_dict(), "frames": listed})
+    say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
+    corrupted, wanted = read_robustness(earlier, settings, scores)
+
+    def show(asked: Sequence[CorruptFrames]) -> list[tuple[str, ...]]:
+        rows = robustness_rows(scores, corrupted, asked) if asked else []
+        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
+        return rows
+
+    def keep() -> None:
+        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
+
+    rows = show(corruptions or wanted)
+    if corruptions:
+        keep()
+        if there := [str(each) for each in corruptions if each in corrupted]:
+            say(f"{file} has {', '.join(there)} already")
+        if missing := [each for each in corruptions if each not in corrupted]:
+            so_far = f"interrupted: of {len(corruptions)} corruptions, those that are done are in {file}"
+            try:
+                with stoppable("Run the same command again to continue.", so_far):
+                    for each, found in _corrupted(ready, config, missing):
+                        corrupted[each] = found
+                        keep()
+            finally:
+                rows = show(corruptions)
+        say(robustness_table(rows))
+    elif file.exists() and not wanted:
+        say(f"note: {file} stays as it is, of another model or other settings")
+    say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
+    return EvaluateResult(scores, frames, out, {str(each): corrupted[each] for each in corruptions}, matrices)
+
+
+def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, Scores]]:
+    """Score corrupted images only, and write nothing: who keeps each result loses one at most when it is stopped.
+
+    ``out``, ``worst`` and ``dry_run`` have no meaning here.
+
+    Yields:
+        Each corruption of ``config`` with its scores, which are those of :func:`evaluate_model`.
+
+    Raises:
+        UnipError: As :func:`evaluate_model` does.
+    """
+    yield from _corrupted(prepare(config), config, parse_corruptions(config.corruption, config.seed))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model, and the images that it is to be compared on.
+
+    Attributes:
+        segmenter: The model.
+        data: Pairs of its classes, read as it was trained.
+        stated: How the data itself says to read it.
+        device: Where to run.
+        dtype: What to compute in.
+    """
+
+    segmenter: Segmenter
+    data: SegmentationData
+    stated: Reading | None
+    device: torch.device
+    dtype: torch.dtype
+
+
+def prepare(config: EvaluateConfig) -> Ready:
+    """Open model and data.
+
+    Raises:
+        UnipError: One is missing or damaged, or they have other classes than each other.
+    """
+    segmenter = load_segmenter(config.model)
+    data = open_segmentation(config.data, config.split, remap=config.remap)
+    check_classes(segmenter.spec.classes, data.classes, config)
+    device = choose_device(config.device)
+    as_trained = replace(data, reading=segmenter.spec.reading)
+    return Ready(segmenter, as_trained, data.reading, device, choose_precision(config.precision, device))
+
+
+def _corrupted(
+    ready: Ready, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]
+) -> Iterator[tuple[CorruptFrames, Scores]]:
+    plain = config.model_copy(update={"worst": 0})
+    for each in corruptions:
+        yield each, compare(ready, plain, each)[0]
+
+
+def compare(
+    ready: Ready, config: EvaluateConfig, corruption: CorruptFrames | None = None
+) -> tuple[Scores, dict[str, Matrix], list[WorstFrame]]:
+    """Segment all images; return the scores, each frame's confusion matrix, and the worst frames, worst first."""
+    data = ready.data
+    count = len(data.classes.names)
+    total = np.zeros((count, count), np.int64)
+    matrices: dict[str, Matrix] = {}
+    worst: list[tuple[float, int, WorstFrame]] = []
+    frames = Frames(data, ready.segmenter.spec.short_side, corruption=corruption)
+    results = segment_frames(
+        ready.segmenter,
+        frames,
+        device=ready.device,
+        dtype=ready.dtype,
+        window=config.window,
+        batch_size=config.batch_size,
+        workers=config.workers,
+    )
+    with meter(f"evaluating {corruption}" if corruption else "evaluating", len(frames), "images") as progress:
+        for frame, logits in results:
+            if frame.problem is not None:
+                raise frame.problem
+            assert frame.mask is not None
+            prediction = logits.argmax(0).byte()
+            truth = prediction.new_tensor(frame.mask)
+            matrix = confusion(prediction, truth, count, IGNORE).cpu().numpy()
+            total += matrix
+            path = data.images[frame.index]
+            matrices[str(path)] = matrix
+            if config.worst:
+                value = score(matrix, data.classes.names).miou
+                room = len(worst) < config.worst
+                if not np.isnan(value) and (room or (-value, -frame.index) > worst[0][:2]):
+                    shown = WorstFrame(path, value, frame.image, frame.mask, prediction.cpu().numpy())
+                    push = heapq.heappush if room else heapq.heapreplace
+                    push(worst, (-value, -frame.index, shown))
+            progress.advance()
+    return score(total, data.classes.names), matrices, [item[2] for item in sorted(worst, key=_badness)]
+
+
+def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None:
+    """Refuse data whose classes are not the model's, in the same order.
+
+    Raises:
+        UnipError: They differ.
+    """
+    if model.names != data.names:
+        raise UnipError(
+            f"{config.model} knows the classes {list(model.names)}, but {config.data} has {list(data.names)}",
+            "Evaluate on data with the same classes in the same order; --remap changes those of the data.",
+        )
+
+
+def _badness(item: tuple[float, int, Any]) -> tuple[float, int]:
+    return -item[0], -item[1]

@@ -1,0 +1,315 @@
+"""`unip finetune`: train a segmentation model from a backbone, all of it or only a linear probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from unip.config import verb
+from unip.data.images.conversion import DEFAULT
+from unip.data.labelled.datasets import SegmentationData, check_segmentation, few_labels, open_segmentation
+from unip.data.labelled.statistics import label_facts
+from unip.errors import UnipError
+from unip.progress import say
+from unip.runtime.device import choose_precision
+from unip.segmentation.adapters import add_adapters, freeze_layers, merge_adapters
+from unip.segmentation.config import FinetuneConfig, ResolvedConfig
+from unip.segmentation.defaults import Facts, choose, compiling, shown
+from unip.segmentation.describe import describe, describe_loss, forward_shapes
+from unip.segmentation.evaluation import EvaluateConfig, evaluate_model
+from unip.segmentation.inference import OutOfMemory
+from unip.segmentation.losses import PixelLoss, class_weights
+from unip.segmentation.metrics import Scores, percent
+from unip.segmentation.model import (
+    CachedLoss,
+    SegmentationLoss,
+    Segmenter,
+    SegmenterSpec,
+)
+from unip.segmentation.storage import save_segmenter
+from unip.segmentation.training_data import check_cache, check_rare_crops, make_dataset
+from unip.segmentation.validation import quick_miou
+from unip.training.best import Evaluation
+from unip.training.loop import Trainable, TrainResult, make_accelerator, train
+from unip.training.optim import parameter_groups
+from unip.training.run_folder import RunFolder, run_folder
+from unip.training.schedule import check_warmup, warmup_poly
+from unip.vit.backbone import Backbone, load_backbone
+from unip.vit.shape import heads_of
+from unip.vit.spec import set_last_heads
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """The run folder (a model for evaluate and predict), how training went, and the scores on ``val`` if given.
+
+    Only the first rank writes the model and evaluates it; the others return before that is done, without scores.
+    """
+
+    run: Path
+    training: TrainResult
+    scores: Scores | None
+
+
+@verb(FinetuneConfig)
+def finetune(config: FinetuneConfig) -> FinetuneResult | None:
+    """Fine-tune a backbone for segmentation, or probe it.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: Data, backbone or settings do not fit together; the loss is not finite; the disk is full.
+        Interrupted: Stopped by a signal; the same call continues.
+    """
+    with run_folder(config) as run:
+        return _finetune(config, run)
+
+
+def _finetune(config: FinetuneConfig, run: RunFolder) -> FinetuneResult | None:
+    given = run.adopt(config)
+    accelerator = make_accelerator(given)
+    main = accelerator.is_main_process
+
+    data = open_segmentation(given.data, given.split, remap=given.remap)
+    reading = given.resolve_reading(data.reading)
+    given, data = given.model_copy(update=dict(reading)), replace(data, reading=reading)
+    torch.manual_seed(given.seed)  # weights from scratch and heads
+    backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
+    val = check_val(given, data) if given.val is not None else None
+    if given.labels is not None:
+        data = few_labels(data, given.labels, given.label_seed)
+    labels = label_facts(data)
+    if not sum(labels.pixels[name] for name in data.classes.names):
+        raise UnipError(f"{given.data} ({given.split}) has no labelled pixel", "Check the masks, and --remap.")
+    on_gpu = accelerator.device.type == "cuda"
+    facts = Facts.of(labels, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
+    config, reasons = resolve(given, facts)
+    check_warmup(config.warmup, config.steps)
+    compiled, why = compiling(config, facts)
+    if compiled != config.compile:
+        reasons.append(f"compile {shown(compiled)}: {why}")
+    check_batch(config, accelerator)
+    check_cache(config, accelerator.device)
+    check_rare_crops(config, labels.pixels, data.classes)
+    segmenter = build(config, backbone, data)
+    adapted = restrict(config, segmenter)
+    if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
+        backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
+    if on_gpu:
+        segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
+    pixel_loss = make_loss(config, data, labels.pixels)
+    loss = CachedLoss if config.cache_features else SegmentationLoss
+    model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
+    if main:
+        for line in [
+            *describe(config, backbone, data, labels.pixels, segmenter, adapted),
+            describe_loss(config, data, pixel_loss),
+            *reasons,
+        ]:
+            say(line)
+    finished = run.is_finished(config)
+    run.open(config, main_process=main)
+    if config.dry_run:
+        say(f"one forward pass: {forward_shapes(segmenter, config)}")
+        say(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
+        return None
+    if finished:
+        steps, last = run.result()
+        say(f"{config.out} is finished, and its checkpoints are gone: the model stays as it is")
+        return FinetuneResult(run.path, TrainResult(steps, 0.0, 0.0, last), final_scores(config, run) if main else None)
+
+    if accelerator.num_processes > 1 and on_gpu:  # torch has none for the CPU
+        nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)  # type: ignore[no-untyped-call]
+    trainable = Trainable(
+        model=model,
+        saved=segmenter,
+        dataset=partial(make_dataset, config, segmenter, data, accelerator),
+        groups=parameter_groups(
+            segmenter,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            backbone="backbone.",
+            depth=segmenter.depth,
+            layer_decay=config.layer_decay,
+        ),
+        schedule=warmup_poly(config.steps, config.warmup, config.power),
+        compiled=(model,),
+        evaluation=make_evaluation(config, segmenter, val, accelerator.device),
+    )
+    # how it is compiled is not recorded, so that the run may go on, and be repeated, on another machine
+    done = train(trainable, config.model_copy(update={"compile": compiled}), run, accelerator)
+    scores = None
+    merge_adapters(segmenter)
+    if main:
+        save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
+        say(f"{done.steps} steps of training are done; the model is {run.model}")
+        if done.best is not None and done.best.score is not None:
+            said = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
+            say(f"its weights are the best, those {said}")
+        scores = final_scores(config, run)
+    return FinetuneResult(run.path, done, scores)
+
+
+def resolve(config: FinetuneConfig, facts: Facts) -> tuple[ResolvedConfig, list[str]]:
+    """Choose what was left open, and say why, a line each.
+
+    Raises:
+        UnipError: Settings that were given do not fit together.
+    """
+    chosen, reasons = choose(config, facts)
+    return ResolvedConfig.make(**{**config.model_dump(), **chosen}), reasons
+
+
+def check_val(config: FinetuneConfig, data: SegmentationData) -> SegmentationData:
+    """Return the data to evaluate on, checked now rather than after hours of training.
+
+    Raises:
+        UnipError: It is missing, damaged, without any label, or has other classes than the training data.
+    """
+    val = open_segmentation(config.data, config.val, remap=config.remap)
+    if val.classes.names != data.classes.names:
+        raise UnipError(
+            f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
+            "Use one classes.json for both.",
+        )
+    val = replace(val, reading=data.reading)
+    counts = check_segmentation(val)
+    if config.eval_every is not None and not sum(counts[name] for name in val.classes.names):
+        raise UnipError(f"{config.val} has no labelled pixel to choose weights by", "Choose another --val.")
+    return val
+
+
+def make_evaluation(
+    config: ResolvedConfig, segmenter: Segmenter, val: SegmentationData | None, device: torch.device
+) -> Evaluation | None:
+    """Return how the weights are judged while they are trained: by their mIoU on ``val``."""
+    if config.eval_every is None or val is None:
+        return None
+    dtype = choose_precision(config.precision, device)
+    return Evaluation(
+        score=partial(quick_miou, segmenter, val, device=device, dtype=dtype, workers=config.workers),
+        name="val_miou",
+        every=config.eval_every,
+        patience=config.patience,
+    )
+
+
+def check_batch(config: ResolvedConfig, accelerator: Accelerator) -> None:
+    """Refuse a batch of one image a pass where batch norm would see a single pooled value.
+
+    Raises:
+        UnipError: It is one, and the decoder pools the whole image.
+    """
+    share = config.batch_size // (accelerator.num_processes * config.accumulate)
+    synced = accelerator.num_processes if accelerator.device.type == "cuda" else 1
+    if config.decoder == "upernet" and share * synced < 2:
+        raise UnipError(
+            f"batch_size {config.batch_size} gives upernet's batch norm one image at a time",
+            "Use at least 2 images a pass, or --decoder light.",
+        )
+
+
+def build(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) -> Segmenter:
+    """Put a resolved config's decoder on a backbone."""
+    spec = backbone.spec
+    if config.last_heads == "uniform" and spec.last_heads is not None:
+        set_last_heads(backbone.model, heads_of(backbone.model, 1))
+        spec = spec.model_copy(update={"last_heads": None})
+    return Segmenter(
+        SegmenterSpec.make(
+            backbone=spec,
+            classes=data.classes,
+            decoder=config.decoder,
+            pyramid=config.pyramid,
+            layers=config.layers,
+            channels=config.channels,
+            auxiliary_weight=config.auxiliary_weight,
+            probe_norm=config.probe_norm,
+            mean=backbone.mean,
+            std=backbone.std,
+            short_side=config.base[1],
+            crop=config.crop,
+            stride=max(1, config.crop * 2 // 3),
+            reading=data.reading or DEFAULT,
+        ),
+        backbone.model,
+    )
+
+
+def restrict(config: ResolvedConfig, segmenter: Segmenter) -> int:
+    """Freeze what is not to be trained and add adapters; return how many weights have one.
+
+    Raises:
+        UnipError: There are not so many layers, or the rank is too high.
+    """
+    if config.lora is not None:
+        return len(add_adapters(segmenter, config.lora, frozen_layers=config.freeze_layers))
+    if config.freeze_layers:
+        freeze_layers(segmenter, config.freeze_layers)
+    return 0
+
+
+def make_loss(config: ResolvedConfig, data: SegmentationData, counts: dict[str, int]) -> PixelLoss:
+    """Return the loss, its weights from the training pixels of each class."""
+    pixels = [counts[name] for name in data.classes.names]
+    return PixelLoss(
+        weights=class_weights(pixels, config.class_weights),
+        hard_pixels=config.hard_pixels,
+        dice=config.loss == "ce+dice",
+    )
+
+
+def model_info(config: ResolvedConfig, backbone: Backbone, data: SegmentationData, done: TrainResult) -> dict[str, Any]:
+    """Return what the model folder tells about its making."""
+    return {
+        "backbone": config.model,
+        "backbone_sha256": backbone.report.sha256 if backbone.report else None,
+        "data": str(config.data),
+        "split": config.split,
+        "remap": list(config.remap),
+        "labelled_images": len(data),
+        "mode": config.mode,
+        "steps": done.steps,
+        **({"val": config.val, "best_step": done.best.step, "val_miou": done.best.score} if done.best else {}),
+        "batch_size": config.batch_size,
+        "lr": config.lr,
+        "layer_decay": config.layer_decay,
+        **({"freeze_layers": config.freeze_layers} if config.freeze_layers else {}),
+        **({"lora": config.lora} if config.lora is not None else {}),
+        "seed": config.seed,
+        "final_loss": done.last.get("loss"),
+    }
+
+
+def final_scores(config: ResolvedConfig, run: RunFolder) -> Scores | None:
+    """Evaluate the saved model on ``val``.
+
+    Raises:
+        UnipError: The device's memory is too small.
+    """
+    if config.val is None:
+        return None
+    settings = EvaluateConfig.make(
+        model=run.path,
+        data=config.data,
+        remap=config.remap,
+        split=config.val,
+        device=config.device,
+        precision=config.precision,
+        workers=config.workers,
+    )
+    try:
+        result = evaluate_model(settings)
+    except OutOfMemory as error:
+        raise UnipError(
+            f"in the evaluation of the trained model, {error.what}",
+            "The model is saved; score it with `unip evaluate`, which takes a lower --batch-size of its own.",
+        ) from error
+    return None if result is None else result.scores

@@ -1,0 +1,86 @@
+"""The evaluation as one self-contained HTML page: scores, confusion matrix, worst frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unip.data.images.decoding import to_rgb8
+from unip.data.labelled.classes import IGNORE, Classes, has_background
+from unip.pages import data_uri, page_template
+from unip.segmentation.metrics import Scores, percent
+from unip.segmentation.overlay import draw_overlay
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class WorstFrame:
+    """A frame to show: its file, its mIoU, the image ``(H, W)`` or RGB ``(H, W, 3)``, and both masks ``(H, W)``."""
+
+    path: Path
+    miou: float
+    image: Pixels
+    truth: Pixels
+    prediction: Pixels
+
+
+def render_report(
+    scores: Scores,
+    classes: Classes,
+    about: Mapping[str, Any],
+    worst: Sequence[WorstFrame],
+    robustness: Sequence[tuple[str, ...]] = (),
+) -> str:
+    """Return the page.
+
+    Args:
+        scores: Of the whole data set.
+        classes: Names and colours.
+        about: What was evaluated on what, shown on top.
+        worst: Frames to show, worst first; a dozen takes about a megabyte.
+        robustness: Rows of a table of scores on corrupted images, the first its heading.
+    """
+    template = page_template("unip.segmentation", "evaluation.html.j2")
+    truth = scores.matrix.sum(1)
+    pixels = max(1, int(truth.sum()))
+    rows = [
+        {
+            "name": name,
+            "colour": "#{:02x}{:02x}{:02x}".format(*classes.palette[index]),
+            "iou": percent(scores.iou[index]),
+            "bar": 0.0 if np.isnan(scores.iou[index]) else 100 * float(scores.iou[index]),
+            "accuracy": percent(scores.accuracy[index]),
+            "share": percent(truth[index] / pixels),
+            "confusion": [
+                {"text": percent(part), "shade": 0.0 if np.isnan(part) else float(part)}
+                for part in (scores.matrix[index] / truth[index] if truth[index] else np.full(len(truth), np.nan))
+            ],
+        }
+        for index, name in enumerate(scores.names)
+    ]
+    summary = {
+        "mIoU": percent(scores.miou),
+        **({"mIoU without background": percent(scores.foreground_miou)} if has_background(scores.names) else {}),
+        "mean accuracy": percent(scores.mean_accuracy),
+        "pixel accuracy": percent(scores.pixel_accuracy),
+    }
+    frames = [_shown(frame, classes) for frame in worst]
+    return template.render(about=dict(about), summary=summary, rows=rows, frames=frames, robustness=robustness)
+
+
+def _shown(frame: WorstFrame, classes: Classes) -> dict[str, str]:
+    image = to_rgb8(frame.image)
+    labelled = np.where((frame.truth == IGNORE)[..., None], image // 3, image)
+    return {
+        "name": frame.path.name,
+        "miou": percent(frame.miou),
+        "image": data_uri(image),
+        "truth": data_uri(draw_overlay(labelled, frame.truth, classes)),
+        "prediction": data_uri(draw_overlay(image, frame.prediction, classes)),
+    }

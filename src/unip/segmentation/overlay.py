@@ -1,0 +1,104 @@
+"""Showing a segmentation to people: colours, outlines, a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from unip.data.labelled.classes import Classes, has_background
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def palette_array(classes: Classes) -> Pixels:
+    """Return the colours of all 256 label values ``(256, 3)``: the classes', black elsewhere."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(classes.palette)] = classes.palette
+    return colours
+
+
+def palette_image(mask: Pixels, classes: Classes) -> Image.Image:
+    """Return an indexed image whose values are the class ids and whose palette has the classes' colours.
+
+    Args:
+        mask: Class ids ``(H, W)``.
+        classes: Whose colours.
+    """
+    image = Image.fromarray(mask)
+    image.putpalette(palette_array(classes).tobytes())
+    return image
+
+
+def draw_overlay(image: Pixels, mask: Pixels, classes: Classes, *, alpha: float = 0.5) -> Pixels:
+    """Tint an image with the classes' colours and outline the regions, so that small objects stay visible.
+
+    A background class and pixels without a label are left as they are.
+
+    Args:
+        image: uint8 ``(H, W, 3)``.
+        mask: Class ids ``(H, W)``.
+        classes: Names and colours.
+        alpha: Strength of the tint, 0 to 1; outlines are always opaque.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    colours = palette_array(classes)[mask]
+    shown = mask < len(classes.names)
+    if has_background(classes.names):
+        shown &= mask > 0
+    strength = np.where(shown, np.where(outlines(mask), 1.0, alpha), 0.0)[..., None]
+    blended: Pixels = np.round(image * (1 - strength) + colours * strength).astype(np.uint8)
+    return blended
+
+
+def outlines(mask: Pixels) -> npt.NDArray[np.bool_]:
+    """Mark the pixels ``(H, W)`` that have a 4-neighbour of another class."""
+    edge = np.zeros(mask.shape, bool)
+    across = mask[:, 1:] != mask[:, :-1]
+    down = mask[1:] != mask[:-1]
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    edge[1:] |= down
+    edge[:-1] |= down
+    return edge
+
+
+def tinted(counts: npt.NDArray[np.integer[Any]], classes: Classes) -> list[int]:
+    """Return the classes with pixels ``(C,)`` that an overlay tints; the background only when there is nothing else."""
+    present = [int(index) for index in np.flatnonzero(counts)]
+    return [index for index in present if index > 0 or not has_background(classes.names)] or present
+
+
+def add_legend(image: Pixels, classes: Classes, present: Sequence[int]) -> Pixels:
+    """Put a strip below an image that names the classes in it, with their colours.
+
+    Args:
+        image: uint8 ``(H, W, 3)``.
+        classes: Names and colours.
+        present: Class ids to name, in this order.
+
+    Returns:
+        uint8 ``(H + strip, W, 3)``.
+    """
+    width = image.shape[1]
+    size = int(np.clip(width // 40, 10, 28))
+    font = ImageFont.load_default(size)
+    places, x, y = [], size // 2, size // 2
+    for index in present:
+        label = classes.names[index]
+        step = round(size * 1.4 + font.getlength(label) + size)
+        if x > size and x + step > width:
+            x, y = size // 2, y + round(size * 1.6)
+        places.append((index, label, x, y))
+        x += step
+    strip = Image.new("RGB", (width, y + 2 * size), "white")
+    draw = ImageDraw.Draw(strip)
+    for index, label, x, y in places:
+        draw.rectangle((x, y, x + size, y + size), fill=tuple(classes.palette[index]), outline="black")
+        draw.text((x + round(size * 1.4), y + size // 2), label, fill="black", font=font, anchor="lm")
+    return np.concatenate([image, np.asarray(strip)])

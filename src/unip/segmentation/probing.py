@@ -1,0 +1,233 @@
+"""How well the features of a frozen backbone segment: with a linear probe of each layer, or by neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from unip.data.labelled.classes import IGNORE
+from unip.data.labelled.datasets import SegmentationData, list_splits, open_segmentation, subset
+from unip.data.sampling.frames import Frame
+from unip.errors import UnipError
+from unip.features.logistic import Probe
+from unip.features.neighbours import NeighbourSettings, training_patches, vote
+from unip.features.patches import layer_maps
+from unip.features.probes import ProbeSettings, train_probes
+from unip.segmentation.heads import resize
+from unip.segmentation.metrics import confusion, score
+from unip.segmentation.model import Segmenter, SegmenterSpec
+from unip.vit.backbone import Backbone
+from unip.vit.shape import depth_of, patch_size
+
+
+def probe_layers(
+    backbone: Backbone,
+    settings: ProbeSettings,
+    *,
+    device: torch.device,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+) -> dict[str, Any]:
+    """Train one linear probe for each layer of a frozen backbone, and test them.
+
+    The features are the blocks' outputs without the final norm and without prefix tokens, of whole images with their
+    ratio kept. Scores are resized bilinearly to the stored masks, as in `unip evaluate`.
+
+    Args:
+        backbone: The ViT; put into evaluation mode on ``device``.
+        settings: Data and training.
+        device: Where to run.
+        mean: Channel means to subtract instead of the backbone's.
+        std: Channel deviations to divide by instead of the backbone's.
+
+    Returns:
+        JSON values: ``data``, ``train``, ``test``, ``train_images``, ``test_images``, ``short_side``, ``classes``,
+        ``layers`` (a list of ``layer`` from 1 on, ``miou``, ``foreground_miou`` and each class's ``iou``; None where
+        there is none), ``best_layer`` by mIoU, and ``warnings`` for people. A class in neither truth nor prediction
+        has no IoU and does not count in the mean, as in `unip evaluate`.
+
+    Raises:
+        UnipError: A split is missing or has no label, a file is damaged, or memory and disk are too small.
+    """
+    train, test, test_split = open_splits(settings)
+    layers = tuple(range(1, depth_of(backbone.model) + 1))
+    segmenter = frozen(backbone, layers, train, settings.short_side, mean=mean, std=std).to(device)
+    side = segmenter.spec.short_side
+    try:
+        probes = train_probes(segmenter, train, settings)
+        with torch.inference_mode():
+            matrices = evaluate_probes(segmenter, probes, test, settings.batch_size)
+    except torch.OutOfMemoryError as error:
+        raise UnipError(
+            f"the device ran out of memory with {settings.batch_size} images of {side} px at a time",
+            "Lower the probe's batch size, short side or number of training images.",
+        ) from error
+    scores = [score(matrix, train.classes.names) for matrix in matrices.sum(0)]
+    found_layers = [
+        {
+            "layer": number,
+            "miou": found["miou"],
+            "foreground_miou": found["foreground_miou"],
+            "iou": [row["iou"] for row in found["classes"]],
+        }
+        for number, found in enumerate((s.to_dict() for s in scores), 1)
+    ]
+    return {
+        "data": str(settings.data),
+        "train": settings.train,
+        "test": test_split,
+        "train_images": len(train),
+        "test_images": len(test),
+        "short_side": side,
+        "classes": list(train.classes.names),
+        "layers": found_layers,
+        "best_layer": 1 + int(np.argmax([s.miou for s in scores])),
+        "warnings": [
+            f"the probe of layer {layer} was still improving after {probe.steps} steps"
+            for layer, probe in enumerate(probes, 1)
+            if probe.steps == settings.max_iterations
+        ],
+    }
+
+
+def frozen(
+    backbone: Backbone,
+    layers: tuple[int, ...],
+    data: SegmentationData,
+    short_side: int,
+    *,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+) -> Segmenter:
+    """Wrap a backbone to take features of some layers, 1-based, from images of ``data``, in evaluation mode.
+
+    The short side, in pixels, is rounded to whole patches.
+    """
+    patch = patch_size(backbone.model)
+    spec = SegmenterSpec(
+        backbone=backbone.spec,
+        classes=data.classes,
+        decoder="linear",
+        layers=layers,
+        channels=1,
+        mean=mean or backbone.mean,
+        std=std or backbone.std,
+        short_side=max(2, int(short_side / patch + 0.5)) * patch,
+    )
+    return Segmenter(spec, backbone.model).eval()
+
+
+def open_splits(settings: ProbeSettings) -> tuple[SegmentationData, SegmentationData, str]:
+    """Open both splits and draw their images, such that each class occurs if it can; also name the test split.
+
+    Raises:
+        UnipError: A split is missing, both are the same or have other classes, or nothing is labelled.
+    """
+    root = settings.data
+    there = list_splits(root)
+    name = settings.test or next((name for name in ("test", "val", "valid") if name in there), None)
+    train = open_segmentation(root, settings.train, remap=settings.remap)
+    if name is None:
+        raise UnipError(
+            f"{root} has no split to test on: neither test nor val", "Add one, or name another with the test split."
+        )
+    if name == settings.train:
+        raise UnipError(
+            f"the probes would be tested on the split they are trained on, {name!r}",
+            "Name two splits: images that were trained on say nothing.",
+        )
+    test = open_segmentation(root, name, remap=settings.remap)
+    if train.classes.names != test.classes.names:
+        raise UnipError(
+            f"{root}: the classes of {settings.train} are not those of {name}",
+            "Keep one classes.json beside the splits.",
+        )
+    train = subset(train, min(settings.train_images, len(train)), settings.seed)
+    test = subset(test, min(settings.test_images, len(test)), settings.seed)
+    for split, data in ((settings.train, train), (name, test)):
+        if not any((data.read_mask(index) != IGNORE).any() for index in range(len(data))):
+            raise UnipError(
+                f"none of the {len(data)} masks of {root} in {split} that were drawn has a labelled pixel",
+                "Label some, draw more images, or name another split.",
+            )
+    return train, test, name
+
+
+def evaluate_probes(
+    segmenter: Segmenter, probes: list[Probe], data: SegmentationData, batch: int
+) -> npt.NDArray[np.int64]:
+    """Segment the test images with every layer's probe.
+
+    Returns:
+        Confusion matrices ``(images, layers, C, C)``.
+    """
+    device = segmenter.mean.device
+    count = len(data.classes.names)
+    matrices = torch.zeros(len(data), len(probes), count, count, dtype=torch.int64)
+    mean, scale = (torch.stack([getattr(p, name) for p in probes]).to(device) for name in ("mean", "scale"))
+    weight, bias = (torch.stack([getattr(p, name) for p in probes]).to(device) for name in ("weight", "bias"))
+    classes = probes[0].classes.to(device)
+    for frame, maps in layer_maps(segmenter, data, batch, "testing probes"):
+        tokens = (maps.flatten(2).transpose(1, 2) - mean[:, None]) / scale[:, None]
+        logits = torch.baddbmm(bias[:, None], tokens, weight).transpose(1, 2).reshape(len(probes), -1, *maps.shape[-2:])
+        for layer, scores in enumerate(logits):  # one at a time: at the stored size they are large
+            matrices[frame.index, layer] = compare_patches(segmenter, frame, scores, classes, count)
+    return matrices.numpy()
+
+
+def compare_patches(segmenter: Segmenter, frame: Frame, scores: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Compare scores of patches with the frame's mask, resized as `unip evaluate` does.
+
+    Args:
+        segmenter: Which gave the features.
+        frame: With its mask.
+        scores: ``(K, h, w)``, the highest wins.
+        classes: ``(K,)`` int64, the ids that they are of.
+        count: Number of all classes C.
+
+    Returns:
+        The confusion matrix, int64 ``(C, C)`` on the CPU.
+    """
+    assert frame.mask is not None
+    truth = torch.from_numpy(frame.mask).to(scores.device)
+    height, width = frame.pixels.shape[-2:]
+    inside = resize(scores[None], segmenter.padded_size(frame.pixels))[..., :height, :width]
+    whole = resize(inside, (truth.shape[0], truth.shape[1]))
+    # on a CPU, max over the first axis is five times as fast as argmax
+    return confusion(classes[whole[0].max(0).indices], truth, count, IGNORE).cpu()
+
+
+@torch.inference_mode()
+def segment_by_neighbours(
+    segmenter: Segmenter, train: SegmentationData, test: SegmentationData, settings: NeighbourSettings, seed: int
+) -> npt.NDArray[np.int64]:
+    """Give each test patch the votes of its nearest training patches, by cosine similarity; resize the votes.
+
+    A training patch votes for the class that covers most of its labelled part; one without a label does not vote.
+
+    Args:
+        segmenter: Gives the features of one layer; on the device to compute on.
+        train: Whose patches vote.
+        test: What is segmented.
+        settings: How.
+        seed: Of the draw of training patches.
+
+    Returns:
+        Confusion matrices ``(images, C, C)``.
+
+    Raises:
+        UnipError: Nothing is labelled, or an image is damaged.
+    """
+    bank, votes = training_patches(segmenter, train, settings, seed)
+    count = len(train.classes.names)
+    classes = torch.arange(count, device=bank.device)
+    matrices = np.zeros((len(test), count, count), np.int64)
+    for frame, maps in layer_maps(segmenter, test, settings.batch_size, "testing neighbours"):
+        shares = vote(maps[0].flatten(1).T, bank, votes, settings.k, count)
+        scores = shares.T.reshape(count, *maps.shape[-2:])
+        matrices[frame.index] = compare_patches(segmenter, frame, scores, classes, count).numpy()
+    return matrices

@@ -1,0 +1,67 @@
+"""Sliding-window inference: overlapping crops, their logits averaged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from unip.data.sampling.frames import window_starts
+
+
+def window_counts(size: Sequence[int], crop: int, stride: int, device: torch.device) -> Tensor:
+    """Return how many windows cover each pixel of an image, float32 of its ``size``."""
+
+    def along(length: int) -> Tensor:
+        counts = torch.zeros(length)
+        for start in window_starts(length, crop, stride):
+            counts[start : start + crop] += 1
+        return counts.to(device)
+
+    return along(size[0])[:, None] * along(size[1])
+
+
+@torch.no_grad()
+def sliding_logits(
+    model: Callable[[Tensor], Tensor], images: Sequence[Tensor], *, crop: int, stride: int, batch: int = 8
+) -> list[Tensor]:
+    """Run ``model`` over windows of several images and average the logits where windows overlap.
+
+    Args:
+        model: Maps ``(N, 3, h, w)`` images to ``(N, C, h, w)`` logits.
+        images: uint8 ``(3, H, W)`` images on the model's device; their sizes may differ.
+        crop: Side of the square windows in pixels; images smaller than it are seen whole along that axis.
+        stride: Pixels from one window to the next.
+        batch: Windows of equal size run together, also across images.
+
+    Returns:
+        float32 ``(C, H, W)`` logits for each image.
+    """
+    places = [
+        (index, top, left)
+        for index, image in enumerate(images)
+        for top in window_starts(image.shape[1], crop, stride)
+        for left in window_starts(image.shape[2], crop, stride)
+    ]
+    by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
+    for index, top, left in places:
+        height, width = images[index].shape[1:]
+        by_size[min(crop, height), min(crop, width)].append((index, top, left))
+
+    # first, so that no copy waits for the model
+    counts = {
+        size: window_counts(size, crop, stride, images[0].device) for size in {image.shape[1:] for image in images}
+    }
+    sums: list[Tensor | None] = [None] * len(images)
+    for (height, width), spots in by_size.items():
+        for first in range(0, len(spots), batch):
+            group = spots[first : first + batch]
+            windows = [images[i][:, t : t + height, left : left + width] for i, t, left in group]
+            for (i, top, left), logits in zip(group, model(torch.stack(windows)).float(), strict=True):
+                total = sums[i]
+                if total is None:
+                    total = sums[i] = logits.new_zeros((len(logits), *images[i].shape[1:]))
+                total[:, top : top + height, left : left + width] += logits
+    return [total / counts[image.shape[1:]] for total, image in zip(sums, images, strict=True) if total is not None]

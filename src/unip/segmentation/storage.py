@@ -1,0 +1,123 @@
+"""Saving and loading segmentation models as a folder: config.json, model.safetensors, README.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from unip.config import describe_validation
+from unip.errors import UnipError
+from unip.files import read_json, write_tensors
+from unip.opening import check_regular
+from unip.outputs import writing
+from unip.segmentation.model import Segmenter, SegmenterSpec
+from unip.vit.backbone import SEGMENTER_FORMAT
+from unip.vit.spec import last_heads
+
+
+def save_segmenter(segmenter: Segmenter, folder: Path, *, info: dict[str, Any] | None = None) -> None:
+    """Write a model folder, whole or not at all; one that is there is replaced.
+
+    Args:
+        segmenter: The model; its backbone's tensors are named ``backbone.`` + timm's name.
+        folder: Where to.
+        info: JSON values about its making (data, settings, scores), kept in config.json and shown in the model card.
+
+    Raises:
+        UnipError: The folder cannot be written.
+    """
+    info = info or {}
+    spec = segmenter.spec.model_dump(mode="json")
+    record = {"format": SEGMENTER_FORMAT, "spec": spec, "info": info}
+    # so that the bare file is read as the backbone it holds, with its heads and its preprocessing
+    backbone = {"spec": spec["backbone"], "mean": spec["mean"], "std": spec["std"]}
+    metadata = {"unip": json.dumps(backbone), "last_heads": str(last_heads(segmenter.backbone))}
+    with writing(folder) as temporary:
+        temporary.mkdir()
+        (temporary / "config.json").write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(model_card(segmenter.spec, info), encoding="utf-8")
+        write_tensors(temporary / "model.safetensors", segmenter.state_dict(), metadata)
+
+
+def load_segmenter(path: str | Path) -> Segmenter:
+    """Load a model folder, or the ``model/`` of a run folder, in evaluation mode on the CPU.
+
+    Raises:
+        UnipError: There is no segmentation model, or its files are damaged or do not belong together.
+    """
+    folder = model_folder(Path(path))
+    record = read_json(folder / "config.json")
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != SEGMENTER_FORMAT:
+        raise UnipError(
+            f"{folder} is no segmentation model (config.json says format {found!r}, not {SEGMENTER_FORMAT!r})",
+            "Give the folder of a `unip finetune` run.",
+        )
+    try:
+        spec = SegmenterSpec(**record["spec"])
+    except ValidationError as error:
+        raise UnipError(f"{folder / 'config.json'}: spec: {describe_validation(error)}") from error
+    except UnipError as error:  # an unknown setting, an argument that its backbone may not have
+        raise UnipError(f"{folder / 'config.json'}: spec: {error.what}", error.fix) from None
+    except (KeyError, TypeError) as error:
+        raise UnipError(f"{folder / 'config.json'} has no whole `spec`") from error
+    segmenter = Segmenter(spec)
+    weights = folder / "model.safetensors"
+    try:
+        check_regular(weights)
+        segmenter.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise UnipError(f"cannot read {weights}: {error}", "Copy the whole model folder again.") from error
+    except RuntimeError as error:  # torch lists the keys and shapes line by line
+        lines = [line.strip() for line in str(error).splitlines()[1:4]]
+        raise UnipError(f"{weights} does not fit its config.json: {' '.join(lines)}"[:600]) from error
+    return segmenter.eval()
+
+
+def model_folder(path: Path) -> Path:
+    """Return ``path`` if it is a model folder, or its ``model/`` if it is a run folder.
+
+    Raises:
+        UnipError: It is neither.
+    """
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    what = "does not exist" if not path.exists() else "holds no model (no config.json and no model/config.json)"
+    raise UnipError(f"{path} {what}", "Give the folder of a finished `unip finetune` run, or its model/.")
+
+
+def model_card(spec: SegmenterSpec, info: dict[str, Any]) -> str:
+    """Return a model card in Markdown: what it sees, how to run it, how it was made."""
+    names = ", ".join(f"{index} {name}" for index, name in enumerate(spec.classes.names))
+    layers = ", ".join(map(str, spec.layers))
+    decoder = spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}"
+    facts = [f"- {key}: {json.dumps(value, default=str)}" for key, value in info.items()]
+    return "\n".join(
+        [
+            "---",
+            "library_name: unip",
+            "pipeline_tag: image-segmentation",
+            "tags: [infrared, thermal, segmentation]",
+            "---",
+            "",
+            "# Infrared segmentation model",
+            "",
+            f"- Classes: {names}",
+            f"- Decoder: {decoder}, from layer {layers} of the backbone",
+            f"- Input: any size, resized to short side {spec.short_side}; windows of {spec.crop} every {spec.stride}",
+            f"- Counts and temperatures become grey by {spec.reading.describe()} (before the model)",
+            f"- Normalisation: mean {list(spec.mean)}, std {list(spec.std)} of values in 0..1 (inside the model)",
+            "",
+            "```",
+            "unip predict THIS_FOLDER IMAGES",
+            "```",
+            "",
+            *(["## How it was made", "", *facts, ""] if facts else []),
+        ]
+    )

@@ -1,0 +1,272 @@
+"""Running one cell: train or fit, choose on val where asked, evaluate on test once, and write it down.
+
+```
+CELL/run/         the run folder of unip finetune, or CELL/choice-N/ for each setting to choose from
+CELL/evaluation/  of the test split
+CELL/frames.npz   the confusion matrix of every test image
+CELL/cell.json    everything that tables are made from; it is written last, and its presence means done
+CELL/corrupted.json  scores on corrupted test images, by corruption
+```
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from unip.config import Config
+from unip.data.labelled.datasets import check_segmentation, few_labels, open_segmentation
+from unip.data.labelled.pairs import SegmentationData
+from unip.deployment.evaluation import evaluate
+from unip.errors import UnipError
+from unip.features.neighbours import NeighbourSettings
+from unip.features.probes import ProbeSettings, train_probes
+from unip.files import read_json
+from unip.outputs import output_folder, write_json, writing
+from unip.runtime.device import choose_device, device_name
+from unip.runtime.memory import Cache
+from unip.segmentation.config import FinetuneConfig
+from unip.segmentation.evaluation import EvaluateConfig, evaluate_corrupted
+from unip.segmentation.finetuning import finetune
+from unip.segmentation.metrics import percent, score
+from unip.segmentation.model import SegmenterSpec
+from unip.segmentation.probing import evaluate_probes, frozen, segment_by_neighbours
+from unip.segmentation.storage import load_segmenter
+from unip.suites.suite import TRAINED
+from unip.suites.tasks import CellTask
+from unip.training.run_folder import describe_environment
+from unip.vit.backbone import load_backbone
+from unip.vit.shape import check_layer, depth_of
+
+RECORD, FRAMES, CORRUPTED = "cell.json", "frames.npz", "corrupted.json"
+Matrices = npt.NDArray[np.int64]
+
+
+class LayerSettings(Config):
+    """Which layer is probed, and how; the probe is that of `unip analyze --probe`."""
+
+    layer: int | None = None
+    short_side: int = 448
+    batch_size: int = 4
+    l2: float = 1e-4
+    max_iterations: int = 200
+    cache: Cache = "auto"
+
+
+def check_settings(task: CellTask) -> dict[str, Any]:
+    """Return all settings of a cell with their defaults filled in.
+
+    Raises:
+        UnipError: One is unknown or does not fit.
+    """
+    if task.kind in TRAINED:
+        for choice in choices(task):
+            config = finetune_config(task, task.folder / "run", choice)
+        return config.model_dump(mode="json")
+    of_kind: type[Config] = NeighbourSettings if task.kind == "knn" else LayerSettings
+    settings = of_kind.make(**task.settings)
+    if isinstance(settings, LayerSettings) and settings.layer is None and task.val is None:
+        raise UnipError(
+            f"{task.axes['protocol']}: no layer is given, and {task.axes['dataset']} has no val to choose one on",
+            "Name the data set's `val`, or give `layer` in the protocol's settings.",
+        )
+    return settings.model_dump(mode="json")
+
+
+def run_cell(task: CellTask) -> str:
+    """Run what of a cell is not done yet; return the result in a few words.
+
+    Raises:
+        UnipError: As unip.finetune and unip.evaluate do.
+        Interrupted: Stopped by a signal; running the same task again goes on.
+    """
+    record = read_json(task.folder / RECORD) if (task.folder / RECORD).exists() else None
+    if record is None:
+        begun = time.monotonic()
+        found, matrices, names = _trained(task) if task.kind in TRAINED else _fitted(task)
+        scores = score(matrices.sum(0), found.pop("classes"))
+        with writing(task.folder / FRAMES) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, matrices=matrices, images=np.array(names))
+        environment = describe_environment()
+        record = {
+            "key": task.key,
+            "axes": task.axes,
+            "kind": task.kind,
+            "split": task.test,
+            **scores.to_dict(),
+            "images": len(names),
+            "seconds": time.monotonic() - begun,
+            "device": device_name(choose_device(task.device)),
+            "versions": {"python": environment["python"], **environment["packages"]},
+            **found,
+        }
+        write_json(task.folder / RECORD, record)
+    _corrupted(task, record)
+    return f"mIoU {percent(record['miou'])}"
+
+
+def read_corrupted(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return a cell's scores on corrupted images by ``NAME:SEVERITY``, as far as they are there."""
+    file = folder / CORRUPTED
+    found: dict[str, Any] = read_json(file) if file.exists() else {}
+    groups = [{name: scores} if "miou" in scores else scores for name, scores in found.items()]  # before: as asked for
+    return {name: scores for group in groups for name, scores in group.items()}
+
+
+def choices(task: CellTask) -> list[dict[str, Any]]:
+    """Return every combination of the settings to choose from; a single empty one where there is no choice."""
+    return [dict(zip(task.choose, values, strict=True)) for values in itertools.product(*task.choose.values())]
+
+
+def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> FinetuneConfig:
+    """Return the fine-tuning that a cell means; `unip finetune` with it does the same by hand."""
+    settings = {
+        **task.settings,
+        **choice,
+        "model": task.model,
+        "data": task.data,
+        "split": task.train,
+        "remap": task.remap,
+        "labels": task.labels,
+        "label_seed": task.seed,
+        "seed": task.seed,
+        "mode": "linear" if task.kind == "linear_probe" else "full",
+        "device": task.device,
+        "out": out,
+    }
+    if task.val is not None:
+        settings["val"] = task.val
+    return FinetuneConfig.make(**settings)
+
+
+def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
+    """Fine-tune with every choice, keep the best on val, evaluate it on test."""
+    offered = choices(task)
+    runs = [task.folder / (f"choice-{n}" if task.choose else "run") for n in range(len(offered))]
+    on_val: list[float] = []
+    seconds = 0.0
+    for choice, run in zip(offered, runs, strict=True):
+        result = finetune(finetune_config(task, run, choice))
+        assert result is not None
+        seconds += result.training.seconds
+        if task.choose:
+            assert result.scores is not None
+            on_val.append(result.scores.miou)
+    best = int(np.argmax(on_val)) if task.choose else 0
+    tested = evaluate(_evaluation(task, runs[best]))
+    assert tested is not None
+    segmenter = load_segmenter(runs[best])
+    info = read_json(runs[best] / "model" / "config.json")["info"]
+    found = {
+        "classes": tested.scores.names,
+        "run": runs[best].name,
+        "chosen": offered[best],
+        "choice_val_miou": on_val,
+        "labelled_images": info["labelled_images"],
+        "train_seconds": seconds,
+        "spec": segmenter.spec.model_dump(mode="json"),
+        "backbone_only": False,
+    }
+    for run in runs:
+        useless = run != runs[best] or (not task.keep_model and not task.corruptions)
+        with output_folder(run) as outputs:
+            outputs.remove("checkpoints", *(["model"] if useless else []))  # only a run that is not done needs them
+    names = [Path(name).name for name in tested.matrices]
+    return found, np.stack(list(tested.matrices.values())), names
+
+
+def _evaluation(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) -> EvaluateConfig:
+    return EvaluateConfig.make(
+        model=run,
+        data=task.data,
+        remap=task.remap,
+        split=task.test,
+        out=task.folder / "evaluation",
+        device=task.device,
+        precision=task.settings.get("precision", "auto"),
+        workers=task.settings.get("workers", "auto"),
+        corruption=corruptions,
+    )
+
+
+def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
+    """Evaluate under the corruptions that are not there yet; a stop loses one at most."""
+    there = read_corrupted(task.folder)
+    missing = tuple(name for name in task.corruptions if name not in there)
+    if task.kind not in TRAINED or not missing:
+        return
+    run = task.folder / record["run"]
+    if not (run / "model").is_dir():
+        raise UnipError(
+            f"the model of {task.folder} was not kept, so it cannot be evaluated under {', '.join(missing)}",
+            f"Delete {task.folder} to train it again.",
+        )
+    for each, scores in evaluate_corrupted(_evaluation(task, run, missing)):
+        there[str(each)] = scores.to_dict()
+        write_json(task.folder / CORRUPTED, there)
+    if not task.keep_model:
+        with output_folder(run) as outputs:
+            outputs.remove("model")
+
+
+def _fitted(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
+    """Fit a layer-wise probe or neighbours on frozen features, and test it."""
+    device = choose_device(task.device)
+    train = open_segmentation(task.data, task.train, remap=task.remap)
+    if task.labels is not None:
+        train = few_labels(train, task.labels, task.seed)
+    test = open_segmentation(task.data, task.test, remap=task.remap)
+    if train.classes.names != test.classes.names:
+        raise UnipError(
+            f"{task.data}: the classes of {task.train} are not those of {task.test}",
+            "Keep one classes.json beside the splits.",
+        )
+    check_segmentation(train)
+    begun = time.monotonic()
+    backbone = load_backbone(task.model)
+    depth = depth_of(backbone.model)
+    found: dict[str, Any] = {"classes": train.classes.names, "labelled_images": len(train), "backbone_only": True}
+    if task.kind == "knn":
+        neighbours = NeighbourSettings.make(**task.settings)
+        layer = depth if neighbours.layer == "last" else neighbours.layer
+        check_layer(backbone.model, layer)
+        segmenter = frozen(backbone, (layer,), train, neighbours.short_side).to(device)
+        matrices = segment_by_neighbours(segmenter, train, test, neighbours, task.seed)
+    else:
+        settings = LayerSettings.make(**task.settings)
+        segmenter = frozen(backbone, tuple(range(1, depth + 1)), train, settings.short_side).to(device)
+        probes = train_probes(segmenter, train, _probe_settings(task, settings))
+        with torch.inference_mode():
+            layer = settings.layer or _best_layer(task, segmenter, probes, settings)
+            check_layer(backbone.model, layer)
+            every = evaluate_probes(segmenter, probes, test, settings.batch_size)
+        matrices = every[:, layer - 1]
+        found["layers_miou"] = [score(total, train.classes.names).miou for total in every.sum(0)]
+    spec: SegmenterSpec = segmenter.spec.model_copy(update={"layers": (layer,), "crop": segmenter.spec.short_side})
+    found |= {
+        "chosen": {"layer": layer},
+        "train_seconds": time.monotonic() - begun,
+        "spec": spec.model_dump(mode="json"),
+    }
+    return found, matrices, _names(test)
+
+
+def _probe_settings(task: CellTask, settings: LayerSettings) -> ProbeSettings:
+    own = settings.model_dump(exclude={"layer"})
+    return ProbeSettings.make(data=task.data, remap=task.remap, seed=task.seed, **own)
+
+
+def _best_layer(task: CellTask, segmenter: Any, probes: Any, settings: LayerSettings) -> int:
+    val = open_segmentation(task.data, task.val, remap=task.remap)
+    matrices = evaluate_probes(segmenter, probes, val, settings.batch_size).sum(0)
+    return 1 + int(np.argmax([score(matrix, val.classes.names).miou for matrix in matrices]))
+
+
+def _names(data: SegmentationData) -> list[str]:
+    return [path.name for path in data.images]

@@ -1,0 +1,315 @@
+"""From a suite to jobs: what each cell means, whether it is done, and the task that does it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from unip.data.labelled.datasets import open_segmentation
+from unip.errors import UnipError
+from unip.files import read_json
+from unip.outputs import write_json
+from unip.pretraining.program import PretrainConfig
+from unip.suites.cells import RECORD, check_settings, read_corrupted
+from unip.suites.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
+from unip.suites.suite import PRETRAINED, TRAINED, Axes, Places, Suite, label_text
+from unip.suites.tasks import DONE, RUN, CellTask, PretrainTask
+
+INDEX = "index.json"
+Fill = Callable[[Any], Any]
+Left = Literal["nothing", "corruptions", "all"]
+
+
+@dataclass(eq=False)
+class Plan:
+    """A suite with everything that its jobs share.
+
+    Attributes:
+        suite: What to run.
+        places: Where data and weights are.
+        out: The bench's folder.
+        device: Where to run.
+        workers: Loader processes of each cell where it leaves them to us; None: as the cell decides.
+        keep_models: Leave the model of each cell there.
+        index: Key of each cell by its place in the grid, as far as known; kept in the bench's folder.
+    """
+
+    suite: Suite
+    places: Places
+    out: Path
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = None
+    keep_models: bool = True
+    index: dict[str, str] = field(default_factory=dict)
+    trained: dict[str, PretrainJob] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        file = self.out / INDEX
+        self.index = read_json(file) if file.exists() else {}
+        for name in self.suite.pretrain:
+            self.pretraining(name, ())
+
+    def pretraining(self, name: str, above: tuple[str, ...]) -> PretrainJob:
+        """Return the job of a pre-training entry; one may start from another's student.
+
+        Raises:
+            UnipError: Entries need each other in a circle, or one that is not there.
+        """
+        if name in above or name not in self.suite.pretrain:
+            what = "needs itself" if name in above else "is not there"
+            raise UnipError(f"pre-training entry {name!r} {what}", f"There are: {', '.join(self.suite.pretrain)}.")
+        if name not in self.trained:
+            wanted = _named(self.suite.pretrain[name])
+            if len(wanted) > 1:
+                raise UnipError(f"pre-training entry {name!r} starts from several others", "Name one of them at most.")
+            needs = self.pretraining(wanted[0], (*above, name)) if wanted else None
+            self.trained[name] = PretrainJob(self, name, needs)
+        return self.trained[name]
+
+    def fill(self, value: Any) -> Any:
+        """Put places and students into a setting."""
+        if isinstance(value, str) and value.startswith(PRETRAINED):
+            return str(self.trained[value.removeprefix(PRETRAINED)].folder() / RUN)
+        if isinstance(value, list | tuple):
+            return [self.fill(item) for item in value]
+        return self.places.fill(value)
+
+    def missing(self, axes: Axes) -> list[str]:
+        """Say which data and weights a cell lacks."""
+        start, source = self.suite.starts[axes.start], self.suite.datasets[axes.dataset]
+        protocol = self.suite.protocols[axes.protocol]
+        lacks = self.places.missing([start.model, source.data, start.settings, source.settings, protocol.settings])
+        for job in self.trainings(axes):
+            lacks += self.places.missing(self.suite.pretrain[job.name])
+        return list(dict.fromkeys(lacks))
+
+    def check(self, cells: list[Axes]) -> None:
+        """See that settings are known, and that the data has what the suite says of it, before any cell is trained.
+
+        Data that cannot be opened is not refused: its cells fail alone, and say why.
+
+        Raises:
+            UnipError: A setting is unknown or does not fit, there are fewer images than labels that are asked for, or
+                `alike` knows no image.
+        """
+        for job in self.jobs(cells):
+            if isinstance(job, PretrainJob):
+                job.settings(self.places.fill)
+            else:
+                job.draft(self.places.fill)
+        for name in dict.fromkeys(axes.dataset for axes in cells):
+            source = self.suite.datasets[name]
+            data = str(self.places.fill(source.data))
+            try:
+                train, test = (
+                    open_segmentation(data, split, remap=source.remap) for split in (source.train, source.test)
+                )
+            except UnipError:
+                continue
+            most = max(axes.labels for axes in cells if axes.dataset == name)
+            if most > len(train):
+                raise UnipError(
+                    f"{label_text(most)} labelled images of {name} are asked for, but {source.train or data} has "
+                    f"{len(train)}",
+                    "Ask for fewer, or for a share up to 1.0.",
+                )
+            names = [path.name for path in test.images]
+            if source.alike is not None and not any(re.search(source.alike, image) for image in names):
+                raise UnipError(
+                    f"`alike` of {name}, {source.alike!r}, is in no image's name of {source.test or data}, such as "
+                    f"{names[0]}",
+                    "Correct it; or leave it out, if no images are alike.",
+                )
+
+    def jobs(self, cells: list[Axes]) -> list[PretrainJob | CellJob]:
+        """Return the jobs of some cells: first what is pre-trained for them, longest chains before all."""
+        chains = [self.trainings(axes) for axes in cells]
+        left: dict[PretrainJob, int] = {}  # how many trainings there are from one to the end of its chain
+        for chain in chains:
+            for place, job in enumerate(chain):
+                left[job] = max(place, left.get(job, 0))
+        first = sorted(left, key=lambda job: -left[job])
+        return [*first, *(self.cell(axes) for axes in cells)]
+
+    def trainings(self, axes: Axes) -> list[PretrainJob]:
+        """Return the pre-training that a cell starts from, then what that starts from, and so on."""
+        names = _named(self.suite.starts[axes.start].model)
+        job = self.trained[names[0]] if names else None
+        found = []
+        while job is not None:
+            found.append(job)
+            job = job.needs
+        return found
+
+    def cell(self, axes: Axes) -> CellJob:
+        """Return the job of a cell."""
+        return CellJob(self, axes, next(iter(self.trainings(axes)), None))
+
+    def remember(self, axes: Axes, key: str) -> None:
+        """Note which key a cell has now, so that a report finds its result."""
+        if self.index.get(str(axes)) != key:
+            self.index[str(axes)] = key
+            write_json(self.out / INDEX, self.index)
+
+
+@dataclass(eq=False)
+class PretrainJob:
+    """A pre-training entry: run once for all cells that start from its student."""
+
+    plan: Plan
+    name: str
+    needs: PretrainJob | None
+
+    def __str__(self) -> str:
+        """Return its name in the suite."""
+        return f"{PRETRAINED}{self.name}"
+
+    def settings(self, fill: Fill) -> dict[str, Any]:
+        """Return the settings of unip.pretrain, without the run folder.
+
+        Args:
+            fill: Puts in places, and students where they are needed.
+
+        Raises:
+            UnipError: One is unknown or does not fit.
+        """
+        given = {key: fill(value) for key, value in self.plan.suite.pretrain[self.name].items()}
+        if isinstance(given.get("data"), str):
+            given["data"] = [given["data"]]
+        if self.plan.workers is not None:
+            given = {"workers": self.plan.workers, **given}
+        given = {"device": self.plan.device, **given}
+        try:
+            PretrainConfig.make(**given, out=Path("unused"))
+        except UnipError as error:
+            raise UnipError(f"{self}: {error.what}", error.fix) from None
+        return given
+
+    def folder(self) -> Path:
+        """Return its folder, which is named after all that the student depends on."""
+        settings = self.settings(self.plan.fill)
+        every = PretrainConfig.make(**settings, out=Path("unused")).model_dump(mode="json")
+        data = images_identity(tuple(every.pop("data")))
+        key = key_of(settings=settings_identity(every), data=data)
+        return self.plan.out / "pretrain" / f"{self.name}-{key[:16]}"
+
+    def done(self) -> bool:
+        """Say whether there is a student."""
+        return (self.needs is None or self.needs.done()) and (self.folder() / DONE).exists()
+
+    def prepare(self) -> PretrainTask | None:
+        """Return the task, or None if it is done."""
+        if self.done():
+            return None
+        return PretrainTask(name=self.name, folder=self.folder(), settings=self.settings(self.plan.fill))
+
+
+@dataclass(eq=False)
+class CellJob:
+    """A cell of the grid."""
+
+    plan: Plan
+    axes: Axes
+    needs: PretrainJob | None
+
+    def __str__(self) -> str:
+        """Return its place in the grid."""
+        return str(self.axes)
+
+    def draft(self, fill: Fill) -> tuple[CellTask, dict[str, Any]]:
+        """Return the task as far as the suite says it, without key and folder, and its settings with their defaults.
+
+        Args:
+            fill: Puts in places, and students where they are needed.
+
+        Raises:
+            UnipError: A setting is unknown or does not fit.
+        """
+        plan, axes = self.plan, self.axes
+        start, source = plan.suite.starts[axes.start], plan.suite.datasets[axes.dataset]
+        protocol = plan.suite.protocols[axes.protocol]
+        trained = protocol.kind in TRAINED
+        settings = {**protocol.settings, **(source.settings if trained else {}), **(start.settings if trained else {})}
+        if trained and plan.workers is not None:
+            settings = {**settings, "workers": plan.workers}
+        choosing = bool(protocol.choose or settings.get("eval_every")) or protocol.kind == "layer_probe"
+        task = CellTask(
+            axes=vars(axes),
+            kind=protocol.kind,
+            folder=plan.out,
+            key="",
+            settings={name: fill(value) for name, value in settings.items()},
+            model=fill(start.model),
+            data=fill(source.data),
+            train=source.train,
+            val=source.val if choosing else None,
+            test=source.test,
+            remap=source.remap,
+            choose=protocol.choose,
+            corruptions=plan.suite.corruptions_of(axes.protocol),
+            device=plan.device,
+            keep_model=plan.keep_models,
+        )
+        try:
+            return task, check_settings(task)
+        except UnipError as error:
+            raise UnipError(f"{self}: {error.what}", error.fix) from None
+
+    def task(self) -> CellTask:
+        """Return the task with its key and folder; what it starts from must be there.
+
+        Raises:
+            UnipError: A setting, the data or the weights are wrong.
+        """
+        task, every = self.draft(self.plan.fill)
+        for name in ("model", "data"):
+            every.pop(name, None)
+        splits = [name for name in (task.train, task.val, task.test) if name is not None]
+        key = key_of(
+            kind=task.kind,
+            settings=settings_identity(every),
+            choose=task.choose,
+            labels=self.axes.labels,
+            seed=self.axes.seed,
+            model=weights_identity(task.model),
+            data=[data_identity(task.data, split, task.remap) for split in splits],
+        )
+        return task.model_copy(update={"key": key, "folder": cell_folder(self.plan.out, self.axes, key)})
+
+    def left(self) -> Left:
+        """Say what of it is left to do, without changing anything.
+
+        Raises:
+            UnipError: As :meth:`task` does, if what it starts from is there.
+        """
+        return "all" if self.needs is not None and not self.needs.done() else _left(self.task())
+
+    def prepare(self) -> CellTask | None:
+        """Return the task, or None if it is done."""
+        task = self.task()
+        self.plan.remember(self.axes, task.key)
+        return None if _left(task) == "nothing" else task
+
+
+def cell_folder(out: Path, axes: Axes, key: str) -> Path:
+    """Return a cell's folder: by its key, so that a cell that was only renamed is found; else a new one."""
+    short = key[:16]
+    return next(iter(sorted((out / "cells").glob(f"*-{short}"))), out / "cells" / f"{axes}-{short}")
+
+
+def _left(task: CellTask) -> Left:
+    if not (task.folder / RECORD).exists():
+        return "all"
+    return "nothing" if set(task.corruptions) <= set(read_corrupted(task.folder)) else "corruptions"
+
+
+def _named(value: Any) -> list[str]:
+    """Return the names of pre-training entries in a setting."""
+    if isinstance(value, dict):
+        return _named(list(value.values()))
+    if isinstance(value, list | tuple):
+        return list(dict.fromkeys(name for item in value for name in _named(item)))
+    return [value.removeprefix(PRETRAINED)] if isinstance(value, str) and value.startswith(PRETRAINED) else []

@@ -1,0 +1,103 @@
+"""What a result depends on, as hashes: settings, the content of the data, the content of the weights."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.manifests.manifest import is_manifest, read_manifest
+from unip.data.manifests.sources import list_source, split_source
+from unip.errors import UnipError
+from unip.files import sha256
+from unip.runtime.workers import threaded
+from unip.training.config import RESUMABLE
+from unip.vit.backbone import WEIGHTS_NAME
+
+VERSION = 4  # raise it when a cell of the same settings would give another result
+MIXED = ["sha256", "modality", "source", "weight", "grey", "reading"]  # columns of a manifest that a mix depends on
+#: Settings that change where and how fast a result is made, not which.
+FREE = (RESUMABLE - {"val"}) | {"device"}
+
+
+def key_of(**parts: Any) -> str:
+    """Return the SHA-256 of JSON values, whatever the order of their keys."""
+    text = json.dumps({"version": VERSION, **parts}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def settings_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without what does not matter, and with the content of weights in place of their paths."""
+    return {key: _identity(value) for key, value in settings.items() if key not in FREE}
+
+
+def weights_identity(source: str) -> str:
+    """Return a model source with its file's SHA-256 in place of its path; other texts stay as they are."""
+    kind, at, file = source.partition("@") if source.startswith("timm:") else ("", "", source)
+    path = Path(file).expanduser()
+    if path.is_dir():
+        found = [place for place in (path / WEIGHTS_NAME, path / "model" / WEIGHTS_NAME) if place.is_file()]
+        return _hash(found[0], found[0].stat().st_mtime_ns) if found else source
+    return f"{kind}{at}{_hash(path, path.stat().st_mtime_ns)}" if path.is_file() else source
+
+
+@functools.cache
+def data_identity(source: str, split: str, remap: tuple[str, ...]) -> str:
+    """Return a hash of a split's images, masks and classes: of their content, not their place."""
+    data = open_segmentation(source, split, remap=remap)
+    meaning = [data.classes.to_dict(), repr(data.ids), data.channel, repr(data.reading)]
+    files = list(dict.fromkeys([*data.images, *(mask.path for mask in data.masks)]))
+    content = dict(zip(files, threaded(_content, files, f"hashing {split}", unit="files"), strict=True))
+    return key_of(meaning=meaning, pairs=_pairs(data, content))
+
+
+@functools.cache
+def images_identity(sources: tuple[str, ...]) -> str:
+    """Return a hash of the images that pre-training mixes, and of how it mixes them; none is decoded for it.
+
+    Raises:
+        UnipError: A source is missing or empty, or a file cannot be read.
+    """
+    rows: list[tuple[Any, ...]] = []
+    found: dict[Path, tuple[str, str, str]] = {}
+    for source in sources:
+        modality, location = split_source(source)
+        if is_manifest(location):
+            rows += (tuple(row.values()) for row in read_manifest(location).select(MIXED).to_pylist())
+            continue
+        root = os.path.abspath(location if location.is_dir() else location.parent)
+        for entry in list_source(location, modality):
+            # where the pixels of a folder tell the modality, the folder counts
+            folder = "" if entry.modality else os.path.relpath(entry.path.parent, root)
+            found.setdefault(entry.path, (entry.source, entry.modality or "", folder))
+    content = threaded(_content, list(found), "hashing images", unit="files")
+    files = sorted((*about, path.name, digest) for (path, about), digest in zip(found.items(), content, strict=True))
+    return key_of(rows=rows, files=files)
+
+
+def _content(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UnipError(f"{path} cannot be read: {error.strerror or error}", "Remove or replace it.") from error
+
+
+def _pairs(data: SegmentationData, content: Mapping[Path, str]) -> list[tuple[str, str]]:
+    return [(content[image], content[mask.path]) for image, mask in zip(data.images, data.masks, strict=True)]
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, str):
+        return weights_identity(value)
+    return [_identity(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@functools.cache
+def _hash(path: Path, changed: int) -> str:
+    return sha256(path)

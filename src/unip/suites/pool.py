@@ -1,0 +1,208 @@
+"""Worker processes, one or more a device, and the queue that feeds them."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from unip.errors import UnipError
+from unip.runtime.workers import usable_cores
+from unip.suites.tasks import Outcome, Task
+from unip.training.loop import check_gpu
+
+PATIENCE = 120.0  # seconds that a process has to save its state
+GLANCE = 0.2  # seconds between looks at whether someone asked to stop
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a worker process sees: the value of CUDA_VISIBLE_DEVICES, empty for the CPU."""
+
+    visible: str
+
+
+def find_devices(kind: str) -> list[Device]:
+    """Return the devices to work on: every GPU that this process may see, or the CPU.
+
+    Raises:
+        UnipError: GPUs are asked for and there are none.
+    """
+    check_gpu(kind)
+    count = 0 if kind == "cpu" else torch.cuda.device_count()
+    allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return [Device(name.strip()) for name in (allowed or map(str, range(count)))][:count] or [Device("")]
+
+
+class Worker:
+    """A child process that runs one task at a time, started when it gets the first and again after it died.
+
+    Args:
+        device: What it may see.
+        among: How many workers share this machine's cores.
+        keep_open: File descriptors that it is to hold as long as it lives.
+    """
+
+    def __init__(self, device: Device, *, among: int = 1, keep_open: tuple[int, ...] = ()) -> None:
+        self.device, self.among, self.keep_open = device, among, keep_open
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def give(self, task: Task) -> None:
+        """Start a task."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = self._start()
+        assert self.process.stdin is not None
+        self.process.stdin.write(task.model_dump_json().encode() + b"\n")
+        self.process.stdin.flush()
+
+    def take(self) -> Outcome:
+        """Wait for the outcome of the task; a process that died is an outcome too."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if line:
+            outcome = Outcome.model_validate_json(line)
+            if outcome.fresh:
+                self.close()
+            return outcome
+        code = self.process.wait()
+        self.close()
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return Outcome(state="died", what=f"its process {how}", fix="SIGKILL often means that memory ran out.")
+
+    def close(self) -> None:
+        """Let the process end."""
+        if self.process is None:
+            return
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def stop(self) -> None:
+        """Ask the process to save its state and end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self.process is not None:
+            self.process.kill()
+
+    @property
+    def pipe(self) -> int:
+        """The file descriptor that tells of an outcome."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        own = str(Path(__file__).parents[2])
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self.device.visible}
+        environment["PYTHONPATH"] = os.pathsep.join([own, *filter(None, [os.environ.get("PYTHONPATH")])])
+        if self.among > 1:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.among)))
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "unip.suites.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,  # so that select sees every line that came
+            env=environment,
+            pass_fds=self.keep_open,
+            start_new_session=True,  # Ctrl-C is the parent's to hear
+        )
+
+
+class Job(Protocol):
+    """What the queue needs to know of a job."""
+
+    @property
+    def needs(self) -> Job | None:
+        """The job that must be done before."""
+
+    def prepare(self) -> Task | None:
+        """Return the task, or None if it is done already; a UnipError fails the job."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job and how it went; ``seconds`` is None for one that was done before."""
+
+    job: Any
+    outcome: Outcome
+    seconds: float | None = None
+
+
+def run_queue(jobs: Sequence[Job], workers: Sequence[Worker], stopped: Callable[[], bool]) -> Iterator[Ended]:
+    """Run jobs on workers, in their order as far as what they need is done; yield each as it ends.
+
+    Args:
+        jobs: What one needs comes before it, or is not among them.
+        workers: Idle ones; they stay alive.
+        stopped: Says whether to stop. Then workers are told to save their state, and jobs that wait are dropped.
+
+    Yields:
+        Every job that ended. One whose need failed has failed too.
+    """
+    waiting, running = list(jobs), dict[Worker, tuple[Job, float]]()
+    failed: set[int] = set()
+    deadline: float | None = None
+
+    def ended(job: Job, outcome: Outcome, seconds: float | None = None) -> Ended:
+        if outcome.state != "done":
+            failed.add(id(job))
+        return Ended(job, outcome, seconds)
+
+    while waiting or running:
+        if stopped() and deadline is None:
+            waiting, deadline = [], time.monotonic() + PATIENCE
+            for worker in running:
+                worker.stop()
+        if deadline is not None and time.monotonic() > deadline:
+            for worker in running:
+                worker.kill()
+        busy = {id(job) for job, _ in running.values()}
+        for worker in (worker for worker in workers if worker not in running):
+            pending = busy | set(map(id, waiting))
+            while job := next((job for job in waiting if job.needs is None or id(job.needs) not in pending), None):
+                waiting.remove(job)
+                pending.discard(id(job))
+                if job.needs is not None and id(job.needs) in failed:
+                    yield ended(job, Outcome(state="failed", what=f"what it starts from failed: {job.needs}"))
+                    continue
+                try:
+                    task = job.prepare()
+                except UnipError as error:
+                    yield ended(job, Outcome(state="failed", what=error.what, fix=error.fix))
+                    continue
+                if task is None:
+                    yield ended(job, Outcome(state="done"))
+                    continue
+                worker.give(task)
+                running[worker] = (job, time.monotonic())
+                busy.add(id(job))
+                break
+            if stopped():
+                break
+        pipes = {worker.pipe: worker for worker in running}
+        for pipe in select.select(list(pipes), [], [], GLANCE)[0] if pipes else []:
+            worker = pipes[pipe]
+            job, begun = running.pop(worker)
+            outcome = worker.take()
+            if deadline is not None and outcome.state == "died":
+                outcome = Outcome(state="interrupted")
+            yield ended(job, outcome, time.monotonic() - begun)

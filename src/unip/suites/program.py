@@ -1,0 +1,246 @@
+"""`unip bench`: starts x data sets x protocols x labels x seeds, each cell once, and tables of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from rich.table import Table as Shown
+
+from unip.config import Config, verb
+from unip.errors import Interrupted, UnipError
+from unip.outputs import OutputFolder, output_folder
+from unip.progress import meter, say
+from unip.runtime.signals import stop_on_signals
+from unip.suites.grid import INDEX, CellJob, Left, Plan, PretrainJob
+from unip.suites.pool import Ended, Job, Worker, find_devices, run_queue
+from unip.suites.records import RESULTS, cost_task, read_done
+from unip.suites.report import PAGE, REPORT_FILES, write_report
+from unip.suites.suite import Axes, Places, label_text, read_suite
+from unip.suites.tables import Table
+from unip.suites.tasks import CostTask
+from unip.training.feed import resolve_workers
+
+FAILURES_SHOWN = 5
+SHOWN = 5  # columns of a results table on the terminal
+
+
+class BenchConfig(Config):
+    """Which suite to run, on which data, with which weights."""
+
+    suite: Path = Field(description="Suite file, such as recipes/suites/ten_minutes.yaml.")
+    data: tuple[str, ...] = Field((), description="NAME=FOLDER for each {NAME} of the suite.")
+    weights: Path | None = Field(None, description="Folder that {weights} stands for in the suite.")
+    out: Path | None = Field(None, description="Where everything goes; default: runs/bench/ and the suite's name.")
+    only: tuple[str, ...] = Field(
+        (), description="Run the cells whose name holds every one of these texts; of A,B one is enough."
+    )
+    skip_missing: bool = Field(False, description="Leave out cells whose data or weights are not given.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run; auto: all GPUs, or the CPU.")
+    workers_per_device: int = Field(1, ge=1, description="Cells that run at once on a device.")
+    keep_models: bool = Field(True, description="Keep every cell's model, to look into or to evaluate further.")
+    report_only: bool = Field(False, description="Make tables and plot anew from the cells that are done.")
+    overwrite: bool = Field(False, description="Also replace tables and plots that were changed since.")
+    dry_run: bool = Field(False, description="Show the grid and what of it is done, write nothing.")
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What came out.
+
+    Attributes:
+        out: The folder.
+        results: The Parquet file with a row for each cell and each of its corruptions.
+        report: The page.
+        run: Cells that ran now.
+        kept: Cells that were done before.
+    """
+
+    out: Path
+    results: Path
+    report: Path
+    run: int
+    kept: int
+
+
+@dataclass(eq=False)
+class CostJob:
+    """A model whose cost is to be measured."""
+
+    task: CostTask
+    needs: Job | None = None
+
+    def __str__(self) -> str:
+        """Return what it measures."""
+        return f"cost of {self.task.spec['decoder']} on {self.task.spec['backbone']}"
+
+    def prepare(self) -> CostTask | None:
+        """Return the task, or None if it is done."""
+        return None if self.task.file.exists() else self.task
+
+
+@verb(BenchConfig)
+def bench(config: BenchConfig) -> BenchResult | None:
+    """Run what of a suite is not done, then make its tables.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: The suite is wrong, data or weights are missing, or cells failed (the others are done).
+        Interrupted: Stopped by a signal; the same call continues.
+    """
+    out = config.out or Path("runs/bench") / config.suite.stem
+    alone = not config.report_only  # tables may be made while a bench is at work
+    with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run, alone=alone) as outputs:
+        outputs.check(*REPORT_FILES, INDEX)
+        return _bench(config, outputs)
+
+
+def _bench(config: BenchConfig, outputs: OutputFolder) -> BenchResult | None:
+    suite, out = read_suite(config.suite), outputs.given
+    plan = Plan(suite, Places(config.data, config.weights), out, config.device, keep_models=config.keep_models)
+    if config.report_only:
+        return report(plan, run=0, kept=None)
+    plan.places.check(suite)
+    cells = chosen_cells(plan, config)
+    plan.check(cells)
+    devices = find_devices(config.device)
+    count = len(devices) * config.workers_per_device
+    if count > 1:  # so that they share the cores
+        plan.workers = min(16, resolve_workers("auto") // count)
+    jobs = plan.jobs(cells)
+    if config.dry_run:
+        show_grid(plan, jobs, count)
+        return None
+
+    failed: list[Ended] = []
+    ran = kept = 0
+    held = () if outputs.lock is None else (outputs.lock,)  # by workers that outlive a bench that is killed, too
+    with stop_on_signals() as stop:
+        workers = [Worker(d, among=count, keep_open=held) for _ in range(config.workers_per_device) for d in devices]
+        try:
+            with meter("bench", len(jobs), "jobs") as progress:
+                for ended in run_queue(jobs, workers[: len(jobs)], lambda: bool(stop)):
+                    if ended.outcome.state != "interrupted":
+                        progress.advance(note=str(ended.job))
+                    if ended.outcome.state in ("failed", "died"):
+                        failed.append(ended)
+                        say(f"failed: {ended.job}: {ended.outcome.what}")
+                    elif ended.outcome.state == "done" and ended.seconds is not None:
+                        say(f"{ended.job}: {ended.outcome.what}, {ended.seconds:.0f} s")
+                    if isinstance(ended.job, CellJob) and ended.outcome.state == "done":
+                        ran, kept = (ran, kept + 1) if ended.seconds is None else (ran + 1, kept)
+            if not stop:  # alone on the device, so that nothing else slows the model down
+                for ended in run_queue(cost_jobs(plan), workers[:1], lambda: bool(stop)):
+                    if ended.outcome.state in ("failed", "died"):
+                        failed.append(ended)
+        finally:
+            for worker in workers:
+                worker.close()
+        if stop:
+            done = f"{ran + kept} of {len(cells)} cells are done"
+            if ran + kept == len(cells):
+                done += "; the cost of models, and tables, are not"
+            raise Interrupted(f"interrupted: {done}", "Run the same command again to continue.")
+    result = report(plan, run=ran, kept=kept) if ran + kept else None
+    if failed:
+        lines = [f"  {ended.job}: {ended.outcome.what.splitlines()[0]}" for ended in failed[:FAILURES_SHOWN]]
+        advice = (
+            f"{failed[0].outcome.fix} The log of each is log.txt in its folder in {out}; the same command retries them."
+        )
+        raise UnipError("\n".join([f"{len(failed)} of {len(jobs)} jobs failed:", *lines]), advice.strip())
+    return result
+
+
+def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
+    """Return the cells to run.
+
+    Raises:
+        UnipError: There are none, or data or weights are missing.
+    """
+    every = plan.suite.cells()
+    wanted = [[part for text in word.split(",") if (part := text.strip())] for word in config.only]
+    cells = [axes for axes in every if all(any(text in str(axes) for text in texts) for texts in wanted)]
+    useless = [text for texts in wanted for text in texts if not any(text in str(axes) for axes in every)]
+    if useless or not cells:
+        lacking = useless[0] if useless else f"all of {' '.join(config.only)}"
+        some = ", ".join(map(str, every[:3]))
+        raise UnipError(
+            f"no cell's name holds {lacking}",
+            f"They are named {some}, ... Where one of several is enough, join them by commas.",
+        )
+    lacks = {axes: plan.missing(axes) for axes in cells}
+    missing = list(dict.fromkeys(text for texts in lacks.values() for text in texts))
+    if not missing:
+        return cells
+    left = [axes for axes in cells if not lacks[axes]]
+    if config.skip_missing and left:
+        say(f"left out for what is missing: {len(cells) - len(left)} of {len(cells)} cells ({', '.join(missing)})")
+        return left
+    lines = [f"  {text}, for {sum(text in texts for texts in lacks.values())} cells" for text in missing]
+    raise UnipError(
+        "\n".join([f"{config.suite} needs data or weights that are not there:", *lines]),
+        "Give them; without them no chosen cell is left."
+        if config.skip_missing
+        else "Give them, choose cells with --only, or leave those cells out with --skip-missing.",
+    )
+
+
+def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> None:
+    """Print a dry run: what of the grid is done, a line for all seeds."""
+    rows: dict[tuple[str, ...], dict[int, Left]] = defaultdict(dict)
+    for job in jobs:
+        if isinstance(job, PretrainJob):
+            say(f"{job}: {'done' if job.done() else 'to do'}")
+            continue
+        axes = job.axes
+        rows[axes.start, axes.dataset, axes.protocol, label_text(axes.labels)][axes.seed] = job.left()
+    table = Shown("start", "data set", "protocol", "labels", "seeds", "done", title=plan.suite.title)
+    for names, seeds in rows.items():
+        left = list(seeds.values())
+        partly = f", {count} but for corruptions" if (count := left.count("corruptions")) else ""
+        table.add_row(*names, " ".join(map(str, seeds)), f"{left.count('nothing')} of {len(left)}{partly}")
+    say(table)
+    cells = [left for seeds in rows.values() for left in seeds.values()]
+    done = cells.count("nothing")
+    say(f"dry run: {len(cells)} cells, {done} done; {workers} at a time into {plan.out}; nothing was written")
+
+
+def cost_jobs(plan: Plan) -> list[CostJob]:
+    """Return the measurements of cost that are missing for the cells that are done, each once."""
+    tasks = {task.key: task for task in (cost_task(plan, cell.record) for cell in read_done(plan))}
+    return [CostJob(task) for task in tasks.values() if not task.file.exists()]
+
+
+def report(plan: Plan, *, run: int, kept: int | None) -> BenchResult:
+    """Write everything that is made from the cells that are done.
+
+    Raises:
+        UnipError: None is.
+    """
+    done = read_done(plan)
+    if not done:
+        raise UnipError(f"no cell of the suite is done in {plan.out}", "Run the suite without --report-only first.")
+    tables = write_report(plan.suite, done, plan.out)
+    for table in tables:
+        if table.head[0] == "start" and "seeds" in table.head:
+            say(_shown(table))
+    wait = sum(len(cell.corrupted) < len(plan.suite.corruptions_of(cell.axes.protocol)) for cell in done)
+    partly = f", {wait} of them not yet under all corruptions" if wait else ""
+    say(f"{len(done)} of {len(plan.suite.cells())} cells are done{partly}. Tables and plot: {plan.out / PAGE}")
+    return BenchResult(plan.out, plan.out / RESULTS, plan.out / PAGE, run, len(done) if kept is None else kept)
+
+
+def _shown(table: Table) -> Shown:
+    """Return what of a table fits a terminal: seeds, both means, the difference."""
+    width = min(SHOWN, len(table.head))
+    shown = Shown(table.head[0], title=table.title)
+    for name in table.head[1:width]:
+        shown.add_column(name, justify="right")
+    for row in table.rows:
+        shown.add_row(*row[:width])
+    return shown

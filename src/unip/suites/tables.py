@@ -1,0 +1,279 @@
+"""Tables of cells: means over seeds, differences from the baseline, and the same text as Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from unip.suites.records import CLEAN, Done
+from unip.suites.statistics import Interval, Spread, paired_over_images, paired_over_seeds, spread
+from unip.suites.suite import TRAINED, Source, Suite, label_text
+
+Budget = tuple[str, float]  # protocol and labels
+LATEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+        "±": r"$\pm$",
+        "−": "$-$",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns, the first column names the row."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """Return it in Markdown."""
+        lines = [self.head, ("---", *("---:" for _ in self.head[1:])), *self.rows]
+        table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+        return f"### {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+
+    def latex(self) -> str:
+        """Return it in LaTeX; it wants the package booktabs."""
+        lines = [" & ".join(cell.translate(LATEX) for cell in line) + r" \\" for line in (self.head, *self.rows)]
+        body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+        caption = (self.title + (f". {self.note}" if self.note else "")).translate(LATEX)
+        begin = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
+        columns = rf"\begin{{tabular}}{{l{'r' * (len(self.head) - 1)}}}"
+        return "\n".join([*begin, columns, *body, r"\end{tabular}", r"\end{table}"]) + "\n"
+
+    def html(self) -> str:
+        """Return it in HTML."""
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.head)
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in self.rows)
+        note = f"<p>{escape(self.note)}</p>\n" if self.note else ""
+        title = f"<h3>{escape(self.title)}</h3>\n"
+        return f'{title}<div class="wide"><table>\n<tr>{head}</tr>\n{body}</table></div>\n{note}'
+
+
+def all_tables(suite: Suite, done: list[Done]) -> list[Table]:
+    """Return every table that the cells there make."""
+    found: list[Table] = []
+    for protocol, labels in budgets(done):
+        inside = [cell for cell in done if (cell.axes.protocol, cell.axes.labels) == (protocol, labels)]
+        datasets = list(dict.fromkeys(cell.axes.dataset for cell in inside))
+        for dataset in datasets:
+            group = by_start(cell for cell in inside if cell.axes.dataset == dataset)
+            title = (
+                f"{protocol}, {dataset}, {label_text(labels)} of the labels"
+                if labels <= 1
+                else (f"{protocol}, {dataset}, {label_text(labels)} labelled images")
+            )
+            found += [results_table(suite, title, group), classes_table(title, group)]
+            if any(cell.corrupted for cells in group.values() for cell in cells):
+                found.append(corruptions_table(title, group, suite.corruptions_of(protocol)))
+            if any("layers_miou" in cell.record for cells in group.values() for cell in cells):
+                found.append(layers_table(title, group))
+        published = suite.published is not None and labels == 1 and bool(suite.published.miou.get(protocol))
+        if len(datasets) > 1 or published:
+            found.append(average_table(suite, protocol, labels, inside))
+    return found
+
+
+def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Table:
+    """Compare starts: quality, difference from the baseline, cost."""
+    compared = suite.baseline in group and len(group) > 1
+    head = ["start", "seeds", "mIoU", "foreground mean"]
+    head += [f"mIoU less {suite.baseline}", "over seeds", "over images"] if compared else []
+    head += ["GFLOPs", "M parameters", "images/s"]
+    first = next(iter(group.values()))[0]
+    name, lowest = first.floor()
+    blank = [""] * (len(head) - 4)
+    source = suite.datasets[first.axes.dataset]
+    body = [(f"all {name}", "", number(lowest["miou"]), number(lowest["foreground_miou"]), *blank)]
+    for start, cells in group.items():
+        line = [
+            start,
+            str(len(cells)),
+            *(mean_sd(spread([value(c.record[k]) for c in cells])) for k in ("miou", "foreground_miou")),
+        ]
+        if compared:
+            line += ["", "", ""] if start == suite.baseline else differences(cells, group[str(suite.baseline)], source)
+        body.append((*line, *costs(cells[-1].cost)))
+    notes = [f"Test images: {first.record['images']}. Percent; mean ± sample standard deviation over seeds."]
+    if compared:
+        groups = source.groups(first.images())
+        drawn, apart = "the test images", len(set(groups))
+        if apart < len(groups):
+            drawn = f"groups of test images that are alike ({apart})"
+        notes.append(
+            f"mIoU less {suite.baseline}: with the seeds that both have. Its 95 % intervals: over seeds by Student's "
+            f"t, over images by a paired bootstrap of {drawn}, with the seeds as they are."
+        )
+    if chosen := _chosen(group):
+        notes.append(f"Chosen on val: {chosen}.")
+    every = [cell.record["classes"] for cells in group.values() for cell in cells]
+    if len({tuple(row["iou"] is None for row in classes) for classes in every}) > 1:
+        notes.append("Means leave out classes in neither truth nor prediction, which are not the same in all cells.")
+    timed = [cell.cost for cells in group.values() for cell in cells if cell.cost]
+    if timed:
+        sizes = " or ".join(map(str, sorted({cost["speed_size"] for cost in timed})))
+        ways = {(cost["speed_batch"], cost["speed_precision"], cost["speed_device"]) for cost in timed}
+        how = ", or ".join(f"{batch} at a time in {precision} on {device}" for batch, precision, device in sorted(ways))
+        notes.append(
+            f"GFLOPs of one crop, two operations for each multiplication. images/s: crops of {sizes} pixels, {how}."
+        )
+    return Table(title, tuple(head), tuple(body), " ".join(notes))
+
+
+def _chosen(group: dict[str, list[Done]]) -> str:
+    """Say which settings trained cells chose, with their seeds."""
+    parts = []
+    for start, cells in group.items():
+        seeds: dict[str, list[str]] = {}
+        for cell in cells:
+            if cell.record["kind"] in TRAINED and cell.record["chosen"]:
+                values = " ".join(f"{name} {value}" for name, value in cell.record["chosen"].items())
+                seeds.setdefault(values, []).append(str(cell.axes.seed))
+        each = [f"{values} (seed {' '.join(of)})" for values, of in seeds.items()]
+        parts += [f"{start} {', '.join(each)}"] if each else []
+    return "; ".join(parts)
+
+
+def differences(cells: list[Done], baseline: list[Done], source: Source) -> list[str]:
+    """Return the paired difference in mIoU and its intervals over seeds and over the test images of ``source``."""
+    theirs = {cell.axes.seed: cell for cell in baseline}
+    pairs = [(cell, theirs[cell.axes.seed]) for cell in cells if cell.axes.seed in theirs]
+    if not pairs:
+        return ["-", "-", "-"]
+    ours, base = zip(*pairs, strict=True)
+    seeds = paired_over_seeds([value(c.record["miou"]) for c in ours], [value(c.record["miou"]) for c in base])
+    mine, others = ([cell.frames() for cell in side] for side in (ours, base))
+    same = len({matrices.shape for matrices in mine + others}) == 1
+    groups = source.groups(ours[0].images())
+    images = paired_over_images(mine, others, groups) if same else Interval(math.nan, math.nan, math.nan)
+    return [number(seeds.mean, sign=True), limits(seeds), limits(images)]
+
+
+def classes_table(title: str, group: dict[str, list[Done]]) -> Table:
+    """Show the IoU of each class."""
+    names = next(iter(group.values()))[0].names
+    body = []
+    for start, cells in group.items():
+        columns = zip(*([value(row["iou"]) for row in cell.record["classes"]] for cell in cells), strict=True)
+        body.append((start, *(mean_sd(spread(column)) for column in columns)))
+    return Table(f"IoU of each class: {title}", ("start", *names), tuple(body))
+
+
+def corruptions_table(title: str, group: dict[str, list[Done]], names: Sequence[str]) -> Table:
+    """Show mIoU under corruptions, a column for each start; only cells that have all of them count."""
+    whole = {start: [cell for cell in cells if set(names) <= set(cell.corrupted)] for start, cells in group.items()}
+
+    def line(name: str, *under: str) -> tuple[str, ...]:
+        each = ([float(np.mean([miou_under(cell, u) for u in under])) for cell in cells] for cells in whole.values())
+        return name, *(mean_sd(spread(values)) for values in each)
+
+    body = [("seeds", *(str(len(cells)) for cells in whole.values()))]
+    body += [line(CLEAN, CLEAN), *(line(name, name) for name in names)]
+    body += [line("mean of the corruptions", *names)] if len(names) > 1 else []
+    left_out = sum(map(len, group.values())) - sum(map(len, whole.values()))
+    note = f"Left out, as not yet evaluated under all of these: {left_out} of the cells." if left_out else ""
+    return Table(f"mIoU on corrupted images: {title}", ("corruption", *group), tuple(body), note)
+
+
+def miou_under(cell: Done, corruption: str) -> float:
+    """Return a cell's mIoU under a corruption."""
+    return value((cell.record if corruption == CLEAN else cell.corrupted[corruption])["miou"])
+
+
+def layers_table(title: str, group: dict[str, list[Done]]) -> Table:
+    """Show the mIoU of every layer's probe, a column for each start."""
+    found = {
+        start: [c.record["layers_miou"] for c in cells if "layers_miou" in c.record] for start, cells in group.items()
+    }
+    depth = max(len(values) for many in found.values() for values in many)
+    body = []
+    for layer in range(depth):
+        columns = ([value(v[layer]) for v in many if layer < len(v)] for many in found.values())
+        body.append((str(layer + 1), *(mean_sd(spread(column)) for column in columns)))
+    chosen = "; ".join(
+        f"{start} {', '.join(sorted({str(cell.record['chosen']['layer']) for cell in cells}))}"
+        for start, cells in group.items()
+    )
+    note = f"The other tables show the layer that was given or chosen on val: {chosen}."
+    return Table(f"mIoU of each layer's probe: {title}", ("layer", *group), tuple(body), note)
+
+
+def average_table(suite: Suite, protocol: str, labels: float, inside: list[Done]) -> Table:
+    """Show the mean over data sets beside published numbers."""
+    datasets = list(suite.datasets)
+    theirs = suite.published.miou.get(protocol, {}) if suite.published is not None and labels == 1 else {}
+    body = []
+    group = by_start(inside)
+    for start in dict.fromkeys([*group, *(name for name in suite.starts if name in theirs)]):
+        cells = group.get(start, [])
+        each = [spread([value(c.record["miou"]) for c in cells if c.axes.dataset == d]) for d in datasets]
+        line = [start, *map(mean_sd, each), mean_sd(average(cells, datasets))]
+        if theirs:
+            line.append(f"{theirs[start]:.1f}" if start in theirs else "-")
+        body.append(tuple(line))
+    head = ("start", *datasets, "mean of data sets", *["published"] * bool(theirs))
+    note = f"Published: {suite.published.source}." if theirs and suite.published is not None else ""
+    return Table(f"mIoU over data sets: {protocol}, labels {label_text(labels)}", head, tuple(body), note)
+
+
+def average(cells: list[Done], datasets: Sequence[str], key: str = "miou") -> Spread:
+    """Return the mean over data sets, with its spread over the seeds that have all of them."""
+    by_seed: dict[int, dict[str, float]] = {}
+    for cell in cells:
+        by_seed.setdefault(cell.axes.seed, {})[cell.axes.dataset] = value(cell.record[key])
+    whole = [float(np.mean([found[d] for d in datasets])) for found in by_seed.values() if set(datasets) <= set(found)]
+    return spread(whole)
+
+
+def budgets(done: Iterable[Done]) -> list[Budget]:
+    """Return protocols with their label budgets, in order."""
+    return list(dict.fromkeys((cell.axes.protocol, cell.axes.labels) for cell in done))
+
+
+def by_start(cells: Iterable[Done]) -> dict[str, list[Done]]:
+    """Group cells by their start."""
+    found: dict[str, list[Done]] = {}
+    for cell in cells:
+        found.setdefault(cell.axes.start, []).append(cell)
+    return found
+
+
+def value(stored: float | None) -> float:
+    """Return a stored score, NaN where it has no value."""
+    return math.nan if stored is None else stored
+
+
+def number(share: float | None, *, sign: bool = False) -> str:
+    """Return a share as percent with one decimal, a dash for none."""
+    if share is None or math.isnan(share):
+        return "-"
+    return f"{100 * share:{'+' if sign else ''}.1f}".replace("-", "−")
+
+
+def mean_sd(found: Spread) -> str:
+    """Return mean ± sd in percent; one value has no sd."""
+    return number(found.mean) + ("" if math.isnan(found.sd) else f" ± {number(found.sd)}")
+
+
+def limits(interval: Interval) -> str:
+    """Return the limits of an interval in percent."""
+    none = math.isnan(interval.low) or math.isnan(interval.high)
+    return "-" if none else f"{number(interval.low, sign=True)} to {number(interval.high, sign=True)}"
+
+
+def costs(cost: dict[str, Any]) -> list[str]:
+    """Return GFLOPs, millions of parameters and images/s."""
+    if not cost:
+        return ["", "", ""]
+    speed = cost["images_per_second"]
+    return [f"{cost['flops'] / 1e9:.3g}", f"{cost['parameters'] / 1e6:.3g}", f"{speed:.{0 if speed >= 10 else 2}f}"]

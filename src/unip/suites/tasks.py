@@ -1,0 +1,103 @@
+"""What a worker process is asked to do: JSON in, one line of JSON out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from unip.config import Config
+from unip.suites.suite import Kind, SpeedBatch
+
+RUN, DONE = "run", "done.json"  # of pre-training: its run folder, and what is written when it is done
+
+
+class PretrainTask(Config):
+    """Run a pre-training entry, in ``folder/run``."""
+
+    task: Literal["pretrain"] = "pretrain"
+    name: str
+    folder: Path
+    settings: dict[str, Any]
+
+
+class CellTask(Config):
+    """Run a cell: train, choose on val where asked, and evaluate on test once.
+
+    Attributes:
+        axes: Where it lies in the grid: start, dataset, protocol, labels, seed.
+        kind: What the protocol is.
+        folder: Where its run and its record go.
+        key: Hash of all that its result depends on.
+        settings: Of unip.finetune, or of the fit on frozen features.
+        model: Source of the backbone.
+        data: Source of the data set.
+        train: Split to train on.
+        val: Split to choose on.
+        test: Split to evaluate on.
+        remap: Changes of labels.
+        choose: Settings and their values to choose from on val.
+        corruptions: To evaluate under besides, each as ``NAME:SEVERITY``.
+        device: Where to run.
+        keep_model: Leave the model's folder there.
+    """
+
+    task: Literal["cell"] = "cell"
+    axes: dict[str, Any]
+    kind: Kind
+    folder: Path
+    key: str
+    settings: dict[str, Any]
+    model: str
+    data: str
+    train: str
+    val: str | None
+    test: str
+    remap: tuple[str, ...]
+    choose: dict[str, list[Any]]
+    corruptions: tuple[str, ...]
+    device: Literal["auto", "cpu", "cuda"]
+    keep_model: bool
+
+    @property
+    def labels(self) -> float | None:
+        """Label budget as unip.finetune takes it."""
+        return None if self.axes["labels"] == 1 else float(self.axes["labels"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the choice of labels, of weights and of crops."""
+        return int(self.axes["seed"])
+
+
+class CostTask(Config):
+    """Measure what a model costs."""
+
+    task: Literal["cost"] = "cost"
+    key: str
+    file: Path
+    spec: dict[str, Any]
+    backbone_only: bool
+    batch: SpeedBatch
+    device: Literal["auto", "cpu", "cuda"]
+
+
+Task = PretrainTask | CellTask | CostTask
+TASK: TypeAdapter[Task] = TypeAdapter(Annotated[Task, Field(discriminator="task")])
+
+
+class Outcome(Config):
+    """How it went.
+
+    Attributes:
+        state: ``done``, ``failed``, ``interrupted``, or ``died`` (the process is gone).
+        what: What came out, or what is wrong.
+        fix: What to do about it.
+        fresh: The process should not be used again.
+    """
+
+    state: Literal["done", "failed", "interrupted", "died"]
+    what: str = ""
+    fix: str = ""
+    fresh: bool = False

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unip.data.balance import assign
+from unip.data.labelled.datasets import check_segmentation, open_segmentation
+from unip.data.splitting import SplitResult, split, unique_names
+from unip.errors import UnipError
+
+
+def folder(root: Path, count: int = 24, *, per_flight: int = 3) -> Path:
+    """Frames of flights of three, whose classes differ from flight to flight."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    rows = ["file,flight"]
+    for n in range(count):
+        flight = n // per_flight
+        mask = np.where(rng.random((8, 8)) < (flight % 4) / 5, 1 + flight % 2, 0).astype(np.uint8)
+        Image.fromarray(np.full((8, 8), n, np.uint8)).save(root / f"images/v{flight}_{n:03}.png")
+        Image.fromarray(mask).save(root / f"masks/v{flight}_{n:03}.png")
+        rows.append(f"v{flight}_{n:03},flight-{flight}")
+    (root / "classes.json").write_text(json.dumps({"names": ["background", "person", "car"]}))
+    (root / "flights.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def leaks(result: SplitResult) -> bool:
+    return len(set(zip(result.groups, result.splits, strict=True))) != len(set(result.groups))
+
+
+def test_flights_stay_whole_and_the_folder_opens(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set")
+    result = split(data=root, out=tmp_path / "out", groups=root / "flights.csv", shares=(0.5, 0.25, 0.25))
+    assert not leaks(result) and len(set(result.groups)) == 8
+    assert [result.splits.count(name) for name in ("train", "val", "test")] == [12, 6, 6]
+    for name in ("train", "val", "test"):
+        data = open_segmentation(tmp_path / "out", name)
+        check_segmentation(data)
+        for i, path in enumerate(data.images):
+            assert path.is_symlink()
+            np.testing.assert_array_equal(data.read_mask(i), np.asarray(Image.open(root / "masks" / path.name)))
+    rows = list(csv.DictReader((tmp_path / "out/splits.csv").open()))
+    assert {row["split"] for row in rows} == {"train", "val", "test"} and rows[0]["group"] == "flight-0"
+    assert (tmp_path / "out" / rows[5]["file"]).samefile(rows[5]["image"])
+
+
+def test_patterns_copies_and_seeds(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set")
+    first = split(data=root, out=tmp_path / "a", group=r"v(\d+)_", images="copy")
+    again = split(data=root, out=tmp_path / "b", group=r"v(\d+)_", dry_run=True)
+    other = split(data=root, out=tmp_path / "b", group=r"v(\d+)_", seed=5, dry_run=True)
+    assert first.splits == again.splits and not leaks(first) and not leaks(other)
+    assert not (tmp_path / "b").exists()
+    copied = open_segmentation(tmp_path / "a", "train").images[0]
+    assert not copied.is_symlink() and copied.read_bytes() == (root / "images" / copied.name).read_bytes()
+    with pytest.raises(UnipError, match="exists"):
+        split(data=root, out=tmp_path / "a")
+    with pytest.raises(UnipError, match=r"are in the way: classes.json \(not written by unip\)"):
+        split(data=root, out=tmp_path / "set", overwrite=True)
+    before = sorted(os.listdir(tmp_path / "a"))
+    split(data=root, out=tmp_path / "a", overwrite=True, shares=(0.8, 0.0, 0.2))
+    assert before == [".unip", "classes.json", "splits.csv", "test", "train", "val"]
+    assert sorted(os.listdir(tmp_path / "a")) == [".unip", "classes.json", "splits.csv", "test", "train"]
+
+
+def test_other_layouts_become_folders(tmp_path: Path) -> None:
+    pixels = np.zeros((6, 8, 4), np.uint8)
+    for part in ("images", "labels"):
+        (tmp_path / "mf" / part).mkdir(parents=True)
+    for n, part in enumerate(("train", "train", "val", "test")):
+        pixels[..., 3] = n * 10
+        Image.fromarray(pixels).save(tmp_path / f"mf/images/{n}D.png")
+        Image.fromarray(np.full((6, 8), n, np.uint8)).save(tmp_path / f"mf/labels/{n}D.png")
+        with (tmp_path / f"mf/{part}.txt").open("a") as file:
+            file.write(f"{n}D\n")
+    split(data=f"mfnet:{tmp_path / 'mf'}", out=tmp_path / "out", shares=(0.5, 0.25, 0.25), remap=["person=human"])
+    seen = {}
+    for part in ("train", "val", "test"):
+        data = open_segmentation(tmp_path / "out", part)
+        assert "human" in data.classes.names and "person" not in data.classes.names
+        for i, path in enumerate(data.images):
+            seen[path.name] = (int(data.read_image(i)[0, 0]), data.classes.names[data.read_mask(i)[0, 0]])
+    assert seen == {"0D.png": (0, "background"), "1D.png": (10, "car"), "2D.png": (20, "human"), "3D.png": (30, "bike")}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_classes_are_balanced_better_than_by_chance(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = tuple(f"g{n // 10}" for n in range(400))
+    counts = rng.integers(1, 1000, (40, 1, 5)) * (rng.random((40, 1, 5)) < 0.4) * np.ones((40, 10, 5), np.int64)
+    counts = counts.reshape(400, 5).astype(np.int64)
+    names, shares = [str(n) for n in range(400)], np.array([0.7, 0.15, 0.15])
+
+    def distance(chosen: np.ndarray) -> float:
+        parts = np.stack([counts[chosen == k].sum(0) / counts.sum(0) for k in range(3)])
+        return float(np.abs(parts - shares[:, None]).max())
+
+    chosen = np.array(assign(names, groups, counts, tuple(shares), seed))
+    assert (np.bincount(chosen) / 400 == shares).all() and distance(chosen) < 0.04
+    random = [np.repeat(rng.permutation(np.repeat([0, 1, 2], [28, 6, 6])), 10) for _ in range(50)]
+    assert distance(chosen) < min(distance(order) for order in random)
+    shuffled = rng.permutation(400)  # the order of a listing does not matter
+    again = assign(
+        [names[i] for i in shuffled], tuple(groups[i] for i in shuffled), counts[shuffled], tuple(shares), seed
+    )
+    np.testing.assert_array_equal(again, chosen[shuffled])
+
+
+def test_every_split_gets_a_group() -> None:
+    counts = np.ones((5, 2), np.int64)
+    chosen = assign(list("abcde"), ("x", "x", "x", "y", "z"), counts, (0.98, 0.01, 0.01), 0)
+    assert sorted(set(chosen)) == [0, 1, 2] and chosen[0] == chosen[1] == chosen[2]
+    with pytest.raises(UnipError, match="2 groups of images cannot be divided into 3 splits"):
+        assign(list("abcde"), ("x", "x", "x", "y", "y"), counts, (0.6, 0.2, 0.2), 0)
+
+
+def test_names() -> None:
+    assert unique_names((Path("a/1.png"), Path("b/2.png"))) == ["1", "2"]
+    assert unique_names((Path("a/1.png"), Path("b/1.png"))) == ["a__1", "b__1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shares": (0.5, 0.1, 0.1)}, "do not add up to 1"),
+        ({"group": "(x"}, "not a regular expression"),
+        ({"group": "flight"}, "does not fit 24 of 24 images"),
+        ({"group": "v", "groups": "flights.csv"}, "both group and groups"),
+        ({"groups": "gone.csv"}, "cannot read"),
+        ({"groups": "flights.csv", "group_column": "video"}, "no column 'video'"),
+        ({"groups": "few.csv"}, "does not name 23 of 24 images"),
+        ({"groups": "two.csv"}, "two groups"),
+    ],
+)
+def test_problems(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    root = folder(tmp_path / "set")
+    (root / "few.csv").write_text("file,flight\nv0_000,1\n")
+    (root / "two.csv").write_text("file,flight\nv0_000,1\nv0_000,2\n")
+    if "groups" in changes:
+        changes = {**changes, "groups": root / str(changes["groups"])}
+    with pytest.raises(UnipError, match=message):
+        split(data=root, out=tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()

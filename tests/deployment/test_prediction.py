@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unip.deployment.prediction import name_outputs, predict
+from unip.errors import UnipError
+from unip.segmentation.storage import save_segmenter
+
+
+@pytest.fixture
+def model(tmp_path, make_segmenter):
+    save_segmenter(make_segmenter(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def write(path: Path, height=20, width=30, kind=np.uint8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(len(str(path))).integers(0, np.iinfo(kind).max, (height, width), dtype=kind)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def test_everything_is_written(model, tmp_path):
+    write(tmp_path / "in" / "a.png")
+    write(tmp_path / "in" / "night" / "b.tiff", 40, 24, np.uint16)
+    out = tmp_path / "out"
+    result = predict(model=model, images=(tmp_path / "in",), out=out, probabilities=True, device="cpu", alpha=0.3)
+    for name, size in (("a", (20, 30)), ("night/b", (40, 24))):
+        mask = Image.open(out / "masks" / f"{name}.png")
+        ids = np.asarray(mask)
+        assert mask.mode == "P" and ids.shape == size and ids.max() < 3
+        overlay = Image.open(out / "overlays" / f"{name}.png")
+        assert overlay.width == size[1] and overlay.height > size[0]
+        with np.load(out / "probabilities" / f"{name}.npz") as file:
+            shares = file["probabilities"]
+        assert shares.dtype == np.float16 and shares.shape == (3, *size)
+        np.testing.assert_allclose(shares.astype(np.float64).sum(0), 1, atol=5e-3)
+        top = np.take_along_axis(shares, ids[None].astype(np.int64), 0)[0]
+        assert (top >= shares.max(0) - 1e-3).all()
+    record = json.loads((out / "predictions.json").read_text())
+    assert record["classes"]["names"] == ["background", "hot", "cold"]
+    for entry in record["images"]:
+        ids = np.asarray(Image.open(out / entry["mask"]))
+        assert entry["shares"]["hot"] == pytest.approx((ids == 1).mean(), abs=1e-6)
+    assert set(result.masks) == {tmp_path / "in" / "a.png", tmp_path / "in" / "night" / "b.tiff"}
+
+
+def test_equal_names_do_not_meet(model, tmp_path):
+    places = [write(tmp_path / "x" / "f.png"), write(tmp_path / "y" / "f.png"), write(tmp_path / "y" / "F.jpg")]
+    names = name_outputs((places[0], tmp_path / "y", places[0]), tmp_path / "out")
+    assert sorted(names.values()) == ["F-2", "f", "f-3"] or sorted(names.values()) == ["F-3", "f", "f-2"]
+    result = predict(model=model, images=(places[0], tmp_path / "y"), out=tmp_path / "out", device="cpu")
+    assert len(set(result.masks.values())) == 3 and all(path.is_file() for path in result.masks.values())
+
+
+def test_earlier_results_are_no_input(model, tmp_path):
+    write(tmp_path / "a.png")
+    for _ in range(2):
+        result = predict(model=model, images=(tmp_path,), out=tmp_path / "out", device="cpu")
+        assert list(result.masks) == [tmp_path / "a.png"]
+    with pytest.raises(UnipError, match="all images lie in the output folder"):
+        predict(model=model, images=(tmp_path / "out" / "masks",), out=tmp_path / "out")
+
+
+def test_damaged_images_are_skipped_and_named(model, tmp_path):
+    for name in "abcd":
+        write(tmp_path / "in" / f"{name}.png")
+    for name in "bd":
+        path = tmp_path / "in" / f"{name}.png"
+        path.write_bytes(path.read_bytes()[:80])
+    with pytest.raises(UnipError, match=r"2 of 4 images could not be read:\n.*b\.png.*\n.*d\.png") as caught:
+        predict(model=model, images=(tmp_path / "in",), out=tmp_path / "out", device="cpu")
+    assert caught.value.exit_code == 2
+    assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == ["a.png", "c.png"]
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["unreadable"]) == 2
+
+
+def test_dry_run_writes_nothing(model, tmp_path, capsys):
+    write(tmp_path / "in" / "a.png")
+    assert predict(model=model, images=(tmp_path / "in",), out=tmp_path / "out", dry_run=True) is None
+    assert not (tmp_path / "out").exists()
+    assert "would write 1 results" in capsys.readouterr().out
+
+
+def test_a_dry_run_reads_the_images(model, tmp_path):
+    for name in "abc":
+        write(tmp_path / "in" / f"{name}.png")
+    path = tmp_path / "in" / "b.png"
+    path.write_bytes(path.read_bytes()[:80])
+    with pytest.raises(UnipError, match=r"1 of 3 images could not be read:\n.*b\.png") as caught:
+        predict(model=model, images=(tmp_path / "in",), out=tmp_path / "out", dry_run=True)
+    assert "leave them out" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_there(model, tmp_path):
+    with pytest.raises(UnipError, match="no such folder or image"):
+        predict(model=model, images=(tmp_path / "none",))
+    with pytest.raises(UnipError, match="does not exist"):
+        predict(model=tmp_path / "none", images=(tmp_path,))
+    with pytest.raises(UnipError, match=r"images"):
+        predict(model=model, images=())
+
+
+def test_output_that_cannot_be_written(model, tmp_path, monkeypatch):
+    write(tmp_path / "in" / "a.png")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("unip.deployment.prediction.segment_frames", None)
+    with pytest.raises(UnipError, match=r"cannot write to .*file is a file"):
+        predict(model=model, images=(tmp_path / "in",), out=tmp_path / "file", device="cpu")

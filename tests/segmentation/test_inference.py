@@ -1,0 +1,215 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unip.data.sampling.frames import Frames, rgb
+from unip.deployment.prediction import PredictConfig
+from unip.errors import UnipError
+from unip.runtime.cuda_graphs import NotRecordable, Recorded
+from unip.segmentation.evaluation import EvaluateConfig
+from unip.segmentation.inference import _ReplayedBatches, segment_frames
+from unip.segmentation.sliding import sliding_logits
+
+CPU = torch.device("cpu")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def write(path, height, width, seed=0):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("config", [EvaluateConfig, PredictConfig])
+def test_fewer_than_no_workers(config):
+    given = {"model": "m", **({"data": "d"} if config is EvaluateConfig else {"images": ("i",)})}
+    with pytest.raises(UnipError, match=r"workers: .*greater than or equal to 0"):
+        config.make(**given, workers=-1)
+    assert [config.make(**given, workers=value).workers for value in (0, "auto")] == [0, "auto"]
+
+
+def test_answers_come_in_order_at_the_stored_size(tmp_path, make_segmenter):
+    """Frames of several sizes, with a broken one, over batches: each equals the model run on it alone."""
+    segmenter = make_segmenter()
+    sizes = [(32, 40), (48, 40), (32, 32), (50, 33), (32, 40), (64, 32)]
+    paths = [write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)]
+    paths[2].write_bytes(paths[2].read_bytes()[:60])
+    found = list(segment_frames(segmenter, Frames(paths, 32), device=CPU, window="whole", workers=0))
+    assert [frame.index for frame, _ in found] == list(range(6))
+    for (frame, logits), size in zip(found, sizes, strict=True):
+        if frame.index == 2:
+            assert frame.problem is not None and "2.png" in frame.problem.what
+            assert logits.numel() == 0
+            continue
+        assert frame.problem is None
+        with torch.no_grad():
+            alone = segmenter(rgb(frame.pixels)[None])
+            expected = torch.nn.functional.interpolate(alone, size=size, mode="bilinear")[0]
+        assert logits.shape == (3, *size)
+        assert torch.allclose(logits, expected, atol=1e-4)
+
+
+def test_grey_and_coloured_frames_run_together(tmp_path, make_segmenter):
+    grey, coloured = write(tmp_path / "a.png", 32, 40), tmp_path / "b.png"
+    levels = np.random.default_rng(1).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(coloured)
+    segmenter = make_segmenter()
+    found = list(segment_frames(segmenter, Frames([grey, coloured, grey], 32), device=CPU, window="whole", workers=0))
+    for (_, logits), path in zip(found, (grey, coloured, grey), strict=True):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        with torch.no_grad():
+            alone = segmenter(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])[0]
+        assert torch.allclose(logits, alone, atol=1e-4)
+
+
+def test_slide_equals_whole_where_one_window_covers_the_image(tmp_path, make_segmenter):
+    frames = Frames([write(tmp_path / "a.png", 32, 32)], 32)
+    segmenter = make_segmenter()
+    answers = [
+        next(segment_frames(segmenter, frames, device=CPU, window=window, workers=0))[1]
+        for window in ("slide", "whole")
+    ]
+    assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize(
+    ("window", "batch_size", "images", "tried", "fix"),
+    [
+        ("slide", "auto", 1, "32 pixels, 2 at a time", "Use a --batch-size below 2."),
+        ("slide", 1, 1, "32 pixels, 1 at a time", "Use --device cpu."),
+        ("whole", 1, 1, "48 pixels, 1 at a time", "Use --window slide."),
+        ("whole", 2, 2, "48 pixels, 2 at a time", "Use a --batch-size below 2, or --window slide."),
+    ],
+)
+def test_too_little_memory_on_the_device(tmp_path, make_segmenter, monkeypatch, window, batch_size, images, tried, fix):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("unip.segmentation.inference.sliding_logits", full)
+    frames = Frames([write(tmp_path / f"{number}.png", 32, 48) for number in range(images)], 32)
+    with pytest.raises(UnipError, match=f"ran out of memory with windows of {tried}") as caught:
+        list(segment_frames(make_segmenter(), frames, device=CPU, window=window, batch_size=batch_size, workers=0))
+    assert caught.value.fix == fix
+
+
+def test_a_worker_hands_over_the_problem(tmp_path, make_segmenter):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    found = list(segment_frames(make_segmenter(), Frames([tmp_path / "bad.png"], 32), device=CPU, workers=1))
+    assert "bad.png is not an image" in found[0][0].problem.what
+
+
+@pytest.fixture
+def together(monkeypatch) -> list[int]:
+    """How many frames go through the model together, group by group."""
+    sizes = []
+
+    def noted(model, images, **settings):
+        sizes.append(len(images))
+        return sliding_logits(model, images, **settings)
+
+    monkeypatch.setattr("unip.segmentation.inference.sliding_logits", noted)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("window", "batch_size", "sizes"),
+    [("slide", 4, [2, 2, 2, 1]), ("whole", 4, [4, 3]), ("slide", "auto", [4, 3]), ("whole", "auto", [4, 3])],
+)
+def test_frames_go_together_until_their_windows_fill_a_batch(
+    tmp_path, make_segmenter, together, window, batch_size, sizes
+):
+    """Two windows a frame, which is one and a half windows large."""
+    frames = Frames([write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(7)], 32)
+    list(segment_frames(make_segmenter(), frames, device=CPU, window=window, batch_size=batch_size, workers=0))
+    assert together == sizes
+
+
+def test_few_frames_go_together_where_their_logits_are_large(tmp_path, make_segmenter, together, monkeypatch):
+    monkeypatch.setattr("unip.segmentation.inference.MOST_LOGITS", 3 * 32 * 48 * 2)
+    frames = Frames([write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(5)], 32)
+    list(segment_frames(make_segmenter(), frames, device=CPU, batch_size=100, workers=0))
+    assert together == [2, 2, 1]
+
+
+class Recording:
+    """Stands for cuda_graphs.Recorded where there is no GPU: notes its calls, and answers in the same memory."""
+
+    made = 0
+
+    def __init__(self, compute, batch):
+        Recording.made += 1
+        self.compute, self.calls = compute, 0
+        self.result = compute(*batch).clone()
+
+    def __call__(self, *batch):
+        self.calls += 1
+        return self.result.copy_(self.compute(*batch))
+
+
+def test_batches_of_a_shape_that_keeps_coming_are_replayed(monkeypatch):
+    monkeypatch.setattr("unip.segmentation.inference.Recorded", Recording)
+    monkeypatch.setattr(Recording, "made", 0)
+    model = _ReplayedBatches(lambda images: images * 2.0)
+    for shape in [(2, 3), (4, 3), (4, 5), (4, 3), (4, 5), (4, 3), (3, 3), (4, 5), (4, 5), (4, 3)]:
+        images = torch.rand(shape)
+        assert torch.equal(model(images), images * 2)
+    assert (Recording.made, model.recorded.calls) == (1, 2)  # (4, 3) from its third time on, and nothing else
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), NotRecordable("it waits\nfor the GPU")])
+def test_what_cannot_be_recorded_runs_all_the_same(monkeypatch, capsys, error):
+    made = []
+
+    def fails(*_):
+        made.append(1)
+        raise error
+
+    monkeypatch.setattr("unip.segmentation.inference.Recorded", fails)
+    model = _ReplayedBatches(lambda images: images * 2.0)
+    for _ in range(5):
+        assert torch.equal(model(torch.ones(4, 3)), torch.full((4, 3), 2.0))
+    assert len(made) == 1
+    said = "note: windows run kernel by kernel, as they cannot be recorded: it waits\n"
+    assert capsys.readouterr().out == ("" if isinstance(error, torch.OutOfMemoryError) else said)
+
+
+@gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_replayed_batches_give_what_the_model_does(tmp_path, make_segmenter, monkeypatch, dtype):
+    """Of two shapes, the last batch not full; the second run makes no graph."""
+    replays = []
+
+    class Noted(Recorded):
+        def __call__(self, *batch):
+            replays.append(batch[0].shape)
+            return super().__call__(*batch)
+
+    monkeypatch.setattr("unip.segmentation.inference.Recorded", Noted)
+    device, segmenter = torch.device("cuda"), make_segmenter()
+    sizes = [(32, 64)] * 9 + [(32, 48)] * 5 + [(32, 64)] * 4
+    frames = Frames([write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)], 32)
+    settings = {"device": device, "dtype": dtype, "window": "whole", "batch_size": 2, "workers": 0}
+    found = []
+    for graphs in (True, False):
+        if not graphs:
+            monkeypatch.setattr("unip.segmentation.inference._ReplayedBatches", lambda model: model)
+        results, junk = segment_frames(segmenter, frames, **settings), []
+        found.append([])
+        for _, logits in results:
+            found[-1].append(logits.cpu())
+            # what a recording still needs must not be free to be written on
+            junk.append([torch.full_like(p, torch.nan, dtype=dtype) for p in segmenter.parameters()])
+    assert replays == [(2, 3, 32, 64)] * 4  # pairs 3, 4, 8 and 9 of 9; 5 is mixed, 6 and 7 are of the other shape
+    for replayed, plain in zip(*found, strict=True):
+        assert torch.equal(replayed, plain)
+
+
+@gpu
+def test_a_model_that_waits_for_the_gpu_runs_without_a_graph(tmp_path, make_segmenter):
+    device, segmenter = torch.device("cuda"), make_segmenter().cuda()
+    segmenter.head.register_forward_hook(lambda module, given, result: result * float(result.abs().max() > -1))
+    frames = Frames([write(tmp_path / f"{i}.png", 32, 32, seed=i) for i in range(5)], 32)
+    for frame, logits in segment_frames(segmenter, frames, device=device, batch_size=2, workers=0):
+        with torch.no_grad():
+            alone = segmenter(rgb(frame.pixels.cuda())[None])[0]
+        assert torch.allclose(logits, alone, atol=1e-4)

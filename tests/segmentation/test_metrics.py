@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from sklearn.metrics import confusion_matrix, jaccard_score, recall_score
+
+from unip.segmentation.metrics import class_accuracy, class_iou, confusion, score
+
+
+@pytest.fixture
+def labels():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 4, (30, 40))
+    prediction = np.where(rng.random((30, 40)) < 0.6, truth, rng.integers(0, 4, (30, 40)))
+    truth[:3] = 255
+    return truth, prediction
+
+
+def test_against_sklearn(labels):
+    truth, prediction = labels
+    matrix = confusion(torch.from_numpy(prediction).byte(), torch.from_numpy(truth).byte(), 4).numpy()
+    there = truth != 255
+    t, p = truth[there], prediction[there]
+    assert matrix.dtype == np.int64
+    np.testing.assert_array_equal(matrix, confusion_matrix(t, p))
+    np.testing.assert_allclose(class_iou(matrix), jaccard_score(t, p, average=None))
+    np.testing.assert_allclose(class_accuracy(matrix), recall_score(t, p, average=None))
+    scores = score(matrix, ("background", "b", "c", "d"))
+    assert scores.miou == pytest.approx(jaccard_score(t, p, average="macro"))
+    assert scores.foreground_miou == pytest.approx(jaccard_score(t, p, average=None)[1:].mean())
+    assert scores.mean_accuracy == pytest.approx(recall_score(t, p, average="macro"))
+    assert scores.pixel_accuracy == pytest.approx((t == p).mean())
+
+
+def test_absent_classes_are_left_out():
+    matrix = np.array([[8, 0, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 5, 5]])
+    scores = score(matrix, ("a", "absent", "predicted only", "d"))
+    np.testing.assert_allclose(scores.iou, [0.8, np.nan, 0.0, 0.5])
+    np.testing.assert_allclose(scores.accuracy, [0.8, np.nan, np.nan, 0.5])
+    assert scores.miou == pytest.approx(1.3 / 3)
+    assert scores.mean_accuracy == pytest.approx(0.65)
+    assert scores.foreground_miou == scores.miou  # no class is called background
+    record = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
+    assert record["classes"][1] == {"name": "absent", "iou": None, "accuracy": None, "pixels": 0}
+    assert record["confusion_matrix"] == matrix.tolist()
+
+
+def test_nothing_labelled_has_no_scores():
+    record = score(np.zeros((2, 2), np.int64), ("background", "b")).to_dict()
+    assert [record[k] for k in ("miou", "foreground_miou", "mean_accuracy", "pixel_accuracy")] == [None] * 4
+
+
+def test_table_shows_percent_and_a_dash():
+    console = Console(width=100, record=True, quiet=False, file=open("/dev/null", "w"))
+    console.print(score(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ("background", "b", "never")).to_table("title"))
+    text = console.export_text()
+    assert "75.0" in text and "80.0" in text and "mean without background" in text
+    assert next(line for line in text.splitlines() if "never" in line).count("-") >= 2

@@ -1,0 +1,50 @@
+import numpy as np
+from PIL import Image
+
+from unip.data.labelled.classes import Classes
+from unip.segmentation.overlay import add_legend, draw_overlay, outlines, palette_image, tinted
+
+CLASSES = Classes(("background", "person", "car"), palette=((0, 0, 0), (255, 0, 0), (0, 0, 255)))
+
+
+def test_mask_file_holds_ids_and_colours(tmp_path):
+    mask = np.array([[0, 1], [2, 1]], np.uint8)
+    palette_image(mask, CLASSES).save(tmp_path / "m.png")
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image), mask)
+        assert np.asarray(image.convert("RGB"))[1, 0].tolist() == [0, 0, 255]
+
+
+def test_overlay_tints_objects_and_leaves_the_rest():
+    image = np.full((8, 8, 3), 100, np.uint8)
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:7, 2:7] = 1
+    mask[0, 0] = 255
+    shown = draw_overlay(image, mask, CLASSES, alpha=0.4)
+    assert shown[4, 4].tolist() == [162, 60, 60]  # 100 x 0.6 + colour x 0.4
+    assert shown[2, 4].tolist() == [255, 0, 0]  # the outline is opaque
+    assert (shown[mask != 1] == 100).all()
+    assert (image == 100).all()
+    named = Classes(("road", "person"), palette=((0, 255, 0), (255, 0, 0)))
+    assert draw_overlay(image, mask, named, alpha=1.0)[7, 0].tolist() == [0, 255, 0]  # class 0 is no background here
+
+
+def test_outlines_are_both_sides_of_a_border():
+    assert outlines(np.array([[0, 0, 1, 1]], np.uint8)).tolist() == [[False, True, True, False]]
+    assert not outlines(np.ones((3, 3), np.uint8)).any()
+
+
+def test_legend_names_what_is_tinted():
+    assert tinted(np.array([5, 0, 2]), CLASSES) == [2]
+    assert tinted(np.array([5, 0, 0]), CLASSES) == [0]
+    assert tinted(np.array([5, 1]), Classes(("road", "person"))) == [0, 1]
+
+
+def test_legend_is_below_and_wraps():
+    image = np.zeros((20, 120, 3), np.uint8)
+    one = add_legend(image, CLASSES, [1])
+    assert (one[:20] == 0).all() and one.shape[1] == 120
+    assert (one[20:] == (255, 0, 0)).all(-1).any() and not (one[20:] == (0, 0, 255)).all(-1).any()
+    many = Classes(tuple(f"class number {i}" for i in range(9)))
+    assert add_legend(image, many, list(range(9))).shape[0] > one.shape[0]

@@ -1,0 +1,72 @@
+"""What keys are made of."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unip.data.manifests.manifest import scan_sources, write_manifest
+from unip.errors import UnipError
+from unip.suites.identity import images_identity
+
+
+@pytest.fixture
+def mix(tmp_path):
+    rng = np.random.default_rng(0)
+    for place in ("a/thermal/0.png", "a/thermal/1.png", "a/rgb/2.png", "other/3.png"):
+        path = tmp_path / "mix" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+    return tmp_path / "mix"
+
+
+def test_a_mix_is_its_content_and_not_its_place(mix, tmp_path, monkeypatch):
+    before = images_identity((str(mix),))
+    moved = shutil.copytree(mix, tmp_path / "elsewhere" / "mix")
+    assert images_identity((str(moved),)) == before
+    monkeypatch.chdir(moved / "a")
+    assert images_identity(("../../mix",)) == before
+    assert images_identity((str(moved), "../../mix")) == before
+    rest = (f"infrared={moved / 'a' / 'thermal'}", f"rgb={moved / 'a' / 'rgb'}")
+    assert images_identity((*rest, f"infrared={moved / 'other'}")) != images_identity((*rest, f"rgb={moved / 'other'}"))
+
+
+@pytest.mark.parametrize("change", ["content", "modality", "more", "fewer"])
+def test_what_changes_a_mix_changes_its_identity(mix, tmp_path, change):
+    before = images_identity((str(mix),))
+    other = shutil.copytree(mix, tmp_path / "elsewhere" / "mix")
+    if change == "content":
+        (other / "a/rgb/2.png").write_bytes(b"broken, which training will say")
+    elif change == "modality":
+        shutil.move(other / "a/rgb/2.png", other / "a/thermal/2.png")
+    elif change == "more":
+        shutil.copy(other / "a/rgb/2.png", other / "a/rgb/4.png")
+    else:
+        (other / "a/rgb/2.png").unlink()
+    assert images_identity((str(other),)) != before
+
+
+def test_a_guessed_modality_is_not_a_named_one(tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(place := tmp_path / "infrared.png")
+    (tmp_path / "col" / "infrared").mkdir(parents=True)
+    shutil.copy(place, tmp_path / "col" / "infrared")
+    assert images_identity((str(tmp_path / "col"),)) != images_identity((f"infrared={tmp_path / 'col'}",))
+
+
+def test_a_file_that_cannot_be_read(mix):
+    (mix / "other/4.png").symlink_to(mix / "gone.png")
+    with pytest.raises(UnipError, match=r"4\.png cannot be read: No such file"):
+        images_identity((str(mix),))
+
+
+def test_a_manifest_counts_with_its_weights(mix, tmp_path):
+    table = scan_sources([str(mix)])
+    found = []
+    for name, weight in (("one", 1.0), ("again", 1.0), ("two", 2.0)):
+        index = table.column_names.index("weight")
+        write_manifest(table.set_column(index, "weight", [[weight] * table.num_rows]), tmp_path / f"{name}.parquet")
+        found.append(images_identity((str(tmp_path / f"{name}.parquet"),)))
+    assert found[0] == found[1] != found[2]
