@@ -408,6 +408,42 @@ def test_a_linked_folder_of_a_run_is_told_before_any_step(name, done, things, tm
     assert contents(tmp_path / "disk") == before
 
 
+@pytest.mark.parametrize("other", [verb for verb in FUNCTIONS if verb not in TRAINED])
+@pytest.mark.parametrize("verb", TRAINED)
+def test_training_does_not_start_in_what_another_command_wrote(verb, other, done, things, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(done(other), out, symlinks=True)
+    before = contents(out)
+    for overwrite in (False, True):
+        with pytest.raises(UnipError, match="holds no run"):
+            run(verb, things, out, overwrite=overwrite)
+        assert contents(out) == before
+
+
+@pytest.mark.parametrize("verb", TRAINED)
+def test_a_run_killed_while_it_is_cleared_is_still_a_run(verb, done, things, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(done(verb), out)
+    shutil.rmtree(out / "checkpoints")
+    shutil.rmtree(out / "model")  # as if it had ended before its first checkpoint
+    remove, removed = OutputFolder._remove, []
+
+    def killed(self, names):
+        for name in names:
+            removed.append(name)
+            if name == "log.jsonl":
+                raise KeyboardInterrupt
+            remove(self, (name,))
+        return []
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(OutputFolder, "_remove", killed)
+        run(verb, things, out)
+    assert removed and (out / "log.jsonl").exists()
+    run(verb, things, out)
+    assert (out / "model/model.safetensors").exists()
+
+
 @pytest.mark.parametrize("environment", [{"RANK": ""}, {"RANK": "x"}, {"RANK": "1"}, {"RANK": "1", "WORLD_SIZE": "1"}])
 def test_a_rank_left_in_the_environment_is_none(environment, things, tmp_path, monkeypatch):
     for name, value in environment.items():

@@ -240,10 +240,10 @@ class OutputFolder:
             self.note(file, None)
         return aside
 
-    def clear(self) -> list[str]:
-        """Delete all that we wrote; return what stays, being changed or not ours."""
-        self.remove(*sorted({name.split("/")[0] for name in self.known}))
-        return self.files("")
+    def clear(self, *spared: str) -> list[str]:
+        """Delete all that we wrote, less some names at the top; return what else stays, being changed or not ours."""
+        self.remove(*sorted({name.split("/")[0] for name in self.known} - set(spared)))
+        return [name for name in self.files("") if name not in spared]
 
     def grow(self, name: str) -> None:
         """List a file that this process has made or may change, and appends to; its end is listed by :meth:`close`."""

@@ -164,8 +164,10 @@ class RunFolder:
         return (int(log[-1]["step"]), log[-1]) if log else (0, {})
 
     def _refuse_foreign_files(self, config: TrainingConfig) -> None:
-        if config.overwrite or self.outputs.is_empty() or self.outputs.wrote("config.yaml"):
+        if self.outputs.is_empty() or self.outputs.wrote("config.yaml"):
             return
+        if config.overwrite and not any(self.outputs.wrote(name) for name in self.outputs.known):
+            return  # what is not ours stays; what another command wrote would not
         if self.config.exists() and not self.outputs.known:
             what = f"{self.path} holds a config.yaml, but no list of the files that unip wrote ({HIDDEN}/files.jsonl)"
         else:
@@ -200,7 +202,7 @@ class RunFolder:
                 continue
             with output_folder(hidden.parent, overwrite=self.outputs.overwrite) as evaluation:
                 kept += [f"{hidden.parent.name}/{name}" for name in evaluation.clear()]
-        kept += self.outputs.clear()
+        kept += self.outputs.clear("config.yaml")  # replaced in a moment; a kill before that leaves a run
         self.outputs.remove("evaluation", "model")  # if they are empty
         if kept:
             say(f"kept in {self.path}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
