@@ -277,6 +277,29 @@ def test_a_finished_run_without_its_checkpoints(verb, done, things, tmp_path, ca
     assert contents(out)["model/model.safetensors"] != before["model/model.safetensors"]
 
 
+@pytest.mark.parametrize("log", [None, "", "{", "[1]\n{\n", '{"step": "x"}', "\udcff"])
+@pytest.mark.parametrize("verb", TRAINED)
+def test_a_finished_run_without_checkpoints_and_a_whole_log(verb, log, done, things, tmp_path):
+    """Nothing but the model says that it is finished; it is neither lost nor trained again."""
+    out = tmp_path / "out"
+    shutil.copytree(done(verb), out)
+    shutil.rmtree(out / "checkpoints")
+    (out / "log.jsonl").unlink()
+    if log is not None:
+        (out / "log.jsonl").write_text(log, errors="surrogateescape")
+    before = contents(out)
+    with pytest.raises(UnipError, match="of other settings"):
+        run(verb, {**things, verb: {**things[verb], **TRAINED[verb]}}, out)
+    assert contents(out) == before
+    if log == "\udcff":
+        with pytest.raises(UnipError, match="Delete it"):
+            run(verb, things, out)
+    else:
+        assert run(verb, things, out).training.steps == 2
+    after = contents(out)
+    assert all(after[name] == before[name] for name in before if name.startswith("model/") or name == "log.jsonl")
+
+
 @pytest.mark.parametrize("verb", TRAINED)
 def test_a_foreign_folder_with_any_config_is_no_run(verb, things, tmp_path):
     out = tmp_path / "out"

@@ -97,12 +97,8 @@ class RunFolder:
 
     def is_finished(self, config: TrainingConfig) -> bool:
         """Say whether the run here has its model and no checkpoints any more, so that no step can be added to it."""
-        return (
-            self._has_run(config)
-            and not self._has_checkpoints()
-            and self.outputs.wrote("model/config.json")
-            and bool(self.read_log())
-        )
+        has_model = any(self.outputs.wrote(f"model/{name}") for name in ("config.json", "model.safetensors"))
+        return self._has_run(config) and not self._has_checkpoints() and has_model
 
     def _has_run(self, config: TrainingConfig) -> bool:
         return not config.overwrite and self.outputs.wrote("config.yaml")
@@ -159,9 +155,9 @@ class RunFolder:
             write_json(self.environment, describe_environment())
 
     def result(self) -> tuple[int, dict[str, Any]]:
-        """Return the steps of a finished run and the last line of its log."""
+        """Return the steps of a finished run and the last line of its log, if it is there."""
         log = self.read_log()
-        return (int(log[-1]["step"]), log[-1]) if log else (0, {})
+        return (log[-1]["step"], log[-1]) if log else (int(read_yaml(self.config)["steps"]), {})
 
     def _refuse_foreign_files(self, config: TrainingConfig) -> None:
         if self.outputs.is_empty() or self.outputs.wrote("config.yaml"):
@@ -209,14 +205,8 @@ class RunFolder:
 
     def trim_log(self, step: int) -> None:
         """Drop log lines beyond ``step``: they were written after the checkpoint that the run continues from."""
-        lines = read_regular_text(self.log).splitlines() if self.log.exists() else []
-        kept = []
-        for line in lines:
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError):
-                continue  # the line a kill cut short
+        lines = self._log_lines()
+        kept = [line for line in lines if (record := _record(line)) is not None and record["step"] <= step]
         if kept != lines:
             write_text(self.log, "".join(f"{line}\n" for line in kept))
         self.outputs.grow("log.jsonl")
@@ -230,10 +220,30 @@ class RunFolder:
             raise UnipError(f"cannot write {self.log}: {error.strerror}", "Free some space and run again.") from error
 
     def read_log(self) -> list[dict[str, Any]]:
-        """Return the log's records, oldest first."""
+        """Return the log's records, oldest first.
+
+        Raises:
+            UnipError: It cannot be read.
+        """
+        return [record for line in self._log_lines() if (record := _record(line)) is not None]
+
+    def _log_lines(self) -> list[str]:
         if not self.log.exists():
             return []
-        return [json.loads(line) for line in read_regular_text(self.log).splitlines()]
+        try:
+            return read_regular_text(self.log).splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            what = f"cannot read {self.log}: {getattr(error, 'strerror', None) or error}"
+            raise UnipError(what, "Delete it: the run goes on without.") from error
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """Read a line of the log; None if a kill has cut it short, or someone has changed it."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 
 
 def describe_environment() -> dict[str, Any]:
