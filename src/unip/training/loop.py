@@ -279,7 +279,7 @@ class _Loop:
         judged = self._evaluate(stop)
         if not judged:
             raise self._stopped()
-        before = next(reversed(self.run.read_log()), {})  # of the same step, without a score
+        before: dict[str, Any] = next(reversed(self.run.read_log()), {})  # of the same step, without a score
         self._log({name: value for name, value in before.items() if name not in ("step", "lr")} | judged, {})
 
     def _one_step(self, feed: Feed) -> dict[str, torch.Tensor]:
