@@ -49,6 +49,49 @@ def run(tmp_path: Path, out: str = "out", **source: Any) -> BuildResult:
     return build(sources=[str(recipe)], out=tmp_path / out)
 
 
+SCRIPTS = {
+    "concat": "ffconcat version 1.0\nfile secret.mkv\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+    "playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n",
+    "text": "[Reference]\nRef1=http://127.0.0.1:9/a\n",
+}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_scripts_behind_a_videos_name_lead_nowhere(tmp_path: Path, kind: str, suffix: str) -> None:
+    film(tmp_path / "videos/secret.mkv", frames(3), "gray")
+    film(tmp_path / "good/good.mkv", frames(2), "gray")
+    os.rename(tmp_path / "good/good.mkv", tmp_path / "videos/good.mkv")
+    (tmp_path / f"videos/script{suffix}").write_text(SCRIPTS[kind])
+    result = run(tmp_path, video="videos")
+    assert set(read_manifest(result.manifest)["group"].to_pylist()) == {"secret.mkv", "good.mkv"}
+    assert result.dropped == {"unreadable": 1}
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(s, "mpeg4") for s in (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".wmv")])
+def test_every_documented_ending_is_read(tmp_path: Path, suffix: str, codec: str) -> None:
+    _encode(tmp_path / f"videos/film{suffix}", codec)
+    assert run(tmp_path, video="videos").sources[0].images == 4
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mpg", "mpeg1video"), (".mpeg", "mpeg2video"), (".ts", "mpeg2video")])
+def test_every_documented_ending_of_mpeg_is_read(tmp_path: Path, suffix: str, codec: str) -> None:
+    _encode(tmp_path / f"videos/film{suffix}", codec)
+    assert run(tmp_path, video="videos").sources[0].images == 4
+
+
+def _encode(path: Path, codec: str) -> None:
+    path.parent.mkdir()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for picture in frames(4, colour=True):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def test_every_nth_frame_without_loss(tmp_path: Path) -> None:
     pictures = frames(11)
     film(tmp_path / "videos/a/one.mkv", pictures, "gray")

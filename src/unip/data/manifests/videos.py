@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from unip.progress import meter
 from unip.runtime.workers import usable_cores
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv", ".mj2")
+#: FFmpeg's names of what these files may hold. It goes by content, and would follow playlists and scripts (concat,
+#: SDP) behind a video's name to other files and to the network.
+FORMATS = ("mov", "avi", "matroska", "webm", "mpeg", "mpegts", "mpegvideo", "m4v", "h264", "hevc", "asf")
 AHEAD = 4  # decoded frames that wait for each thread which saves them
 
 
@@ -83,9 +87,21 @@ def _import_av() -> Any:
     return av
 
 
-def _count_frames(av: Any, path: str) -> int:
+@contextmanager
+def _open(av: Any, path: str) -> Iterator[Any]:
+    """Open a regular file of one of the formats; nothing in it leads FFmpeg to another file or address."""
     check_regular(path)
-    with av.open(path) as container:
+    allowed = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+    try:
+        container = av.open(os.path.abspath(path), options=allowed)  # absolute: `http:a.mp4` is a file's name, too
+    except av.error.ArgumentError:
+        raise UnipError(f"not one of the formats {', '.join(FORMATS)}") from None
+    with container:
+        yield container
+
+
+def _count_frames(av: Any, path: str) -> int:
+    with _open(av, path) as container:
         if not container.streams.video:
             raise UnipError("no video stream")
         return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
@@ -127,8 +143,7 @@ def _save_frames(av: Any, video: str, entries: Sequence[Entry], folder: Path, *,
 
 def _decode(av: Any, video: str, wanted: set[int], *, grey: bool) -> Iterator[tuple[int, Pixels]]:
     last = max(wanted)
-    check_regular(video)
-    with av.open(video) as container:
+    with _open(av, video) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for index, frame in enumerate(container.decode(stream)):
