@@ -514,3 +514,23 @@ def test_epochs_on_the_command_line_win_over_a_recipes_steps(tmp_path, monkeypat
         cli.app.meta(["pretrain", "--config", str(recipe), *options], exit_on_error=False, result_action="return_value")
     assert [(config.steps, config.epochs) for config in taken] == [(1200, None), (0, 20), (7, 20)]
     assert [config.count_steps(16) for config in taken] == [1200, 40, 7]
+
+
+@pytest.mark.parametrize("call", [0, 1])
+def test_ctrl_c_in_a_destructor_stops_too(call):
+    """Python only prints what a destructor raises, and would go on for hours."""
+    script = (
+        "import os, signal, sys, time, types, gc, weakref\n"
+        "from unip import cli\n"
+        "class Thing:\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1)\n"
+        "def work(**_):\n"
+        "    thing = Thing()\n"
+        "    if sys.argv[1] == '0': del thing\n"
+        "    else: thing.loop = thing; del thing; gc.collect()\n"
+        "    time.sleep(30)\n"
+        "cli.app = types.SimpleNamespace(meta=work)\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(call)], capture_output=True, text=True, timeout=25)
+    assert done.returncode == 130 and done.stderr.strip() == "interrupted"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import difflib
 import functools
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -68,6 +71,7 @@ def main() -> None:
     """Run the command line; problems print one message and exit with 2, Ctrl-C and SIGTERM with 130."""
     console = Console(stderr=True, soft_wrap=True, emoji=False)
     signal.signal(signal.SIGTERM, _as_ctrl_c)  # training has its own way of stopping, while it trains
+    sys.unraisablehook = _interrupt_again
     try:
         app.meta(exit_on_error=False, print_error=False)
     except UnipError as error:
@@ -94,6 +98,21 @@ def main() -> None:
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Repeat a Ctrl-C that came while Python ran a destructor, where it only prints exceptions and goes on."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        threading.Timer(0.05, _interrupt).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _interrupt() -> None:
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:  # a real signal, which ends the waiting for one thing or another
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def _complain(console: Console, what: str, fix: str, mark: str = "error: ") -> None:
