@@ -34,6 +34,7 @@ def run(settings: dict[str, Any], cached: bool, folder: Path) -> tuple[float, fl
 
 def main() -> None:
     """Run both ways with every number of steps and every seed, and print one table."""
+    unip.log.show()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", required=True)

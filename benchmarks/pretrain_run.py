@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["auto", "fp8"], help="of the teacher")
     parser.add_argument("--steps", type=int, default=200)
     given = parser.parse_args()
+    unip.log.show()
     with tempfile.TemporaryDirectory() as folder:
         if given.what == "whole":
             table = whole(given.data, given.gpus, given.precisions, given.steps, Path(folder))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
+
 import pytest
-from rich.table import Table
 
 from unip import progress
-from unip.progress import meter, say
+from unip.progress import meter
 
 
 class Clock:
@@ -89,11 +92,42 @@ def test_nothing_to_do(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_say_prints_paths_whole_and_brackets_as_they_are(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "30")
-    say("/a/path/that/is/longer/than/thirty/columns/[x]/file.json")
-    assert capsys.readouterr() == ("/a/path/that/is/longer/than/thirty/columns/[x]/file.json\n", "")
-    table = Table("name")
-    table.add_row("value")
-    say(table)
-    assert "value" in capsys.readouterr().out
+def test_quiet_unless_asked(clock, capsys, monkeypatch):
+    for name, value in {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}.items():  # not even on a terminal
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(progress, "is_shown", lambda: False)
+    with meter("training", 2, "steps") as bar:
+        clock.now += 100
+        bar.advance(2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_other_ranks_are_quiet(clock, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "is_other_rank", lambda: True)
+    with meter("training", 2, "steps") as bar:
+        clock.now += 100
+        bar.advance(2)
+    assert capsys.readouterr() == ("", "")
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [Full(), closed(), None], ids=["full", "closed", "none"])
+def test_a_stderr_that_cannot_be_written_stops_nothing(clock, monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream)
+    done = 0
+    with meter("training", 3, "steps") as bar:
+        for _ in range(3):
+            clock.now += 100
+            bar.advance()
+            done += 1
+    assert done == 3

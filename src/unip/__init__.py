@@ -5,12 +5,14 @@ The verbs of the command line are functions here, with the same names and settin
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unip.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from unip import log as log
     from unip.analysis.program import analyze as analyze
     from unip.demonstration.program import demo as demo
     from unip.deployment.evaluation import evaluate as evaluate
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from unip.segmentation.finetuning import finetune as finetune
     from unip.suites.program import bench as bench
 
+
+logging.getLogger("unip").addHandler(logging.NullHandler())  # a library is quiet until its caller asks: see unip.log
 
 # Imported when first used: `import unip` stays instant.
 _VERBS = {
@@ -33,10 +37,12 @@ _VERBS = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "log":
+        return import_module("unip.log")
     if name not in _VERBS:
         raise AttributeError(f"module 'unip' has no attribute {name!r}")
     return getattr(import_module(_VERBS[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_VERBS])
+    return sorted({*globals(), *_VERBS, "log"})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import _thread
 import difflib
+import errno
 import functools
 import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -19,6 +21,7 @@ from pydantic import ValidationError as PydanticError
 from rich.console import Console
 
 import unip
+from unip import log
 from unip.commands import DATA_VERBS, VERBS
 from unip.config import describe_validation
 from unip.errors import Interrupted, UnipError
@@ -68,8 +71,32 @@ def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments
 
 
 def main() -> None:
-    """Run the command line; problems print one message and exit with 2, Ctrl-C and SIGTERM with 130."""
-    console = Console(stderr=True, soft_wrap=True, emoji=False)
+    """Run the command line; problems print one message and exit with 2, Ctrl-C and SIGTERM with 130.
+
+    A stdout that cannot be written ends no work. That a reader such as ``head`` has left is no problem; a full disk is
+    one that is told at the end.
+    """
+    log.show()
+    console = log.TerminalConsole(stderr=True, soft_wrap=True, emoji=False)
+    app.console = app.meta.console = log.TerminalConsole()
+    code: int | str | None = None
+    problem: OSError | None = None
+    try:
+        _run(console)
+    except SystemExit as end:
+        code = end.code
+    except log.CannotPrint as error:  # help
+        problem = error
+    problem = log.flush_streams() or problem
+    if problem is not None and problem.errno != errno.EPIPE:
+        what = f"stdout cannot be written: {problem.strerror}"
+        _complain(console, what, "Lines are missing there. Free some space, or send stdout elsewhere.")
+        code = code or 2
+    if code is not None:
+        sys.exit(code)
+
+
+def _run(console: Console) -> None:
     signal.signal(signal.SIGTERM, _as_ctrl_c)  # training has its own way of stopping, while it trains
     sys.unraisablehook = _interrupt_again
     try:
@@ -116,6 +143,7 @@ def _interrupt() -> None:
 
 
 def _complain(console: Console, what: str, fix: str, mark: str = "error: ") -> None:
-    console.print(f"{mark}{what}", style="bold red" if mark else "bold", highlight=False, markup=False)
-    if fix:
-        console.print(fix, highlight=False, markup=False)
+    with suppress(OSError):  # stderr cannot be written either; the exit code says that something is wrong
+        console.print(f"{mark}{what}", style="bold red" if mark else "bold", highlight=False, markup=False)
+        if fix:
+            console.print(fix, highlight=False, markup=False)

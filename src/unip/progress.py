@@ -1,4 +1,7 @@
-"""Progress of long work: a rich bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a rich bar on a terminal, a plain line now and then elsewhere; nothing unless asked for.
+
+The command line shows it, and after ``unip.log.show()`` so does Python.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,13 +20,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from unip.log import TerminalConsole, is_other_rank, is_shown
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class Meter:
     """Counts finished units and shows rate, remaining time and a note."""
 
-    def __init__(self, title: str, total: int, unit: str, start: int, console: Console, bar: Progress | None) -> None:
+    def __init__(
+        self, title: str, total: int, unit: str, start: int, console: TerminalConsole, bar: Progress | None
+    ) -> None:
         self._title, self._total, self._unit, self._start = title, total, unit, start
         self._console, self._bar = console, bar
         self._begun = self._shown = time.monotonic()
@@ -43,21 +49,25 @@ class Meter:
             self._shown = now
             left = timedelta(seconds=round((self._total - self._done) / max(rate, 1e-9)))
             line = f"{self._title}: {self._done}/{self._total} {self._unit}, ETA {left}, {text}"
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            try:
+                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            except (OSError, ValueError):  # stderr is full, closed, or nobody reads it: the work goes on without lines
+                self._console.quiet = True
 
 
 @contextmanager
 def meter(title: str, total: int, unit: str, *, start: int = 0, enabled: bool = True) -> Iterator[Meter]:
-    """Show the progress of ``total`` units of work on stderr.
+    """Show the progress of ``total`` units of work on stderr, if :func:`unip.log.show` was called.
 
     Args:
         title: What is being done.
         total: How many units there are.
         unit: Their plural name, for the rate.
         start: How many were done before (a continued run).
-        enabled: False shows nothing (ranks other than the first).
+        enabled: False shows nothing.
     """
-    console = Console(stderr=True, quiet=not enabled, emoji=False)
+    enabled = enabled and is_shown() and not is_other_rank()
+    console = TerminalConsole(stderr=True, quiet=not enabled, emoji=False)
     if not console.is_terminal or not enabled:
         yield Meter(title, total, unit, start, console, None)
         return
@@ -76,4 +86,4 @@ def meter(title: str, total: int, unit: str, *, start: int = 0, enabled: bool = 
 
 def say(what: object) -> None:
     """Print text or a rich table for people, on stdout."""
-    Console(soft_wrap=not isinstance(what, Table), emoji=False).print(what, highlight=False, markup=False)
+    TerminalConsole(soft_wrap=not isinstance(what, Table), emoji=False).print(what, highlight=False, markup=False)

@@ -17,6 +17,7 @@ import traceback
 import torch
 
 from unip.errors import Interrupted, UnipError
+from unip.log import show
 from unip.outputs import OutputFolder, output_folder, write_json
 from unip.pretraining.program import PretrainConfig, pretrain
 from unip.suites.cells import run_cell
@@ -28,6 +29,7 @@ LOG = "log.txt"
 
 def main() -> None:
     """Serve until stdin ends."""
+    show()  # the parent leads stdout and stderr of each task to its log
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     # not sys.stdin: the loader processes that a task forks close it, and would wait for the thread that reads it
     questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)

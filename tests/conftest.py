@@ -1,0 +1,21 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from unip import log
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shown() -> Iterator[None]:
+    """Print messages and progress as the command line does, so that ``capsys`` and ``capfd`` see those of Python calls.
+
+    Without it a call prints nothing; tests of that use processes of their own, or :func:`unip.log.hide` and
+    :func:`unip.log.show`. It is of the whole session, as fixtures of modules and sessions print, too.
+    """
+    log.show()
+    yield
+    log.hide()
