@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import logging
 import os
 import socket
 import sys
@@ -14,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unip.errors import UnipError
-from unip.progress import say
+
+log = logging.getLogger(__name__)
 
 _held: set[int] = set()  # descriptors of this process
 
@@ -83,7 +85,7 @@ def _try(descriptor: int, folder: Path) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        say(f"note: {folder} is on a file system without locks; run only one command at a time in it")
+        log.warning(f"note: {folder} is on a file system without locks; run only one command at a time in it")
     return True
 
 

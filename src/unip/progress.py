@@ -18,7 +18,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from unip.log import TerminalConsole, is_other_rank, is_shown
 
@@ -82,8 +81,3 @@ def meter(title: str, total: int, unit: str, *, start: int = 0, enabled: bool = 
     )
     with Progress(*columns, console=console) as bar:
         yield Meter(title, total, unit, start, console, bar)
-
-
-def say(what: object) -> None:
-    """Print text or a rich table for people, on stdout."""
-    TerminalConsole(soft_wrap=not isinstance(what, Table), emoji=False).print(what, highlight=False, markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import re
@@ -28,14 +29,16 @@ from unip.analysis.samples import Sample, draw_sample
 from unip.config import verb
 from unip.errors import UnipError
 from unip.features.probes import ProbeSettings
+from unip.log import TableMessage
 from unip.outputs import OutputFolder, output_folder, write_json, write_text, writing
-from unip.progress import say
 from unip.runtime.device import choose_device
 from unip.segmentation.metrics import percent
 from unip.segmentation.probing import open_splits, probe_layers
 from unip.version import __version__
 from unip.vit.backbone import load_backbone
 from unip.vit.shape import check_layer, depth_of
+
+log = logging.getLogger(__name__)
 
 EXPLORER_SIDE = 336  # pixels of the pictures under the explorer's maps
 EXPLORER_PLACE = Markup("<!-- explorer -->")
@@ -78,24 +81,24 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
 
 def _analyze(config: AnalyzeConfig, outputs: OutputFolder) -> AnalyzeResult | None:
     sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
-    say(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
+    log.info(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
     for skipped in sample.skipped:
-        say(f"skipped: {printable(skipped.why)}")
+        log.warning(f"skipped: {printable(skipped.why)}")
     if sample.unpaired:
-        say(f"{sample.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
+        log.warning(f"{sample.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
     probe = probe_settings(config)
     if probe is not None:
         train, test, split = open_splits(probe)
-        say(f"probe: {len(train)} images of {config.probe} to train on, {len(test)} ({split}) to test on")
+        log.info(f"probe: {len(train)} images of {config.probe} to train on, {len(test)} ({split}) to test on")
     backbones = [load_backbone(source) for source in config.models]
     for backbone in backbones:
-        say(str(backbone.report or f"{backbone.source}: random weights"))
+        log.info(str(backbone.report or f"{backbone.source}: random weights"))
         side = input_side(config, backbone)
         for layer in config.exclude_layers:
             check_layer(backbone.model, layer)
-        say(f"{backbone.source}: {depth_of(backbone.model)} layers, images squashed to {side} px")
+        log.info(f"{backbone.source}: {depth_of(backbone.model)} layers, images squashed to {side} px")
     if config.dry_run:
-        say(f"dry run: would write {config.out}; nothing was written")
+        log.info(f"dry run: would write {config.out}; nothing was written")
         return None
 
     names = short_names(config.models)
@@ -141,15 +144,17 @@ def _analyze(config: AnalyzeConfig, outputs: OutputFolder) -> AnalyzeResult | No
         ],
     }
     for record in analysis["models"]:
-        say(layer_table(record))
-        say(f"{record['name']}: {record['choice']['reason']}")
+        log.info(TableMessage(layer_table(record)))
+        log.info(f"{record['name']}: {record['choice']['reason']}")
         probed = record["probe"]
         if probed is not None:
             found_values = (layer["miou"] for layer in probed["layers"])
             values = " ".join(percent(math.nan if value is None else value) for value in found_values)
-            say(f"{record['name']}: probes reach {values} mIoU, layer by layer; best is layer {probed['best_layer']}")
+            log.info(
+                f"{record['name']}: probes reach {values} mIoU, layer by layer; best is layer {probed['best_layer']}"
+            )
         for warning in [*record["choice"]["warnings"], *(probed["warnings"] if probed else [])]:
-            say(f"warning: {warning}")
+            log.warning(f"warning: {warning}")
     write_analysis(config, outputs, analysis, found, sample)
     if failure is not None:
         raise UnipError(f"the probe failed, all else was written: {failure.what}", failure.fix)
@@ -171,7 +176,7 @@ def write_analysis(
     outputs.remove("report.html")  # of an earlier analysis of other models or images
     if not config.report:
         outputs.remove("figures", "maps")
-        say(f"wrote {config.out}: analysis.json and measures.parquet")
+        log.info(f"wrote {config.out}: analysis.json and measures.parquet")
         return
     with writing(config.out / "maps") as maps:
         maps.mkdir()
@@ -192,10 +197,10 @@ def write_analysis(
             budget_bytes=REPORT_BYTES - EXPLORER_BYTES - len(page.encode()),
         )
         for note in notes:
-            say(note)
+            log.warning(note)
         page = page.replace(EXPLORER_PLACE, explorer)
     write_text(config.out / "report.html", page)
-    say(
+    log.info(
         f"wrote {config.out}: report.html, analysis.json, measures.parquet, figures"
         + " and maps" * bool(config.pictures)
     )

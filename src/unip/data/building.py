@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,9 @@ from unip.data.manifests.recipe import Recipe, recipe_of
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
 from unip.outputs import OutputFolder, output_folder, write_json, write_text
-from unip.progress import say
 from unip.runtime.signals import stoppable
+
+log = logging.getLogger(__name__)
 
 NOTES_SHOWN = 5
 
@@ -139,7 +141,7 @@ def _list_all(recipe: Recipe, place: Path, skip_missing: bool) -> list[Listing]:
         what = "\n".join(problem.what for problem in missing)
         raise UnipError(what, missing[0].fix if listings else "Check the paths; a recipe takes --root FOLDER.")
     for problem in missing:
-        say(f"left out: {problem.what}")
+        log.warning(f"left out: {problem.what}")
     return listings
 
 
@@ -257,15 +259,15 @@ def _print(result: BuildResult, rows: Sequence[Row], said: Sequence[str], dry_ru
     print_stats(result.stats)
     bad = [row for row in rows if row.reason.startswith("unreadable")]
     for row in bad[:NOTES_SHOWN]:
-        say(f"left out: {printable(row.path or b'')} {row.reason}")
+        log.warning(f"left out: {printable(row.path or b'')} {row.reason}")
     if len(bad) > NOTES_SHOWN:
-        say(f"and {len(bad) - NOTES_SHOWN} more files that cannot be used; the manifest lists them")
+        log.warning(f"and {len(bad) - NOTES_SHOWN} more files that cannot be used; the manifest lists them")
     for line in said[:NOTES_SHOWN]:
-        say(line)
+        log.info(line)
     if len(said) > NOTES_SHOWN:
-        say(f"and {len(said) - NOTES_SHOWN} more folders")
+        log.info(f"and {len(said) - NOTES_SHOWN} more folders")
     if any("by its pixels" in line for line in said):
-        say("Write infrared=FOLDER or rgb=FOLDER to settle a modality yourself.")
+        log.info("Write infrared=FOLDER or rgb=FOLDER to settle a modality yourself.")
     if result.copies:
-        say(f"{result.copies} images are exact copies of others.")
-    say(f"{'dry run, not written:' if dry_run else 'written:'} {result.manifest}")
+        log.info(f"{result.copies} images are exact copies of others.")
+    log.info(f"{'dry run, not written:' if dry_run else 'written:'} {result.manifest}")

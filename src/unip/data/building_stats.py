@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,9 @@ from rich.table import Table
 
 from unip.data.manifests.manifest import Row
 from unip.data.manifests.sources import MODALITIES
-from unip.progress import say
+from unip.log import TableMessage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def print_stats(stats: Sequence[SourceStats]) -> None:
         cells += [""] * (len(columns) - summed)
         cells[list(columns).index("MB")] = f"{sum(part.bytes for part in chosen) / 1e6:.1f}"
         table.add_row("all", modality, *cells)
-    say(table)
+    log.info(TableMessage(table))
 
 
 def _dropped(reason: str, part: SourceStats) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,9 +17,11 @@ from unip.data.checking_page import render_page
 from unip.data.findings import KINDS, Finding, Limits, find_problems
 from unip.data.manifests.inventory import JOURNAL, Inventory, take_inventory
 from unip.data.manifests.sources import printable
+from unip.log import TableMessage
 from unip.outputs import OutputFolder, output_folder, write_json, write_text
-from unip.progress import say
 from unip.runtime.signals import stoppable
+
+log = logging.getLogger(__name__)
 
 SHOWN = 8
 
@@ -119,13 +122,13 @@ def _print(result: CheckResult, table: Sequence[dict[str, Any]], dry_run: bool) 
     for row in table:
         found = [f"{row['kinds'][kind]:,} {kind}" for kind in KINDS if row["kinds"].get(kind)]
         shown.add_row(row["source"], f"{row['images']:,}", ", ".join(found))
-    say(shown)
+    log.info(TableMessage(shown))
     for finding in result.findings[:SHOWN]:
-        say(f"{finding.kind}: {printable(finding.path)}, {finding.detail}")
+        log.info(f"{finding.kind}: {printable(finding.path)}, {finding.detail}")
     if len(result.findings) > SHOWN:
-        say(f"and {len(result.findings) - SHOWN} more, see check.json")
+        log.info(f"and {len(result.findings) - SHOWN} more, see check.json")
     for hint in result.hints:
-        say(f"hint: {hint}")
+        log.info(f"hint: {hint}")
     if not result.findings:
-        say("Nothing was found.")
-    say(f"{'dry run, not written:' if dry_run else 'written:'} {result.report} and check.html")
+        log.info("Nothing was found.")
+    log.info(f"{'dry run, not written:' if dry_run else 'written:'} {result.report} and check.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,10 +24,12 @@ from unip.data.manifests.sources import printable
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.outputs import OutputFolder, output_folder, write_json
-from unip.progress import Meter, meter, say
+from unip.progress import Meter, meter
 from unip.runtime.seeds import seed_for
 from unip.runtime.signals import stoppable
 from unip.runtime.workers import threaded
+
+log = logging.getLogger(__name__)
 
 PROBED = 64  # images that are encoded to guess the size of the set
 SKIPPED_SHOWN = 5
@@ -130,15 +133,17 @@ def _pack(config: PackConfig, outputs: OutputFolder) -> PackResult:
     result = PackResult(config.out / INDEX, plan.shards, len(plan.order), 0, len(finished), ())
     if config.dry_run:
         size = round(_guess_bytes(plan, config))
-        say(f"{result.images:,} images, about {size / 1e6:,.1f} MB in {plan.shards} shards, {len(finished)} finished")
-        say(f"dry run, not written: {config.out}")
+        log.info(
+            f"{result.images:,} images, about {size / 1e6:,.1f} MB in {plan.shards} shards, {len(finished)} finished"
+        )
+        log.info(f"dry run, not written: {config.out}")
         return replace(result, bytes=size)
     for name in damaged:
-        say(f"{name} is damaged and is written again; what is left of it is {outputs.set_aside(name).name}")
+        log.warning(f"{name} is damaged and is written again; what is left of it is {outputs.set_aside(name).name}")
     _clear(config, plan, outputs)
     done = sum(len(plan.rows(number)) for number in finished)
     if finished:
-        say(f"{len(finished)} of {plan.shards} shards are there already")
+        log.info(f"{len(finished)} of {plan.shards} shards are there already")
     advice = "Run the same call again: finished shards are kept."
     with stoppable(advice), meter("packing", len(plan.order), "images", start=done) as progress:
         for number in range(plan.shards):
@@ -296,8 +301,8 @@ def _finish(config: PackConfig, plan: Plan, notes: dict[int, dict[str, Any]], ke
         tuple(Skipped(row["path"], row["why"]) for row in skipped),
     )
     for entry in result.skipped[:SKIPPED_SHOWN]:
-        say(f"skipped {printable(entry.path)}: {entry.why}")
+        log.warning(f"skipped {printable(entry.path)}: {entry.why}")
     if len(skipped) > SKIPPED_SHOWN:
-        say(f"and {len(skipped) - SKIPPED_SHOWN} more, all in {config.out / INDEX}")
-    say(f"{result.images:,} images, {result.bytes / 1e6:,.1f} MB in {result.shards} shards: {config.out}")
+        log.warning(f"and {len(skipped) - SKIPPED_SHOWN} more, all in {config.out / INDEX}")
+    log.info(f"{result.images:,} images, {result.bytes / 1e6:,.1f} MB in {result.shards} shards: {config.out}")
     return result

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 import re
 import shutil
@@ -36,10 +37,12 @@ from unip.data.labelled.datasets import DATA_HELP, list_splits, open_segmentatio
 from unip.data.labelled.pairs import SegmentationData, read_channel
 from unip.data.labelled.remap import Remap
 from unip.errors import UnipError
+from unip.log import TableMessage
 from unip.opening import regular
 from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, writing
-from unip.progress import say
 from unip.runtime.workers import threaded
+
+log = logging.getLogger(__name__)
 
 NAMES = ("train", "val", "test")
 
@@ -114,14 +117,14 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
     counts = counts[:, : len(opened[0].classes.names)]
     chosen = assign(names, groups, counts, config.shares, config.seed)
     splits = tuple(NAMES[k] for k in chosen)
-    say(split_table(splits, groups, counts, opened[0].classes.names))
+    log.info(TableMessage(split_table(splits, groups, counts, opened[0].classes.names)))
     if config.dry_run:
-        say(f"dry run, not written: {config.out}")
+        log.info(f"dry run, not written: {config.out}")
     else:
         _write(pairs, names, groups, splits, config, outputs)
         if kept := [file for file in outputs.files("") if not outputs.wrote(file)]:
-            say(f"kept in {config.out}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
-        say(f"written: {config.out}")
+            log.warning(f"kept in {config.out}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
+        log.info(f"written: {config.out}")
     return SplitResult(config.out, images, groups, splits)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,9 +23,11 @@ from unip.data.labelled.remap import Remap
 from unip.data.manifests.manifest import is_manifest, read_manifest
 from unip.data.manifests.sources import list_source, split_source
 from unip.errors import UnipError
+from unip.log import TableMessage
 from unip.outputs import output_folder, write_json
-from unip.progress import say
 from unip.runtime.workers import threaded
+
+log = logging.getLogger(__name__)
 
 SHOWN = 5  # problems that are printed
 
@@ -119,10 +122,10 @@ def _stats(config: StatsConfig) -> StatsResult | None:
         opened = {name: open_segmentation(config.data, name or None, remap=config.remap) for name in names}
     if config.dry_run:
         for name, readers in sources.items():
-            say(f"{name}: {len(readers)} images")
+            log.info(f"{name}: {len(readers)} images")
         for name, data in opened.items():
-            say(f"{config.data} {name}: {len(data)} pairs, {len(data.classes.names)} classes")
-        say("dry run: nothing was read or written")
+            log.info(f"{config.data} {name}: {len(data)} pairs, {len(data.classes.names)} classes")
+        log.info("dry run: nothing was read or written")
         return None
     problems: list[str] = []
     pixels = [measure_pixels(name, readers, problems, config.workers) for name, readers in sources.items()]
@@ -134,16 +137,16 @@ def _stats(config: StatsConfig) -> StatsResult | None:
         pixels.append(found)
         classes += rows
     result = StatsResult(tuple(pixels), tuple(classes), tuple(problems))
-    say(pixel_table(result.pixels))
+    log.info(TableMessage(pixel_table(result.pixels)))
     if classes:
-        say(class_table(result.classes))
+        log.info(TableMessage(class_table(result.classes)))
     for line in problems[:SHOWN]:
-        say(f"left out: {line}")
+        log.warning(f"left out: {line}")
     if len(problems) > SHOWN:
-        say(f"and {len(problems) - SHOWN} more were left out")
+        log.warning(f"and {len(problems) - SHOWN} more were left out")
     if config.out is not None:
         write_json(config.out, asdict(result))
-        say(f"written: {config.out}")
+        log.info(f"written: {config.out}")
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,13 +19,15 @@ from unip.data.scenes.files import ScenesConfig, write_scenes
 from unip.demonstration.page import render_page
 from unip.deployment.evaluation import evaluate
 from unip.deployment.prediction import PredictConfig, predict
+from unip.log import TableMessage
 from unip.outputs import output_folder, write_json, write_text
 from unip.pretraining.program import PretrainConfig, pretrain
-from unip.progress import say
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.evaluation import EvaluateConfig
 from unip.segmentation.finetuning import finetune
 from unip.segmentation.metrics import Scores
+
+log = logging.getLogger(__name__)
 
 SIDE = 160  # pixels: short side and crops; ten patches a side keep two cores busy for minutes, not hours
 SHOWN = 4  # test frames on the page
@@ -67,9 +70,9 @@ def demo(config: DemoConfig) -> DemoResult | None:
     out, begun = config.out, time.monotonic()
     train, test = config.scenes
     if config.dry_run:
-        say(f"dry run: would make {train + test} scenes and distil for {config.distil_steps} steps,")
+        log.info(f"dry run: would make {train + test} scenes and distil for {config.distil_steps} steps,")
         runs = len(config.seeds) * len(STARTS)
-        say(f"then fine-tune {runs} times for {config.finetune_steps} steps on {config.labels} labels, into {out}")
+        log.info(f"then fine-tune {runs} times for {config.finetune_steps} steps on {config.labels} labels, into {out}")
         return None
     with output_folder(out, overwrite=config.overwrite) as outputs:
         outputs.check("results.json", "demo.html")
@@ -78,7 +81,7 @@ def demo(config: DemoConfig) -> DemoResult | None:
 
 def _demo(config: DemoConfig, begun: float) -> DemoResult:
     out, (train, test) = config.out, config.scenes
-    say(f"1/5  {train + test} thermal and visible scenes")
+    log.info(f"1/5  {train + test} thermal and visible scenes")
     scenes = out / "scenes"
     write_scenes(
         ScenesConfig.make(
@@ -86,7 +89,7 @@ def _demo(config: DemoConfig, begun: float) -> DemoResult:
         )
     )
     teacher = str(TEACHER_FILE)
-    say("2/5  the teacher's attention, layer by layer")
+    log.info("2/5  the teacher's attention, layer by layer")
     thermal = f"infrared={scenes}/train/images"
     looked = analyze(
         AnalyzeConfig.make(
@@ -99,7 +102,7 @@ def _demo(config: DemoConfig, begun: float) -> DemoResult:
             overwrite=config.overwrite,
         )
     )
-    say("3/5  distilling its hybrid layer into unip_micro, without labels")
+    log.info("3/5  distilling its hybrid layer into unip_micro, without labels")
     distilled = pretrain(
         PretrainConfig.make(
             teacher=teacher,
@@ -118,17 +121,17 @@ def _demo(config: DemoConfig, begun: float) -> DemoResult:
             overwrite=config.overwrite,
         )
     )
-    say(f"4/5  fine-tuning on {config.labels} labelled scenes: from the distilled student and from scratch")
+    log.info(f"4/5  fine-tuning on {config.labels} labelled scenes: from the distilled student and from scratch")
     scores = {start: [fine_tune(config, start, seed) for seed in config.seeds] for start in STARTS}
-    say("5/5  the page")
+    log.info("5/5  the page")
     masks = {start: predict_some(config, start) for start in STARTS}
     assert looked is not None
     assert distilled is not None
     results = summarise(config, scores, layer=distilled.layer, loss=distilled.loss, minutes=minutes_since(begun))
     write_json(out / "results.json", results)
     write_text(out / "demo.html", render_page(out, results, looked.analysis, masks))
-    say(result_table(scores, config))
-    say(f"took {results['minutes']:.1f} minutes; open {out}/demo.html")
+    log.info(TableMessage(result_table(scores, config)))
+    log.info(f"took {results['minutes']:.1f} minutes; open {out}/demo.html")
     return DemoResult(out / "demo.html", {start: [s.miou for s in found] for start, found in scores.items()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import tempfile
@@ -12,11 +13,12 @@ import torch
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.outputs import writing
-from unip.progress import say
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.normalisation import INFMIX_RGB
 from unip.vit.spec import BackboneSpec, build_backbone
+
+log = logging.getLogger(__name__)
 
 #: A ViT between unip_micro and unip_tiny: 16-pixel patches, 128 wide, 8 blocks, 4 heads.
 TEACHER = BackboneSpec(
@@ -47,7 +49,7 @@ def export_teacher(run: Path, file: Path) -> None:
         )
         with writing(file) as temporary:
             shutil.copyfile(made / "model.safetensors", temporary)
-    say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, sha256 {sha256(file)}")
+    log.info(f"{file}: {file.stat().st_size / 1e6:.1f} MB, sha256 {sha256(file)}")
 
 
 def main(arguments: list[str]) -> None:

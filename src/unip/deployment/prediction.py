@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from unip.data.labelled.classes import Classes
 from unip.data.sampling.frames import Frame, Frames
 from unip.errors import UnipError
 from unip.outputs import output_folder, write_json, writing
-from unip.progress import meter, say
+from unip.progress import meter
 from unip.runtime.device import Device, Precision, choose_device, choose_precision
 from unip.runtime.workers import threaded
 from unip.segmentation.inference import Window, WindowBatch, Workers, segment_frames
 from unip.segmentation.overlay import add_legend, draw_overlay, palette_image, tinted
 from unip.segmentation.storage import load_segmenter, model_folder
+
+log = logging.getLogger(__name__)
 
 PENDING_WRITES = 16  # frames held in memory while their files are being written
 
@@ -88,13 +91,15 @@ def _predict(config: PredictConfig, names: dict[Path, str]) -> PredictResult | N
     classes = segmenter.spec.classes
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
-    say(f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}")
+    log.info(
+        f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}"
+    )
     reading = segmenter.spec.reading
-    say(f"images of more than 8 bits, if any, become grey as in training: {reading.describe()}")
+    log.info(f"images of more than 8 bits, if any, become grey as in training: {reading.describe()}")
     if config.dry_run:
         check_images(list(names), reading)
         first = next(iter(names.values()))
-        say(
+        log.info(
             f"dry run: would write {len(names)} results such as {config.out / 'masks' / first}.png; nothing was written"
         )
         return None
@@ -136,7 +141,7 @@ def _predict(config: PredictConfig, names: dict[Path, str]) -> PredictResult | N
             "unreadable": problems,
         },
     )
-    say(f"{len(records)} images segmented; results are in {config.out}")
+    log.info(f"{len(records)} images segmented; results are in {config.out}")
     if problems:
         raise unreadable(problems, len(paths), "All others were segmented.", rest=", listed in predictions.json")
     return PredictResult(config.out, {Path(r["image"]): config.out / r["mask"] for r in records})

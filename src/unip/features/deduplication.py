@@ -7,6 +7,7 @@ backbone.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,12 @@ from unip.data.manifests.manifest import Row, table_of, write_manifest
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
 from unip.features.pooled import pooled_features
+from unip.log import TableMessage
 from unip.outputs import OutputFolder, output_folder, write_json
-from unip.progress import say
 from unip.runtime.signals import stoppable
 from unip.vit.backbone import load_backbone
+
+log = logging.getLogger(__name__)
 
 GROUPS_SHOWN = 8
 
@@ -173,13 +176,15 @@ def _print(result: DedupResult, items: Sequence[Item], rows: Sequence[Row], dry_
         counts = (len(pairs), copies, len(dropped) - copies, len(pairs) - len(dropped))
         share = f"{100 * counts[3] / max(1, len(pairs)):.1f} %"
         table.add_row(source, *(f"{count:,}" for count in counts), share)
-    say(table)
+    log.info(TableMessage(table))
     for group in result.groups[:GROUPS_SHOWN]:
         last = max(group.dropped, key=lambda duplicate: duplicate.distance)
-        say(f"{len(group.dropped) + 1} images: {printable(group.kept.path or b'')} is kept, for it is dropped e.g.")
-        say(f"    {printable(last.row.path or b'')}, {describe(last).removesuffix(' of')}")
+        log.info(
+            f"{len(group.dropped) + 1} images: {printable(group.kept.path or b'')} is kept, for it is dropped e.g."
+        )
+        log.info(f"    {printable(last.row.path or b'')}, {describe(last).removesuffix(' of')}")
     if len(result.groups) > GROUPS_SHOWN:
-        say(f"and {len(result.groups) - GROUPS_SHOWN} more groups, see groups.json")
+        log.info(f"and {len(result.groups) - GROUPS_SHOWN} more groups, see groups.json")
     if result.unreadable:
-        say(f"{result.unreadable} files cannot be used; the manifest says why.")
-    say(f"{'dry run, not written:' if dry_run else 'written:'} {result.manifest}")
+        log.warning(f"{result.unreadable} files cannot be used; the manifest says why.")
+    log.info(f"{'dry run, not written:' if dry_run else 'written:'} {result.manifest}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from unip.data.sampling.pretraining_crops import MixDataset, sample_indices, squ
 from unip.data.sampling.pretraining_crops_gpu import DeviceMix, fits
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.log import TableMessage
 from unip.outputs import write_json
 from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.config import PretrainConfig
@@ -32,7 +34,6 @@ from unip.pretraining.objective import Distillation, Objective
 from unip.pretraining.speed import speed_up
 from unip.pretraining.student import average_with_start, describe_student, make_student
 from unip.pretraining.teachers import Target
-from unip.progress import say
 from unip.training.feed import PositionDataset, Positions
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import parameter_groups
@@ -44,6 +45,8 @@ from unip.vit.normalisation import INFMIX_RGB
 from unip.vit.shape import depth_of, patch_size
 from unip.vit.spec import BackboneSpec
 from unip.vit.student import student_spec
+
+log = logging.getLogger(__name__)
 
 __all__ = ["PretrainConfig", "PretrainResult", "pretrain"]
 
@@ -108,9 +111,9 @@ def _pretrain(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
     if config.warmup != "auto":
         check_warmup(config.warmup, config.count_steps(table.num_rows))
     if main:
-        say(summary_table(summary(table)))
+        log.info(TableMessage(summary_table(summary(table))))
         for source, backbone in [*teachers.items(), *([(config.init, start)] if start else [])]:
-            say(str(backbone.report or f"{source}: random weights"))
+            log.info(str(backbone.report or f"{source}: random weights"))
     for backbone in teachers.values():
         backbone.model.to(device)
     patch = patch_size(start.model) if start else int(student_spec(config.student).arguments["patch_size"])
@@ -121,9 +124,9 @@ def _pretrain(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
     if main:
         for record in records:
             if len(records) > 1:
-                say(f"teacher {record['source']}, weight {record['weight']:g}")
+                log.info(f"teacher {record['source']}, weight {record['weight']:g}")
             for line in record["lines"]:
-                say(line)
+                log.info(line)
 
     student, spec = make_student(config, start, targets)
     begun = {name: tensor.clone() for name, tensor in student.state_dict().items()} if config.init_share else {}
@@ -139,20 +142,20 @@ def _pretrain(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
         lines = speed_up(model.teachers, model.targets, pixels, precision=precision, tolerance=tolerance)
         if main:
             for line in lines:
-                say(line)
+                log.info(line)
     saved = model.saved(student)
     if main:
-        say(f"objective {config.objective}; {describe_student(config, student)}")
-        say(describe_crops(config))
-        say(f"lr {config.lr:.3g}, warm-up {config.warmup}, drop path {config.drop_path:g}")
+        log.info(f"objective {config.objective}; {describe_student(config, student)}")
+        log.info(describe_crops(config))
+        log.info(f"lr {config.lr:.3g}, warm-up {config.warmup}, drop path {config.drop_path:g}")
     finished = run.is_finished(config)
     run.open(config, main_process=main)
     if config.dry_run:
-        say(f"dry run: would train in {config.out} on {device}; nothing was written")
+        log.info(f"dry run: would train in {config.out} on {device}; nothing was written")
         return None
     if finished:
         steps, last = run.result()
-        say(f"{config.out} is finished, and its checkpoints are gone: the student stays as it is")
+        log.info(f"{config.out} is finished, and its checkpoints are gone: the student stays as it is")
         layers = tuple(record["layer"] for record in records)
         return PretrainResult(run.model, layers, last.get("loss", math.nan), TrainResult(steps, 0.0, 0.0, last))
 
@@ -175,7 +178,7 @@ def _pretrain(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
         if config.init_share:
             average_with_start(student, begun, config.init_share)
         save_student(run, config, student, spec, records, done)
-        say(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
+        log.info(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
     return PretrainResult(run.model, tuple(record["layer"] for record in records), done.last["loss"], done)
 
 

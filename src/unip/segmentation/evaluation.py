@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from unip.data.labelled.remap import Remap
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
 from unip.files import read_json, sha256
+from unip.log import TableMessage
 from unip.outputs import output_folder, write_json, write_text
-from unip.progress import meter, say
+from unip.progress import meter
 from unip.runtime.device import Device, Precision, choose_device, choose_precision
 from unip.runtime.signals import stoppable
 from unip.segmentation.gallery import WorstFrame, render_report
@@ -31,6 +33,8 @@ from unip.segmentation.metrics import Matrix, Scores, confusion, score
 from unip.segmentation.model import Segmenter
 from unip.segmentation.robustness import read_robustness, robustness_record, robustness_rows, robustness_table
 from unip.segmentation.storage import load_segmenter, model_folder
+
+log = logging.getLogger(__name__)
 
 
 class EvaluateConfig(Config):
@@ -102,22 +106,22 @@ def _evaluate(config: EvaluateConfig, out: Path) -> EvaluateResult | None:
     ready = prepare(config)
     spec, data, dtype = ready.segmenter.spec, ready.data, str(ready.dtype).removeprefix("torch.")
     view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
-    say(
+    log.info(
         f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
         f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {dtype}"
     )
-    say(f"images of more than 8 bits, if any, become grey as in training: {spec.reading.describe()}")
+    log.info(f"images of more than 8 bits, if any, become grey as in training: {spec.reading.describe()}")
     if ready.stated not in (None, spec.reading):
-        say(f"note: {config.data} states another reading, which is not used: {ready.stated.describe()}")
+        log.warning(f"note: {config.data} states another reading, which is not used: {ready.stated.describe()}")
     corruptions = parse_corruptions(config.corruption, config.seed)
     if corruptions:
-        say(f"and again for each corruption: {', '.join(map(str, corruptions))}")
+        log.info(f"and again for each corruption: {', '.join(map(str, corruptions))}")
     file = out / "robustness.json"
     earlier = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
     if config.dry_run:
         check_segmentation(data)
         files = [*(["robustness.json"] if corruptions else []), "metrics.json and evaluation.html"]
-        say(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
+        log.info(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
     scores, matrices, worst = compare(ready, config)
@@ -134,7 +138,7 @@ def _evaluate(config: EvaluateConfig, out: Path) -> EvaluateResult | None:
     }
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
     write_json(out / "metrics.json", {**about, **settings, **scores.to_dict(), "frames": listed})
-    say(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images"))
+    log.info(TableMessage(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images")))
     corrupted, wanted = read_robustness(earlier, settings, scores)
 
     def show(asked: Sequence[CorruptFrames]) -> list[tuple[str, ...]]:
@@ -149,7 +153,7 @@ def _evaluate(config: EvaluateConfig, out: Path) -> EvaluateResult | None:
     if corruptions:
         keep()
         if there := [str(each) for each in corruptions if each in corrupted]:
-            say(f"{file} has {', '.join(there)} already")
+            log.info(f"{file} has {', '.join(there)} already")
         if missing := [each for each in corruptions if each not in corrupted]:
             so_far = f"interrupted: of {len(corruptions)} corruptions, those that are done are in {file}"
             try:
@@ -159,10 +163,10 @@ def _evaluate(config: EvaluateConfig, out: Path) -> EvaluateResult | None:
                         keep()
             finally:
                 rows = show(corruptions)
-        say(robustness_table(rows))
+        log.info(TableMessage(robustness_table(rows)))
     elif file.exists() and not wanted:
-        say(f"note: {file} stays as it is, of another model or other settings")
-    say(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
+        log.warning(f"note: {file} stays as it is, of another model or other settings")
+    log.info(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     return EvaluateResult(scores, frames, out, {str(each): corrupted[each] for each in corruptions}, matrices)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,6 @@ from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.datasets import SegmentationData, check_segmentation, few_labels, open_segmentation
 from unip.data.labelled.statistics import label_facts
 from unip.errors import UnipError
-from unip.progress import say
 from unip.runtime.device import choose_precision
 from unip.segmentation.adapters import add_adapters, freeze_layers, merge_adapters
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
@@ -43,6 +43,8 @@ from unip.training.schedule import check_warmup, warmup_poly
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import heads_of
 from unip.vit.spec import set_last_heads
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,16 @@ def _finetune(config: FinetuneConfig, run: RunFolder) -> FinetuneResult | None:
             describe_loss(config, data, pixel_loss),
             *reasons,
         ]:
-            say(line)
+            log.info(line)
     finished = run.is_finished(config)
     run.open(config, main_process=main)
     if config.dry_run:
-        say(f"one forward pass: {forward_shapes(segmenter, config)}")
-        say(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
+        log.info(f"one forward pass: {forward_shapes(segmenter, config)}")
+        log.info(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
         return None
     if finished:
         steps, last = run.result()
-        say(f"{config.out} is finished, and its checkpoints are gone: the model stays as it is")
+        log.info(f"{config.out} is finished, and its checkpoints are gone: the model stays as it is")
         return FinetuneResult(run.path, TrainResult(steps, 0.0, 0.0, last), final_scores(config, run) if main else None)
 
     if accelerator.num_processes > 1 and on_gpu:  # torch has none for the CPU
@@ -149,10 +151,10 @@ def _finetune(config: FinetuneConfig, run: RunFolder) -> FinetuneResult | None:
     merge_adapters(segmenter)
     if main:
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
-        say(f"{done.steps} steps of training are done; the model is {run.model}")
+        log.info(f"{done.steps} steps of training are done; the model is {run.model}")
         if done.best is not None and done.best.score is not None:
             said = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
-            say(f"its weights are the best, those {said}")
+            log.info(f"its weights are the best, those {said}")
         scores = final_scores(config, run)
     return FinetuneResult(run.path, done, scores)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,13 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from unip.data.sampling.frames import Frame, Frames, rgb, window_starts
 from unip.errors import UnipError
-from unip.progress import say
 from unip.runtime.cuda_graphs import NotRecordable, Recorded
 from unip.runtime.signals import leave_signals_to_parent
 from unip.runtime.workers import usable_cores
 from unip.segmentation.heads import resize
 from unip.segmentation.model import Segmenter
 from unip.segmentation.sliding import sliding_logits
+
+log = logging.getLogger(__name__)
 
 MOST_LOGITS = 2**28  # of the images in memory at once: 1 GiB
 OFTEN = 3  # times that a shape of batches comes before it is recorded, which takes as long as four of them
@@ -133,7 +135,7 @@ class _ReplayedBatches:
                 pass  # a recording keeps memory of its own; without it there may be enough
             except NotRecordable as error:
                 why = str(error).partition("\n")[0]
-                say(f"note: windows run kernel by kernel, as they cannot be recorded: {why}")
+                log.warning(f"note: windows run kernel by kernel, as they cannot be recorded: {why}")
         if self.recorded is None or images.shape != self.shape:
             return self.model(images)
         return self.recorded(images)

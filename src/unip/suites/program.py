@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from rich.table import Table as Shown
 
 from unip.config import Config, verb
 from unip.errors import Interrupted, UnipError
+from unip.log import TableMessage
 from unip.outputs import OutputFolder, output_folder
-from unip.progress import meter, say
+from unip.progress import meter
 from unip.runtime.signals import stop_on_signals
 from unip.suites.grid import INDEX, CellJob, Left, Plan, PretrainJob
 from unip.suites.pool import Ended, Job, Worker, find_devices, run_queue
@@ -23,6 +25,8 @@ from unip.suites.suite import Axes, Places, label_text, read_suite
 from unip.suites.tables import Table
 from unip.suites.tasks import CostTask
 from unip.training.feed import resolve_workers
+
+log = logging.getLogger(__name__)
 
 FAILURES_SHOWN = 5
 SHOWN = 5  # columns of a results table on the terminal
@@ -129,9 +133,9 @@ def _bench(config: BenchConfig, outputs: OutputFolder) -> BenchResult | None:
                         progress.advance(note=str(ended.job))
                     if ended.outcome.state in ("failed", "died"):
                         failed.append(ended)
-                        say(f"failed: {ended.job}: {ended.outcome.what}")
+                        log.warning(f"failed: {ended.job}: {ended.outcome.what}")
                     elif ended.outcome.state == "done" and ended.seconds is not None:
-                        say(f"{ended.job}: {ended.outcome.what}, {ended.seconds:.0f} s")
+                        log.info(f"{ended.job}: {ended.outcome.what}, {ended.seconds:.0f} s")
                     if isinstance(ended.job, CellJob) and ended.outcome.state == "done":
                         ran, kept = (ran, kept + 1) if ended.seconds is None else (ran + 1, kept)
             if not stop:  # alone on the device, so that nothing else slows the model down
@@ -179,7 +183,7 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
         return cells
     left = [axes for axes in cells if not lacks[axes]]
     if config.skip_missing and left:
-        say(f"left out for what is missing: {len(cells) - len(left)} of {len(cells)} cells ({', '.join(missing)})")
+        log.info(f"left out for what is missing: {len(cells) - len(left)} of {len(cells)} cells ({', '.join(missing)})")
         return left
     lines = [f"  {text}, for {sum(text in texts for texts in lacks.values())} cells" for text in missing]
     raise UnipError(
@@ -195,7 +199,7 @@ def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> No
     rows: dict[tuple[str, ...], dict[int, Left]] = defaultdict(dict)
     for job in jobs:
         if isinstance(job, PretrainJob):
-            say(f"{job}: {'done' if job.done() else 'to do'}")
+            log.info(f"{job}: {'done' if job.done() else 'to do'}")
             continue
         axes = job.axes
         rows[axes.start, axes.dataset, axes.protocol, label_text(axes.labels)][axes.seed] = job.left()
@@ -204,10 +208,10 @@ def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> No
         left = list(seeds.values())
         partly = f", {count} but for corruptions" if (count := left.count("corruptions")) else ""
         table.add_row(*names, " ".join(map(str, seeds)), f"{left.count('nothing')} of {len(left)}{partly}")
-    say(table)
+    log.info(TableMessage(table))
     cells = [left for seeds in rows.values() for left in seeds.values()]
     done = cells.count("nothing")
-    say(f"dry run: {len(cells)} cells, {done} done; {workers} at a time into {plan.out}; nothing was written")
+    log.info(f"dry run: {len(cells)} cells, {done} done; {workers} at a time into {plan.out}; nothing was written")
 
 
 def cost_jobs(plan: Plan) -> list[CostJob]:
@@ -228,10 +232,10 @@ def report(plan: Plan, *, run: int, kept: int | None) -> BenchResult:
     tables = write_report(plan.suite, done, plan.out)
     for table in tables:
         if table.head[0] == "start" and "seeds" in table.head:
-            say(_shown(table))
+            log.info(TableMessage(_shown(table)))
     wait = sum(len(cell.corrupted) < len(plan.suite.corruptions_of(cell.axes.protocol)) for cell in done)
     partly = f", {wait} of them not yet under all corruptions" if wait else ""
-    say(f"{len(done)} of {len(plan.suite.cells())} cells are done{partly}. Tables and plot: {plan.out / PAGE}")
+    log.info(f"{len(done)} of {len(plan.suite.cells())} cells are done{partly}. Tables and plot: {plan.out / PAGE}")
     return BenchResult(plan.out, plan.out / RESULTS, plan.out / PAGE, run, len(done) if kept is None else kept)
 
 

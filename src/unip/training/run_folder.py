@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import sys
@@ -28,10 +29,11 @@ from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.opening import read_regular_text
 from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, write_text
-from unip.progress import say
 from unip.training.checkpoint import list_checkpoints, list_damaged
 from unip.training.config import TrainingConfig
 from unip.written import HIDDEN
+
+log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -201,7 +203,7 @@ class RunFolder:
         kept += self.outputs.clear("config.yaml")  # replaced in a moment; a kill before that leaves a run
         self.outputs.remove("evaluation", "model")  # if they are empty
         if kept:
-            say(f"kept in {self.path}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
+            log.warning(f"kept in {self.path}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
 
     def trim_log(self, step: int) -> None:
         """Drop log lines beyond ``step``: they were written after the checkpoint that the run continues from."""

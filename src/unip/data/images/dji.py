@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import logging
 import os
 import shutil
 import sys
@@ -32,7 +33,8 @@ from pydantic import Field
 from unip.config import Config, verb
 from unip.errors import UnipError
 from unip.outputs import output_folder, writing
-from unip.progress import say
+
+log = logging.getLogger(__name__)
 
 Kelvin = npt.NDArray[np.float32]
 
@@ -109,7 +111,9 @@ def thermal_sdk(config: ThermalSdkConfig) -> ThermalSdkResult:
             continue
         if not config.dry_run:
             _copy(library.parent, overwrite=config.overwrite)
-        say(f"DJI's Thermal SDK: {library} can be loaded; {'not copied' if config.dry_run else f'copied to {PLACE}'}")
+        log.info(
+            f"DJI's Thermal SDK: {library} can be loaded; {'not copied' if config.dry_run else f'copied to {PLACE}'}"
+        )
         return ThermalSdkResult(library, PLACE / LIBRARY)
     raise UnipError(problem, WHERE)
 

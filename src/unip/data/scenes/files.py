@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import multiprocessing
 import os
@@ -26,8 +27,10 @@ from unip.data.scenes.generator import SCENE_CLASSES, SCENE_PALETTE, SMALLEST, g
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 from unip.outputs import OutputFolder, output_folder, write_for_parent, write_json, writing
-from unip.progress import meter, say
+from unip.progress import meter
 from unip.runtime.workers import usable_cores
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 KINDS = ("thermal16", "visible", "masks", "images")  # images last: its presence says that a frame is whole
@@ -146,7 +149,7 @@ def _write_scenes(config: ScenesConfig, counts: dict[str, int], outputs: OutputF
     workers = _workers(config, len(missing))
     if config.dry_run:
         shares = ", ".join(f"{count} {name}" for name, count in counts.items())
-        say(
+        log.info(
             f"dry run: would write {len(missing)} of {config.count} scenes ({shares}) of "
             f"{config.size[0]}x{config.size[1]} pixels to {config.out} with {workers} processes; nothing was written"
         )
@@ -157,7 +160,7 @@ def _write_scenes(config: ScenesConfig, counts: dict[str, int], outputs: OutputF
         config.out / "classes.json",
         {"names": list(SCENE_CLASSES), "ignore_index": 255, "palette": [list(colour) for colour in SCENE_PALETTE]},
     )
-    say(f"{len(missing)} scenes written, {len(frames) - len(missing)} were there: {config.out}")
+    log.info(f"{len(missing)} scenes written, {len(frames) - len(missing)} were there: {config.out}")
     return ScenesResult(config.out, counts, len(missing), len(frames) - len(missing), time.monotonic() - start)
 
 
