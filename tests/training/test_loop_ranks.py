@@ -17,8 +17,10 @@ from pathlib import Path
 
 import torch
 from tests.training.test_loop import config_for, ranked, run
+from unip import log
 from unip.errors import UnipError
 
+log.show()
 torch.set_num_threads(1)
 folder, port = Path(sys.argv[1]), sys.argv[2]
 

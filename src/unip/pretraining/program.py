@@ -151,11 +151,13 @@ def _pretrain(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
     finished = run.is_finished(config)
     run.open(config, main_process=main)
     if config.dry_run:
-        log.info(f"dry run: would train in {config.out} on {device}; nothing was written")
+        if main:
+            log.info(f"dry run: would train in {config.out} on {device}; nothing was written")
         return None
     if finished:
         steps, last = run.result()
-        log.info(f"{config.out} is finished, and its checkpoints are gone: the student stays as it is")
+        if main:
+            log.info(f"{config.out} is finished, and its checkpoints are gone: the student stays as it is")
         layers = tuple(record["layer"] for record in records)
         return PretrainResult(run.model, layers, last.get("loss", math.nan), TrainResult(steps, 0.0, 0.0, last))
 

@@ -119,12 +119,15 @@ def _finetune(config: FinetuneConfig, run: RunFolder) -> FinetuneResult | None:
     finished = run.is_finished(config)
     run.open(config, main_process=main)
     if config.dry_run:
-        log.info(f"one forward pass: {forward_shapes(segmenter, config)}")
-        log.info(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
+        shapes = forward_shapes(segmenter, config)
+        if main:
+            log.info(f"one forward pass: {shapes}")
+            log.info(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
         return None
     if finished:
         steps, last = run.result()
-        log.info(f"{config.out} is finished, and its checkpoints are gone: the model stays as it is")
+        if main:
+            log.info(f"{config.out} is finished, and its checkpoints are gone: the model stays as it is")
         return FinetuneResult(run.path, TrainResult(steps, 0.0, 0.0, last), final_scores(config, run) if main else None)
 
     if accelerator.num_processes > 1 and on_gpu:  # torch has none for the CPU

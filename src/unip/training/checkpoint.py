@@ -92,10 +92,17 @@ def list_damaged(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint to continue from, and what to say about it and about newer ones that are damaged."""
+    """A checkpoint to continue from, and what to say about it and about newer ones that are damaged.
+
+    Attributes:
+        path: The checkpoint.
+        message: What to say.
+        damaged: Whether newer ones are damaged.
+    """
 
     path: Path
     message: str
+    damaged: bool
 
 
 def newest_whole(folder: Path) -> Found | None:
@@ -122,7 +129,8 @@ def newest_whole(folder: Path) -> Found | None:
             continue
         told = [f"{error.what}; it is kept as {set_aside(error.path).name}" for error in damaged]
         goes_on = f"continuing from {path}"
-        return Found(path, "; ".join([*told, f"{goes_on}, step {step_of(path)}"]) if told else goes_on)
+        message = "; ".join([*told, f"{goes_on}, step {step_of(path)}"]) if told else goes_on
+        return Found(path, message, damaged=bool(damaged))
     before = list_damaged(folder)
     if damaged or before:
         told = [*(error.what for error in damaged), *(f"{path} was found damaged before" for path in before)]

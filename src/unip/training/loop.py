@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -40,6 +41,8 @@ from unip.training.graphs import GraphedPass, Values
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import Schedule
+
+log = logging.getLogger(__name__)
 
 Picture = Callable[[], np.ndarray]
 
@@ -226,8 +229,8 @@ class _Loop:
             self.average.apply()
         seconds = time.monotonic() - begun
         rate = (self.step - first) * self.config.batch_size / max(seconds, 1e-9)
-        log = self.run.read_log()
-        return TrainResult(self.step, seconds, rate, log[-1] if log else {}, self.best)
+        lines = self.run.read_log()
+        return TrainResult(self.step, seconds, rate, lines[-1] if lines else {}, self.best)
 
     def _steps(self, dataset: PositionDataset, stop: StopRequest, progress: Any) -> None:
         feed = Feed(
@@ -426,7 +429,7 @@ class _Loop:
         step = int(broadcast(newest).item())  # all go on from the one that the first rank sees
         if step >= 0:
             if found:
-                self.accelerator.print(found.message)
+                log.log(logging.WARNING if found.damaged else logging.INFO, found.message)
             self.step, extra = load_checkpoint(
                 checkpoint_path(self.run.checkpoints, step),
                 model=self.trainable.saved,
