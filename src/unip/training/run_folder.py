@@ -158,8 +158,8 @@ class RunFolder:
 
     def result(self) -> tuple[int, dict[str, Any]]:
         """Return the steps of a finished run and the last line of its log, if it is there."""
-        log = self.read_log()
-        return (log[-1]["step"], log[-1]) if log else (int(read_yaml(self.config)["steps"]), {})
+        lines = self.read_log()
+        return (lines[-1]["step"], lines[-1]) if lines else (int(read_yaml(self.config)["steps"]), {})
 
     def _refuse_foreign_files(self, config: TrainingConfig) -> None:
         if self.outputs.is_empty() or self.outputs.wrote("config.yaml"):
