@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 
-.PHONY: install demo test lint lock clean
+.PHONY: install demo test lint lock stubs clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What editors and type checkers read: after a setting, its help, a verb or its docstring has changed.
+stubs: install
+	$(BIN)/python tools/write_stubs.py
 
 # The index is left out on purpose: the lock holds names, versions and hashes only.
 lock:

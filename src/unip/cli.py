@@ -22,10 +22,10 @@ from rich.console import Console
 
 import unip
 from unip import log
-from unip.commands import DATA_VERBS, VERBS
 from unip.config import describe_validation
 from unip.errors import Interrupted, UnipError
 from unip.files import read_yaml
+from unip.verbs import DATA_VERBS, VERBS
 
 app = App(
     name="unip",
@@ -40,7 +40,7 @@ app.command(data)
 for _name, _verb in VERBS.items():
     app.command(f"unip.commands:{_name}", name=_name, help=_verb.help)
 for _name, _verb in DATA_VERBS.items():
-    data.command(f"unip.commands:data-{_name}", name=_name, help=_verb.help)
+    data.command(f"unip.commands:data-{_name}", name=_name.replace("_", "-"), help=_verb.help)
 
 
 @app.meta.default

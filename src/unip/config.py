@@ -5,22 +5,35 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from unip.errors import UnipError
 from unip.files import read_yaml
+from unip.signatures import signature_of
 
 C = TypeVar("C", bound="Config")
 R = TypeVar("R")
 
 
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+#: Text that may be a path: the name of a model, ``infrared=FOLDER``, a file. Python callers may give a ``Path``.
+NameOrPath = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | os.PathLike[str])]
+
+
 class Config(BaseModel):
-    """Base of all configs: frozen, and an unknown key is an error that names the nearest known one."""
+    """Base of all configs: frozen, and an unknown key is an error that names the nearest known one.
+
+    A setting of many values (``tuple[X, ...]``) also takes one, and a path may be anything with ``__fspath__``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     described: ClassVar[str] = ""  # the page on its settings, for messages
@@ -35,6 +48,15 @@ class Config(BaseModel):
                     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(cls.model_fields)}."
                     raise UnipError(f"unknown setting {key!r} of {cls.__name__}", hint)
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_one_for_many(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        given = {key: _known_path(value) for key, value in values.items()}
+        many = {key for key, value in given.items() if isinstance(value, str | Path | int | float)} & _many(cls)
+        return given | {key: (given[key],) for key in many}
 
     @classmethod
     def make(cls, **values: Any) -> Self:
@@ -88,16 +110,48 @@ def _place(loc: tuple[int | str, ...], values: Any) -> str:
     return ".".join(keys) or "settings"
 
 
-def verb(config_type: type[C]) -> Callable[[Callable[[C], R]], Callable[Concatenate[C | None, ...], R]]:
-    """Let ``f(config)`` also be called as ``f(key=value, ...)`` with the fields of ``config_type``."""
+@functools.cache
+def _many(config: type[Config]) -> frozenset[str]:
+    """Return the names of the settings that are tuples of any length."""
+    found = set()
+    for name, field in config.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))  # X, or the members of X | None
+        if any(get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis for kind in kinds):
+            found.add(name)
+    return frozenset(found)
 
-    def wrap(function: Callable[[C], R]) -> Callable[Concatenate[C | None, ...], R]:
+
+def _known_path(value: Any) -> Any:
+    """Make a ``Path`` of other path-like objects, which pydantic does not take, also within a sequence."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_known_path, value)) if any(isinstance(one, os.PathLike) for one in value) else value
+    return Path(value) if isinstance(value, os.PathLike) else value
+
+
+def verb(config_type: type[C]) -> Callable[[Callable[[C], R | None]], Callable[[C], R]]:
+    """Let ``f(config)`` also be called as ``f(key=value, ...)`` with the fields of ``config_type``.
+
+    A dry run may return None. So that no other call has to ask for None, a dry run is always seen where it is called:
+    ``f(key=value, ..., dry_run=True)`` or ``f(config, dry_run=True)``. A config that has ``dry_run`` set is refused.
+    (Type checkers see the calls with a config here, and those with keywords in ``unip/__init__.pyi``.)
+    """
+
+    def wrap(function: Callable[[C], R | None]) -> Callable[[C], R]:
         @functools.wraps(function)
-        def call(config: C | None = None, /, **values: Any) -> R:
-            if config is not None and values:
-                raise TypeError("give a config or keyword arguments, not both")
-            return function(config if config is not None else config_type.make(**values))
+        def call(config: C | None = None, /, **values: Any) -> R | None:
+            if config is None:
+                return function(config_type.make(**values))
+            if not isinstance(config, config_type):
+                raise TypeError(f"{name} takes a {config_type.__name__} or keyword arguments, not {config!r}")
+            dry_run = values.pop("dry_run", False)
+            if values:
+                raise TypeError(f"{name}: give a config or keyword arguments, not both (but for dry_run)")
+            if getattr(config, "dry_run", False) and not dry_run:
+                raise UnipError(f"{name}: dry_run is set in the config", f"Write {name}(config, dry_run=True).")
+            return function(config.model_copy(update={"dry_run": True}) if dry_run else config)
 
-        return call
+        name = getattr(function, "__name__", "the verb")
+        call.__signature__ = signature_of(config_type)  # type: ignore[attr-defined]
+        return cast(Callable[[C], R], call)
 
     return wrap

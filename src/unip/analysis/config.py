@@ -9,7 +9,7 @@ from pydantic import Field
 
 from unip.analysis.groups import Group
 from unip.attention.patterns import GLOBAL_BELOW, HYBRID_NMI, LOCAL_ABOVE
-from unip.config import Config
+from unip.config import Config, NameOrPath
 from unip.data.labelled.remap import Remap
 from unip.runtime.device import Device
 
@@ -17,12 +17,12 @@ from unip.runtime.device import Device
 class AnalyzeConfig(Config):
     """Which models to look into, on which images, and how the images are shown to them."""
 
-    models: tuple[str, ...] = Field(
+    models: tuple[NameOrPath, ...] = Field(
         min_length=1, description="timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, checkpoint files, model or run folders."
     )
-    images: tuple[str, ...] = Field(min_length=1, description="Image folders or Parquet manifests.")
+    images: tuple[NameOrPath, ...] = Field(min_length=1, description="Image folders or Parquet manifests.")
     out: Path = Field(Path("runs/analysis"), description="Where report.html, the numbers and the pictures go.")
-    pair: tuple[str, ...] = Field(
+    pair: tuple[NameOrPath, ...] = Field(
         (), description="Folders of the visible images of the same scenes, under the same names: measured beside."
     )
     pair_colour: bool = Field(True, description="Show the visible images in colour, not in grey.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from unip.config import Config, verb
+from unip.config import Config, NameOrPath, verb
 from unip.data.building_stats import SourceStats, print_stats, stats_json, stats_of
 from unip.data.images.conversion import DEFAULT
 from unip.data.manifests.caps import Draw
@@ -35,7 +35,7 @@ NOTES_SHOWN = 5
 class BuildConfig(Config):
     """Settings of ``unip data build``."""
 
-    sources: tuple[str, ...] = Field(
+    sources: tuple[NameOrPath, ...] = Field(
         description="A recipe (FILE.yaml), or folders, infrared=FOLDER, rgb=FOLDER, or manifests."
     )
     out: Path = Field(description="Folder that gets manifest.parquet, stats.json and recipe.yaml.")

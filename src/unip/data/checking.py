@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 from rich.table import Table
 
-from unip.config import Config, verb
+from unip.config import Config, NameOrPath, verb
 from unip.data.checking_page import render_page
 from unip.data.findings import KINDS, Finding, Limits, find_problems
 from unip.data.manifests.inventory import JOURNAL, Inventory, take_inventory
@@ -29,7 +29,7 @@ SHOWN = 8
 class CheckConfig(Config):
     """Settings of ``unip data check``."""
 
-    sources: tuple[str, ...] = Field(description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
+    sources: tuple[NameOrPath, ...] = Field(description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
     out: Path = Field(description="Folder that gets check.json and check.html.")
     min_side: int = Field(64, ge=1, description="An image with a shorter side is too small; pixels.")
     min_contrast: float = Field(

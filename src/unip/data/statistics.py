@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import Field
 from rich.table import Table
 
-from unip.config import Config, verb
+from unip.config import Config, NameOrPath, verb
 from unip.data.images.conversion import Reading, grey8
 from unip.data.images.decoding import Pixels8, decode_samples, is_grey, read_image8, to_rgb8
 from unip.data.labelled.classes import IGNORE
@@ -37,7 +37,7 @@ Counts = npt.NDArray[np.int64]
 class StatsConfig(Config):
     """Settings of ``unip data stats``."""
 
-    sources: tuple[str, ...] = Field((), description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
+    sources: tuple[NameOrPath, ...] = Field((), description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
     data: Path | None = Field(None, description=DATA_HELP)
     splits: tuple[str, ...] = Field((), description='Splits of data; none: all that are there. "": the folder itself.')
     remap: Remap = ()
@@ -266,7 +266,7 @@ def _moments(levels: Counts) -> tuple[float, float]:
     return first / count / 255, float(np.sqrt((count * second - first * first) / count**2)) / 255
 
 
-def _list_sources(sources: tuple[str, ...]) -> dict[str, list[Callable[[], Pixels8]]]:
+def _list_sources(sources: tuple[NameOrPath, ...]) -> dict[str, list[Callable[[], Pixels8]]]:
     """Return what reads each image, by source."""
     found: dict[str, list[Callable[[], Pixels8]]] = {}
     for source in sources:

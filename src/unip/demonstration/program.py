@@ -125,8 +125,6 @@ def _demo(config: DemoConfig, begun: float) -> DemoResult:
     scores = {start: [fine_tune(config, start, seed) for seed in config.seeds] for start in STARTS}
     log.info("5/5  the page")
     masks = {start: predict_some(config, start) for start in STARTS}
-    assert looked is not None
-    assert distilled is not None
     results = summarise(config, scores, layer=distilled.layer, loss=distilled.loss, minutes=minutes_since(begun))
     write_json(out / "results.json", results)
     write_text(out / "demo.html", render_page(out, results, looked.analysis, masks))
@@ -167,7 +165,6 @@ def fine_tune(config: DemoConfig, start: str, seed: int) -> Scores:
     result = evaluate(
         EvaluateConfig.make(model=run, data=config.out / "scenes", window="whole", worst=6, overwrite=config.overwrite)
     )
-    assert result is not None
     return result.scores
 
 
@@ -180,7 +177,6 @@ def predict_some(config: DemoConfig, start: str) -> list[Path]:
             model=model, images=frames, out=config.out / "predictions" / start, overwrite=config.overwrite
         )
     )
-    assert result is not None
     return [result.masks[frame] for frame in frames]
 
 

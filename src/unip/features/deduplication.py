@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 from rich.table import Table
 
-from unip.config import Config, verb
+from unip.config import Config, NameOrPath, verb
 from unip.data.manifests.duplicates import Features, Group, Likeness, Rule, describe, find_duplicates, mark
 from unip.data.manifests.inventory import JOURNAL, Item, take_inventory
 from unip.data.manifests.manifest import Row, table_of, write_manifest
@@ -37,7 +37,7 @@ GROUPS_SHOWN = 8
 class DedupConfig(Config):
     """Settings of ``unip data dedup``."""
 
-    sources: tuple[str, ...] = Field(description="Manifests, folders, infrared=FOLDER or rgb=FOLDER.")
+    sources: tuple[NameOrPath, ...] = Field(description="Manifests, folders, infrared=FOLDER or rgb=FOLDER.")
     out: Path = Field(description="Folder that gets manifest.parquet and groups.json.")
     radius: int = Field(4, ge=-1, le=20, description="Bits of 64 in which the hashes may differ; -1: equal files only.")
     frame_radius: int | None = Field(
@@ -46,7 +46,7 @@ class DedupConfig(Config):
     rule: Rule = Field(
         "near", description="near: each dropped image is near to its kept one; chain: one of all that chains connect."
     )
-    model: str | None = Field(None, description="Compare the pooled features of this backbone too.")
+    model: NameOrPath | None = Field(None, description="Compare the pooled features of this backbone too.")
     similarity: float = Field(0.95, gt=0, le=1, description="Least cosine of the features of near duplicates.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
     overwrite: bool = Field(False, description="Replace a manifest that is there.")

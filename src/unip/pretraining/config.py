@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from unip.attention.patterns import HYBRID_NMI
+from unip.config import NameOrPath
 from unip.training.config import TrainingConfig
 
 T = TypeVar("T")
@@ -14,28 +15,27 @@ Layer = Literal["auto"] | int
 ObjectiveName = Literal["nmi_had", "nmi_had+values", "features", "mae"]
 
 
-def _several(value: Any) -> Any:
-    """Take one value for a tuple of one."""
-    return () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
+def _none_is_empty(value: Any) -> Any:
+    return () if value is None else value
 
 
 def _one_or_several(value: tuple[Any, ...]) -> Any:
     return value[0] if len(value) == 1 else list(value)
 
 
-OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_several), PlainSerializer(_one_or_several)]
+OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_none_is_empty), PlainSerializer(_one_or_several)]
 
 
 class PretrainConfig(TrainingConfig):
     """What a student learns from what, on which images; the defaults are the paper's."""
 
-    data: tuple[str, ...] = Field(
+    data: tuple[NameOrPath, ...] = Field(
         min_length=1, description="Image folders or manifests; infrared=FOLDER and rgb=FOLDER say what is in them."
     )
     objective: ObjectiveName = Field(
         "nmi_had", description="What is learnt: the teacher's attention, also its value relations, its tokens, or MAE."
     )
-    teacher: OneOrMore[str] = Field(
+    teacher: OneOrMore[NameOrPath] = Field(
         (),
         description="timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, a checkpoint file or a model folder; one or more, "
         "the same one twice for two of its layers. Not used by mae.",
@@ -59,7 +59,7 @@ class PretrainConfig(TrainingConfig):
         0.1, gt=0, lt=1, description="How far a faster teacher's attention may move (total variation distance)."
     )
     student: str = Field("unip_tiny", description="unip_micro, unip_tiny, unip_small or unip_base.")
-    init: str = Field(
+    init: NameOrPath = Field(
         "random", description="Model to start from, a source as for teacher; its architecture is then the student's."
     )
     init_share: float = Field(

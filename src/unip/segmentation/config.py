@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from unip.config import NameOrPath
 from unip.data.images.conversion import ReadingOptions
 from unip.data.labelled.datasets import DATA_HELP, check_labels
 from unip.data.labelled.remap import Remap
@@ -22,7 +23,7 @@ Recipe = Literal["paper", "fast"]
 class FinetuneConfig(ReadingOptions, TrainingConfig):
     """What to train on which labels; what is left open is chosen by the recipe and from the data."""
 
-    model: str = Field(
+    model: NameOrPath = Field(
         description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch."
     )
     data: Path = Field(description=DATA_HELP)

@@ -153,14 +153,12 @@ def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
     seconds = 0.0
     for choice, run in zip(offered, runs, strict=True):
         result = finetune(finetune_config(task, run, choice))
-        assert result is not None
         seconds += result.training.seconds
         if task.choose:
             assert result.scores is not None
             on_val.append(result.scores.miou)
     best = int(np.argmax(on_val)) if task.choose else 0
     tested = evaluate(_evaluation(task, runs[best]))
-    assert tested is not None
     segmenter = load_segmenter(runs[best])
     info = read_json(runs[best] / "model" / "config.json")["info"]
     found = {

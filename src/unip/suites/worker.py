@@ -22,7 +22,7 @@ from unip.outputs import OutputFolder, output_folder, write_json
 from unip.pretraining.program import PretrainConfig, pretrain
 from unip.suites.cells import run_cell
 from unip.suites.cost import measure_cost
-from unip.suites.tasks import DONE, RUN, TASK, CellTask, CostTask, Outcome, PretrainTask, Task
+from unip.suites.tasks import DONE, RUN, TASK, CellTask, CostTask, Outcome, Task
 
 LOG = "log.txt"
 
@@ -94,9 +94,7 @@ def run(task: Task) -> str:
     if isinstance(task, CostTask):
         write_json(task.file, measure_cost(task))
         return "measured"
-    assert isinstance(task, PretrainTask)
     result = pretrain(PretrainConfig.make(**task.settings, out=task.folder / RUN))
-    assert result is not None
     write_json(task.folder / DONE, {"loss": result.loss})
     return f"loss {result.loss:.4f}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -24,7 +24,7 @@ def _as_pairs(value: Any) -> Any:
 
 Remap = Annotated[
     tuple[str, ...],
-    BeforeValidator(_as_pairs),
+    BeforeValidator(_as_pairs, json_schema_input_type=tuple[str, ...] | Mapping[str, str] | Mapping[int, str]),
     Field(description="Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore."),
 ]
 

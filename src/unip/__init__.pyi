@@ -1,0 +1,1013 @@
+"""The verbs of the command line, with their settings.
+
+Made by ``make stubs`` from the configs of the verbs; do not edit.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal, overload
+
+from unip import data as data
+from unip.analysis.config import AnalyzeConfig
+from unip.analysis.program import AnalyzeResult
+from unip.demonstration.program import DemoConfig, DemoResult
+from unip.deployment.prediction import PredictConfig, PredictResult
+from unip.errors import Interrupted as Interrupted
+from unip.errors import UnipError as UnipError
+from unip.pretraining.config import PretrainConfig
+from unip.pretraining.program import PretrainResult
+from unip.segmentation.config import FinetuneConfig
+from unip.segmentation.evaluation import EvaluateConfig, EvaluateResult
+from unip.segmentation.finetuning import FinetuneResult
+from unip.suites.program import BenchConfig, BenchResult
+from unip.version import __version__ as __version__
+
+@overload
+def analyze(
+    *,
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] = "runs/analysis",
+    pair: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    pair_colour: bool = True,
+    groups: Literal["supervised", "contrastive", "masked-image", "distilled", "other"]
+    | Sequence[Literal["supervised", "contrastive", "masked-image", "distilled", "other"]] = (),
+    max_images: int = 256,
+    seed: int = 0,
+    size: int | None = None,
+    normalization: Literal["model", "imagenet", "infmix"] = "model",
+    target_nmi: float = 0.09,
+    local_above: float = 0.2,
+    global_below: float = 0.05,
+    exclude_layers: int | Sequence[int] = (),
+    report: bool = True,
+    pictures: int = 2,
+    explorer: int = 4,
+    probe: str | os.PathLike[str] | None = None,
+    probe_remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    probe_images: tuple[int, int] | list[int] = (200, 100),
+    probe_side: int = 448,
+    batch_size: int = 16,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    overwrite: bool = False,
+    dry_run: Literal[False] = False,
+) -> AnalyzeResult:
+    """Measure each layer's attention and features, name its pattern, recommend the layer to distil, write a report.
+
+    Settings are keywords, or one ``unip.analysis.config.AnalyzeConfig``;
+    then a dry run is ``analyze(config, dry_run=True)``.
+
+    Args:
+        models: timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, checkpoint files, model or run folders.
+        images: Image folders or Parquet manifests.
+        out: Where report.html, the numbers and the pictures go.
+        pair: Folders of the visible images of the same scenes, under the same names: measured beside.
+        pair_colour: Show the visible images in colour, not in grey.
+        groups: How each model was trained; none: told from the names.
+        max_images: At most so many images, drawn with the seed.
+        seed: Seed of the draw.
+        size: Side that images are squashed to; none: the model's own.
+        normalization: Mean and standard deviation: the model's own, ImageNet's or InfMix's.
+        target_nmi: NMI of a hybrid layer.
+        local_above: Layers with a higher NMI are local.
+        global_below: Layers after the peak with a lower NMI are global.
+        exclude_layers: Layers not to choose.
+        report: Draw figures and maps and write report.html, not only the numbers.
+        pictures: Images whose attention maps are drawn.
+        explorer: Images in the report's explorer.
+        probe: Segmentation data, a folder or KIND:PATH: a linear probe is trained on every layer.
+        probe_remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
+        probe_images: At most so many labelled images to train and test.
+        probe_side: Short side of the probe's images, in pixels.
+        batch_size: Images per forward pass.
+        device: Where to run.
+        overwrite: Also replace results in out that were changed since.
+        dry_run: Load models and look at the images, write nothing.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: A model or every image cannot be read, or the settings do not fit a model.
+    """
+
+@overload
+def analyze(
+    *,
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] = "runs/analysis",
+    pair: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    pair_colour: bool = True,
+    groups: Literal["supervised", "contrastive", "masked-image", "distilled", "other"]
+    | Sequence[Literal["supervised", "contrastive", "masked-image", "distilled", "other"]] = (),
+    max_images: int = 256,
+    seed: int = 0,
+    size: int | None = None,
+    normalization: Literal["model", "imagenet", "infmix"] = "model",
+    target_nmi: float = 0.09,
+    local_above: float = 0.2,
+    global_below: float = 0.05,
+    exclude_layers: int | Sequence[int] = (),
+    report: bool = True,
+    pictures: int = 2,
+    explorer: int = 4,
+    probe: str | os.PathLike[str] | None = None,
+    probe_remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    probe_images: tuple[int, int] | list[int] = (200, 100),
+    probe_side: int = 448,
+    batch_size: int = 16,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    overwrite: bool = False,
+    dry_run: Literal[True],
+) -> None: ...
+@overload
+def analyze(
+    *,
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] = "runs/analysis",
+    pair: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    pair_colour: bool = True,
+    groups: Literal["supervised", "contrastive", "masked-image", "distilled", "other"]
+    | Sequence[Literal["supervised", "contrastive", "masked-image", "distilled", "other"]] = (),
+    max_images: int = 256,
+    seed: int = 0,
+    size: int | None = None,
+    normalization: Literal["model", "imagenet", "infmix"] = "model",
+    target_nmi: float = 0.09,
+    local_above: float = 0.2,
+    global_below: float = 0.05,
+    exclude_layers: int | Sequence[int] = (),
+    report: bool = True,
+    pictures: int = 2,
+    explorer: int = 4,
+    probe: str | os.PathLike[str] | None = None,
+    probe_remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    probe_images: tuple[int, int] | list[int] = (200, 100),
+    probe_side: int = 448,
+    batch_size: int = 16,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    overwrite: bool = False,
+    dry_run: bool,
+) -> AnalyzeResult | None: ...
+@overload
+def analyze(config: AnalyzeConfig, /, *, dry_run: Literal[False] = False) -> AnalyzeResult: ...
+@overload
+def analyze(config: AnalyzeConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def analyze(config: AnalyzeConfig, /, *, dry_run: bool) -> AnalyzeResult | None: ...
+@overload
+def pretrain(
+    *,
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    objective: Literal["nmi_had", "nmi_had+values", "features", "mae"] = "nmi_had",
+    teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    teacher_layer: Literal["auto"] | int | Sequence[Literal["auto"] | int] = ("auto",),
+    teacher_weight: float | Sequence[float] = (1.0,),
+    teacher_zoom: int | Sequence[int] = (1,),
+    teacher_precision: Literal["auto", "fp8"] = "auto",
+    teacher_tolerance: float = 0.1,
+    student: str = "unip_tiny",
+    init: str | os.PathLike[str] = "random",
+    init_share: float = 0.0,
+    student_layers: int | Sequence[int] = (),
+    distort: float = 0.0,
+    exclude_layers: int | Sequence[int] = (),
+    target_nmi: float = 0.09,
+    probe_images: int = 256,
+    values_weight: float = 1.0,
+    mask_ratio: float = 0.75,
+    decoder_depth: Literal["auto"] | int = "auto",
+    decoder_width: Literal["auto"] | int = "auto",
+    max_images: int | None = None,
+    size: int = 224,
+    scale: tuple[float, float] | list[float] = (0.2, 1.0),
+    cache: Literal["auto", "ram", "none", "gpu"] = "auto",
+    lr: Literal["auto"] | float = "auto",
+    warmup: Literal["auto"] | int = "auto",
+    weight_decay: float = 0.05,
+    drop_path: float = 0.1,
+    picture_every: int = 500,
+    steps: int = 0,
+    epochs: float | None = None,
+    batch_size: int = 4096,
+    accumulate: int = 1,
+    seed: int = 0,
+    clip: float | None = None,
+    ema: float | None = None,
+    checkpoint_activations: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    compile: bool | Literal["auto", "graphs", "compiled-graphs"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    log_every: int = 10,
+    checkpoint_every: int = 500,
+    keep_checkpoints: int = 2,
+    tensorboard: bool = True,
+    overwrite: bool = False,
+    dry_run: Literal[False] = False,
+) -> PretrainResult:
+    """Train a student on unlabelled images, by default on a teacher's hybrid attention.
+
+    Settings are keywords, or one ``unip.pretraining.config.PretrainConfig``;
+    then a dry run is ``pretrain(config, dry_run=True)``.
+
+    Args:
+        data: Image folders or manifests; infrared=FOLDER and rgb=FOLDER say what is in them.
+        out: Run folder; the same command run again continues an interrupted run.
+        objective: What is learnt: the teacher's attention, also its value relations, its tokens, or MAE.
+        teacher: timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, a checkpoint file or a model folder; one or more, the
+            same one twice for two of its layers. Not used by mae.
+        teacher_layer: Layer to distil, 1-based; auto: NMI nearest to target_nmi on the mix's infrared images. One
+            for all teachers, or one each.
+        teacher_weight: Weight in the mean of the losses; one for all teachers, or one each.
+        teacher_zoom: features: how many times enlarged a teacher sees the crops; one, or one each.
+        teacher_precision: Arithmetic of the teachers: auto as precision says, fp8 faster on GPUs since Hopper.
+        teacher_tolerance: How far a faster teacher's attention may move (total variation distance).
+        student: unip_micro, unip_tiny, unip_small or unip_base.
+        init: Model to start from, a source as for teacher; its architecture is then the student's.
+        init_share: Share of init's weights in the student that is saved: 0.5 averages both.
+        student_layers: Attention: the student's layer that learns each teacher's, one each; features: those that
+            are mapped, side by side; none: the last.
+        distort: Share of the crops that the student sees with other contrast, noise and blur.
+        exclude_layers: Layers that auto must not choose.
+        target_nmi: NMI of a hybrid layer.
+        probe_images: Infrared images that auto measures.
+        values_weight: Weight of the value relations in nmi_had+values.
+        mask_ratio: Share of the patches that mae hides.
+        decoder_depth: Blocks of mae's decoder; auto: 8, for students narrower than 384 channels 4.
+        decoder_width: Channels of mae's decoder; auto: 512, for students narrower than 384 channels 256.
+        max_images: Use at most so many images of the mix, drawn by the seed; none: all.
+        size: Side of the training crops, in pixels.
+        scale: Share of an image's area that a crop covers.
+        cache: Keep decoded images in memory; gpu: on the GPU, which then cuts the crops too.
+        lr: Highest learning rate; auto: 1.5e-4 x batch_size / 256.
+        warmup: Warm-up steps; auto: a twentieth of all.
+        weight_decay: AdamW weight decay of matrices.
+        drop_path: Stochastic depth rate of every student block.
+        picture_every: Steps between pictures of what is learnt; 0: none.
+        steps: Optimiser steps; 0: as many as epochs make, or 1000 without epochs.
+        epochs: Passes over the data, where steps are not given.
+        batch_size: Samples per step, over all devices together.
+        accumulate: Split each device's share of a batch into this many passes.
+        seed: Seed of weights, sample order and augmentation.
+        clip: Largest gradient norm; none leaves it free.
+        ema: Decay of a moving average of the weights, which then is the result; none: off.
+        checkpoint_activations: Compute activations again in the backward pass: less memory, slower.
+        device: Where to run.
+        precision: Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU.
+        compile: torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once; compiled-graphs:
+            both.
+        workers: Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops.
+        log_every: Steps between lines of log.jsonl.
+        checkpoint_every: Steps between checkpoints.
+        keep_checkpoints: How many of the newest checkpoints stay on disk.
+        tensorboard: Also log to TensorBoard where it is installed.
+        overwrite: Start anew in a folder that holds another run.
+        dry_run: Check data and shapes, print what would happen, write nothing.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: Data, teacher, layer or settings do not fit together; the loss is not finite; the disk is full.
+        Interrupted: Stopped by a signal; the same call continues.
+    """
+
+@overload
+def pretrain(
+    *,
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    objective: Literal["nmi_had", "nmi_had+values", "features", "mae"] = "nmi_had",
+    teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    teacher_layer: Literal["auto"] | int | Sequence[Literal["auto"] | int] = ("auto",),
+    teacher_weight: float | Sequence[float] = (1.0,),
+    teacher_zoom: int | Sequence[int] = (1,),
+    teacher_precision: Literal["auto", "fp8"] = "auto",
+    teacher_tolerance: float = 0.1,
+    student: str = "unip_tiny",
+    init: str | os.PathLike[str] = "random",
+    init_share: float = 0.0,
+    student_layers: int | Sequence[int] = (),
+    distort: float = 0.0,
+    exclude_layers: int | Sequence[int] = (),
+    target_nmi: float = 0.09,
+    probe_images: int = 256,
+    values_weight: float = 1.0,
+    mask_ratio: float = 0.75,
+    decoder_depth: Literal["auto"] | int = "auto",
+    decoder_width: Literal["auto"] | int = "auto",
+    max_images: int | None = None,
+    size: int = 224,
+    scale: tuple[float, float] | list[float] = (0.2, 1.0),
+    cache: Literal["auto", "ram", "none", "gpu"] = "auto",
+    lr: Literal["auto"] | float = "auto",
+    warmup: Literal["auto"] | int = "auto",
+    weight_decay: float = 0.05,
+    drop_path: float = 0.1,
+    picture_every: int = 500,
+    steps: int = 0,
+    epochs: float | None = None,
+    batch_size: int = 4096,
+    accumulate: int = 1,
+    seed: int = 0,
+    clip: float | None = None,
+    ema: float | None = None,
+    checkpoint_activations: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    compile: bool | Literal["auto", "graphs", "compiled-graphs"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    log_every: int = 10,
+    checkpoint_every: int = 500,
+    keep_checkpoints: int = 2,
+    tensorboard: bool = True,
+    overwrite: bool = False,
+    dry_run: Literal[True],
+) -> None: ...
+@overload
+def pretrain(
+    *,
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    objective: Literal["nmi_had", "nmi_had+values", "features", "mae"] = "nmi_had",
+    teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    teacher_layer: Literal["auto"] | int | Sequence[Literal["auto"] | int] = ("auto",),
+    teacher_weight: float | Sequence[float] = (1.0,),
+    teacher_zoom: int | Sequence[int] = (1,),
+    teacher_precision: Literal["auto", "fp8"] = "auto",
+    teacher_tolerance: float = 0.1,
+    student: str = "unip_tiny",
+    init: str | os.PathLike[str] = "random",
+    init_share: float = 0.0,
+    student_layers: int | Sequence[int] = (),
+    distort: float = 0.0,
+    exclude_layers: int | Sequence[int] = (),
+    target_nmi: float = 0.09,
+    probe_images: int = 256,
+    values_weight: float = 1.0,
+    mask_ratio: float = 0.75,
+    decoder_depth: Literal["auto"] | int = "auto",
+    decoder_width: Literal["auto"] | int = "auto",
+    max_images: int | None = None,
+    size: int = 224,
+    scale: tuple[float, float] | list[float] = (0.2, 1.0),
+    cache: Literal["auto", "ram", "none", "gpu"] = "auto",
+    lr: Literal["auto"] | float = "auto",
+    warmup: Literal["auto"] | int = "auto",
+    weight_decay: float = 0.05,
+    drop_path: float = 0.1,
+    picture_every: int = 500,
+    steps: int = 0,
+    epochs: float | None = None,
+    batch_size: int = 4096,
+    accumulate: int = 1,
+    seed: int = 0,
+    clip: float | None = None,
+    ema: float | None = None,
+    checkpoint_activations: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    compile: bool | Literal["auto", "graphs", "compiled-graphs"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    log_every: int = 10,
+    checkpoint_every: int = 500,
+    keep_checkpoints: int = 2,
+    tensorboard: bool = True,
+    overwrite: bool = False,
+    dry_run: bool,
+) -> PretrainResult | None: ...
+@overload
+def pretrain(config: PretrainConfig, /, *, dry_run: Literal[False] = False) -> PretrainResult: ...
+@overload
+def pretrain(config: PretrainConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def pretrain(config: PretrainConfig, /, *, dry_run: bool) -> PretrainResult | None: ...
+@overload
+def finetune(
+    *,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    split: str | None = "train",
+    val: str | None = None,
+    eval_every: int | None = None,
+    patience: int | None = None,
+    remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    labels: float | None = None,
+    label_seed: int = 0,
+    mode: Literal["full", "linear"] = "full",
+    recipe: Literal["paper", "fast"] = "fast",
+    decoder: Literal["auto", "upernet", "light", "linear"] = "auto",
+    pyramid: Literal["llfpn", "fpn"] = "llfpn",
+    layers: int | Sequence[int] = (),
+    channels: Literal["auto"] | int = "auto",
+    auxiliary_weight: Literal["auto"] | float = "auto",
+    probe_norm: bool = False,
+    last_heads: Literal["keep", "uniform"] = "keep",
+    loss: Literal["auto", "ce", "ce+dice"] = "auto",
+    class_weights: Literal["none", "balanced", "root"] = "none",
+    hard_pixels: float | None = None,
+    lr: Literal["auto"] | float = "auto",
+    layer_decay: Literal["auto"] | float = "auto",
+    weight_decay: float = 0.05,
+    warmup: Literal["auto"] | int = "auto",
+    power: float = 1.0,
+    freeze_layers: int = 0,
+    lora: int | None = None,
+    drop_path: float = 0.1,
+    crop: Literal["auto"] | int = "auto",
+    base: tuple[int, int] | list[int] | None = None,
+    ratio: tuple[float, float] | list[float] | None = None,
+    cat_max_ratio: float = 0.75,
+    flip: float = 0.5,
+    photometric: bool | Literal["auto"] = "auto",
+    corrupt: float | None = None,
+    rare_crops: Literal["auto"] | float = "auto",
+    cache: Literal["auto", "ram", "none", "gpu"] = "auto",
+    cache_features: bool | Literal["auto"] = "auto",
+    steps: int = 0,
+    epochs: float | None = None,
+    batch_size: int = 8,
+    accumulate: int = 1,
+    seed: int = 0,
+    clip: float | None = None,
+    ema: float | None = None,
+    checkpoint_activations: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    compile: bool | Literal["auto", "graphs", "compiled-graphs"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    log_every: int = 10,
+    checkpoint_every: int = 500,
+    keep_checkpoints: int = 2,
+    tensorboard: bool = True,
+    overwrite: bool = False,
+    conversion: Literal["percentile", "minmax", "plateau", "window"] | None = None,
+    percentiles: tuple[float, float] | list[float] | None = None,
+    plateau: float | None = None,
+    window: tuple[float, float] | list[float] | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
+    radiometric: bool | None = None,
+    dry_run: Literal[False] = False,
+) -> FinetuneResult:
+    """Fine-tune a backbone for segmentation, or probe it.
+
+    Settings are keywords, or one ``unip.segmentation.config.FinetuneConfig``;
+    then a dry run is ``finetune(config, dry_run=True)``.
+
+    Args:
+        model: A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch.
+        data: Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for
+            another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2, nyudepthv2-rgb, sunrgbd,
+            sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
+        out: Run folder; the same command run again continues an interrupted run.
+        split: Split to train on; "" for a folder without splits.
+        val: Split to evaluate on at the end, and with eval_every meanwhile.
+        eval_every: Steps between evaluations on val; the best weights are the result. None: the last.
+        patience: Stop after this many evaluations in a row without a better one; none: never.
+        remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
+        labels: Few labels: a share of the images up to 1, or their number above.
+        label_seed: Seed of the choice of few labels.
+        mode: Train all, or a linear probe on the frozen backbone.
+        recipe: What settings left open become: the paper's, or fast ones by the data.
+        decoder: auto: light, the paper's upernet, linear in a probe.
+        pyramid: Levels from the last layer, or (fpn) from four layers.
+        layers: Layers for the decoder, 1-based; none: the paper's.
+        channels: Decoder channels; auto: backbone's width, light 128.
+        auxiliary_weight: auto: 0.4 with upernet, else 0 (none).
+        probe_norm: Linear decoder: standardise the features first (not in the paper).
+        last_heads: Heads of the last block: as distilled, or as many as in the other blocks.
+        loss: Cross-entropy, or with soft dice added; auto: ce, fast adds dice for rare classes.
+        class_weights: Cross-entropy by class: balanced is 1 / share of pixels, root its square root.
+        hard_pixels: Cross-entropy of this share of the pixels only, the hardest; none: of all.
+        lr: Highest learning rate; auto: 4e-4, with LoRA 1e-3, in a probe 4e-3, the paper's 1e-4.
+        layer_decay: lr factor per layer towards the input; auto: 0.85, 1 from scratch or LoRA, paper 0.65 others.
+        weight_decay: AdamW weight decay of matrices.
+        warmup: Warm-up steps; auto: 1500, at most a tenth of all.
+        power: Power of the polynomial decay to 0.
+        freeze_layers: Leave the patch embedding and this many first layers as they are; 0: none.
+        lora: Train adapters of this rank on the frozen backbone; none: the backbone itself.
+        drop_path: Stochastic depth rate of every block; 0 in a linear probe.
+        crop: Side of crops and, later, windows, in pixels; auto: 512, 256 on the CPU.
+        base: Long and short side that ratio multiplies, in pixels; none: larger for small objects.
+        ratio: Range of the random resize; none: 0.75 to 1.5, the paper's 0.5 to 2, 1 in a probe.
+        cat_max_ratio: A crop that one class fills more than this is redrawn.
+        flip: Probability of a horizontal flip.
+        photometric: Distort brightness and contrast (and colours); auto: paper always, fast in natural colours.
+        corrupt: Probability of one random corruption of severity 1 to 3.
+        rare_crops: Share of the crops drawn to show a class, each foreground class as often; auto: 0, fast 0.33
+            for rare classes.
+        cache: Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too.
+        cache_features: Linear probe: compute features once; auto: where they stay the same and fit the memory.
+        steps: Optimiser steps; 0: as many as epochs make, or as the recipe says.
+        epochs: Passes over the data, where steps are not given.
+        batch_size: Crops per step, over all devices together.
+        accumulate: Split each device's share of a batch into this many passes.
+        seed: Seed of weights, sample order and augmentation.
+        clip: Largest gradient norm; none leaves it free.
+        ema: Decay of a moving average of the weights, which then is the result; none: off.
+        checkpoint_activations: Compute activations again in the backward pass: less memory, slower.
+        device: Where to run.
+        precision: Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU.
+        compile: torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once; compiled-graphs:
+            both.
+        workers: Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops.
+        log_every: Steps between lines of log.jsonl.
+        checkpoint_every: Steps between checkpoints.
+        keep_checkpoints: How many of the newest checkpoints stay on disk.
+        tensorboard: Also log to TensorBoard where it is installed.
+        overwrite: Start anew in a folder that holds another run.
+        dry_run: Check data and shapes, print what would happen, write nothing.
+        conversion: How counts become 8-bit grey; none: as the data says, else percentile.
+        percentiles: Of a frame; they become black and white.
+        plateau: Plateau equalisation: share of pixels a level counts at most.
+        window: Kelvin of radiometric files, else counts, that become black and white in every frame.
+        polarity: How the frames are stored; black-hot ones are inverted.
+        radiometric: Take temperatures of radiometric JPEGs, not their picture.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: Data, backbone or settings do not fit together; the loss is not finite; the disk is full.
+        Interrupted: Stopped by a signal; the same call continues.
+    """
+
+@overload
+def finetune(
+    *,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    split: str | None = "train",
+    val: str | None = None,
+    eval_every: int | None = None,
+    patience: int | None = None,
+    remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    labels: float | None = None,
+    label_seed: int = 0,
+    mode: Literal["full", "linear"] = "full",
+    recipe: Literal["paper", "fast"] = "fast",
+    decoder: Literal["auto", "upernet", "light", "linear"] = "auto",
+    pyramid: Literal["llfpn", "fpn"] = "llfpn",
+    layers: int | Sequence[int] = (),
+    channels: Literal["auto"] | int = "auto",
+    auxiliary_weight: Literal["auto"] | float = "auto",
+    probe_norm: bool = False,
+    last_heads: Literal["keep", "uniform"] = "keep",
+    loss: Literal["auto", "ce", "ce+dice"] = "auto",
+    class_weights: Literal["none", "balanced", "root"] = "none",
+    hard_pixels: float | None = None,
+    lr: Literal["auto"] | float = "auto",
+    layer_decay: Literal["auto"] | float = "auto",
+    weight_decay: float = 0.05,
+    warmup: Literal["auto"] | int = "auto",
+    power: float = 1.0,
+    freeze_layers: int = 0,
+    lora: int | None = None,
+    drop_path: float = 0.1,
+    crop: Literal["auto"] | int = "auto",
+    base: tuple[int, int] | list[int] | None = None,
+    ratio: tuple[float, float] | list[float] | None = None,
+    cat_max_ratio: float = 0.75,
+    flip: float = 0.5,
+    photometric: bool | Literal["auto"] = "auto",
+    corrupt: float | None = None,
+    rare_crops: Literal["auto"] | float = "auto",
+    cache: Literal["auto", "ram", "none", "gpu"] = "auto",
+    cache_features: bool | Literal["auto"] = "auto",
+    steps: int = 0,
+    epochs: float | None = None,
+    batch_size: int = 8,
+    accumulate: int = 1,
+    seed: int = 0,
+    clip: float | None = None,
+    ema: float | None = None,
+    checkpoint_activations: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    compile: bool | Literal["auto", "graphs", "compiled-graphs"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    log_every: int = 10,
+    checkpoint_every: int = 500,
+    keep_checkpoints: int = 2,
+    tensorboard: bool = True,
+    overwrite: bool = False,
+    conversion: Literal["percentile", "minmax", "plateau", "window"] | None = None,
+    percentiles: tuple[float, float] | list[float] | None = None,
+    plateau: float | None = None,
+    window: tuple[float, float] | list[float] | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
+    radiometric: bool | None = None,
+    dry_run: Literal[True],
+) -> None: ...
+@overload
+def finetune(
+    *,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    split: str | None = "train",
+    val: str | None = None,
+    eval_every: int | None = None,
+    patience: int | None = None,
+    remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    labels: float | None = None,
+    label_seed: int = 0,
+    mode: Literal["full", "linear"] = "full",
+    recipe: Literal["paper", "fast"] = "fast",
+    decoder: Literal["auto", "upernet", "light", "linear"] = "auto",
+    pyramid: Literal["llfpn", "fpn"] = "llfpn",
+    layers: int | Sequence[int] = (),
+    channels: Literal["auto"] | int = "auto",
+    auxiliary_weight: Literal["auto"] | float = "auto",
+    probe_norm: bool = False,
+    last_heads: Literal["keep", "uniform"] = "keep",
+    loss: Literal["auto", "ce", "ce+dice"] = "auto",
+    class_weights: Literal["none", "balanced", "root"] = "none",
+    hard_pixels: float | None = None,
+    lr: Literal["auto"] | float = "auto",
+    layer_decay: Literal["auto"] | float = "auto",
+    weight_decay: float = 0.05,
+    warmup: Literal["auto"] | int = "auto",
+    power: float = 1.0,
+    freeze_layers: int = 0,
+    lora: int | None = None,
+    drop_path: float = 0.1,
+    crop: Literal["auto"] | int = "auto",
+    base: tuple[int, int] | list[int] | None = None,
+    ratio: tuple[float, float] | list[float] | None = None,
+    cat_max_ratio: float = 0.75,
+    flip: float = 0.5,
+    photometric: bool | Literal["auto"] = "auto",
+    corrupt: float | None = None,
+    rare_crops: Literal["auto"] | float = "auto",
+    cache: Literal["auto", "ram", "none", "gpu"] = "auto",
+    cache_features: bool | Literal["auto"] = "auto",
+    steps: int = 0,
+    epochs: float | None = None,
+    batch_size: int = 8,
+    accumulate: int = 1,
+    seed: int = 0,
+    clip: float | None = None,
+    ema: float | None = None,
+    checkpoint_activations: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    compile: bool | Literal["auto", "graphs", "compiled-graphs"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    log_every: int = 10,
+    checkpoint_every: int = 500,
+    keep_checkpoints: int = 2,
+    tensorboard: bool = True,
+    overwrite: bool = False,
+    conversion: Literal["percentile", "minmax", "plateau", "window"] | None = None,
+    percentiles: tuple[float, float] | list[float] | None = None,
+    plateau: float | None = None,
+    window: tuple[float, float] | list[float] | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
+    radiometric: bool | None = None,
+    dry_run: bool,
+) -> FinetuneResult | None: ...
+@overload
+def finetune(config: FinetuneConfig, /, *, dry_run: Literal[False] = False) -> FinetuneResult: ...
+@overload
+def finetune(config: FinetuneConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def finetune(config: FinetuneConfig, /, *, dry_run: bool) -> FinetuneResult | None: ...
+@overload
+def evaluate(
+    *,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    split: str | None = "test",
+    remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    out: str | os.PathLike[str] | None = None,
+    worst: int = 12,
+    window: Literal["slide", "whole"] = "slide",
+    batch_size: Literal["auto"] | int = "auto",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    corruption: str | Sequence[str] = (),
+    seed: int = 0,
+    overwrite: bool = False,
+    dry_run: Literal[False] = False,
+) -> EvaluateResult:
+    """Segment labelled images and compare.
+
+    Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
+    logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
+    matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
+    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size. These
+    scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
+
+    Settings are keywords, or one ``unip.segmentation.evaluation.EvaluateConfig``;
+    then a dry run is ``evaluate(config, dry_run=True)``.
+
+    Args:
+        model: Folder of a fine-tuning run, or its model/.
+        data: Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for
+            another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2, nyudepthv2-rgb, sunrgbd,
+            sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
+        split: Which split; "" for a folder without splits.
+        remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
+        out: Where results go; default: MODEL/evaluation/SPLIT.
+        worst: How many of the worst frames the page shows.
+        window: Overlapping windows of the training crop's size, or the whole image at once.
+        batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
+        device: Where to run.
+        precision: Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere.
+        workers: Processes that decode images; auto: up to 8, none on two cores.
+        corruption: Evaluate on spoilt images too: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or
+            all:SEVERITY.
+        seed: Seed of the corruptions.
+        overwrite: Also replace results in out that were changed since.
+        dry_run: Check model and data, print what would happen, write nothing.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: Model or data are missing, damaged, or have other classes than each other.
+        Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
+    """
+
+@overload
+def evaluate(
+    *,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    split: str | None = "test",
+    remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    out: str | os.PathLike[str] | None = None,
+    worst: int = 12,
+    window: Literal["slide", "whole"] = "slide",
+    batch_size: Literal["auto"] | int = "auto",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    corruption: str | Sequence[str] = (),
+    seed: int = 0,
+    overwrite: bool = False,
+    dry_run: Literal[True],
+) -> None: ...
+@overload
+def evaluate(
+    *,
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    split: str | None = "test",
+    remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    out: str | os.PathLike[str] | None = None,
+    worst: int = 12,
+    window: Literal["slide", "whole"] = "slide",
+    batch_size: Literal["auto"] | int = "auto",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    corruption: str | Sequence[str] = (),
+    seed: int = 0,
+    overwrite: bool = False,
+    dry_run: bool,
+) -> EvaluateResult | None: ...
+@overload
+def evaluate(config: EvaluateConfig, /, *, dry_run: Literal[False] = False) -> EvaluateResult: ...
+@overload
+def evaluate(config: EvaluateConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def evaluate(config: EvaluateConfig, /, *, dry_run: bool) -> EvaluateResult | None: ...
+@overload
+def predict(
+    *,
+    model: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] = "predictions",
+    probabilities: bool = False,
+    alpha: float = 0.5,
+    window: Literal["slide", "whole"] = "slide",
+    batch_size: Literal["auto"] | int = "auto",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    overwrite: bool = False,
+    dry_run: Literal[False] = False,
+) -> PredictResult:
+    """Segment images; write indexed masks, overlays and, if wanted, probabilities.
+
+    ``masks/NAME.png`` holds class ids (and shows the classes' colours), ``overlays/NAME.png`` the tinted image with a
+    legend, ``probabilities/NAME.npz`` the array ``probabilities``; ``predictions.json`` lists them with each class's
+    share of the pixels. NAME is the path within the given folder, with ``-2``, ``-3`` ... where names would meet.
+
+    Settings are keywords, or one ``unip.deployment.prediction.PredictConfig``;
+    then a dry run is ``predict(config, dry_run=True)``.
+
+    Args:
+        model: Folder of a fine-tuning run, or its model/.
+        images: Image files and folders of images.
+        out: Folder for masks/, overlays/ and probabilities/.
+        probabilities: Also write float16 class probabilities (C, H, W) as .npz.
+        alpha: Strength of the overlay's colours.
+        window: Overlapping windows of the training crop's size, or the whole image at once.
+        batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
+        device: Where to run.
+        precision: Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere.
+        workers: Processes that decode images; auto: up to 8, none on two cores.
+        overwrite: Also replace results in out that were changed since.
+        dry_run: Check model and images, print what would happen, write nothing.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: The model or an image folder is missing; or, after all others were written, some images are damaged.
+    """
+
+@overload
+def predict(
+    *,
+    model: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] = "predictions",
+    probabilities: bool = False,
+    alpha: float = 0.5,
+    window: Literal["slide", "whole"] = "slide",
+    batch_size: Literal["auto"] | int = "auto",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    overwrite: bool = False,
+    dry_run: Literal[True],
+) -> None: ...
+@overload
+def predict(
+    *,
+    model: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] = "predictions",
+    probabilities: bool = False,
+    alpha: float = 0.5,
+    window: Literal["slide", "whole"] = "slide",
+    batch_size: Literal["auto"] | int = "auto",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    overwrite: bool = False,
+    dry_run: bool,
+) -> PredictResult | None: ...
+@overload
+def predict(config: PredictConfig, /, *, dry_run: Literal[False] = False) -> PredictResult: ...
+@overload
+def predict(config: PredictConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def predict(config: PredictConfig, /, *, dry_run: bool) -> PredictResult | None: ...
+@overload
+def bench(
+    *,
+    suite: str | os.PathLike[str],
+    data: str | Sequence[str] = (),
+    weights: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    only: str | Sequence[str] = (),
+    skip_missing: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers_per_device: int = 1,
+    keep_models: bool = True,
+    report_only: bool = False,
+    overwrite: bool = False,
+    dry_run: Literal[False] = False,
+) -> BenchResult:
+    """Run what of a suite is not done, then make its tables.
+
+    Settings are keywords, or one ``unip.suites.program.BenchConfig``;
+    then a dry run is ``bench(config, dry_run=True)``.
+
+    Args:
+        suite: Suite file, such as recipes/suites/ten_minutes.yaml.
+        data: NAME=FOLDER for each {NAME} of the suite.
+        weights: Folder that {weights} stands for in the suite.
+        out: Where everything goes; default: runs/bench/ and the suite's name.
+        only: Run the cells whose name holds every one of these texts; of A,B one is enough.
+        skip_missing: Leave out cells whose data or weights are not given.
+        device: Where to run; auto: all GPUs, or the CPU.
+        workers_per_device: Cells that run at once on a device.
+        keep_models: Keep every cell's model, to look into or to evaluate further.
+        report_only: Make tables and plot anew from the cells that are done.
+        overwrite: Also replace tables and plots that were changed since.
+        dry_run: Show the grid and what of it is done, write nothing.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: The suite is wrong, data or weights are missing, or cells failed (the others are done).
+        Interrupted: Stopped by a signal; the same call continues.
+    """
+
+@overload
+def bench(
+    *,
+    suite: str | os.PathLike[str],
+    data: str | Sequence[str] = (),
+    weights: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    only: str | Sequence[str] = (),
+    skip_missing: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers_per_device: int = 1,
+    keep_models: bool = True,
+    report_only: bool = False,
+    overwrite: bool = False,
+    dry_run: Literal[True],
+) -> None: ...
+@overload
+def bench(
+    *,
+    suite: str | os.PathLike[str],
+    data: str | Sequence[str] = (),
+    weights: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    only: str | Sequence[str] = (),
+    skip_missing: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers_per_device: int = 1,
+    keep_models: bool = True,
+    report_only: bool = False,
+    overwrite: bool = False,
+    dry_run: bool,
+) -> BenchResult | None: ...
+@overload
+def bench(config: BenchConfig, /, *, dry_run: Literal[False] = False) -> BenchResult: ...
+@overload
+def bench(config: BenchConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def bench(config: BenchConfig, /, *, dry_run: bool) -> BenchResult | None: ...
+@overload
+def demo(
+    *,
+    out: str | os.PathLike[str] = "runs/demo",
+    scenes: tuple[int, int] | list[int] = (480, 120),
+    distil_steps: int = 260,
+    finetune_steps: int = 120,
+    labels: int = 24,
+    seeds: int | Sequence[int] = (0, 1, 2),
+    overwrite: bool = False,
+    dry_run: Literal[False] = False,
+) -> DemoResult:
+    """Make scenes, look into the teacher, distil it, fine-tune from few labels, compare with scratch, write a page.
+
+    Settings are keywords, or one ``unip.demonstration.program.DemoConfig``;
+    then a dry run is ``demo(config, dry_run=True)``.
+
+    Args:
+        out: Folder of the scenes, the runs and the page.
+        scenes: Scenes to train on and to test on.
+        distil_steps: Distillation steps of 48 crops.
+        finetune_steps: Fine-tuning steps of 8 crops, for each start and seed.
+        labels: Labelled scenes to fine-tune on, drawn anew for each seed.
+        seeds: Seeds of labels, weights and crops.
+        overwrite: Start anew in a folder that holds another demo.
+        dry_run: Say what would happen, write nothing.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: The folder holds another demo or cannot be written.
+        Interrupted: Stopped by a signal; the same call continues.
+    """
+
+@overload
+def demo(
+    *,
+    out: str | os.PathLike[str] = "runs/demo",
+    scenes: tuple[int, int] | list[int] = (480, 120),
+    distil_steps: int = 260,
+    finetune_steps: int = 120,
+    labels: int = 24,
+    seeds: int | Sequence[int] = (0, 1, 2),
+    overwrite: bool = False,
+    dry_run: Literal[True],
+) -> None: ...
+@overload
+def demo(
+    *,
+    out: str | os.PathLike[str] = "runs/demo",
+    scenes: tuple[int, int] | list[int] = (480, 120),
+    distil_steps: int = 260,
+    finetune_steps: int = 120,
+    labels: int = 24,
+    seeds: int | Sequence[int] = (0, 1, 2),
+    overwrite: bool = False,
+    dry_run: bool,
+) -> DemoResult | None: ...
+@overload
+def demo(config: DemoConfig, /, *, dry_run: Literal[False] = False) -> DemoResult: ...
+@overload
+def demo(config: DemoConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def demo(config: DemoConfig, /, *, dry_run: bool) -> DemoResult | None: ...
