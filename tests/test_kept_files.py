@@ -20,9 +20,9 @@ from unip.commands import DATA_VERBS, VERBS
 from unip.data.building import build
 from unip.data.checking import check
 from unip.data.packing import pack
-from unip.data.scenes.files import write_scenes
 from unip.data.splitting import split
 from unip.data.statistics import stats
+from unip.data.synthetic.files import write_scenes
 from unip.errors import UnipError
 from unip.features.deduplication import dedup
 from unip.outputs import OutputFolder, output_folder

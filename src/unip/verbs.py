@@ -115,8 +115,8 @@ DATA_VERBS = {
         positional=False,
     ),
     "scenes": Verb(
-        "unip.data.scenes.files.ScenesConfig",
-        "unip.data.scenes.files.write_scenes",
+        "unip.data.synthetic.files.ScenesConfig",
+        "unip.data.synthetic.files.write_scenes",
         "Make synthetic paired thermal and visible scenes with masks.",
         positional=False,
     ),

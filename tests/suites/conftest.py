@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from unip.data.scenes.files import ScenesConfig, write_scenes
+from unip.data.synthetic.files import ScenesConfig, write_scenes
 from unip.vit.export import save_backbone
 from unip.vit.spec import BackboneSpec, build_backbone
 

@@ -11,9 +11,9 @@ from unip.data.building import BuildConfig, BuildResult
 from unip.data.checking import CheckConfig, CheckResult
 from unip.data.images.dji import ThermalSdkConfig, ThermalSdkResult
 from unip.data.packing import PackConfig, PackResult
-from unip.data.scenes.files import ScenesConfig, ScenesResult
 from unip.data.splitting import SplitConfig, SplitResult
 from unip.data.statistics import StatsConfig, StatsResult
+from unip.data.synthetic.files import ScenesConfig, ScenesResult
 from unip.features.deduplication import DedupConfig, DedupResult
 
 @overload
@@ -303,7 +303,7 @@ def scenes(
 ) -> ScenesResult:
     """Generate scenes into a folder; run again after an interruption, it goes on where it stopped.
 
-    Settings are keywords, or one ``unip.data.scenes.files.ScenesConfig``;
+    Settings are keywords, or one ``unip.data.synthetic.files.ScenesConfig``;
     then a dry run is ``scenes(config, dry_run=True)``.
 
     Args:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from unip.analysis.program import AnalyzeConfig, analyze
 from unip.config import Config, verb
-from unip.data.scenes.files import ScenesConfig, write_scenes
+from unip.data.synthetic.files import ScenesConfig, write_scenes
 from unip.demonstration.page import render_page
 from unip.deployment.evaluation import evaluate
 from unip.deployment.prediction import PredictConfig, predict

@@ -13,7 +13,7 @@ from PIL import Image
 
 from unip.data.images.conversion import DEFAULT, Reading, grey8, plateau_curve
 from unip.data.images.decoding import read_grey8, read_image8, to_grey8
-from unip.data.scenes.generator import generate_scene
+from unip.data.synthetic.generator import generate_scene
 from unip.errors import UnipError
 
 RNG = np.random.default_rng(0)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unip.data.scenes import materials as of
-from unip.data.scenes.camera import Camera
-from unip.data.scenes.parts import UP, Frame, Material, Parts
-from unip.data.scenes.weather import Weather
+from unip.data.synthetic import materials as of
+from unip.data.synthetic.camera import Camera
+from unip.data.synthetic.parts import UP, Frame, Material, Parts
+from unip.data.synthetic.weather import Weather
 
 HORIZON = 130.0  # metres; farther things are only a skyline
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unip.data.scenes.sensor import MAX_COUNTS, Sensor, agc, draw_sensor, expose
-from unip.data.scenes.weather import CELSIUS, brightness, draw_weather, radiance
+from unip.data.synthetic.sensor import MAX_COUNTS, Sensor, agc, draw_sensor, expose
+from unip.data.synthetic.weather import CELSIUS, brightness, draw_weather, radiance
 
 QUIET = Sensor(blur=0.3, netd=0.0, column=0.0, row=0.0, pixel=0.0, gain=0.0, shading=0.0)
 

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from unip.data.scenes import materials as of
-from unip.data.scenes.buildings import add_building
-from unip.data.scenes.camera import Camera
-from unip.data.scenes.ground import HORIZON, Site, add_crossroad, add_patches, add_road, strip, visible_span
-from unip.data.scenes.objects import add_bush, add_lamp, add_person, add_tree
-from unip.data.scenes.parts import GROUND_LAYER, UP, Frame, Parts
-from unip.data.scenes.vehicles import add_ground_heat, add_vehicle
-from unip.data.scenes.weather import Weather
+from unip.data.synthetic import materials as of
+from unip.data.synthetic.buildings import add_building
+from unip.data.synthetic.camera import Camera
+from unip.data.synthetic.ground import HORIZON, Site, add_crossroad, add_patches, add_road, strip, visible_span
+from unip.data.synthetic.objects import add_bush, add_lamp, add_person, add_tree
+from unip.data.synthetic.parts import GROUND_LAYER, UP, Frame, Parts
+from unip.data.synthetic.vehicles import add_ground_heat, add_vehicle
+from unip.data.synthetic.weather import Weather
 
 
 def lay_out(rng: np.random.Generator, camera: Camera, weather: Weather) -> Parts:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from unip.data.scenes.generator import SCENE_CLASSES, SCENE_PALETTE, Scene, generate_scene
+from unip.data.synthetic.generator import SCENE_CLASSES, SCENE_PALETTE, Scene, generate_scene
 from unip.errors import UnipError
 
 SIZE = (96, 128)
@@ -45,7 +45,7 @@ def test_same_bytes_whatever_the_global_generator_and_the_order(scenes: list[Sce
 
 def test_same_bytes_in_another_process() -> None:
     code = (
-        "import hashlib; from unip.data.scenes.generator import generate_scene; s = generate_scene(11, (64, 80));"
+        "import hashlib; from unip.data.synthetic.generator import generate_scene; s = generate_scene(11, (64, 80));"
         "print(hashlib.sha256(s.thermal16.tobytes() + s.visible.tobytes() + s.mask.tobytes()).hexdigest())"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

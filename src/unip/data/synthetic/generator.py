@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unip.data.scenes.camera import draw_camera
-from unip.data.scenes.layout import lay_out
-from unip.data.scenes.materials import SCENE_CLASSES, SCENE_PALETTE
-from unip.data.scenes.rendering import OVERSAMPLING, render
-from unip.data.scenes.sensor import Sensor, agc, draw_sensor, expose
-from unip.data.scenes.weather import Weather, draw_weather
+from unip.data.synthetic.camera import draw_camera
+from unip.data.synthetic.layout import lay_out
+from unip.data.synthetic.materials import SCENE_CLASSES, SCENE_PALETTE
+from unip.data.synthetic.rendering import OVERSAMPLING, render
+from unip.data.synthetic.sensor import Sensor, agc, draw_sensor, expose
+from unip.data.synthetic.weather import Weather, draw_weather
 from unip.errors import UnipError
 
 __all__ = ["SCENE_CLASSES", "SCENE_PALETTE", "Scene", "generate_scene"]

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from unip.data.scenes import materials as of
-from unip.data.scenes.camera import Floats
-from unip.data.scenes.parts import UP, Frame, Material, Parts
-from unip.data.scenes.weather import Weather
+from unip.data.synthetic import materials as of
+from unip.data.synthetic.camera import Floats
+from unip.data.synthetic.parts import UP, Frame, Material, Parts
+from unip.data.synthetic.weather import Weather
 
 STOREY = 3.0
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from unip.data.scenes import materials as of
-from unip.data.scenes.parts import Frame, Material, Parts
-from unip.data.scenes.weather import CELSIUS, Weather
+from unip.data.synthetic import materials as of
+from unip.data.synthetic.parts import Frame, Material, Parts
+from unip.data.synthetic.weather import CELSIUS, Weather
 
 
 def add_person(parts: Parts, rng: np.random.Generator, weather: Weather, at: Frame, *, walking: bool) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from pydantic import Field, field_validator, model_validator
 
 from unip.config import Config, verb
-from unip.data.scenes.generator import SCENE_CLASSES, SCENE_PALETTE, SMALLEST, generate_scene
+from unip.data.synthetic.generator import SCENE_CLASSES, SCENE_PALETTE, SMALLEST, generate_scene
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 from unip.outputs import OutputFolder, output_folder, write_for_parent, write_json, writing

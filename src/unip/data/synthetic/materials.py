@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from unip.data.scenes.parts import Material
-from unip.data.scenes.weather import CELSIUS, Weather
+from unip.data.synthetic.parts import Material
+from unip.data.synthetic.weather import CELSIUS, Weather
 
 SCENE_CLASSES: tuple[str, ...] = ("ground", "sky", "road", "building", "tree", "person", "vehicle")
 SCENE_PALETTE: tuple[tuple[int, int, int], ...] = (

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from unip.data.scenes.camera import NEAR, Camera, Floats
+from unip.data.synthetic.camera import NEAR, Camera, Floats
 
 SKY_LABEL, FIRST_LABEL = 0, 1  # label 1 + i is part i; part 0 is the open ground
 Point = tuple[float, float, float]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unip.data.scenes import materials as of
-from unip.data.scenes.parts import UP, Frame, Material, Parts
-from unip.data.scenes.weather import CELSIUS, Weather
+from unip.data.synthetic import materials as of
+from unip.data.synthetic.parts import UP, Frame, Material, Parts
+from unip.data.synthetic.weather import CELSIUS, Weather
 
 # Corners of the side outline from the rear bottom over the roof to the front bottom: (along, up), both as shares
 # of length and height; the letter names the surface up to the next corner.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unip.data.images.filters import Image32, blur, smooth
-from unip.data.scenes.weather import radiance
+from unip.data.synthetic.weather import radiance
 
 MAX_COUNTS = 2**14 - 1
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unip.data.scenes import files
-from unip.data.scenes.files import KINDS, ScenesConfig, scene_seed, write_scenes
-from unip.data.scenes.generator import SCENE_CLASSES, generate_scene
+from unip.data.synthetic import files
+from unip.data.synthetic.files import KINDS, ScenesConfig, scene_seed, write_scenes
+from unip.data.synthetic.generator import SCENE_CLASSES, generate_scene
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unip.data.images.filters import blur, smooth
-from unip.data.scenes.materials import SKY
-from unip.data.scenes.parts import FIRST_LABEL, SKY_LABEL, Parts
-from unip.data.scenes.weather import Weather, brightness, radiance
+from unip.data.synthetic.materials import SKY
+from unip.data.synthetic.parts import FIRST_LABEL, SKY_LABEL, Parts
+from unip.data.synthetic.weather import Weather, brightness, radiance
 
 Image32 = NDArray[np.float32]
 
