@@ -44,6 +44,8 @@ GROUND = (  # modules beside the rooms
     "outputs",
     "pages",
     "progress",
+    "signatures",
+    "verbs",
     "version",
 )
 TOP = ("", "__main__", "cli", "commands")

@@ -32,6 +32,7 @@ Made by ``make stubs`` from the configs of the verbs; do not edit.
 '''
 PACKAGE = """
 from unip import data as data
+from unip import log as log
 from unip.errors import Interrupted as Interrupted
 from unip.errors import UnipError as UnipError
 from unip.version import __version__ as __version__

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, overload
 
 from unip import data as data
+from unip import log as log
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.program import AnalyzeResult
 from unip.demonstration.program import DemoConfig, DemoResult

@@ -38,7 +38,8 @@ class Verb:
 
     def run(self, config: Config) -> Any:
         """Import the function and call it; a config with ``dry_run`` set makes a dry run."""
-        return _load(self.function)(config, dry_run=getattr(config, "dry_run", False))
+        function = _load(self.function)
+        return function(config, dry_run=True) if getattr(config, "dry_run", False) else function(config)
 
 
 VERBS = {

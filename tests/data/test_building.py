@@ -79,7 +79,7 @@ def test_build_writes_a_manifest_and_says_what_is_in_it(
 
 
 def test_a_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = build(BuildConfig(sources=(f"rgb={folder}",), out=tmp_path / "out", dry_run=True))
+    result = build(BuildConfig(sources=(f"rgb={folder}",), out=tmp_path / "out"), dry_run=True)
     assert not (tmp_path / "out").exists()
     assert result.sources[0].modality == "rgb"
     said = capsys.readouterr().out
