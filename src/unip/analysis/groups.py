@@ -6,8 +6,6 @@ import re
 from pathlib import PurePath
 from typing import Literal, get_args
 
-from timm.models import get_pretrained_cfg, is_model
-
 Group = Literal["supervised", "contrastive", "masked-image", "distilled", "other"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -29,6 +27,8 @@ def group_of(source: str) -> Group:
     """
     names = [telling_name(source)]
     if source.startswith("timm:"):
+        from timm.models import get_pretrained_cfg, is_model  # imports torch, which settings do without
+
         name = names[0]
         known = None if "." in name or not is_model(name) else get_pretrained_cfg(name)
         names = [telling_name(source.partition("@")[2]), f"{name}.{known.tag}" if known else name]
