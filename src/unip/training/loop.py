@@ -41,6 +41,7 @@ from unip.training.graphs import GraphedPass, Values
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import Schedule
+from unip.training.tensorboard import TensorBoard
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class _Loop:
         positions = Positions(config, start=0, rank=rank, ranks=ranks)
         self.drop_path = DropPathDecisions(trainable.model, positions, seed=config.seed, device=accelerator.device)
         self.step = 0
-        self.writer: Any = None
+        self.writer: TensorBoard | None = None
 
     def _compile(self) -> None:
         if self.config.checkpoint_activations:
@@ -195,7 +196,7 @@ class _Loop:
         self.trainable.model.train()
         first, begun = self.step, time.monotonic()
         if self.main and self.config.tensorboard:
-            self.writer = _tensorboard(self.run)
+            self.writer = TensorBoard(self.run)
         try:
             with (
                 stop_on_signals() as stop,
@@ -347,9 +348,7 @@ class _Loop:
         record = {"step": self.step, **means, "lr": lr, **rates}
         self.run.append_log(record)
         if self.writer is not None:
-            for name, value in record.items():
-                if name != "step":
-                    self.writer.add_scalar(name, value, self.step)
+            self.writer.scalars({name: value for name, value in record.items() if name != "step"}, self.step)
 
     def _at_end(self) -> bool:
         """Say whether all steps are done, or no better weights came for too long."""
@@ -396,7 +395,7 @@ class _Loop:
         with writing(self.run.path / "pictures" / f"step-{self.step:08d}.png") as temporary:
             Image.fromarray(picture).save(temporary)
         if self.writer is not None:
-            self.writer.add_image("picture", picture, self.step, dataformats="HWC")
+            self.writer.picture(picture, self.step)
 
     def _agree(self, stop: StopRequest) -> bool:
         """Stop on all ranks at one step; ranks ask each other only now and then, since asking waits for the device."""
@@ -447,16 +446,3 @@ class _Loop:
 def describe_rates(rates: dict[str, float]) -> str:
     """Say in a few words whether the loaders keep up."""
     return f"feed {rates['feed_samples_per_second']:.0f} samples/s, waited for {rates['feed_wait']:.0%} of the time"
-
-
-def _tensorboard(run: RunFolder) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # the extra `tensorboard` is not installed; log.jsonl has the same numbers
-        return None
-    make: Any = SummaryWriter  # untyped in torch
-    before = set(run.outputs.files("tensorboard"))
-    writer = make(str(run.path / "tensorboard"))
-    for name in set(run.outputs.files("tensorboard")) - before:
-        run.outputs.grow(name)
-    return writer
