@@ -31,6 +31,11 @@ def test_an_output_folder_that_cannot_be_written_to_is_refused_at_once(tmp_path,
     with pytest.raises(UnipError, match=r"cannot write to .*: File name too long"):
         refuse_unwritable(tmp_path / ("long" * 100))
 
+    (tmp_path / "link").symlink_to("nowhere")
+    for path in (tmp_path / "link", tmp_path / "link/below", Path("link")):
+        with pytest.raises(UnipError, match=r"cannot write to .*link is a link to nowhere, which is not there"):
+            refuse_unwritable(path)
+
     def read_only(dir):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

@@ -339,6 +339,23 @@ def test_a_folder_in_use_is_refused_and_the_process_named(verb, things, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["file", "below a file", "link to nowhere", "hidden file"])
+@pytest.mark.parametrize("verb", FUNCTIONS)
+def test_a_dry_run_refuses_a_place_that_cannot_be_written(verb, kind, things, tmp_path):
+    out = tmp_path / "out"
+    if kind == "link to nowhere":
+        out.symlink_to("nowhere")
+    elif kind == "hidden file":
+        out.mkdir()
+        (out / HIDDEN).touch()
+    else:
+        out.touch()
+    for dry_run in (True, False):
+        with pytest.raises(UnipError):
+            run(verb, things, out / "below" if kind == "below a file" else out, dry_run=dry_run)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", *([HIDDEN] if kind == "hidden file" else [])]
+
+
 def test_two_programs_at_once(things, tmp_path):
     """The second one stops at once; the first one's log is its own."""
     settings = {name: str(value) for name, value in things["finetune"].items() if name in ("model", "data")}

@@ -34,6 +34,10 @@ def refuse_unwritable(out: Path) -> None:
         UnipError: It cannot.
     """
     there = out
+    for path in (out, *out.absolute().parents):
+        if os.path.islink(path) and not os.path.exists(path):
+            what = f"cannot write to {out}: {path} is a link to {os.readlink(path)}, which is not there"
+            raise UnipError(what, "Choose another output folder.")
     try:
         there = next(filter(_is_there, (out, *out.absolute().parents)), out)
         with tempfile.TemporaryFile(dir=there):

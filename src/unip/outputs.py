@@ -397,10 +397,10 @@ def output_folder(
         UnipError: It cannot be written, or another process holds it.
     """
     _refuse_strange(OutputFolder(path))
+    refuse_unwritable(path)
     if dry_run:
         yield OutputFolder(path, overwrite=overwrite)
         return
-    refuse_unwritable(path)
     there = Path(os.path.abspath(path))
     made = [each for each in (there, *there.parents) if not each.exists()]
     with locked(there / HIDDEN / "lock", path) if alone else nullcontext() as lock:
