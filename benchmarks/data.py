@@ -31,13 +31,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from unip.data.building import build
 from unip.data.images.decoding import decode_image
 from unip.data.manifests.facts import facts_of, histogram, perceptual_hash
 from unip.data.manifests.hamming import near_groups
 from unip.data.manifests.manifest import read_manifest
-from unip.data.packing import pack
 from unip.data.sampling.pretraining_crops import MixDataset
+from unip.data.verbs import build, pack
 from unip.runtime.workers import usable_cores
 
 SCENES = 64  # different pictures; the files differ in noise

@@ -21,9 +21,10 @@ from rich.table import Table
 from unip.attention.capture import AttentionTrunk
 from unip.pretraining.attention_distillation import AttentionDistillation, freeze_unused
 from unip.pretraining.inputs import normalise_grey, prepare
-from unip.pretraining.loss import Side, attention_kl
+from unip.pretraining.loss import attention_kl
 from unip.pretraining.speed import speed_up
 from unip.pretraining.teachers import Target
+from unip.pretraining.tokens import Side
 from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
 from unip.training.feed import Positions

@@ -24,7 +24,8 @@ from safetensors.torch import load_file, save_file
 import unip
 from unip import cli
 from unip.data.manifests.manifest import SCHEMA
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.architecture import BackboneSpec
+from unip.vit.spec import build_backbone
 
 VERBS = [
     "analyze",
@@ -473,7 +474,7 @@ def test_ctrl_c(run, monkeypatch, place):
     def interrupted(*_):
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("unip.deployment.prediction.predict", interrupted)
+    monkeypatch.setattr("unip.deployment.verbs.predict", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background start with it ignored
     try:
         code, _, err = run("predict", place / "model", place / "frames")
@@ -507,7 +508,7 @@ def test_the_exit_code_of_the_process(tmp_path, command):
 
 def test_epochs_on_the_command_line_win_over_a_recipes_steps(tmp_path, monkeypatch):
     taken = []
-    monkeypatch.setattr("unip.pretraining.program.pretrain", taken.append)
+    monkeypatch.setattr("unip.pretraining.verbs.pretrain", taken.append)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"teacher: a\ndata: [b]\nout: {tmp_path / 'run'}\nsteps: 1200\nbatch_size: 8\n")
     for options in ([], ["--epochs", "20"], ["--epochs", "20", "--steps", "7"]):

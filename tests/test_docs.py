@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from unip.data.corruptions import CORRUPTIONS
-from unip.data.images.conversion import ReadingOptions
-from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.evaluation import EvaluateConfig
-from unip.suites.program import BenchConfig
+from unip.data.images.config import ReadingOptions
+from unip.segmentation.config import EvaluateConfig, FinetuneConfig
+from unip.suites.config import BenchConfig
 from unip.training.config import TrainingConfig
 
 from .test_architecture import FLOORS

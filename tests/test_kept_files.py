@@ -15,20 +15,19 @@ import torch
 from PIL import Image
 
 import unip
-from unip.data.building import build
-from unip.data.checking import check
-from unip.data.packing import pack
 from unip.data.splitting import split
 from unip.data.statistics import stats
 from unip.data.synthetic.files import write_scenes
+from unip.data.verbs import build, check, pack
 from unip.errors import UnipError
-from unip.features.deduplication import dedup
+from unip.features.verbs import dedup
 from unip.outputs import OutputFolder, output_folder
 from unip.segmentation.config import FinetuneConfig
 from unip.training.run_folder import run_folder
 from unip.verbs import DATA_VERBS, VERBS
+from unip.vit.architecture import BackboneSpec
 from unip.vit.export import save_backbone
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 from unip.written import HIDDEN
 
 VIT = BackboneSpec(arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2})

@@ -25,7 +25,8 @@ from PIL import Image
 import unip
 from unip import cli
 from unip.data.images.addresses import read_bytes
-from unip.data.images.decoding import list_images, read_image, read_image8, read_samples
+from unip.data.images.decoding import read_image, read_image8, read_samples
+from unip.data.images.files import list_images
 from unip.data.images.radiometric import read_temperature
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.masks import ColourFile, MaskFile
@@ -40,20 +41,22 @@ from unip.data.manifests.packed import open_packed
 from unip.data.manifests.recipe import SourceConfig, read_recipe
 from unip.data.manifests.shards import read_note
 from unip.data.splitting import read_groups
-from unip.deployment.prediction import predict
+from unip.deployment.verbs import predict
 from unip.errors import UnipError
 from unip.files import read_json, read_lines, read_yaml, sha256
 from unip.opening import NotRegularError, check_regular, open_regular, read_regular, read_regular_text
 from unip.outputs import OutputFolder
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.storage import load_segmenter, save_segmenter
-from unip.suites.records import FRAMES, Done
+from unip.suites.cells import FRAMES
+from unip.suites.records import Done
 from unip.suites.suite import read_suite
 from unip.training.checkpoint import load_checkpoint
 from unip.training.run_folder import RunFolder
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 from unip.vit.weights import read_checkpoint
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")

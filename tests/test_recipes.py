@@ -9,7 +9,7 @@ from unip.cli import app
 from unip.config import Config
 from unip.errors import UnipError
 from unip.files import read_yaml
-from unip.pretraining.program import PretrainConfig
+from unip.pretraining.config import PretrainConfig
 from unip.segmentation.config import FinetuneConfig
 
 FOLDER = Path(__file__).parent.parent / "recipes"

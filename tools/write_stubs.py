@@ -6,6 +6,7 @@ verb or its docstring has changed: ``make stubs`` (a test fails until then).
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -86,9 +87,23 @@ def render_verb(name: str, verb: Verb) -> tuple[str, set[tuple[str, str]]]:
 
 def result_of(program: Callable[..., Any]) -> tuple[type, bool]:
     """Return the class of a verb's result, and whether None is returned for a dry run."""
-    returned = members(typing.get_type_hints(inspect.unwrap(program))["return"])
+    function = inspect.unwrap(program)
+    returned = members(typing.get_type_hints(function, localns=typed_imports(function.__module__))["return"])
     (result,) = (kind for kind in returned if kind is not types.NoneType)
     return result, types.NoneType in returned
+
+
+def typed_imports(module: str) -> dict[str, Any]:
+    """Return what a module imports for type checkers alone: its results, which need torch."""
+    tree = ast.parse(Path(import_module(module).__file__ or "").read_text(encoding="utf-8"))
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {
+        name.name: getattr(import_module(node.module or ""), name.name)
+        for block in blocks
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
 
 
 def render_docstring(name: str, program: Callable[..., Any], settings: type[Config]) -> str:

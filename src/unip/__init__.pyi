@@ -11,16 +11,19 @@ from unip import data as data
 from unip import log as log
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.program import AnalyzeResult
-from unip.demonstration.program import DemoConfig, DemoResult
-from unip.deployment.prediction import PredictConfig, PredictResult
+from unip.demonstration.config import DemoConfig
+from unip.demonstration.program import DemoResult
+from unip.deployment.config import PredictConfig
+from unip.deployment.prediction import PredictResult
 from unip.errors import Interrupted as Interrupted
 from unip.errors import UnipError as UnipError
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.program import PretrainResult
-from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.evaluation import EvaluateConfig, EvaluateResult
+from unip.segmentation.config import EvaluateConfig, FinetuneConfig
+from unip.segmentation.evaluation import EvaluateResult
 from unip.segmentation.finetuning import FinetuneResult
-from unip.suites.program import BenchConfig, BenchResult
+from unip.suites.config import BenchConfig
+from unip.suites.program import BenchResult
 from unip.version import __version__ as __version__
 
 @overload
@@ -707,7 +710,7 @@ def evaluate(
     The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size. These
     scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
 
-    Settings are keywords, or one ``unip.segmentation.evaluation.EvaluateConfig``;
+    Settings are keywords, or one ``unip.segmentation.config.EvaluateConfig``;
     then a dry run is ``evaluate(config, dry_run=True)``.
 
     Args:
@@ -804,7 +807,7 @@ def predict(
     legend, ``probabilities/NAME.npz`` the array ``probabilities``; ``predictions.json`` lists them with each class's
     share of the pixels. NAME is the path within the given folder, with ``-2``, ``-3`` ... where names would meet.
 
-    Settings are keywords, or one ``unip.deployment.prediction.PredictConfig``;
+    Settings are keywords, or one ``unip.deployment.config.PredictConfig``;
     then a dry run is ``predict(config, dry_run=True)``.
 
     Args:
@@ -884,7 +887,7 @@ def bench(
 ) -> BenchResult:
     """Run what of a suite is not done, then make its tables.
 
-    Settings are keywords, or one ``unip.suites.program.BenchConfig``;
+    Settings are keywords, or one ``unip.suites.config.BenchConfig``;
     then a dry run is ``bench(config, dry_run=True)``.
 
     Args:
@@ -961,7 +964,7 @@ def demo(
 ) -> DemoResult:
     """Make scenes, look into the teacher, distil it, fine-tune from few labels, compare with scratch, write a page.
 
-    Settings are keywords, or one ``unip.demonstration.program.DemoConfig``;
+    Settings are keywords, or one ``unip.demonstration.config.DemoConfig``;
     then a dry run is ``demo(config, dry_run=True)``.
 
     Args:

@@ -16,13 +16,10 @@ from types import FrameType
 from typing import Annotated, Any
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, ValidationError
-from cyclopts.config import Dict as FromDict
-from pydantic import ValidationError as PydanticError
 from rich.console import Console
 
 import unip
 from unip import log
-from unip.config import describe_validation
 from unip.errors import Interrupted, UnipError
 from unip.files import read_yaml
 from unip.verbs import DATA_VERBS, VERBS
@@ -31,6 +28,7 @@ app = App(
     name="unip",
     help="Vision Transformers for infrared semantic segmentation: look inside, distil, fine-tune, evaluate, predict.",
     version=unip.__version__,
+    help_format="plaintext",  # Markdown takes as long to import as all else together
     default_parameter=Parameter(consume_multiple=1, negative_iterable=""),  # a list has one value at least
     suppress_keyboard_interrupt=False,  # main() says that it was interrupted
 )
@@ -56,6 +54,8 @@ def _launch(
 
 
 def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    from cyclopts.config import Dict as FromDict  # here: most calls have no recipe
+
     recipe = read_yaml(path)
     known = [name.removeprefix("--").replace("-", "_") for argument in arguments for name in argument.names]
     for key in recipe:
@@ -106,10 +106,13 @@ def _run(console: Console) -> None:
             _complain(console, error.what, error.fix, mark="" if isinstance(error, Interrupted) else "error: ")
         sys.exit(error.exit_code)
     except ValidationError as error:
+        from pydantic import ValidationError as PydanticError  # here: `unip --help` has no use for it
+
+        from unip.config import describe_validation
+
         cause = error.__cause__
-        _complain(
-            console, describe_validation(cause) if isinstance(cause, PydanticError) else str(error), "See --help."
-        )
+        what = describe_validation(cause) if isinstance(cause, PydanticError) else str(error)
+        _complain(console, what, "See --help.")
         sys.exit(2)
     except CycloptsError as error:
         _complain(console, str(error), "See --help.")

@@ -1,43 +1,66 @@
-"""The commands of the command line: a function for each verb, made when the command is used.
+"""The commands of the command line: each is made from the table of verbs when it is used.
 
-Verbs need torch, timm and torchvision, which take seconds to import; so none waits for what another one needs, and
-``unip --help`` waits for nothing.
+torch, timm and the like take seconds to import. Help and settings that are wrong wait for none of them: settings lie in
+modules of their own, and a verb itself imports them when settings and paths are checked.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, ArgumentCollection, Parameter
 
 from unip.verbs import DATA_VERBS, VERBS, Verb
 
+if TYPE_CHECKING:
+    from unip.config import Config
 
-def make(verb: Verb) -> Callable[[Any], None]:
-    """Return a function of the settings, whose signature the command line reads."""
+
+def make(verb: Verb, name: str) -> App:
+    """Return the command of a verb, with the settings as its parameters."""
     settings = verb.load_settings()
 
-    def command(config: Any) -> None:
-        verb.run(config)
+    def command(config: Config | None) -> None:
+        verb.run(settings() if config is None else config)
 
     needed = any(field.is_required() for field in settings.model_fields.values())
     parameter = inspect.Parameter(
         "config",
         inspect.Parameter.POSITIONAL_OR_KEYWORD if verb.positional else inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if needed else settings(),
+        default=inspect.Parameter.empty if needed else None,
         annotation=Annotated[settings, Parameter(name="*")],
     )
     command.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
     command.__annotations__ = {"config": parameter.annotation}
-    command.__doc__ = verb.help
-    return command
+    app = _Command(name=name)
+    app.default(command)
+    return app
 
 
-def __getattr__(name: str) -> Callable[[Any], None]:
-    """Make a command's function; cyclopts asks for it by name when the command is used."""
-    known = VERBS | {f"data-{verb}": command for verb, command in DATA_VERBS.items()}
-    if name not in known:
+class _Command(App):
+    """A command whose parameters say themselves what they are for.
+
+    For its help, cyclopts would look into the source of the settings, which takes longer than all else, and list the
+    parameters for each part of the page anew.
+    """
+
+    _for_help: ArgumentCollection | None = None
+
+    def assemble_argument_collection(
+        self, *, default_parameter: Parameter | None = None, parse_docstring: bool = False
+    ) -> ArgumentCollection:
+        if not parse_docstring:  # to be filled with values, each time other ones
+            return super().assemble_argument_collection(default_parameter=default_parameter)
+        if self._for_help is None:
+            self._for_help = super().assemble_argument_collection(default_parameter=default_parameter)
+        return self._for_help
+
+
+def __getattr__(name: str) -> App:
+    """Make a command; cyclopts asks for it by name when it is used."""
+    verb = name.removeprefix("data-")
+    known = VERBS if verb == name else DATA_VERBS
+    if verb not in known:
         raise AttributeError(f"module 'unip.commands' has no attribute {name!r}")
-    return make(known[name])
+    return make(known[verb], verb.replace("_", "-"))

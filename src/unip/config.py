@@ -35,7 +35,7 @@ class Config(BaseModel):
     A setting of many values (``tuple[X, ...]``) also takes one, and a path may be anything with ``__fspath__``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
     described: ClassVar[str] = ""  # the page on its settings, for messages
 
     @model_validator(mode="before")

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from unip.errors import UnipError
 from unip.opening import read_regular_text, regular
 
@@ -129,6 +127,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         UnipError: The file is missing, unreadable, not YAML, or holds something else than a mapping.
     """
+    import yaml  # here: most calls have no use for it
+
     try:
         value = yaml.safe_load(read_regular_text(path))
     except OSError as error:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
@@ -20,6 +21,9 @@ from rich.progress import (
 )
 
 from unip.log import TerminalConsole, is_other_rank, is_shown
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -70,6 +74,10 @@ def meter(title: str, total: int, unit: str, *, start: int = 0, enabled: bool = 
     if not console.is_terminal or not enabled:
         yield Meter(title, total, unit, start, console, None)
         return
+    from rich.progress import (  # here: short work, and files, have no use for it
+        Progress,
+    )
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from unip.analysis.program import AnalyzeConfig, analyze, short_names
+from unip.analysis.config import AnalyzeConfig
+from unip.analysis.program import short_names
+from unip.analysis.verbs import analyze
 from unip.attention.measuring import MEASURES
 from unip.data.labelled.classes import Classes
 from unip.errors import UnipError
@@ -465,7 +467,7 @@ def test_a_probe_that_fails_leaves_the_measures(images, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise UnipError("test image 7 is truncated", "Copy it again.")
 
-    monkeypatch.setattr("unip.analysis.program.open_splits", lambda settings: ([1], [2], "test"))
+    monkeypatch.setattr("unip.analysis.verbs.open_splits", lambda settings: ([1], [2], "test"))
     monkeypatch.setattr("unip.analysis.program.probe_layers", fail)
     with pytest.raises(UnipError, match=r"probe failed, all else was written: test image 7"):
         numbers(models=(saved("plain", tmp_path),), images=(str(images),), out=tmp_path / "out", probe=tmp_path)

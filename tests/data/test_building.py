@@ -21,10 +21,12 @@ import yaml
 from PIL import Image
 
 import unip.data.manifests.facts
-from unip.data import building as module
-from unip.data.building import BuildConfig, BuildResult, build
-from unip.data.images.conversion import Reading
+from unip.data import verbs as module
+from unip.data.building import BuildResult
+from unip.data.config import BuildConfig
+from unip.data.images.config import Reading
 from unip.data.manifests.manifest import paths_of, read_manifest
+from unip.data.verbs import build
 from unip.errors import Interrupted, UnipError
 
 FOLDER = Path(__file__).parent.parent.parent / "recipes"
@@ -351,7 +353,7 @@ def test_nothing_that_can_be_used(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written_is_found_first(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_list_all", lambda *_: pytest.fail("read before looking at the output"))
+    monkeypatch.setattr(module, "list_all", lambda *_, **__: pytest.fail("read before looking at the output"))
     (tmp_path / "file").touch()
     with pytest.raises(UnipError, match=r"cannot write to .*file"):
         build(sources=[str(folder)], out=tmp_path / "file" / "out")

@@ -10,10 +10,10 @@ from matplotlib import colormaps
 from PIL import Image
 
 import unip.data.manifests.facts
-from unip.data.checking import check
 from unip.data.findings import count_negatives, two_polarities
 from unip.data.images.quality import FALSE_COLOUR, colour_spread, sharpness, tilt
 from unip.data.manifests.facts import perceptual_hash
+from unip.data.verbs import check
 from unip.errors import Interrupted
 
 

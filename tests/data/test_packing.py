@@ -17,8 +17,10 @@ from PIL import Image
 
 from tests.data.images.radiometric_files import dji_jpeg
 from unip.data import packing
+from unip.data.config import PackConfig
 from unip.data.images.addresses import read_bytes
-from unip.data.images.conversion import Reading, grey8
+from unip.data.images.config import Reading
+from unip.data.images.conversion import grey8
 from unip.data.images.decoding import decode_image, read_grey8
 from unip.data.manifests.facts import read_facts
 from unip.data.manifests.manifest import (
@@ -30,7 +32,8 @@ from unip.data.manifests.manifest import (
     with_paths,
     write_manifest,
 )
-from unip.data.packing import PackConfig, Skipped, make_plan, pack
+from unip.data.packing import Skipped, make_plan
+from unip.data.verbs import pack
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 

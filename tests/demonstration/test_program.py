@@ -8,8 +8,8 @@ import re
 import pytest
 import torch
 
-from unip.demonstration.program import demo
 from unip.demonstration.teacher import TEACHER, export_teacher, start_teacher
+from unip.demonstration.verbs import demo
 from unip.errors import UnipError
 from unip.vit.backbone import load_backbone
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unip.deployment.evaluation import evaluate
+from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
 from unip.segmentation.metrics import class_iou
 from unip.segmentation.storage import load_segmenter, save_segmenter

@@ -13,10 +13,10 @@ from unip.data.labelled.classes import Classes
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.frames import Frames
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
-from unip.deployment.evaluation import evaluate
+from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
-from unip.segmentation.finetuning import finetune
 from unip.segmentation.storage import save_segmenter
+from unip.segmentation.verbs import finetune
 
 
 @pytest.fixture

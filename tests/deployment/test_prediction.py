@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unip.deployment.prediction import name_outputs, predict
+from unip.deployment.names import name_outputs
+from unip.deployment.verbs import predict
 from unip.errors import UnipError
 from unip.segmentation.storage import save_segmenter
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from unip.data.images.conversion import DEFAULT, Reading, ReadingOptions
+from unip.data.images.config import Reading, ReadingOptions
+from unip.data.images.conversion import DEFAULT
 from unip.data.sampling.frames import Frames
-from unip.deployment.evaluation import evaluate
-from unip.deployment.prediction import predict
+from unip.deployment.verbs import evaluate, predict
 from unip.errors import UnipError
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.finetuning import finetune
 from unip.segmentation.storage import load_segmenter, save_segmenter
+from unip.segmentation.verbs import finetune
 
 BLACK_HOT = Reading(conversion="window", window=(7000, 9000), polarity="black-hot")
 

@@ -11,9 +11,9 @@ from unip.data.labelled.statistics import label_facts
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.features.cached import CachedFeatures, cache_bytes, count_windows
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.finetuning import finetune
 from unip.segmentation.model import CachedLoss, SegmentationLoss
 from unip.segmentation.storage import load_segmenter
+from unip.segmentation.verbs import finetune
 
 PLAIN = {"crop": 32, "base": (256, 64), "photometric": False, "ratio": (1.0, 1.0), "fill": (9, 9, 9)}
 

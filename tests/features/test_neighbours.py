@@ -8,7 +8,8 @@ import torch
 
 from unip.data.labelled.datasets import open_segmentation
 from unip.features import neighbours
-from unip.features.neighbours import NeighbourSettings, training_patches, vote
+from unip.features.config import NeighbourSettings
+from unip.features.neighbours import training_patches, vote
 from unip.features.patches import class_shares
 from unip.segmentation.metrics import score
 from unip.segmentation.probing import frozen, segment_by_neighbours

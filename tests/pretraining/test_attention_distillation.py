@@ -10,9 +10,10 @@ from unip.errors import UnipError
 from unip.pretraining.attention_distillation import AttentionDistillation, freeze_unused, recut
 from unip.pretraining.inputs import normalise_grey, prepare, resize_to
 from unip.pretraining.teachers import Target
+from unip.vit.architecture import BackboneSpec
 from unip.vit.drop_path import SampleDropPath
 from unip.vit.normalisation import INFMIX_MEAN, INFMIX_STD
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 
 SMALL = {"embed_dim": 24, "depth": 3, "num_heads": 3}
 STUDENT = BackboneSpec(arguments={"img_size": 64, "patch_size": 16, **SMALL}, fixed_positions=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from unip.pretraining.loss import Prefix, Side, attention_kl, shared_tokens
+from unip.pretraining.loss import attention_kl
+from unip.pretraining.tokens import Prefix, Side, shared_tokens
 
 
 def rows(q: np.ndarray, k: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,9 @@ from unip.pretraining.mae import MaskedAutoencoding, normalised_patches, unpatch
 from unip.pretraining.numbered import Numbered, seeded_noise
 from unip.pretraining.objective import Objective
 from unip.pretraining.teachers import Target
+from unip.vit.architecture import BackboneSpec
 from unip.vit.forward import patchify
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 
 SMALL = {"embed_dim": 24, "depth": 3, "num_heads": 3}
 STUDENT = BackboneSpec(arguments={"img_size": 64, "patch_size": 16, **SMALL}, fixed_positions=True)

@@ -21,12 +21,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from unip.data.manifests.manifest import SCHEMA, read_manifest, scan_sources, write_manifest
-from unip.data.packing import pack
+from unip.data.verbs import pack
 from unip.errors import UnipError
-from unip.pretraining.program import PretrainConfig, pretrain
+from unip.pretraining.config import PretrainConfig
+from unip.pretraining.verbs import pretrain
 from unip.runtime.seeds import seed_for
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
-from unip.vit.spec import BackboneSpec, build_backbone, last_heads
+from unip.vit.spec import build_backbone, last_heads
 from unip.vit.student import STUDENTS
 
 HEADS = STUDENTS["unip_micro"].arguments["num_heads"]

@@ -13,21 +13,22 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from unip.analysis.program import analyze
+from unip.analysis.verbs import analyze
 from unip.attention.capture import AttentionTrunk
 from unip.cli import app
-from unip.deployment.evaluation import evaluate
-from unip.deployment.prediction import predict
+from unip.deployment.verbs import evaluate, predict
 from unip.errors import Interrupted, UnipError
+from unip.pretraining.config import PretrainConfig
 from unip.pretraining.layers import short_name
-from unip.pretraining.program import PretrainConfig, pretrain
-from unip.segmentation.finetuning import finetune
+from unip.pretraining.verbs import pretrain
+from unip.segmentation.verbs import finetune
 from unip.training import loop
 from unip.training.config import TrainingConfig
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.shape import heads_of
-from unip.vit.spec import BackboneSpec, build_backbone, last_heads
+from unip.vit.spec import build_backbone, last_heads
 from unip.vit.student import STUDENTS
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.pretraining.test_program import losses, place, settings  # noqa: F401  (place is a fixture)
-from unip.pretraining.program import PretrainConfig
+from unip.pretraining.config import PretrainConfig
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

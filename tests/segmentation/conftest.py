@@ -13,8 +13,9 @@ from PIL import Image
 
 from unip.data.labelled.classes import Classes
 from unip.segmentation.model import Segmenter, SegmenterSpec, default_layers
+from unip.vit.architecture import BackboneSpec
 from unip.vit.export import save_backbone
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 
 NAMES = ("background", "hot", "cold")
 VIT = BackboneSpec(arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 2})

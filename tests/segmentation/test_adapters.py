@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from unip.deployment.evaluation import evaluate
+from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
 from unip.segmentation.adapters import SCALE, add_adapters, freeze_layers, merge_adapters
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.finetuning import finetune
 from unip.segmentation.model import SegmentationLoss
 from unip.segmentation.storage import load_segmenter
+from unip.segmentation.verbs import finetune
 from unip.training.optim import parameter_groups
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
-from unip.vit.spec import BackboneSpec
 
 ROPE = BackboneSpec(
     timm_name="vit_small_patch16_dinov3", arguments={"img_size": 32, "embed_dim": 16, "depth": 4, "num_heads": 2}

@@ -12,15 +12,15 @@ from safetensors.torch import load_file
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.statistics import LabelFacts
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset
-from unip.deployment.evaluation import evaluate
-from unip.deployment.prediction import predict
+from unip.deployment.verbs import evaluate, predict
 from unip.errors import UnipError
 from unip.segmentation import defaults
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.defaults import Facts
-from unip.segmentation.finetuning import build, finetune, resolve
+from unip.segmentation.finetuning import build, resolve
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.training_data import make_transform
+from unip.segmentation.verbs import finetune
 from unip.training.optim import parameter_groups
 from unip.vit.backbone import load_backbone
 

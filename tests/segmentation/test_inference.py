@@ -4,10 +4,10 @@ import torch
 from PIL import Image
 
 from unip.data.sampling.frames import Frames, rgb
-from unip.deployment.prediction import PredictConfig
+from unip.deployment.config import PredictConfig
 from unip.errors import UnipError
 from unip.runtime.cuda_graphs import NotRecordable, Recorded
-from unip.segmentation.evaluation import EvaluateConfig
+from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.inference import _ReplayedBatches, segment_frames
 from unip.segmentation.sliding import sliding_logits
 

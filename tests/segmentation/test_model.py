@@ -5,7 +5,7 @@ import torch
 from unip.errors import UnipError
 from unip.segmentation.losses import PixelLoss, cross_entropy
 from unip.segmentation.model import SegmentationLoss, default_channels, default_layers
-from unip.vit.spec import BackboneSpec
+from unip.vit.architecture import BackboneSpec
 
 REGISTERS = BackboneSpec(
     timm_name="vit_small_patch14_reg4_dinov2",

@@ -18,14 +18,16 @@ from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
 from unip.features import probes
+from unip.features.config import ProbeSettings
 from unip.features.patches import layer_maps
-from unip.features.probes import ProbeSettings, room_for
+from unip.features.probes import room_for
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter
 from unip.segmentation.probing import frozen, probe_layers
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import Backbone
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 
 CPU = torch.device("cpu")
 VIT = BackboneSpec(arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2})

@@ -9,10 +9,11 @@ import pytest
 from unip.data.corruptions import CORRUPTIONS, CorruptFrames
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.frames import Frames
-from unip.deployment.evaluation import evaluate
+from unip.deployment.verbs import evaluate
 from unip.errors import Interrupted, UnipError
 from unip.outputs import output_folder, write_text
-from unip.segmentation.evaluation import EvaluateConfig, compare
+from unip.segmentation.config import EvaluateConfig
+from unip.segmentation.evaluation import compare
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import percent, score
 from unip.segmentation.robustness import mean_measures

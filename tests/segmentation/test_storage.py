@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from unip.errors import UnipError
 from unip.outputs import output_folder
-from unip.segmentation.storage import load_segmenter, model_folder, save_segmenter
+from unip.segmentation.model_folder import model_folder
+from unip.segmentation.storage import load_segmenter, save_segmenter
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
-from unip.vit.spec import BackboneSpec
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from unip.data.labelled.datasets import open_segmentation
-from unip.deployment.evaluation import evaluate
+from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.finetuning import finetune
 from unip.segmentation.model import SegmentationLoss
 from unip.segmentation.storage import save_segmenter
 from unip.segmentation.validation import quick_miou
-from unip.vit.spec import BackboneSpec
+from unip.segmentation.verbs import finetune
+from unip.vit.architecture import BackboneSpec
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ import pytest
 import torch
 import yaml
 
-from unip.data.synthetic.files import ScenesConfig, write_scenes
+from unip.data.synthetic.config import ScenesConfig
+from unip.data.synthetic.files import write_scenes
+from unip.vit.architecture import BackboneSpec
 from unip.vit.export import save_backbone
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 
 VIT = BackboneSpec(arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2})
 STEPS: dict[str, Any] = {

@@ -10,7 +10,7 @@ from unip.errors import UnipError
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.suites.cost import count_flops, measure_cost, time_batch
 from unip.suites.tasks import CostTask
-from unip.vit.spec import BackboneSpec
+from unip.vit.architecture import BackboneSpec
 
 VIT = BackboneSpec(arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2})
 SPEC = SegmenterSpec.make(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unip.suites.program import BenchConfig
+from unip.suites.config import BenchConfig
 from unip.suites.suite import Suite
 
 PAGE = Path(__file__).parents[2] / "docs" / "bench.md"

@@ -24,12 +24,14 @@ from unip.outputs import output_folder
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.evaluation import compare
 from unip.suites import program
-from unip.suites.cells import CORRUPTED, FRAMES, RECORD, read_corrupted, run_cell
+from unip.suites.cells import FRAMES, run_cell
+from unip.suites.config import BenchConfig
 from unip.suites.grid import Plan
 from unip.suites.pool import Device, Worker, find_devices, run_queue
-from unip.suites.program import BenchConfig, bench
+from unip.suites.settings import CORRUPTED, RECORD, read_corrupted
 from unip.suites.suite import Places, read_suite
 from unip.suites.tasks import CellTask
+from unip.suites.verbs import bench
 
 STEPS = {
     **{"steps": 2, "batch_size": 2, "crop": 32, "base": [64, 32], "decoder": "light", "channels": 8, "lr": 1e-3},

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from unip.data.labelled.datasets import split_kind
-from unip.pretraining.program import PretrainConfig
-from unip.suites.cells import check_settings
+from unip.pretraining.config import PretrainConfig
 from unip.suites.grid import Plan
+from unip.suites.settings import check_settings
 from unip.suites.suite import TRAINED, Places, Suite, read_suite
 from unip.suites.tasks import CellTask
 from unip.vit.backbone import load_backbone

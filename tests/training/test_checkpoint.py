@@ -15,10 +15,10 @@ from unip.errors import UnipError
 from unip.files import sha256
 from unip.outputs import OutputFolder, output_folder, write_text
 from unip.training import checksums
-from unip.training.checkpoint import list_checkpoints, list_damaged, load_checkpoint, newest_whole, save_checkpoint
+from unip.training.checkpoint import load_checkpoint, newest_whole, save_checkpoint
 from unip.training.checksums import DamagedCheckpoint, read_state, verify
 from unip.training.optim import parameter_groups
-from unip.training.run_folder import RunFolder
+from unip.training.run_folder import RunFolder, list_checkpoints, list_damaged
 from unip.written import HIDDEN
 
 FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors", "best.safetensors", "state.json")

@@ -19,12 +19,11 @@ from torch import nn
 from unip.errors import Interrupted, UnipError
 from unip.outputs import OutputFolder
 from unip.training.best import Evaluation
-from unip.training.checkpoint import list_checkpoints
 from unip.training.config import TrainingConfig
 from unip.training.feed import Positions
 from unip.training.loop import Trainable, _Loop, make_accelerator, train
 from unip.training.optim import parameter_groups
-from unip.training.run_folder import RunFolder, run_folder
+from unip.training.run_folder import RunFolder, list_checkpoints, run_folder
 from unip.training.schedule import warmup_cosine
 from unip.vit.drop_path import SampleDropPath
 

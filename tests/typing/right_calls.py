@@ -6,7 +6,8 @@ from typing import assert_type
 import unip
 from unip.analysis.program import AnalyzeResult
 from unip.data.building import BuildResult
-from unip.data.checking import CheckConfig, CheckResult
+from unip.data.checking import CheckResult
+from unip.data.config import CheckConfig
 from unip.data.images.dji import ThermalSdkResult
 from unip.data.packing import PackResult
 from unip.data.splitting import SplitResult

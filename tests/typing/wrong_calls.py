@@ -1,7 +1,7 @@
 """Calls that a type checker must refuse, each for the reason beside it; tests/test_typing.py runs mypy over them."""
 
 import unip
-from unip.data.checking import CheckConfig
+from unip.data.config import CheckConfig
 from unip.pretraining.config import PretrainConfig
 
 

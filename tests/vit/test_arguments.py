@@ -17,12 +17,13 @@ from unip.data.labelled.classes import Classes
 from unip.errors import UnipError
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.storage import load_segmenter, save_segmenter
+from unip.vit.architecture import BackboneSpec, read_spec
 from unip.vit.arguments import ALLOWED, check_arguments
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.hub import hub_model
 from unip.vit.infer import infer_spec
-from unip.vit.spec import DENSE_ARGUMENTS, BackboneSpec, build_backbone, read_spec
+from unip.vit.spec import DENSE_ARGUMENTS, build_backbone
 from unip.vit.student import STUDENTS
 from unip.vit.weights import read_checkpoint
 

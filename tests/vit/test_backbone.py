@@ -17,10 +17,11 @@ from torch import nn
 
 from unip.errors import UnipError
 from unip.vit import hub
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.normalisation import INFMIX_MEAN, INFMIX_STD
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 from unip.vit.student import student_spec
 from unip.vit.weights import load_into, read_checkpoint
 

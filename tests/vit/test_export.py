@@ -16,9 +16,10 @@ from torch import nn
 
 from unip.errors import UnipError
 from unip.outputs import output_folder
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
 from unip.vit.export import load_timm, save_backbone
-from unip.vit.spec import BackboneSpec, build_backbone, set_last_heads
+from unip.vit.spec import build_backbone, set_last_heads
 from unip.vit.student import student_spec
 from unip.vit.weights import load_into, read_checkpoint
 

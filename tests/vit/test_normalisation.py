@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from unip.vit.architecture import BackboneSpec
 from unip.vit.normalisation import renormalise
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INFRARED = (0.38, 0.38, 0.38), (0.19, 0.19, 0.19)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from unip.errors import UnipError
 from unip.files import sha256
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 from unip.vit.weights import load_into, read_checkpoint
 
 SHAPE = {"img_size": 32, "patch_size": 8, "embed_dim": 128, "depth": 2, "num_heads": 2}

@@ -10,8 +10,8 @@ from pydantic import Field
 from unip.analysis.groups import Group
 from unip.attention.patterns import GLOBAL_BELOW, HYBRID_NMI, LOCAL_ABOVE
 from unip.config import Config, NameOrPath
-from unip.data.labelled.remap import Remap
-from unip.runtime.device import Device
+from unip.data.labelled.settings import Remap
+from unip.runtime.settings import Device
 
 
 class AnalyzeConfig(Config):

@@ -17,7 +17,7 @@ import timm
 import torch
 from markupsafe import Markup
 
-from unip.analysis.config import AnalyzeConfig as AnalyzeConfig
+from unip.analysis.config import AnalyzeConfig
 from unip.analysis.explorer import ExplorerImage, render_explorer
 from unip.analysis.figures import analysis_figures, write_figure, write_picture
 from unip.analysis.groups import group_of, telling_name
@@ -26,14 +26,14 @@ from unip.analysis.inspection import Findings, look_into
 from unip.analysis.records import difference, layer_table, parquet_table
 from unip.analysis.report import render_report
 from unip.analysis.samples import Sample, draw_sample
-from unip.config import verb
 from unip.errors import UnipError
-from unip.features.probes import ProbeSettings
+from unip.features.config import ProbeSettings
 from unip.log import TableMessage
-from unip.outputs import OutputFolder, output_folder, write_json, write_text, writing
+from unip.outputs import OutputFolder, write_json, write_text, writing
 from unip.runtime.device import choose_device
 from unip.segmentation.metrics import percent
-from unip.segmentation.probing import open_splits, probe_layers
+from unip.segmentation.probe_data import ProbeData
+from unip.segmentation.probing import probe_layers
 from unip.version import __version__
 from unip.vit.backbone import load_backbone
 from unip.vit.shape import check_layer, depth_of
@@ -54,41 +54,25 @@ class AnalyzeResult:
     analysis: dict[str, Any]
 
 
-@verb(AnalyzeConfig)
-def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
-    """Measure each layer's attention and features, name its pattern, recommend the layer to distil, write a report.
+def measure_models(
+    config: AnalyzeConfig, outputs: OutputFolder, probe: ProbeSettings | None, splits: ProbeData | None
+) -> AnalyzeResult | None:
+    """Do what is left of :func:`unip.analysis.verbs.analyze` once the paths are checked.
 
-    Returns:
-        The result, or None for a dry run.
-
-    Raises:
-        UnipError: A model or every image cannot be read, or the settings do not fit a model.
+    Args:
+        config: The settings.
+        outputs: Where to.
+        probe: What the linear probes are trained with, None where there are none.
+        splits: The labelled images of the probes, and the name of the split to test on.
     """
-    if config.groups and len(config.groups) != len(config.models):
-        raise UnipError(
-            f"groups: {len(config.groups)}, but models: {len(config.models)}",
-            "Give one group a model, in order, or none.",
-        )
-    if config.local_above <= config.global_below:
-        raise UnipError(
-            f"local_above {config.local_above:g} is not above global_below {config.global_below:g}",
-            "Hybrid layers lie between them.",
-        )
-    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        outputs.check("analysis.json", "measures.parquet", "report.html", folders=("figures", "maps"))
-        return _analyze(config, outputs)
-
-
-def _analyze(config: AnalyzeConfig, outputs: OutputFolder) -> AnalyzeResult | None:
     sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
     log.info(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
     for skipped in sample.skipped:
         log.warning(f"skipped: {printable(skipped.why)}")
     if sample.unpaired:
         log.warning(f"{sample.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
-    probe = probe_settings(config)
-    if probe is not None:
-        train, test, split = open_splits(probe)
+    if splits is not None:
+        train, test, split = splits
         log.info(f"probe: {len(train)} images of {config.probe} to train on, {len(test)} ({split}) to test on")
     backbones = [load_backbone(source) for source in config.models]
     for backbone in backbones:
@@ -222,21 +206,6 @@ def explorer_images(config: AnalyzeConfig, sample: Sample) -> list[ExplorerImage
 def printable(name: str) -> str:
     """Return a file name as text that can be written; bytes that are not UTF-8 become a replacement character."""
     return os.fsencode(name).decode("utf-8", "replace")
-
-
-def probe_settings(config: AnalyzeConfig) -> ProbeSettings | None:
-    """Return what the linear probes are trained with, None where there are none."""
-    if config.probe is None:
-        return None
-    train, test = config.probe_images
-    return ProbeSettings.make(
-        data=config.probe,
-        remap=config.probe_remap,
-        train_images=train,
-        test_images=test,
-        short_side=config.probe_side,
-        seed=config.seed,
-    )
 
 
 def short_names(sources: Sequence[str]) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from unip.data.images.decoding import read_image
-from unip.data.manifests.manifest import is_manifest, paths_of, read_manifest
-from unip.data.manifests.sources import list_source, split_source
+from unip.data.manifests.manifest import paths_of, read_manifest
+from unip.data.manifests.sources import is_manifest, list_source, split_source
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 from unip.runtime.workers import threaded

@@ -7,14 +7,18 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Literal, overload
 
-from unip.data.building import BuildConfig, BuildResult
-from unip.data.checking import CheckConfig, CheckResult
-from unip.data.images.dji import ThermalSdkConfig, ThermalSdkResult
-from unip.data.packing import PackConfig, PackResult
-from unip.data.splitting import SplitConfig, SplitResult
-from unip.data.statistics import StatsConfig, StatsResult
-from unip.data.synthetic.files import ScenesConfig, ScenesResult
-from unip.features.deduplication import DedupConfig, DedupResult
+from unip.data.building import BuildResult
+from unip.data.checking import CheckResult
+from unip.data.config import BuildConfig, CheckConfig, PackConfig, SplitConfig, StatsConfig
+from unip.data.images.config import ThermalSdkConfig
+from unip.data.images.dji import ThermalSdkResult
+from unip.data.packing import PackResult
+from unip.data.splitting import SplitResult
+from unip.data.statistics import StatsResult
+from unip.data.synthetic.config import ScenesConfig
+from unip.data.synthetic.files import ScenesResult
+from unip.features.config import DedupConfig
+from unip.features.deduplication import DedupResult
 
 @overload
 def build(
@@ -33,7 +37,7 @@ def build(
     A file that cannot be used is listed with its reason and stops nothing. An interrupted call, made again, goes on:
     what was read is in ``OUT/.unip``, frames of videos are in ``OUT/images``; the manifest comes last, whole.
 
-    Settings are keywords, or one ``unip.data.building.BuildConfig``;
+    Settings are keywords, or one ``unip.data.config.BuildConfig``;
     then a dry run is ``build(config, dry_run=True)``.
 
     Args:
@@ -70,7 +74,7 @@ def check(
 
     A bad file stops nothing. An interrupted call, made again, goes on: what was read is in ``OUT/.unip``.
 
-    Settings are keywords, or one ``unip.data.checking.CheckConfig``;
+    Settings are keywords, or one ``unip.data.config.CheckConfig``;
     then a dry run is ``check(config, dry_run=True)``.
 
     Args:
@@ -108,7 +112,7 @@ def dedup(
 
     An interrupted call, made again, goes on: what was read, and features, are in ``OUT/.unip``.
 
-    Settings are keywords, or one ``unip.features.deduplication.DedupConfig``;
+    Settings are keywords, or one ``unip.features.config.DedupConfig``;
     then a dry run is ``dedup(config, dry_run=True)``.
 
     Args:
@@ -149,7 +153,7 @@ def pack(
     Every shard appears whole or not at all. After an interruption the same call goes on with the first missing shard;
     the files are then the same, byte for byte, as without it. Images that cannot be read are skipped and listed.
 
-    Settings are keywords, or one ``unip.data.packing.PackConfig``;
+    Settings are keywords, or one ``unip.data.config.PackConfig``;
     then a dry run is ``pack(config, dry_run=True)``.
 
     Args:
@@ -188,7 +192,7 @@ def stats(
 
     Images are taken as models see them: 8 bits by their reading, not cropped. Damaged files and bad pairs are listed.
 
-    Settings are keywords, or one ``unip.data.statistics.StatsConfig``;
+    Settings are keywords, or one ``unip.data.config.StatsConfig``;
     then a dry run is ``stats(config, dry_run=True)``.
 
     Args:
@@ -262,7 +266,7 @@ def split(
 
     The same seed, names and masks give the same split, wherever the data lies and in whatever order it is listed.
 
-    Settings are keywords, or one ``unip.data.splitting.SplitConfig``;
+    Settings are keywords, or one ``unip.data.config.SplitConfig``;
     then a dry run is ``split(config, dry_run=True)``.
 
     Args:
@@ -303,7 +307,7 @@ def scenes(
 ) -> ScenesResult:
     """Generate scenes into a folder; run again after an interruption, it goes on where it stopped.
 
-    Settings are keywords, or one ``unip.data.synthetic.files.ScenesConfig``;
+    Settings are keywords, or one ``unip.data.synthetic.config.ScenesConfig``;
     then a dry run is ``scenes(config, dry_run=True)``.
 
     Args:
@@ -330,7 +334,7 @@ def scenes(config: ScenesConfig, /, *, dry_run: bool = False) -> ScenesResult: .
 def thermal_sdk(*, source: str | os.PathLike[str], overwrite: bool = False, dry_run: bool = False) -> ThermalSdkResult:
     """Copy DJI's Thermal SDK into this Python environment, for temperatures of DJI R-JPEGs; replaces an earlier one.
 
-    Settings are keywords, or one ``unip.data.images.dji.ThermalSdkConfig``;
+    Settings are keywords, or one ``unip.data.images.config.ThermalSdkConfig``;
     then a dry run is ``thermal_sdk(config, dry_run=True)``.
 
     Args:

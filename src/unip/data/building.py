@@ -4,47 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import Field
-
-from unip.config import Config, NameOrPath, verb
 from unip.data.building_stats import SourceStats, print_stats, stats_json, stats_of
+from unip.data.config import BuildConfig
 from unip.data.images.conversion import DEFAULT
 from unip.data.manifests.caps import Draw
 from unip.data.manifests.entries import Entry, Listing
 from unip.data.manifests.facts import facts_of
 from unip.data.manifests.inventory import JOURNAL
-from unip.data.manifests.listing import list_entries
 from unip.data.manifests.manifest import Row, SourceSummary, row_of, summary, table_of, write_manifest
-from unip.data.manifests.recipe import Recipe, recipe_of
+from unip.data.manifests.recipe import Recipe
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
-from unip.outputs import OutputFolder, output_folder, write_json, write_text
-from unip.runtime.signals import stoppable
+from unip.outputs import OutputFolder, write_json, write_text
 
 log = logging.getLogger(__name__)
 
 NOTES_SHOWN = 5
-
-
-class BuildConfig(Config):
-    """Settings of ``unip data build``."""
-
-    sources: tuple[NameOrPath, ...] = Field(
-        description="A recipe (FILE.yaml), or folders, infrared=FOLDER, rgb=FOLDER, or manifests."
-    )
-    out: Path = Field(description="Folder that gets manifest.parquet, stats.json and recipe.yaml.")
-    root: Path | None = Field(None, description="Where relative paths of a recipe start; default: its folder.")
-    seed: int | None = Field(None, description="Of the caps' draws; default: the recipe's.")
-    skip_missing: bool = Field(False, description="Go on without sources that are not there.")
-    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
-    overwrite: bool = Field(False, description="Replace a manifest that is there.")
-    dry_run: bool = Field(False, description="Read and check everything, write nothing.")
 
 
 @dataclass(frozen=True)
@@ -66,83 +45,32 @@ class BuildResult:
     dropped: dict[str, int]
 
 
-@verb(BuildConfig)
-def build(config: BuildConfig) -> BuildResult:
-    """Read the images of the sources, write ``OUT/manifest.parquet`` and print what the mix holds.
-
-    A file that cannot be used is listed with its reason and stops nothing. An interrupted call, made again, goes on:
-    what was read is in ``OUT/.unip``, frames of videos are in ``OUT/images``; the manifest comes last, whole.
-
-    Raises:
-        UnipError: A source is missing or empty, nothing can be used, ``OUT`` cannot be written, or a manifest is there
-            and must not be replaced.
-    """
-    recipe = recipe_of(config.sources)
-    given = {"root": config.root, "seed": config.seed}
-    recipe = recipe.model_copy(update={key: value for key, value in given.items() if value is not None})
+def build_manifest(config: BuildConfig, recipe: Recipe, outputs: OutputFolder, listings: list[Listing]) -> BuildResult:
+    """Do what is left of :func:`unip.data.verbs.build` once the sources are listed."""
     manifest = config.out / "manifest.parquet"
-    if manifest.exists() and not config.overwrite:
-        raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
-    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        outputs.check("manifest.parquet", "stats.json", "recipe.yaml")
-        return _build(config, recipe, outputs)
-
-
-def _build(config: BuildConfig, recipe: Recipe, outputs: OutputFolder) -> BuildResult:
-    manifest = config.out / "manifest.parquet"
-    with stoppable("Run the same command again: it goes on where it was."), _workplace(config) as place:
-        listings = _list_all(recipe, place, config.skip_missing)
-        _claim(listings)
-        _read(recipe, listings, None if config.dry_run else outputs.hidden / JOURNAL, config.workers)
-        said = [problem for listing in listings for problem in listing.problems] + _settle_modalities(listings)
-        rows = _rows(listings)
-        if recipe.copies == "drop":
-            rows = _drop_copies(rows)
-        if not any(row.kept for row in rows):
-            raise UnipError("no image of the sources can be used", _first_reasons(rows))
-        table = table_of(rows, said)
-        kept = table.filter(table["kept"])
-        hashes = kept["sha256"].to_pylist()
-        stats = tuple(stats_of(rows))
-        dropped: dict[str, int] = {}
-        for part in stats:
-            for reason, count in part.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + count
-        result = BuildResult(manifest, tuple(summary(kept)), len(hashes) - len(set(hashes)), stats, dropped)
-        if not config.dry_run:
-            write_json(config.out / "stats.json", stats_json(stats, recipe.seed, result.copies, said))
-            write_text(config.out / "recipe.yaml", recipe.to_yaml())
-            write_manifest(table, manifest)
+    _claim(listings)
+    _read(recipe, listings, None if config.dry_run else outputs.hidden / JOURNAL, config.workers)
+    said = [problem for listing in listings for problem in listing.problems] + _settle_modalities(listings)
+    rows = _rows(listings)
+    if recipe.copies == "drop":
+        rows = _drop_copies(rows)
+    if not any(row.kept for row in rows):
+        raise UnipError("no image of the sources can be used", _first_reasons(rows))
+    table = table_of(rows, said)
+    kept = table.filter(table["kept"])
+    hashes = kept["sha256"].to_pylist()
+    stats = tuple(stats_of(rows))
+    dropped: dict[str, int] = {}
+    for part in stats:
+        for reason, count in part.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    result = BuildResult(manifest, tuple(summary(kept)), len(hashes) - len(set(hashes)), stats, dropped)
+    if not config.dry_run:
+        write_json(config.out / "stats.json", stats_json(stats, recipe.seed, result.copies, said))
+        write_text(config.out / "recipe.yaml", recipe.to_yaml())
+        write_manifest(table, manifest)
     _print(result, rows, said, config.dry_run)
     return result
-
-
-@contextmanager
-def _workplace(config: BuildConfig) -> Iterator[Path]:
-    """Give the folder for frames of videos: OUT, or a temporary one for a dry run."""
-    if config.dry_run:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
-        return
-    yield config.out.absolute()
-
-
-def _list_all(recipe: Recipe, place: Path, skip_missing: bool) -> list[Listing]:
-    listings: list[Listing] = []
-    missing: list[UnipError] = []
-    for source in recipe.sources:
-        try:
-            listings.append(list_entries(source, recipe.root, place / "images" / (source.name or "")))
-        except UnipError as error:
-            missing.append(error)
-    if missing and not (skip_missing and listings):
-        if len(missing) == 1:
-            raise missing[0]
-        what = "\n".join(problem.what for problem in missing)
-        raise UnipError(what, missing[0].fix if listings else "Check the paths; a recipe takes --root FOLDER.")
-    for problem in missing:
-        log.warning(f"left out: {problem.what}")
-    return listings
 
 
 def _claim(listings: Sequence[Listing]) -> None:

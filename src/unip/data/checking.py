@@ -9,37 +9,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
 from rich.table import Table
 
-from unip.config import Config, NameOrPath, verb
 from unip.data.checking_page import render_page
+from unip.data.config import CheckConfig
 from unip.data.findings import KINDS, Finding, Limits, find_problems
 from unip.data.manifests.inventory import JOURNAL, Inventory, take_inventory
 from unip.data.manifests.sources import printable
 from unip.log import TableMessage
-from unip.outputs import OutputFolder, output_folder, write_json, write_text
+from unip.outputs import OutputFolder, write_json, write_text
 from unip.runtime.signals import stoppable
 
 log = logging.getLogger(__name__)
 
 SHOWN = 8
-
-
-class CheckConfig(Config):
-    """Settings of ``unip data check``."""
-
-    sources: tuple[NameOrPath, ...] = Field(description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
-    out: Path = Field(description="Folder that gets check.json and check.html.")
-    min_side: int = Field(64, ge=1, description="An image with a shorter side is too small; pixels.")
-    min_contrast: float = Field(
-        8, ge=0, description="Levels (of 16-bit frames: counts) that must lie between the 0.5 and 99.5 percentiles."
-    )
-    max_saturated: float = Field(0.2, gt=0, le=1, description="Share of the pixels at either end of the range.")
-    worst: int = Field(24, ge=0, description="How many images of each kind the page shows.")
-    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
-    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
-    dry_run: bool = Field(False, description="Read and check everything, write nothing.")
 
 
 @dataclass(frozen=True)
@@ -59,21 +42,8 @@ class CheckResult:
     hints: tuple[str, ...]
 
 
-@verb(CheckConfig)
-def check(config: CheckConfig) -> CheckResult:
-    """Decode every file of the sources once; print a table, write ``OUT/check.json`` and ``OUT/check.html``.
-
-    A bad file stops nothing. An interrupted call, made again, goes on: what was read is in ``OUT/.unip``.
-
-    Raises:
-        UnipError: A source is missing or empty, or ``OUT`` cannot be written.
-    """
-    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        outputs.check("check.json", "check.html")
-        return _check(config, outputs)
-
-
-def _check(config: CheckConfig, outputs: OutputFolder) -> CheckResult:
+def check_images(config: CheckConfig, outputs: OutputFolder) -> CheckResult:
+    """Do what is left of :func:`unip.data.verbs.check` once the sources are known to be there."""
     limits = Limits(config.min_side, config.min_contrast, config.max_saturated)
     with stoppable("Run the same command again: it goes on where it was."):
         journal = None if config.dry_run else outputs.hidden / JOURNAL

@@ -37,7 +37,7 @@ LEAST_FRAMES = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """See the fields of the same names of :class:`unip.data.checking.CheckConfig`."""
+    """See the fields of the same names of :class:`unip.data.config.CheckConfig`."""
 
     min_side: int = 64
     min_contrast: float = 8

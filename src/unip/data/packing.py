@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field
 
-from unip.config import Config, verb
+from unip.data.config import PackConfig
 from unip.data.images.addresses import read_bytes
-from unip.data.images.encoding import Encoded, Format, encode
+from unip.data.images.encoding import Encoded, encode
 from unip.data.manifests.manifest import read_manifest
-from unip.data.manifests.packed import INDEX, VERSION, find_index
+from unip.data.manifests.packed import VERSION
 from unip.data.manifests.shards import read_note, shard_schema, write_shard
-from unip.data.manifests.sources import printable
+from unip.data.manifests.sources import INDEX, find_index, printable
 from unip.errors import UnipError
 from unip.files import sha256
-from unip.outputs import OutputFolder, output_folder, write_json
+from unip.outputs import OutputFolder, write_json
 from unip.progress import Meter, meter
 from unip.runtime.seeds import seed_for
 from unip.runtime.signals import stoppable
@@ -35,21 +34,6 @@ PROBED = 64  # images that are encoded to guess the size of the set
 SKIPPED_SHOWN = 5
 ROWS_AHEAD = 4096  # at most so many rows, or so many bytes of files, are read ahead of the writer
 BYTES_AHEAD = 256_000_000
-
-
-class PackConfig(Config):
-    """Settings of ``unip data pack``."""
-
-    manifest: Path = Field(description="A manifest, or another packed set.")
-    out: Path = Field(description="Folder that gets the shards and packed.json.")
-    short_side: int | None = Field(None, ge=16, description="Reduce larger images to this short side, in pixels.")
-    shard_mb: float = Field(256, gt=0, description="About so large is a shard, in MB.")
-    seed: int = Field(0, ge=0, description="Of the permutation that shuffles the whole set.")
-    format: Format = Field("keep", description="keep the files' own, or webp, jpeg, png.")
-    quality: int = Field(90, ge=1, le=100, description="Of JPEG and WebP that are written anew.")
-    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
-    overwrite: bool = Field(False, description="Replace a packed set of other settings.")
-    dry_run: bool = Field(False, description="Only say what would be written.")
 
 
 @dataclass(frozen=True)
@@ -109,23 +93,8 @@ class Plan:
         return self.order[first:end]
 
 
-@verb(PackConfig)
-def pack(config: PackConfig) -> PackResult:
-    """Write ``train-00000-of-000NN.parquet`` and so on, and then ``packed.json``.
-
-    Every shard appears whole or not at all. After an interruption the same call goes on with the first missing shard;
-    the files are then the same, byte for byte, as without it. Images that cannot be read are skipped and listed.
-
-    Raises:
-        UnipError: The manifest cannot be used, the folder holds another packed set, the disk is full or read-only,
-            or no image of a whole shard can be read.
-        Interrupted: Ctrl-C or SIGTERM; the same call continues.
-    """
-    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        return _pack(config, outputs)
-
-
-def _pack(config: PackConfig, outputs: OutputFolder) -> PackResult:
+def pack_images(config: PackConfig, outputs: OutputFolder) -> PackResult:
+    """Do what is left of :func:`unip.data.verbs.pack` once the manifest is known to be there."""
     plan, finished = make_plan(config)
     shards = sorted(config.out.glob("train-*.parquet"))
     damaged = [path.name for path in shards if outputs.state(path.name) == "edited" and read_note(path) is None]

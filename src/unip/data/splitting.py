@@ -22,20 +22,18 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import Field
 from rich.table import Table
 
-from unip.config import Config, verb
+from unip.config import verb
 from unip.data.balance import assign
+from unip.data.config import SplitConfig
 from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.datasets import DATA_HELP, list_splits, open_segmentation
+from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.pairs import SegmentationData, read_channel
-from unip.data.labelled.remap import Remap
 from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.opening import regular
@@ -45,27 +43,6 @@ from unip.runtime.workers import threaded
 log = logging.getLogger(__name__)
 
 NAMES = ("train", "val", "test")
-
-
-class SplitConfig(Config):
-    """Settings of ``unip data split``."""
-
-    data: Path = Field(description=DATA_HELP)
-    out: Path = Field(description="Folder to make: a segmentation folder with train, val and test.")
-    splits: tuple[str, ...] = Field((), description="Splits of data to take together; none: all that are there.")
-    shares: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="Of train, val and test; 0 leaves out.")
-    seed: int = Field(0, ge=0, description="Another seed gives another split.")
-    group: str | None = Field(
-        None, description="Pattern (regex) in the image's path: its first bracket, or all of it, names the video."
-    )
-    groups: Path | None = Field(None, description="CSV file that names each image's video or flight.")
-    group_column: str = Field("flight", description="Column of groups with the video or flight.")
-    file_column: str = Field("file", description="Column of groups with the image's name, with or without ending.")
-    remap: Remap = ()
-    images: Literal["link", "copy"] = Field("link", description="Link to the images, or copy them.")
-    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
-    overwrite: bool = Field(False, description="Replace what was written to out before.")
-    dry_run: bool = Field(False, description="Show the split, write nothing.")
 
 
 @dataclass(frozen=True)

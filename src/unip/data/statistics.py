@@ -6,22 +6,21 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 from rich.table import Table
 
-from unip.config import Config, NameOrPath, verb
-from unip.data.images.conversion import Reading, grey8
+from unip.config import NameOrPath, verb
+from unip.data.config import StatsConfig
+from unip.data.images.config import Reading
+from unip.data.images.conversion import grey8
 from unip.data.images.decoding import Pixels8, decode_samples, is_grey, read_image8, to_rgb8
 from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.datasets import DATA_HELP, SegmentationData, list_splits, open_segmentation
-from unip.data.labelled.remap import Remap
-from unip.data.manifests.manifest import is_manifest, read_manifest
-from unip.data.manifests.sources import list_source, split_source
+from unip.data.labelled.datasets import list_splits, open_segmentation
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.manifests.sources import is_manifest, list_source, split_source
 from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.outputs import output_folder, write_json
@@ -32,19 +31,6 @@ log = logging.getLogger(__name__)
 SHOWN = 5  # problems that are printed
 
 Counts = npt.NDArray[np.int64]
-
-
-class StatsConfig(Config):
-    """Settings of ``unip data stats``."""
-
-    sources: tuple[NameOrPath, ...] = Field((), description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
-    data: Path | None = Field(None, description=DATA_HELP)
-    splits: tuple[str, ...] = Field((), description='Splits of data; none: all that are there. "": the folder itself.')
-    remap: Remap = ()
-    out: Path | None = Field(None, description="JSON file for the numbers.")
-    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
-    overwrite: bool = Field(False, description="Also replace an out that was changed since.")
-    dry_run: bool = Field(False, description="Only say what would be read.")
 
 
 @dataclass(frozen=True)
@@ -272,6 +258,8 @@ def _list_sources(sources: tuple[NameOrPath, ...]) -> dict[str, list[Callable[[]
     for source in sources:
         modality, location = split_source(source)
         if is_manifest(location):
+            from unip.data.manifests.manifest import read_manifest  # here: folders have no use for pyarrow
+
             for row in read_manifest(location).select(["path", "image", "source", "reading"]).to_pylist():
                 found.setdefault(row["source"], []).append(_row_reader(row))
         else:

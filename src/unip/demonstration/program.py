@@ -10,42 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 from rich.table import Table
 
-from unip.analysis.program import AnalyzeConfig, analyze
-from unip.config import Config, verb
-from unip.data.synthetic.files import ScenesConfig, write_scenes
+from unip.analysis.config import AnalyzeConfig
+from unip.analysis.verbs import analyze
+from unip.data.synthetic.config import ScenesConfig
+from unip.data.synthetic.files import write_scenes
+from unip.demonstration.config import STARTS, DemoConfig
 from unip.demonstration.page import render_page
-from unip.deployment.evaluation import evaluate
-from unip.deployment.prediction import PredictConfig, predict
+from unip.deployment.config import PredictConfig
+from unip.deployment.verbs import evaluate, predict
 from unip.log import TableMessage
-from unip.outputs import output_folder, write_json, write_text
-from unip.pretraining.program import PretrainConfig, pretrain
-from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.evaluation import EvaluateConfig
-from unip.segmentation.finetuning import finetune
+from unip.outputs import write_json, write_text
+from unip.pretraining.config import PretrainConfig
+from unip.pretraining.verbs import pretrain
+from unip.segmentation.config import EvaluateConfig, FinetuneConfig
 from unip.segmentation.metrics import Scores
+from unip.segmentation.verbs import finetune
 
 log = logging.getLogger(__name__)
 
 SIDE = 160  # pixels: short side and crops; ten patches a side keep two cores busy for minutes, not hours
 SHOWN = 4  # test frames on the page
-STARTS = ("scratch", "distilled")
 TEACHER_FILE = Path(str(files("unip.demonstration").joinpath("teacher.safetensors")))
-
-
-class DemoConfig(Config):
-    """How much of the story to run; the defaults take a few minutes on two cores."""
-
-    out: Path = Field(Path("runs/demo"), description="Folder of the scenes, the runs and the page.")
-    scenes: tuple[int, int] = Field((480, 120), description="Scenes to train on and to test on.")
-    distil_steps: int = Field(260, ge=1, description="Distillation steps of 48 crops.")
-    finetune_steps: int = Field(120, ge=1, description="Fine-tuning steps of 8 crops, for each start and seed.")
-    labels: int = Field(24, ge=1, description="Labelled scenes to fine-tune on, drawn anew for each seed.")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Seeds of labels, weights and crops.")
-    overwrite: bool = Field(False, description="Start anew in a folder that holds another demo.")
-    dry_run: bool = Field(False, description="Say what would happen, write nothing.")
 
 
 @dataclass(frozen=True)
@@ -56,30 +43,9 @@ class DemoResult:
     miou: dict[str, list[float]]
 
 
-@verb(DemoConfig)
-def demo(config: DemoConfig) -> DemoResult | None:
-    """Make scenes, look into the teacher, distil it, fine-tune from few labels, compare with scratch, write a page.
-
-    Returns:
-        The result, or None for a dry run.
-
-    Raises:
-        UnipError: The folder holds another demo or cannot be written.
-        Interrupted: Stopped by a signal; the same call continues.
-    """
-    out, begun = config.out, time.monotonic()
-    train, test = config.scenes
-    if config.dry_run:
-        log.info(f"dry run: would make {train + test} scenes and distil for {config.distil_steps} steps,")
-        runs = len(config.seeds) * len(STARTS)
-        log.info(f"then fine-tune {runs} times for {config.finetune_steps} steps on {config.labels} labels, into {out}")
-        return None
-    with output_folder(out, overwrite=config.overwrite) as outputs:
-        outputs.check("results.json", "demo.html")
-        return _demo(config, begun)
-
-
-def _demo(config: DemoConfig, begun: float) -> DemoResult:
+def run_demo(config: DemoConfig) -> DemoResult:
+    """Do what is left of :func:`unip.demonstration.verbs.demo` once the folder is open."""
+    begun = time.monotonic()
     out, (train, test) = config.out, config.scenes
     log.info(f"1/5  {train + test} thermal and visible scenes")
     scenes = out / "scenes"

@@ -13,10 +13,11 @@ import torch
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.outputs import writing
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.normalisation import INFMIX_RGB
-from unip.vit.spec import BackboneSpec, build_backbone
+from unip.vit.spec import build_backbone
 
 log = logging.getLogger(__name__)
 

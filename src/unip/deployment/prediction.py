@@ -12,43 +12,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 
-from unip.config import Config, verb
-from unip.data.images.conversion import Reading
-from unip.data.images.decoding import list_images, read_image8, to_rgb8
+from unip.data.images.config import Reading
+from unip.data.images.decoding import read_image8, to_rgb8
 from unip.data.labelled.classes import Classes
 from unip.data.sampling.frames import Frame, Frames
+from unip.deployment.config import PredictConfig
+from unip.deployment.names import places
 from unip.errors import UnipError
-from unip.outputs import output_folder, write_json, writing
+from unip.outputs import write_json, writing
 from unip.progress import meter
-from unip.runtime.device import Device, Precision, choose_device, choose_precision
+from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.workers import threaded
-from unip.segmentation.inference import Window, WindowBatch, Workers, segment_frames
+from unip.segmentation.inference import segment_frames
 from unip.segmentation.overlay import add_legend, draw_overlay, palette_image, tinted
-from unip.segmentation.storage import load_segmenter, model_folder
+from unip.segmentation.storage import load_segmenter
 
 log = logging.getLogger(__name__)
 
 PENDING_WRITES = 16  # frames held in memory while their files are being written
-
-
-class PredictConfig(Config):
-    """What to segment with what."""
-
-    model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
-    images: tuple[Path, ...] = Field(min_length=1, description="Image files and folders of images.")
-    out: Path = Field(Path("predictions"), description="Folder for masks/, overlays/ and probabilities/.")
-    probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
-    alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")
-    window: Window = "slide"
-    batch_size: WindowBatch = "auto"
-    device: Device = "auto"
-    precision: Precision = "auto"
-    workers: Workers = "auto"
-    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
-    dry_run: bool = Field(False, description="Check model and images, print what would happen, write nothing.")
 
 
 @dataclass(frozen=True)
@@ -59,34 +42,13 @@ class PredictResult:
     masks: dict[Path, Path]
 
 
-@verb(PredictConfig)
-def predict(config: PredictConfig) -> PredictResult | None:
-    """Segment images; write indexed masks, overlays and, if wanted, probabilities.
+def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResult | None:
+    """Do what is left of :func:`unip.deployment.verbs.predict` once the paths are checked.
 
-    ``masks/NAME.png`` holds class ids (and shows the classes' colours), ``overlays/NAME.png`` the tinted image with a
-    legend, ``probabilities/NAME.npz`` the array ``probabilities``; ``predictions.json`` lists them with each class's
-    share of the pixels. NAME is the path within the given folder, with ``-2``, ``-3`` ... where names would meet.
-
-    Returns:
-        The result, or None for a dry run.
-
-    Raises:
-        UnipError: The model or an image folder is missing; or, after all others were written, some images are damaged.
+    Args:
+        config: The settings.
+        names: What the results of each image are called, see :func:`unip.deployment.names.name_outputs`.
     """
-    model_folder(config.model)  # refuses what is none
-    names = name_outputs(config.images, config.out)
-    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        outputs.check("predictions.json", *(file for name in names.values() for file in places(name, config).values()))
-        return _predict(config, names)
-
-
-def places(name: str, config: PredictConfig) -> dict[str, str]:
-    """Return the files of one image's results, in the output folder, by what they hold."""
-    files = {"mask": f"masks/{name}.png", "overlay": f"overlays/{name}.png"}
-    return files | ({"probabilities": f"probabilities/{name}.npz"} if config.probabilities else {})
-
-
-def _predict(config: PredictConfig, names: dict[Path, str]) -> PredictResult | None:
     segmenter = load_segmenter(config.model)
     classes = segmenter.spec.classes
     device = choose_device(config.device)
@@ -171,42 +133,6 @@ def unreadable(problems: Sequence[str], images: int, fix: str, *, rest: str = ""
     listed = "\n".join(f"  {problem}" for problem in problems[:20])
     more = f"\n  and {len(problems) - 20} more{rest}" if len(problems) > 20 else ""
     return UnipError(f"{len(problems)} of {images} images could not be read:\n{listed}{more}", fix)
-
-
-def name_outputs(locations: Sequence[Path], out: Path) -> dict[Path, str]:
-    """Give every image of files and folders a name for its results, none of them twice.
-
-    Images within ``out`` (results of an earlier call) are left out, and an image that is named twice counts once.
-
-    Args:
-        locations: Image files and folders.
-        out: Where results go.
-
-    Returns:
-        For each image the path of its results below ``masks/`` and the like, without a suffix.
-
-    Raises:
-        UnipError: A location is missing or holds no image.
-    """
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
-    seen: set[Path] = set()
-    for location in locations:
-        for path in list_images(location):
-            real = path.resolve()
-            if real in seen or real.is_relative_to(out.resolve()):
-                continue
-            seen.add(real)
-            stem = path.relative_to(location).with_suffix("") if location.is_dir() else Path(path.stem)
-            name, number = stem.as_posix(), 1
-            while name.casefold() in taken:  # some file systems do not tell cases apart
-                number += 1
-                name = f"{stem.as_posix()}-{number}"
-            taken.add(name.casefold())
-            names[path] = name
-    if not names:
-        raise UnipError(f"all images lie in the output folder {out}", "Choose another --out.")
-    return names
 
 
 def write_prediction(

@@ -14,43 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 from rich.table import Table
 
-from unip.config import Config, NameOrPath, verb
-from unip.data.manifests.duplicates import Features, Group, Likeness, Rule, describe, find_duplicates, mark
+from unip.data.manifests.duplicates import Features, Group, Likeness, describe, find_duplicates, mark
 from unip.data.manifests.inventory import JOURNAL, Item, take_inventory
 from unip.data.manifests.manifest import Row, table_of, write_manifest
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
+from unip.features.config import DedupConfig
 from unip.features.pooled import pooled_features
 from unip.log import TableMessage
-from unip.outputs import OutputFolder, output_folder, write_json
+from unip.outputs import OutputFolder, write_json
 from unip.runtime.signals import stoppable
 from unip.vit.backbone import load_backbone
 
 log = logging.getLogger(__name__)
 
 GROUPS_SHOWN = 8
-
-
-class DedupConfig(Config):
-    """Settings of ``unip data dedup``."""
-
-    sources: tuple[NameOrPath, ...] = Field(description="Manifests, folders, infrared=FOLDER or rgb=FOLDER.")
-    out: Path = Field(description="Folder that gets manifest.parquet and groups.json.")
-    radius: int = Field(4, ge=-1, le=20, description="Bits of 64 in which the hashes may differ; -1: equal files only.")
-    frame_radius: int | None = Field(
-        None, ge=0, le=32, description="The same for frames of one video or flight (a manifest's groups)."
-    )
-    rule: Rule = Field(
-        "near", description="near: each dropped image is near to its kept one; chain: one of all that chains connect."
-    )
-    model: NameOrPath | None = Field(None, description="Compare the pooled features of this backbone too.")
-    similarity: float = Field(0.95, gt=0, le=1, description="Least cosine of the features of near duplicates.")
-    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
-    overwrite: bool = Field(False, description="Replace a manifest that is there.")
-    dry_run: bool = Field(False, description="Read and compare everything, write nothing.")
 
 
 @dataclass(frozen=True)
@@ -74,27 +54,8 @@ class DedupResult:
     unreadable: int
 
 
-@verb(DedupConfig)
-def dedup(config: DedupConfig) -> DedupResult:
-    """Find exact and near duplicates and write a manifest that keeps one of each group; no file is touched.
-
-    An interrupted call, made again, goes on: what was read, and features, are in ``OUT/.unip``.
-
-    Raises:
-        UnipError: A source is missing or empty, nothing can be used, ``OUT`` cannot be written, a manifest is there and
-            must not be replaced, or the model cannot be loaded.
-    """
-    manifest = config.out / "manifest.parquet"
-    if manifest.exists() and not config.overwrite:
-        raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
-    if config.overwrite and any(Path(source).resolve() == manifest.resolve() for source in config.sources):
-        raise UnipError(f"{manifest} is a source and would be replaced", "Choose another --out.")
-    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        outputs.check("manifest.parquet", "groups.json")
-        return _dedup(config, outputs)
-
-
-def _dedup(config: DedupConfig, outputs: OutputFolder) -> DedupResult:
+def mark_duplicates(config: DedupConfig, outputs: OutputFolder) -> DedupResult:
+    """Do what is left of :func:`unip.features.verbs.dedup` once the paths are checked."""
     manifest = config.out / "manifest.parquet"
     journal = None if config.dry_run else outputs.hidden / JOURNAL
     with stoppable("Run the same command again: it goes on where it was."):

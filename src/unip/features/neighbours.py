@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from unip.config import Config
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
+from unip.features.config import NeighbourSettings
 from unip.features.model import FeatureModel
 from unip.features.patches import class_shares, layer_maps
 from unip.runtime.seeds import seed_for
 
 QUERIES = 1024  # patches that look for neighbours at once
-
-
-class NeighbourSettings(Config):
-    """How patches vote."""
-
-    layer: Literal["last"] | int = Field("last", description="Layer of the features, 1-based.")
-    k: int = Field(20, ge=1, description="Neighbours that vote.")
-    patches: int = Field(100_000, ge=1, description="Training patches at most, drawn with the seed.")
-    short_side: int = Field(448, ge=16, description="Images are resized to it, rounded to whole patches; pixels.")
-    batch_size: int = Field(4, ge=1, description="Images per forward pass.")
 
 
 def vote(queries: Tensor, bank: Tensor, votes: Tensor, k: int, count: int) -> Tensor:

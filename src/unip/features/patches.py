@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unip.data.images.decoding import Pixels8
 from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.datasets import SegmentationData
+from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame, Frames, rgb, short_side_size
 from unip.errors import UnipError
 from unip.features.logistic import Floats

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unip.data.images.conversion import Reading
+from unip.data.images.config import Reading
 from unip.data.images.decoding import Pixels8, read_grey8, to_rgb8
 from unip.errors import UnipError
 from unip.opening import open_regular

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from unip.config import Config
-from unip.data.labelled.datasets import DATA_HELP, SegmentationData
-from unip.data.labelled.remap import Remap
+from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
+from unip.features.config import ProbeSettings
 from unip.features.logistic import Floats, Halves, Probe, fit_probe, unscaled
 from unip.features.model import FeatureModel
 from unip.features.patches import class_shares, layer_maps
@@ -28,23 +25,6 @@ from unip.runtime.memory import Cache, use_ram
 from unip.vit.shape import width_of
 
 QUIET = 1e-2  # of a layer's mean deviation: channels that vary less are not blown up further
-
-
-class ProbeSettings(Config):
-    """Which labelled images the probes are trained and tested on, and how."""
-
-    data: Path = Field(description=DATA_HELP)
-    remap: Remap = ()
-    train: str = Field("train", min_length=1, description="Split to train on.")
-    test: str | None = Field(None, min_length=1, description="Split to test on; none: test, or val if there is none.")
-    train_images: int = Field(200, ge=1, description="At most so many training images, drawn with the seed.")
-    test_images: int = Field(100, ge=1, description="At most so many test images, drawn with the seed.")
-    short_side: int = Field(448, ge=16, description="Images are resized to it, rounded to whole patches; pixels.")
-    batch_size: int = Field(4, ge=1, description="Images per forward pass.")
-    seed: int = Field(0, ge=0, description="Seed of the draws.")
-    l2: float = Field(1e-4, gt=0, description="Weight of the probes' squared norm beside the mean cross-entropy.")
-    max_iterations: int = Field(200, ge=1, description="Steps of L-BFGS at most, for each layer.")
-    cache: Cache = Field("auto", description="Keep training features in memory, on disk (none), or as it fits (auto).")
 
 
 def train_probes(segmenter: FeatureModel, data: SegmentationData, settings: ProbeSettings) -> list[Probe]:

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from unip.attention.capture import AttentionTrunk
-from unip.pretraining.loss import Kept, Side, attention_kl
+from unip.pretraining.loss import attention_kl
 from unip.pretraining.objective import Distillation, patch_grid, weighted_mean
 from unip.pretraining.pictures import draw_attention
 from unip.pretraining.teachers import Target, Teachers
+from unip.pretraining.tokens import Kept, Side
 from unip.vit.shape import depth_of
 
 

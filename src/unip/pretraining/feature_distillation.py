@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from unip.attention.capture import TokenTrunk
-from unip.pretraining.loss import Kept
 from unip.pretraining.objective import Distillation, patch_grid, weighted_mean
 from unip.pretraining.pictures import draw_components
 from unip.pretraining.teachers import Target, Teachers
+from unip.pretraining.tokens import Kept
 from unip.vit.shape import depth_of
 
 

@@ -14,9 +14,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from unip.config import verb
 from unip.data.manifests.manifest import open_images, summary, summary_table, write_manifest
-from unip.data.manifests.sources import check_sources
 from unip.data.sampling.pretraining_crops import MixDataset, sample_indices, squashed_rows
 from unip.data.sampling.pretraining_crops_gpu import DeviceMix, fits
 from unip.errors import UnipError
@@ -37,19 +35,16 @@ from unip.pretraining.teachers import Target
 from unip.training.feed import PositionDataset, Positions
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import parameter_groups
-from unip.training.run_folder import RunFolder, run_folder
+from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup, warmup_cosine
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.normalisation import INFMIX_RGB
 from unip.vit.shape import depth_of, patch_size
-from unip.vit.spec import BackboneSpec
 from unip.vit.student import student_spec
 
 log = logging.getLogger(__name__)
-
-__all__ = ["PretrainConfig", "PretrainResult", "pretrain"]
-
 SPEED_IMAGES = 64  # on which a faster teacher is compared with itself
 
 METHODS = {
@@ -80,27 +75,16 @@ class PretrainResult:
         return self.layers[0]
 
 
-@verb(PretrainConfig)
-def pretrain(config: PretrainConfig) -> PretrainResult | None:
-    """Train a student on unlabelled images, by default on a teacher's hybrid attention.
+def train_student(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
+    """Do what is left of :func:`unip.pretraining.verbs.pretrain` once the paths are checked.
 
-    Returns:
-        The result, or None for a dry run.
-
-    Raises:
-        UnipError: Data, teacher, layer or settings do not fit together; the loss is not finite; the disk is full.
-        Interrupted: Stopped by a signal; the same call continues.
+    Args:
+        config: The settings, with what an earlier call chose where this one continues it.
+        run: Where to.
     """
-    with run_folder(config) as run:
-        return _pretrain(config, run)
-
-
-def _pretrain(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
-    config = run.adopt(config)
     accelerator = make_accelerator(config)
     main, device = accelerator.is_main_process, accelerator.device
 
-    check_sources(config.data)  # before models, which may have to be downloaded; reading all images takes longer still
     torch.manual_seed(config.seed)  # what of the weights is random must be the same where the run goes on
     teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
     start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)

@@ -10,10 +10,11 @@ from torch import nn
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.teachers import Target
 from unip.training.optim import count_parameters
+from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import Backbone
 from unip.vit.normalisation import INFMIX_RGB, renormalise
 from unip.vit.shape import heads_of
-from unip.vit.spec import BackboneSpec, build_backbone, has_own_last_heads, last_heads, set_last_heads
+from unip.vit.spec import build_backbone, has_own_last_heads, last_heads, set_last_heads
 from unip.vit.student import student_spec
 
 

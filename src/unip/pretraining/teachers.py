@@ -13,7 +13,7 @@ from torch import nn
 from unip.attention.capture import Trunk
 from unip.errors import UnipError
 from unip.pretraining.inputs import resize_to
-from unip.pretraining.loss import Kept, Prefix, shared_tokens
+from unip.pretraining.tokens import Kept, Prefix, shared_tokens
 from unip.vit.shape import patch_size
 
 

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 
 from unip.errors import UnipError
-
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Where to run.")]
-Precision = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    Field(description="Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere."),
-]
 
 
 def choose_device(name: str) -> torch.device:

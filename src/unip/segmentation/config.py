@@ -1,4 +1,4 @@
-"""The settings of `unip finetune`."""
+"""The settings of `unip finetune` and `unip evaluate`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from unip.config import NameOrPath
-from unip.data.images.conversion import ReadingOptions
-from unip.data.labelled.datasets import DATA_HELP, check_labels
-from unip.data.labelled.remap import Remap
+from unip.config import Config, NameOrPath
+from unip.data.images.config import ReadingOptions
+from unip.data.labelled.settings import DATA_HELP, Remap, check_labels
 from unip.errors import UnipError
 from unip.runtime.memory import Cache
-from unip.segmentation.losses import LossName, Weighting
-from unip.segmentation.model import Decoder, PyramidName
+from unip.runtime.settings import Device, Precision
+from unip.segmentation.settings import Decoder, LossName, PyramidName, Weighting, Window, WindowBatch, Workers
 from unip.training.config import TrainingConfig
 
 Recipe = Literal["paper", "fast"]
@@ -171,3 +170,35 @@ class ResolvedConfig(FinetuneConfig):
     photometric: bool
     rare_crops: float
     cache_features: bool
+
+
+class EvaluateConfig(Config):
+    """What to evaluate on what."""
+
+    model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
+    data: Path = Field(description=DATA_HELP)
+    split: str | None = Field("test", description='Which split; "" for a folder without splits.')
+    remap: Remap = ()
+    out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
+    worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
+    window: Window = "slide"
+    batch_size: WindowBatch = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    workers: Workers = "auto"
+    corruption: tuple[str, ...] = Field(
+        (),
+        description="Evaluate on spoilt images too: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or all:SEVERITY.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the corruptions.")
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
+    dry_run: bool = Field(False, description="Check model and data, print what would happen, write nothing.")
+
+    @field_validator("corruption")
+    @classmethod
+    def _are_known(cls, corruption: tuple[str, ...]) -> tuple[str, ...]:
+        if corruption:
+            from unip.data.corruptions import parse_corruptions  # needs numpy
+
+            parse_corruptions(corruption)
+        return corruption

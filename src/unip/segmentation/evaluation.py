@@ -11,59 +11,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
 
-from unip.config import Config
 from unip.data.corruptions import CorruptFrames, parse_corruptions
-from unip.data.images.conversion import Reading
+from unip.data.images.config import Reading
 from unip.data.labelled.classes import IGNORE, Classes
-from unip.data.labelled.datasets import DATA_HELP, SegmentationData, check_segmentation, open_segmentation
-from unip.data.labelled.remap import Remap
+from unip.data.labelled.datasets import check_segmentation, open_segmentation
+from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
 from unip.files import read_json, sha256
 from unip.log import TableMessage
-from unip.outputs import output_folder, write_json, write_text
+from unip.outputs import write_json, write_text
 from unip.progress import meter
-from unip.runtime.device import Device, Precision, choose_device, choose_precision
+from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.signals import stoppable
+from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.gallery import WorstFrame, render_report
-from unip.segmentation.inference import Window, WindowBatch, Workers, segment_frames
+from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
 from unip.segmentation.model import Segmenter
+from unip.segmentation.model_folder import model_folder
 from unip.segmentation.robustness import read_robustness, robustness_record, robustness_rows, robustness_table
-from unip.segmentation.storage import load_segmenter, model_folder
+from unip.segmentation.storage import load_segmenter
 
 log = logging.getLogger(__name__)
-
-
-class EvaluateConfig(Config):
-    """What to evaluate on what."""
-
-    model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
-    data: Path = Field(description=DATA_HELP)
-    split: str | None = Field("test", description='Which split; "" for a folder without splits.')
-    remap: Remap = ()
-    out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
-    worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
-    window: Window = "slide"
-    batch_size: WindowBatch = "auto"
-    device: Device = "auto"
-    precision: Precision = "auto"
-    workers: Workers = "auto"
-    corruption: tuple[str, ...] = Field(
-        (),
-        description="Evaluate on spoilt images too: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or all:SEVERITY.",
-    )
-    seed: int = Field(0, ge=0, description="Seed of the corruptions.")
-    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
-    dry_run: bool = Field(False, description="Check model and data, print what would happen, write nothing.")
-
-    @field_validator("corruption")
-    @classmethod
-    def _are_known(cls, corruption: tuple[str, ...]) -> tuple[str, ...]:
-        parse_corruptions(corruption)
-        return corruption
 
 
 @dataclass(frozen=True)
@@ -85,25 +56,15 @@ class EvaluateResult:
     matrices: dict[str, Matrix] = field(default_factory=dict)
 
 
-def evaluate_model(config: EvaluateConfig) -> EvaluateResult | None:
-    """Do what `unip evaluate` does: segment labelled images, compare, write and say what was found.
+def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> EvaluateResult | None:
+    """Do what is left of :func:`unip.segmentation.evaluating.evaluate_model` once the paths are checked.
 
-    Returns:
-        The result, or None for a dry run.
-
-    Raises:
-        UnipError: Model or data are missing, damaged, or have other classes than each other.
-        Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
+    Args:
+        config: The settings.
+        out: Where results go.
+        opened: The pairs of ``config.data``.
     """
-    model_folder(config.model)  # refuses what is none
-    out = config.out or config.model / "evaluation" / (config.split or "all")
-    with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        outputs.check("metrics.json", "evaluation.html", *(["robustness.json"] if config.corruption else []))
-        return _evaluate(config, out)
-
-
-def _evaluate(config: EvaluateConfig, out: Path) -> EvaluateResult | None:
-    ready = prepare(config)
+    ready = prepare(config, opened)
     spec, data, dtype = ready.segmenter.spec, ready.data, str(ready.dtype).removeprefix("torch.")
     view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
     log.info(
@@ -176,12 +137,13 @@ def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, 
     ``out``, ``worst`` and ``dry_run`` have no meaning here.
 
     Yields:
-        Each corruption of ``config`` with its scores, which are those of :func:`evaluate_model`.
+        Each corruption of ``config`` with its scores, which are those of :func:`.evaluate_model`.
 
     Raises:
-        UnipError: As :func:`evaluate_model` does.
+        UnipError: As :func:`.evaluate_model` does.
     """
-    yield from _corrupted(prepare(config), config, parse_corruptions(config.corruption, config.seed))
+    opened = open_segmentation(config.data, config.split, remap=config.remap)
+    yield from _corrupted(prepare(config, opened), config, parse_corruptions(config.corruption, config.seed))
 
 
 @dataclass(frozen=True)
@@ -203,14 +165,13 @@ class Ready:
     dtype: torch.dtype
 
 
-def prepare(config: EvaluateConfig) -> Ready:
-    """Open model and data.
+def prepare(config: EvaluateConfig, data: SegmentationData) -> Ready:
+    """Load the model and see that it fits the data.
 
     Raises:
-        UnipError: One is missing or damaged, or they have other classes than each other.
+        UnipError: It is damaged, or has other classes than the data.
     """
     segmenter = load_segmenter(config.model)
-    data = open_segmentation(config.data, config.split, remap=config.remap)
     check_classes(segmenter.spec.classes, data.classes, config)
     device = choose_device(config.device)
     as_trained = replace(data, reading=segmenter.spec.reading)

@@ -12,17 +12,17 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from unip.config import verb
 from unip.data.images.conversion import DEFAULT
-from unip.data.labelled.datasets import SegmentationData, check_segmentation, few_labels, open_segmentation
+from unip.data.labelled.datasets import check_segmentation, few_labels
+from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.statistics import label_facts
 from unip.errors import UnipError
 from unip.runtime.device import choose_precision
 from unip.segmentation.adapters import add_adapters, freeze_layers, merge_adapters
-from unip.segmentation.config import FinetuneConfig, ResolvedConfig
+from unip.segmentation.config import EvaluateConfig, FinetuneConfig, ResolvedConfig
 from unip.segmentation.defaults import Facts, choose, compiling, shown
 from unip.segmentation.describe import describe, describe_loss, forward_shapes
-from unip.segmentation.evaluation import EvaluateConfig, evaluate_model
+from unip.segmentation.evaluating import evaluate_model
 from unip.segmentation.inference import OutOfMemory
 from unip.segmentation.losses import PixelLoss, class_weights
 from unip.segmentation.metrics import Scores, percent
@@ -38,7 +38,7 @@ from unip.segmentation.validation import quick_miou
 from unip.training.best import Evaluation
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
 from unip.training.optim import parameter_groups
-from unip.training.run_folder import RunFolder, run_folder
+from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup, warmup_poly
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import heads_of
@@ -59,32 +59,25 @@ class FinetuneResult:
     scores: Scores | None
 
 
-@verb(FinetuneConfig)
-def finetune(config: FinetuneConfig) -> FinetuneResult | None:
-    """Fine-tune a backbone for segmentation, or probe it.
+def train_segmenter(
+    given: FinetuneConfig, run: RunFolder, data: SegmentationData, val: SegmentationData | None
+) -> FinetuneResult | None:
+    """Do what is left of :func:`unip.segmentation.verbs.finetune` once the paths are checked.
 
-    Returns:
-        The result, or None for a dry run.
-
-    Raises:
-        UnipError: Data, backbone or settings do not fit together; the loss is not finite; the disk is full.
-        Interrupted: Stopped by a signal; the same call continues.
+    Args:
+        given: The settings, with what an earlier call chose where this one continues it.
+        run: Where to.
+        data: The pairs of ``given.split``.
+        val: Those of ``given.val``, if it is set.
     """
-    with run_folder(config) as run:
-        return _finetune(config, run)
-
-
-def _finetune(config: FinetuneConfig, run: RunFolder) -> FinetuneResult | None:
-    given = run.adopt(config)
     accelerator = make_accelerator(given)
     main = accelerator.is_main_process
 
-    data = open_segmentation(given.data, given.split, remap=given.remap)
     reading = given.resolve_reading(data.reading)
     given, data = given.model_copy(update=dict(reading)), replace(data, reading=reading)
     torch.manual_seed(given.seed)  # weights from scratch and heads
     backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
-    val = check_val(given, data) if given.val is not None else None
+    val = check_val(given, data, val) if val is not None else None
     if given.labels is not None:
         data = few_labels(data, given.labels, given.label_seed)
     labels = label_facts(data)
@@ -172,13 +165,12 @@ def resolve(config: FinetuneConfig, facts: Facts) -> tuple[ResolvedConfig, list[
     return ResolvedConfig.make(**{**config.model_dump(), **chosen}), reasons
 
 
-def check_val(config: FinetuneConfig, data: SegmentationData) -> SegmentationData:
+def check_val(config: FinetuneConfig, data: SegmentationData, val: SegmentationData) -> SegmentationData:
     """Return the data to evaluate on, checked now rather than after hours of training.
 
     Raises:
-        UnipError: It is missing, damaged, without any label, or has other classes than the training data.
+        UnipError: It is damaged, without any label, or has other classes than the training data.
     """
-    val = open_segmentation(config.data, config.val, remap=config.remap)
     if val.classes.names != data.classes.names:
         raise UnipError(
             f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,27 +20,13 @@ from unip.runtime.signals import leave_signals_to_parent
 from unip.runtime.workers import usable_cores
 from unip.segmentation.heads import resize
 from unip.segmentation.model import Segmenter
+from unip.segmentation.settings import Window, WindowBatch, Workers
 from unip.segmentation.sliding import sliding_logits
 
 log = logging.getLogger(__name__)
 
 MOST_LOGITS = 2**28  # of the images in memory at once: 1 GiB
 OFTEN = 3  # times that a shape of batches comes before it is recorded, which takes as long as four of them
-
-
-# The settings that evaluation and prediction share.
-Window = Annotated[
-    Literal["slide", "whole"],
-    Field(description="Overlapping windows of the training crop's size, or the whole image at once."),
-]
-WindowBatch = Annotated[
-    Literal["auto"] | Annotated[int, Field(ge=1)],
-    Field(description="Windows that run together; auto: 8, on a GPU 24, or whole images that are as large."),
-]
-Workers = Annotated[
-    Annotated[int, Field(ge=0)] | Literal["auto"],
-    Field(description="Processes that decode images; auto: up to 8, none on two cores."),
-]
 
 
 class OutOfMemory(UnipError):

@@ -7,16 +7,13 @@ compiled and captured; and all of it is 0, not NaN, where no pixel is labelled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unip.data.labelled.classes import IGNORE
-
-LossName = Literal["ce", "ce+dice"]
-Weighting = Literal["none", "balanced", "root"]
+from unip.segmentation.settings import Weighting
 
 MAX_WEIGHT = 20.0  # of a class: a few mislabelled pixels of the rarest one must not decide a step
 SURE = 0.7  # a pixel whose class has a lower probability counts as hard, however many such there are

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unip.config import Config
-from unip.data.images.conversion import DEFAULT, Reading
+from unip.data.images.config import Reading
+from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.errors import UnipError
 from unip.segmentation.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize, upsample
 from unip.segmentation.losses import PixelLoss, total
 from unip.segmentation.pyramid import FPN, LLFPN, spread_layers
+from unip.segmentation.settings import Decoder, PyramidName
+from unip.vit.architecture import BackboneSpec
 from unip.vit.shape import depth_of, patch_size, width_of
-from unip.vit.spec import BackboneSpec, blocks, build_backbone
-
-Decoder = Literal["upernet", "light", "linear"]
-PyramidName = Literal["llfpn", "fpn"]
+from unip.vit.spec import blocks, build_backbone
 
 
 class SegmenterSpec(Config):

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.datasets import SegmentationData, list_splits, open_segmentation, subset
+from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame
 from unip.errors import UnipError
+from unip.features.config import NeighbourSettings, ProbeSettings
 from unip.features.logistic import Probe
-from unip.features.neighbours import NeighbourSettings, training_patches, vote
+from unip.features.neighbours import training_patches, vote
 from unip.features.patches import layer_maps
-from unip.features.probes import ProbeSettings, train_probes
+from unip.features.probes import train_probes
 from unip.segmentation.heads import resize
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter, SegmenterSpec
+from unip.segmentation.probe_data import open_splits
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size
 
@@ -119,42 +121,6 @@ def frozen(
         short_side=max(2, int(short_side / patch + 0.5)) * patch,
     )
     return Segmenter(spec, backbone.model).eval()
-
-
-def open_splits(settings: ProbeSettings) -> tuple[SegmentationData, SegmentationData, str]:
-    """Open both splits and draw their images, such that each class occurs if it can; also name the test split.
-
-    Raises:
-        UnipError: A split is missing, both are the same or have other classes, or nothing is labelled.
-    """
-    root = settings.data
-    there = list_splits(root)
-    name = settings.test or next((name for name in ("test", "val", "valid") if name in there), None)
-    train = open_segmentation(root, settings.train, remap=settings.remap)
-    if name is None:
-        raise UnipError(
-            f"{root} has no split to test on: neither test nor val", "Add one, or name another with the test split."
-        )
-    if name == settings.train:
-        raise UnipError(
-            f"the probes would be tested on the split they are trained on, {name!r}",
-            "Name two splits: images that were trained on say nothing.",
-        )
-    test = open_segmentation(root, name, remap=settings.remap)
-    if train.classes.names != test.classes.names:
-        raise UnipError(
-            f"{root}: the classes of {settings.train} are not those of {name}",
-            "Keep one classes.json beside the splits.",
-        )
-    train = subset(train, min(settings.train_images, len(train)), settings.seed)
-    test = subset(test, min(settings.test_images, len(test)), settings.seed)
-    for split, data in ((settings.train, train), (name, test)):
-        if not any((data.read_mask(index) != IGNORE).any() for index in range(len(data))):
-            raise UnipError(
-                f"none of the {len(data)} masks of {root} in {split} that were drawn has a labelled pixel",
-                "Label some, draw more images, or name another split.",
-            )
-    return train, test, name
 
 
 def evaluate_probes(

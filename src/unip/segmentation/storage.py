@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from unip.config import describe_validation
 from unip.errors import UnipError
-from unip.files import read_json, write_tensors
-from unip.opening import check_regular
+from unip.files import write_tensors
 from unip.outputs import writing
 from unip.segmentation.model import Segmenter, SegmenterSpec
-from unip.vit.backbone import SEGMENTER_FORMAT
+from unip.segmentation.model_folder import read_model_config, unreadable_weights
+from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
 from unip.vit.spec import last_heads
 
 
@@ -50,14 +50,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     Raises:
         UnipError: There is no segmentation model, or its files are damaged or do not belong together.
     """
-    folder = model_folder(Path(path))
-    record = read_json(folder / "config.json")
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != SEGMENTER_FORMAT:
-        raise UnipError(
-            f"{folder} is no segmentation model (config.json says format {found!r}, not {SEGMENTER_FORMAT!r})",
-            "Give the folder of a `unip finetune` run.",
-        )
+    folder, record = read_model_config(Path(path))
     try:
         spec = SegmenterSpec(**record["spec"])
     except ValidationError as error:
@@ -67,29 +60,15 @@ def load_segmenter(path: str | Path) -> Segmenter:
     except (KeyError, TypeError) as error:
         raise UnipError(f"{folder / 'config.json'} has no whole `spec`") from error
     segmenter = Segmenter(spec)
-    weights = folder / "model.safetensors"
+    weights = folder / WEIGHTS_NAME
     try:
-        check_regular(weights)
         segmenter.load_state_dict(load_file(weights))
     except (OSError, SafetensorError) as error:
-        raise UnipError(f"cannot read {weights}: {error}", "Copy the whole model folder again.") from error
+        raise unreadable_weights(weights, error) from error
     except RuntimeError as error:  # torch lists the keys and shapes line by line
         lines = [line.strip() for line in str(error).splitlines()[1:4]]
         raise UnipError(f"{weights} does not fit its config.json: {' '.join(lines)}"[:600]) from error
     return segmenter.eval()
-
-
-def model_folder(path: Path) -> Path:
-    """Return ``path`` if it is a model folder, or its ``model/`` if it is a run folder.
-
-    Raises:
-        UnipError: It is neither.
-    """
-    for folder in (path, path / "model"):
-        if (folder / "config.json").is_file():
-            return folder
-    what = "does not exist" if not path.exists() else "holds no model (no config.json and no model/config.json)"
-    raise UnipError(f"{path} {what}", "Give the folder of a finished `unip finetune` run, or its model/.")
 
 
 def model_card(spec: SegmenterSpec, info: dict[str, Any]) -> str:

@@ -10,9 +10,10 @@ from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
-from unip.segmentation.inference import OutOfMemory, Workers, segment_frames
+from unip.segmentation.inference import OutOfMemory, segment_frames
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter
+from unip.segmentation.settings import Workers
 
 
 def quick_miou(

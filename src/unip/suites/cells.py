@@ -11,7 +11,6 @@ CELL/corrupted.json  scores on corrupted test images, by corruption
 
 from __future__ import annotations
 
-import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -20,63 +19,31 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unip.config import Config
 from unip.data.labelled.datasets import check_segmentation, few_labels, open_segmentation
 from unip.data.labelled.pairs import SegmentationData
-from unip.deployment.evaluation import evaluate
+from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
-from unip.features.neighbours import NeighbourSettings
-from unip.features.probes import ProbeSettings, train_probes
+from unip.features.config import NeighbourSettings, ProbeSettings
+from unip.features.probes import train_probes
 from unip.files import read_json
 from unip.outputs import output_folder, write_json, writing
 from unip.runtime.device import choose_device, device_name
-from unip.runtime.memory import Cache
-from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.evaluation import EvaluateConfig, evaluate_corrupted
-from unip.segmentation.finetuning import finetune
+from unip.segmentation.config import EvaluateConfig
+from unip.segmentation.evaluation import evaluate_corrupted
 from unip.segmentation.metrics import percent, score
 from unip.segmentation.model import SegmenterSpec
 from unip.segmentation.probing import evaluate_probes, frozen, segment_by_neighbours
 from unip.segmentation.storage import load_segmenter
+from unip.segmentation.verbs import finetune
+from unip.suites.settings import CORRUPTED, RECORD, LayerSettings, choices, finetune_config, read_corrupted
 from unip.suites.suite import TRAINED
 from unip.suites.tasks import CellTask
 from unip.training.run_folder import describe_environment
 from unip.vit.backbone import load_backbone
 from unip.vit.shape import check_layer, depth_of
 
-RECORD, FRAMES, CORRUPTED = "cell.json", "frames.npz", "corrupted.json"
+FRAMES = "frames.npz"
 Matrices = npt.NDArray[np.int64]
-
-
-class LayerSettings(Config):
-    """Which layer is probed, and how; the probe is that of `unip analyze --probe`."""
-
-    layer: int | None = None
-    short_side: int = 448
-    batch_size: int = 4
-    l2: float = 1e-4
-    max_iterations: int = 200
-    cache: Cache = "auto"
-
-
-def check_settings(task: CellTask) -> dict[str, Any]:
-    """Return all settings of a cell with their defaults filled in.
-
-    Raises:
-        UnipError: One is unknown or does not fit.
-    """
-    if task.kind in TRAINED:
-        for choice in choices(task):
-            config = finetune_config(task, task.folder / "run", choice)
-        return config.model_dump(mode="json")
-    of_kind: type[Config] = NeighbourSettings if task.kind == "knn" else LayerSettings
-    settings = of_kind.make(**task.settings)
-    if isinstance(settings, LayerSettings) and settings.layer is None and task.val is None:
-        raise UnipError(
-            f"{task.axes['protocol']}: no layer is given, and {task.axes['dataset']} has no val to choose one on",
-            "Name the data set's `val`, or give `layer` in the protocol's settings.",
-        )
-    return settings.model_dump(mode="json")
 
 
 def run_cell(task: CellTask) -> str:
@@ -109,40 +76,6 @@ def run_cell(task: CellTask) -> str:
         write_json(task.folder / RECORD, record)
     _corrupted(task, record)
     return f"mIoU {percent(record['miou'])}"
-
-
-def read_corrupted(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return a cell's scores on corrupted images by ``NAME:SEVERITY``, as far as they are there."""
-    file = folder / CORRUPTED
-    found: dict[str, Any] = read_json(file) if file.exists() else {}
-    groups = [{name: scores} if "miou" in scores else scores for name, scores in found.items()]  # before: as asked for
-    return {name: scores for group in groups for name, scores in group.items()}
-
-
-def choices(task: CellTask) -> list[dict[str, Any]]:
-    """Return every combination of the settings to choose from; a single empty one where there is no choice."""
-    return [dict(zip(task.choose, values, strict=True)) for values in itertools.product(*task.choose.values())]
-
-
-def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> FinetuneConfig:
-    """Return the fine-tuning that a cell means; `unip finetune` with it does the same by hand."""
-    settings = {
-        **task.settings,
-        **choice,
-        "model": task.model,
-        "data": task.data,
-        "split": task.train,
-        "remap": task.remap,
-        "labels": task.labels,
-        "label_seed": task.seed,
-        "seed": task.seed,
-        "mode": "linear" if task.kind == "linear_probe" else "full",
-        "device": task.device,
-        "out": out,
-    }
-    if task.val is not None:
-        settings["val"] = task.val
-    return FinetuneConfig.make(**settings)
 
 
 def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:

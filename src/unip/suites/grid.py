@@ -12,9 +12,9 @@ from unip.data.labelled.datasets import open_segmentation
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.outputs import write_json
-from unip.pretraining.program import PretrainConfig
-from unip.suites.cells import RECORD, check_settings, read_corrupted
+from unip.pretraining.config import PretrainConfig
 from unip.suites.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
+from unip.suites.settings import RECORD, check_settings, read_corrupted
 from unip.suites.suite import PRETRAINED, TRAINED, Axes, Places, Suite, label_text
 from unip.suites.tasks import DONE, RUN, CellTask, PretrainTask
 

@@ -12,13 +12,12 @@ from typing import Any
 
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.manifests.manifest import is_manifest, read_manifest
-from unip.data.manifests.sources import list_source, split_source
+from unip.data.manifests.sources import is_manifest, list_source, split_source
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.runtime.workers import threaded
 from unip.training.config import RESUMABLE
-from unip.vit.backbone import WEIGHTS_NAME
+from unip.vit.sources import WEIGHTS_NAME
 
 VERSION = 4  # raise it when a cell of the same settings would give another result
 MIXED = ["sha256", "modality", "source", "weight", "grey", "reading"]  # columns of a manifest that a mix depends on
@@ -69,6 +68,8 @@ def images_identity(sources: tuple[str, ...]) -> str:
     for source in sources:
         modality, location = split_source(source)
         if is_manifest(location):
+            from unip.data.manifests.manifest import read_manifest  # here: folders have no use for pyarrow
+
             rows += (tuple(row.values()) for row in read_manifest(location).select(MIXED).to_pylist())
             continue
         root = os.path.abspath(location if location.is_dir() else location.parent)

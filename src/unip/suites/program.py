@@ -6,22 +6,20 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
 from rich.table import Table as Shown
 
-from unip.config import Config, verb
 from unip.errors import Interrupted, UnipError
 from unip.log import TableMessage
-from unip.outputs import OutputFolder, output_folder
+from unip.outputs import OutputFolder
 from unip.progress import meter
 from unip.runtime.signals import stop_on_signals
-from unip.suites.grid import INDEX, CellJob, Left, Plan, PretrainJob
+from unip.suites.config import PAGE, RESULTS, BenchConfig
+from unip.suites.grid import CellJob, Left, Plan, PretrainJob
 from unip.suites.pool import Ended, Job, Worker, find_devices, run_queue
-from unip.suites.records import RESULTS, cost_task, read_done
-from unip.suites.report import PAGE, REPORT_FILES, write_report
-from unip.suites.suite import Axes, Places, label_text, read_suite
+from unip.suites.records import cost_task, read_done
+from unip.suites.report import write_report
+from unip.suites.suite import Axes, label_text
 from unip.suites.tables import Table
 from unip.suites.tasks import CostTask
 from unip.training.feed import resolve_workers
@@ -30,25 +28,6 @@ log = logging.getLogger(__name__)
 
 FAILURES_SHOWN = 5
 SHOWN = 5  # columns of a results table on the terminal
-
-
-class BenchConfig(Config):
-    """Which suite to run, on which data, with which weights."""
-
-    suite: Path = Field(description="Suite file, such as recipes/suites/ten_minutes.yaml.")
-    data: tuple[str, ...] = Field((), description="NAME=FOLDER for each {NAME} of the suite.")
-    weights: Path | None = Field(None, description="Folder that {weights} stands for in the suite.")
-    out: Path | None = Field(None, description="Where everything goes; default: runs/bench/ and the suite's name.")
-    only: tuple[str, ...] = Field(
-        (), description="Run the cells whose name holds every one of these texts; of A,B one is enough."
-    )
-    skip_missing: bool = Field(False, description="Leave out cells whose data or weights are not given.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run; auto: all GPUs, or the CPU.")
-    workers_per_device: int = Field(1, ge=1, description="Cells that run at once on a device.")
-    keep_models: bool = Field(True, description="Keep every cell's model, to look into or to evaluate further.")
-    report_only: bool = Field(False, description="Make tables and plot anew from the cells that are done.")
-    overwrite: bool = Field(False, description="Also replace tables and plots that were changed since.")
-    dry_run: bool = Field(False, description="Show the grid and what of it is done, write nothing.")
 
 
 @dataclass(frozen=True)
@@ -86,32 +65,16 @@ class CostJob:
         return None if self.task.file.exists() else self.task
 
 
-@verb(BenchConfig)
-def bench(config: BenchConfig) -> BenchResult | None:
-    """Run what of a suite is not done, then make its tables.
+def run_cells(config: BenchConfig, outputs: OutputFolder, plan: Plan, cells: list[Axes]) -> BenchResult | None:
+    """Do what is left of :func:`unip.suites.verbs.bench` once the paths are checked.
 
-    Returns:
-        The result, or None for a dry run.
-
-    Raises:
-        UnipError: The suite is wrong, data or weights are missing, or cells failed (the others are done).
-        Interrupted: Stopped by a signal; the same call continues.
+    Args:
+        config: The settings.
+        outputs: Where to.
+        plan: The suite with its places.
+        cells: What of the grid is to be run.
     """
-    out = config.out or Path("runs/bench") / config.suite.stem
-    alone = not config.report_only  # tables may be made while a bench is at work
-    with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run, alone=alone) as outputs:
-        outputs.check(*REPORT_FILES, INDEX)
-        return _bench(config, outputs)
-
-
-def _bench(config: BenchConfig, outputs: OutputFolder) -> BenchResult | None:
-    suite, out = read_suite(config.suite), outputs.given
-    plan = Plan(suite, Places(config.data, config.weights), out, config.device, keep_models=config.keep_models)
-    if config.report_only:
-        return report(plan, run=0, kept=None)
-    plan.places.check(suite)
-    cells = chosen_cells(plan, config)
-    plan.check(cells)
+    out = outputs.given
     devices = find_devices(config.device)
     count = len(devices) * config.workers_per_device
     if count > 1:  # so that they share the cores
@@ -158,40 +121,6 @@ def _bench(config: BenchConfig, outputs: OutputFolder) -> BenchResult | None:
         )
         raise UnipError("\n".join([f"{len(failed)} of {len(jobs)} jobs failed:", *lines]), advice.strip())
     return result
-
-
-def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
-    """Return the cells to run.
-
-    Raises:
-        UnipError: There are none, or data or weights are missing.
-    """
-    every = plan.suite.cells()
-    wanted = [[part for text in word.split(",") if (part := text.strip())] for word in config.only]
-    cells = [axes for axes in every if all(any(text in str(axes) for text in texts) for texts in wanted)]
-    useless = [text for texts in wanted for text in texts if not any(text in str(axes) for axes in every)]
-    if useless or not cells:
-        lacking = useless[0] if useless else f"all of {' '.join(config.only)}"
-        some = ", ".join(map(str, every[:3]))
-        raise UnipError(
-            f"no cell's name holds {lacking}",
-            f"They are named {some}, ... Where one of several is enough, join them by commas.",
-        )
-    lacks = {axes: plan.missing(axes) for axes in cells}
-    missing = list(dict.fromkeys(text for texts in lacks.values() for text in texts))
-    if not missing:
-        return cells
-    left = [axes for axes in cells if not lacks[axes]]
-    if config.skip_missing and left:
-        log.info(f"left out for what is missing: {len(cells) - len(left)} of {len(cells)} cells ({', '.join(missing)})")
-        return left
-    lines = [f"  {text}, for {sum(text in texts for texts in lacks.values())} cells" for text in missing]
-    raise UnipError(
-        "\n".join([f"{config.suite} needs data or weights that are not there:", *lines]),
-        "Give them; without them no chosen cell is left."
-        if config.skip_missing
-        else "Give them, choose cells with --only, or leave those cells out with --skip-missing.",
-    )
 
 
 def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> None:

@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 from unip.files import read_json
 from unip.opening import open_regular
 from unip.outputs import writing
-from unip.suites.cells import FRAMES, RECORD, read_corrupted
+from unip.suites.cells import FRAMES
+from unip.suites.config import RESULTS
 from unip.suites.grid import Plan, cell_folder
 from unip.suites.identity import key_of
+from unip.suites.settings import RECORD, read_corrupted
 from unip.suites.statistics import floor
 from unip.suites.suite import Axes
 from unip.suites.tasks import CostTask
 
-RESULTS = "results.parquet"
 CLEAN = "none"
 COST = ("flops", "parameters", "images_per_second", "speed_batch", "speed_size", "speed_precision", "speed_device")
 

@@ -16,13 +16,12 @@ from matplotlib.transforms import Bbox
 
 from unip.outputs import write_text, writing
 from unip.pages import file_uri, page_template
-from unip.suites.records import RESULTS, Done, write_results
+from unip.suites.config import LATEX_FILE, MARKDOWN, PAGE, PLOT
+from unip.suites.records import Done, write_results
 from unip.suites.suite import Suite, label_text
 from unip.suites.tables import Table, all_tables, average, budgets, by_start
 from unip.version import __version__
 
-PAGE, MARKDOWN, LATEX_FILE, PLOT = "report.html", "tables.md", "tables.tex", "cost.png"
-REPORT_FILES = (RESULTS, PAGE, MARKDOWN, LATEX_FILE, PLOT)
 COLUMNS = 2  # of panels in the plot
 
 

@@ -19,7 +19,8 @@ import torch
 from unip.errors import Interrupted, UnipError
 from unip.log import show
 from unip.outputs import OutputFolder, output_folder, write_json
-from unip.pretraining.program import PretrainConfig, pretrain
+from unip.pretraining.config import PretrainConfig
+from unip.pretraining.verbs import pretrain
 from unip.suites.cells import run_cell
 from unip.suites.cost import measure_cost
 from unip.suites.tasks import DONE, RUN, TASK, CellTask, CostTask, Outcome, Task

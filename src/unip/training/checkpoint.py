@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from unip.outputs import remove, set_aside, writing
 from unip.training.best import BestWeights
 from unip.training.checksums import DamagedCheckpoint, read_state, verify, write_state
 from unip.training.ema import WeightAverage
+from unip.training.run_folder import checkpoint_path, list_checkpoints, list_damaged, step_of
 
 
 def save_checkpoint(
@@ -67,27 +67,6 @@ def save_checkpoint(
     for old in list_checkpoints(folder)[:-keep]:
         remove(old)
     return path
-
-
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """Return where the checkpoint of a step is."""
-    return folder / f"step-{step:08d}"
-
-
-def step_of(path: Path) -> int:
-    """Return the step that a checkpoint's folder is named by."""
-    return int(path.name.removeprefix("step-"))
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first; not those that were set aside as damaged."""
-    found = (p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name) and p.is_dir())
-    return sorted(found, key=step_of)
-
-
-def list_damaged(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run that were found damaged and set aside."""
-    return sorted(folder.glob("damaged-step-*"))
 
 
 @dataclass(frozen=True)

@@ -25,21 +25,14 @@ from unip.runtime.seeds import seed_for
 from unip.runtime.signals import StopRequest, stop_on_signals
 from unip.runtime.workers import lost_process
 from unip.training.best import BestWeights, Evaluation
-from unip.training.checkpoint import (
-    checkpoint_path,
-    list_checkpoints,
-    load_checkpoint,
-    newest_whole,
-    save_checkpoint,
-    step_of,
-)
+from unip.training.checkpoint import load_checkpoint, newest_whole, save_checkpoint
 from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
 from unip.training.ema import WeightAverage
 from unip.training.feed import Feed, PositionDataset, Positions
 from unip.training.graphs import GraphedPass, Values
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
-from unip.training.run_folder import RunFolder
+from unip.training.run_folder import RunFolder, checkpoint_path, list_checkpoints, step_of
 from unip.training.schedule import Schedule
 from unip.training.tensorboard import TensorBoard
 

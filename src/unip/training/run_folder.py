@@ -16,20 +16,19 @@ import json
 import logging
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 import yaml
 
 from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.opening import read_regular_text
 from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, write_text
-from unip.training.checkpoint import list_checkpoints, list_damaged
 from unip.training.config import TrainingConfig
 from unip.written import HIDDEN
 
@@ -250,6 +249,8 @@ def _record(line: str) -> dict[str, Any] | None:
 
 def describe_environment() -> dict[str, Any]:
     """Say what this run runs on: versions, device and command line."""
+    import torch  # here: a run folder alone has no use for it
+
     packages = ("unip", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -266,3 +267,24 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed as a package"
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step is."""
+    return folder / f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint's folder is named by."""
+    return int(path.name.removeprefix("step-"))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, oldest first; not those that were set aside as damaged."""
+    found = (p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name) and p.is_dir())
+    return sorted(found, key=step_of)
+
+
+def list_damaged(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run that were found damaged and set aside."""
+    return sorted(folder.glob("damaged-step-*"))

@@ -8,6 +8,7 @@ listed here passes. All values are numbers, true/false and words from a fixed li
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -76,7 +77,11 @@ ALLOWED: dict[str, Any] = {
     "ref_feat_shape": GridSize | None,
 }
 _CONFIG = ConfigDict(strict=True, allow_inf_nan=False)
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(kind, config=_CONFIG) for name, kind in ALLOWED.items()}
+
+
+@functools.cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(ALLOWED[name], config=_CONFIG)
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -96,7 +101,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
                 f"Allowed are {', '.join(ALLOWED)}.",
             )
         try:
-            _ADAPTERS[name].validate_python(value)
+            _adapter(name).validate_python(value)
         except ValidationError as error:
             shown = repr(value)
             allowed = dict.fromkeys(problem["msg"] for problem in error.errors(include_url=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +12,15 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from unip.errors import UnipError
-from unip.files import read_json
+from unip.vit.architecture import BackboneSpec, read_spec
 from unip.vit.hub import hub_model, timm_model, timm_weights
 from unip.vit.infer import infer_spec
 from unip.vit.normalisation import INFMIX_RGB
-from unip.vit.spec import BackboneSpec, build_backbone, read_spec
-from unip.vit.student import STUDENTS, student_spec
+from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME, parse_source, read_model_folder
+from unip.vit.spec import build_backbone
+from unip.vit.student import student_spec
 from unip.vit.weights import Checkpoint, LoadReport, load_into, read_checkpoint
 
-BACKBONE_FORMAT = "unip-backbone-1"
-SEGMENTER_FORMAT = "unip-segmenter-1"
-WEIGHTS_NAME = "model.safetensors"
 INFMIX = dict(zip(("mean", "std"), INFMIX_RGB, strict=True))  # normalisation of our students and of UNIP's
 
 
@@ -94,32 +91,23 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
 
 
 def _resolve(source: str, random_weights: bool) -> _Origin:
-    if source in STUDENTS:
-        return _Origin(student_spec(source), INFMIX, None)
-    kind, colon, name = source.partition(":")
-    if colon and kind == "timm":
-        name, at, file = name.partition("@")
-        spec, cfg = timm_model(name)
+    found = parse_source(source)
+    if found.kind == "student":
+        return _Origin(student_spec(found.name), INFMIX, None)
+    if found.kind == "timm":
+        spec, cfg = timm_model(found.name)
         weights = None
-        if at or not random_weights:
-            weights = read_checkpoint(Path(file).expanduser() if at else timm_weights(name, cfg))
+        if found.path is not None or not random_weights:
+            weights = read_checkpoint(found.path or timm_weights(found.name, cfg))
             if weights.last_heads is not None:
                 spec = spec.model_copy(update={"last_heads": weights.last_heads})
         own = _description(weights, source) if weights is not None else {}
         return _Origin(spec, {**_preprocessing(cfg), **own}, weights)
-    if colon and kind == "hf":
-        spec, cfg, found = hub_model(name)
-        return _Origin(spec, _preprocessing(cfg), read_checkpoint(found))
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _from_folder(path)
-    if path.exists():
-        return _from_file(path)
-    near = difflib.get_close_matches(source, STUDENTS, n=1)
-    raise UnipError(
-        f"no backbone {source!r}: there is no such file or folder, and no student of that name",
-        f"Did you mean {near[0]!r}?" if near else "Give timm:NAME, hf:OWNER/NAME, a file, a folder or a student.",
-    )
+    if found.kind == "hf":
+        spec, cfg, file = hub_model(found.name)
+        return _Origin(spec, _preprocessing(cfg), read_checkpoint(file))
+    assert found.path is not None
+    return _from_folder(found.path) if found.kind == "folder" else _from_file(found.path)
 
 
 def _from_file(path: Path) -> _Origin:
@@ -142,28 +130,17 @@ def _description(weights: Checkpoint, source: str) -> dict[str, Any]:
     return described
 
 
-def _from_folder(folder: Path) -> _Origin:
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"  # a run folder
+def _from_folder(given: Path) -> _Origin:
+    folder, config = read_model_folder(given)
     file = folder / "config.json"
-    if not file.is_file():
-        raise UnipError(f"{folder} is no model folder: it has no config.json", "Give a run's model/ folder, or a file.")
-    config = read_json(file)
-    kind = config.get("format") if isinstance(config, dict) else None
-    if kind not in (BACKBONE_FORMAT, SEGMENTER_FORMAT):
-        hint = f"For a timm model give timm:{config['architecture']}@{folder}/FILE." if _is_timm(config) else ""
-        raise UnipError(f"{file} is not of ours: format {kind!r}", hint or f"Expected {BACKBONE_FORMAT!r}.")
+    segmenter = config["format"] == SEGMENTER_FORMAT
     try:
-        spec = config["spec"]["backbone"] if kind == SEGMENTER_FORMAT else config["spec"]
-        described = {**config, **config["spec"]} if kind == SEGMENTER_FORMAT else config
+        spec = config["spec"]["backbone"] if segmenter else config["spec"]
+        described = {**config, **config["spec"]} if segmenter else config
         described = {key: described[key] for key in ("mean", "std", "input_size") if key in described}
         return _Origin(read_spec(spec, str(file)), described, read_checkpoint(folder / WEIGHTS_NAME))
     except (KeyError, TypeError) as error:
         raise UnipError(f"{file} is incomplete: {error}", "Save the model again.") from error
-
-
-def _is_timm(config: Any) -> bool:
-    return isinstance(config, dict) and isinstance(config.get("architecture"), str)
 
 
 def _preprocessing(cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from torch import nn
 
 from unip.files import write_tensors
 from unip.outputs import writing
-from unip.vit.backbone import BACKBONE_FORMAT, WEIGHTS_NAME, load_backbone
-from unip.vit.spec import BackboneSpec, blocks, has_own_last_heads, head_width, last_heads, timm_arguments
+from unip.vit.architecture import BackboneSpec
+from unip.vit.backbone import load_backbone
+from unip.vit.sources import BACKBONE_FORMAT, WEIGHTS_NAME
+from unip.vit.spec import blocks, has_own_last_heads, head_width, last_heads, timm_arguments
 
 
 def save_backbone(

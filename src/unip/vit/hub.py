@@ -13,7 +13,8 @@ from timm.models import get_pretrained_cfg, is_model_in_modules
 
 from unip.errors import UnipError
 from unip.files import read_json
-from unip.vit.spec import DENSE_ARGUMENTS, BackboneSpec, not_plain, read_spec
+from unip.vit.architecture import BackboneSpec, read_spec
+from unip.vit.spec import DENSE_ARGUMENTS, not_plain
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 # Arguments that a hub model's config may carry and that a feature backbone sets itself or has no use for; they are

@@ -7,8 +7,9 @@ import re
 from typing import Any
 
 from unip.errors import UnipError
+from unip.vit.architecture import BackboneSpec
 from unip.vit.layouts import ANCHOR, NOT_BACKBONE, is_square
-from unip.vit.spec import BackboneSpec, head_width
+from unip.vit.spec import head_width
 from unip.vit.weights import Checkpoint
 
 # Every tensor that a plain ViT can have here. A file with any other is of an architecture that its tensors do

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from unip.errors import UnipError
-from unip.vit.spec import BackboneSpec
+from unip.vit.architecture import BackboneSpec
 
 
 def _shape(width: int, depth: int, heads: int) -> BackboneSpec:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import io
 import pickle
-import pickletools
 import re
 import warnings
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.opening import open_regular
+from unip.vit.checkpoint_files import check_checkpoint, not_a_checkpoint, refused_pickle
 from unip.vit.layouts import ANCHOR, GUARD, NOT_BACKBONE, fit_prefix_positions, name_layout, split_prefix, unwrap
 from unip.vit.spec import blocks, last_heads
 
@@ -110,9 +110,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         UnipError: The file is missing, truncated, no checkpoint, would run code, or holds NaN or infinity.
     """
     file = Path(path)
-    if not file.is_file():
-        kind = "is a folder" if file.is_dir() else "is not a regular file" if file.exists() else "does not exist"
-        raise UnipError(f"checkpoint {file} {kind}", "Give a .safetensors, .pth, .pt or .bin file.")
     payload, metadata = _read_file(file)
     tensors, wrappers, heads = unwrap(payload)
     state, outside = split_prefix(tensors)
@@ -186,18 +183,12 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, min_share: float = 0.
 
 
 def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
-    try:
-        with open_regular(file) as stream:
-            head = stream.read(9)
-    except OSError as error:
-        raise UnipError(f"cannot read {file}: {error.strerror}", "Check the path and who may read it.") from error
-    broken = UnipError(f"{file} is truncated or not a checkpoint", "Download or copy it again and compare its size.")
-    if file.suffix == ".safetensors" or head[8:] == b"{":
+    if check_checkpoint(file):
         try:
             with safe_open(file, framework="pt") as archive:
                 return {name: archive.get_tensor(name) for name in archive.keys()}, archive.metadata() or {}
         except (SafetensorError, ValueError, RuntimeError) as error:
-            raise broken from error
+            raise not_a_checkpoint(file) from error
     try:
         # MAE's, DINO's and UNIP's files keep the options of their run in one of these: plain data, no code.
         allowed = torch.serialization.safe_globals([argparse.Namespace])
@@ -206,29 +197,9 @@ def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
             return torch.load(stream, map_location="cpu", weights_only=True), {}
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        name = refused[1] if refused else _first_call(file)
-        if name is None:
-            raise broken from error
-        raise UnipError(
-            f"{file} is a pickle that would run {name} when loaded; it was refused and nothing was run",
-            "If you trust its origin, open it there and save only the state_dict(), best as safetensors.",
-        ) from error
+        raise refused_pickle(file, refused[1] if refused else None) from error
     except Exception as error:  # a torn pickle or archive raises nearly anything
-        raise broken from error
-
-
-def _first_call(file: Path) -> str | None:
-    """Return the first Python object that a bare pickle names, told from its opcodes without running them."""
-    strings = ["", ""]
-    with open_regular(file) as stream, contextlib.suppress(Exception):  # it may be anything else, or torn
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name == "GLOBAL":
-                return str(argument).replace(" ", ".")
-            if opcode.name == "STACK_GLOBAL":
-                return ".".join(strings)
-            if isinstance(argument, str):
-                strings = [strings[1], argument]
-    return None
+        raise not_a_checkpoint(file) from error
 
 
 def _in_timm_names(model: nn.Module, state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:

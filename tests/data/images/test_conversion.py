@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from unip.data.images.conversion import DEFAULT, Reading, grey8, plateau_curve
+from unip.data.images.config import Reading
+from unip.data.images.conversion import DEFAULT, grey8, plateau_curve
 from unip.data.images.decoding import read_grey8, read_image8, to_grey8
 from unip.data.synthetic.generator import generate_scene
 from unip.errors import UnipError

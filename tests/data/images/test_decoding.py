@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unip.data.images.decoding import decode_image, is_grey, list_images, read_image, read_image8, to_grey8, to_rgb8
+from unip.data.images.decoding import decode_image, is_grey, read_image, read_image8, to_grey8, to_rgb8
+from unip.data.images.files import list_images
 from unip.errors import UnipError
 
 RNG = np.random.default_rng(0)

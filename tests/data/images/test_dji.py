@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.data.images.radiometric_files import dji_jpeg
 from unip.data.images import dji
-from unip.data.images.conversion import Reading
+from unip.data.images.config import Reading
 from unip.data.images.decoding import read_grey8, read_samples
 from unip.data.images.dji import LIBRARY, dji_kelvin, thermal_sdk
 from unip.data.images.radiometric import read_temperature

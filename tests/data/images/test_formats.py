@@ -14,7 +14,7 @@ from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 import unip
 from tests.data.images.radiometric_files import flir_jpeg
-from unip.data.images.conversion import Reading
+from unip.data.images.config import Reading
 from unip.data.images.decoding import decode_samples, read_image, read_image8, read_samples
 from unip.data.images.formats import FORMATS, open_image
 from unip.data.images.jpeg import jpeg_grey8

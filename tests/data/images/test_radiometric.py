@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.data.images.radiometric_files import dji_jpeg, flir_jpeg, kelvin_of_counts
 from unip.data.images import radiometric
-from unip.data.images.conversion import Reading
+from unip.data.images.config import Reading
 from unip.data.images.decoding import read_grey8, read_image, read_image8, read_samples
 from unip.data.images.radiometric import decode_radiometric, read_temperature
 from unip.errors import UnipError

@@ -9,17 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unip.data.images.conversion import Reading
+from unip.data.images.config import Reading
 from unip.data.labelled.classes import Classes, default_palette
-from unip.data.labelled.datasets import (
-    SegmentationData,
-    check_segmentation,
-    few_labels,
-    open_segmentation,
-    read_mask,
-    subset,
-)
+from unip.data.labelled.datasets import check_segmentation, few_labels, open_segmentation, read_mask, subset
 from unip.data.labelled.masks import MaskFile
+from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 
 CLASSES = Classes(("background", "person", "car"), 255)

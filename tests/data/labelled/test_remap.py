@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from unip.config import Config
-from unip.data.labelled.datasets import SegmentationData, check_segmentation, open_segmentation
-from unip.data.labelled.remap import Remap
+from unip.data.labelled.datasets import check_segmentation, open_segmentation
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.settings import Remap
 from unip.errors import UnipError
 
 STORED = np.array([[0, 1, 2], [3, 255, 9]], np.uint8)

@@ -14,7 +14,7 @@ from unip.data.manifests.facts import Facts
 from unip.data.manifests.inventory import Item, take_inventory
 from unip.data.manifests.manifest import Row, read_manifest, table_of, write_manifest
 from unip.errors import UnipError
-from unip.features.deduplication import dedup
+from unip.features.verbs import dedup
 
 
 def item(name, phash, *, sha="", modality="infrared", side=10, sharp=0.0, group=""):
@@ -193,10 +193,10 @@ def test_features_of_a_student_join_the_search_and_are_kept(tmp_path, monkeypatc
     backbone = SimpleNamespace(model=torch.nn.Identity(), report=report)
     monkeypatch.setattr(program, "load_backbone", lambda source: backbone)
     monkeypatch.setattr(pooled, "_compute", lambda model, images: np.tile(np.float32([[0.6, 0.8]]), (len(images), 1)))
-    result = dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="any")
+    result = dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="unip_micro")
     assert result.near + result.exact == 6  # all alike
     monkeypatch.setattr(pooled, "_compute", lambda model, images: pytest.fail("computed again"))
-    dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="any", overwrite=True)
+    dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="unip_micro", overwrite=True)
     report.sha256 = "two"  # the file has other weights now
     with pytest.raises(pytest.fail.Exception, match="computed again"):
-        dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="any", overwrite=True)
+        dedup(sources=[str(tmp_path / "set")], out=tmp_path / "out", model="unip_micro", overwrite=True)

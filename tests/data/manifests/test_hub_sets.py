@@ -10,9 +10,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from unip.data.building import BuildResult, build
+from unip.data.building import BuildResult
 from unip.data.images.decoding import read_image
 from unip.data.manifests.manifest import paths_of, read_manifest
+from unip.data.verbs import build
 from unip.errors import UnipError
 
 datasets = pytest.importorskip("datasets")

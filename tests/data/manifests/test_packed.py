@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from unip.analysis.samples import draw_sample
 from unip.data.images.addresses import file_of, read_bytes
-from unip.data.images.conversion import Reading
+from unip.data.images.config import Reading
 from unip.data.manifests.facts import read_facts
 from unip.data.manifests.manifest import (
     open_images,
@@ -26,9 +26,10 @@ from unip.data.manifests.manifest import (
     table_of,
     write_manifest,
 )
-from unip.data.manifests.packed import find_index, open_packed
-from unip.data.packing import pack
+from unip.data.manifests.packed import open_packed
+from unip.data.manifests.sources import find_index
 from unip.data.sampling.pretraining_crops import MixDataset, squashed
+from unip.data.verbs import pack
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 from unip.training.config import TrainingConfig

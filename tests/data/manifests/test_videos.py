@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from unip.data.building import BuildResult, build
+from unip.data.building import BuildResult
 from unip.data.images.decoding import read_image
 from unip.data.manifests import videos as module
 from unip.data.manifests.manifest import paths_of, read_manifest
+from unip.data.verbs import build
 from unip.errors import UnipError
 
 av = pytest.importorskip("av")

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision import tv_tensors
 
-from unip.data.labelled.datasets import SegmentationData, open_segmentation
+from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform, draw_light
 from unip.errors import UnipError
 

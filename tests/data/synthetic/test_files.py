@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from unip.data.synthetic import files
-from unip.data.synthetic.files import KINDS, ScenesConfig, scene_seed, write_scenes
-from unip.data.synthetic.generator import SCENE_CLASSES, generate_scene
+from unip.data.synthetic.config import ScenesConfig
+from unip.data.synthetic.files import KINDS, scene_seed, write_scenes
+from unip.data.synthetic.generator import generate_scene
+from unip.data.synthetic.materials import SCENE_CLASSES
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 

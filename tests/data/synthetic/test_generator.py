@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from unip.data.synthetic.generator import SCENE_CLASSES, SCENE_PALETTE, Scene, generate_scene
+from unip.data.synthetic.generator import Scene, generate_scene
+from unip.data.synthetic.materials import SCENE_CLASSES, SCENE_PALETTE
 from unip.errors import UnipError
 
 SIZE = (96, 128)

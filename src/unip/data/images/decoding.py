@@ -7,18 +7,16 @@ stored beside those pixels and thermal cameras do not set it. Of a file with sev
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from unip.data.images.addresses import read_bytes
-from unip.data.images.conversion import DEFAULT, Reading, grey8, luma, to_levels
+from unip.data.images.config import Reading
+from unip.data.images.conversion import DEFAULT, grey8, luma, to_levels
 from unip.data.images.formats import open_image
 from unip.data.images.radiometric import Radiometric, decode_radiometric, kelvin_of
 from unip.errors import UnipError
@@ -26,7 +24,6 @@ from unip.errors import UnipError
 Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W) or (H, W, 3)
 Pixels8 = npt.NDArray[np.uint8]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 178_956_970  # where Pillow stops too; a file that claims more is taken for a decompression bomb
 GREY_SPREAD = 2  # levels by which lossy grey files differ between channels
 
@@ -161,59 +158,6 @@ def is_grey(image: Pixels) -> bool:
     return True
 
 
-def check_is_there(location: Path) -> None:
-    """Refuse a folder or file that is not there.
-
-    Raises:
-        UnipError: It is not, or is a pipe, a device or a socket.
-    """
-    if not location.exists():
-        raise UnipError(f"no such folder or image: {location}", "Check the path.")
-    if not location.is_dir() and not location.is_file():
-        raise UnipError(f"{location} is not a regular file", "Give a folder or an image file; pipes are not read.")
-
-
-def list_images(location: Path | str, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
-    """List the images of a folder and its subfolders (links are followed), or a single image file.
-
-    Names are matched by suffix in any case; hidden files and folders are skipped.
-
-    Args:
-        location: A folder or an image file.
-        on_error: Called for each folder inside that cannot be opened; by default those are passed over.
-
-    Returns:
-        Paths sorted by their bytes.
-
-    Raises:
-        UnipError: It is missing, or there is no image.
-    """
-    location = Path(location)
-    known = ", ".join(SUFFIXES)
-    if location.is_file():
-        if location.suffix.lower() not in SUFFIXES:
-            raise UnipError(f"{location} is not an image file by its name", f"Known endings: {known}.")
-        return [location]
-    check_is_there(location)
-    found: list[Path] = []
-    seen: set[str] = set()  # a link may lead back up
-    for folder, folders, files in os.walk(location, onerror=on_error, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += (
-            Path(folder, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-        )
-    if not found:
-        raise UnipError(f"no images in {location}", f"Known endings: {known}.")
-    return sorted(found, key=os.fsencode)
-
-
 def _bytes(path: Path | str) -> bytes:
     try:
         return read_bytes(path)
@@ -260,6 +204,8 @@ def _colour_png16(image: Image.Image) -> Pixels:
 
 def _decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
     """Decode the first page if its samples are wider than 8 bits; None leaves the file to Pillow."""
+    import tifffile  # here: it takes as long to import as all else that reads images
+
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
         if page.dtype is None or page.dtype.itemsize == 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:

@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from unip.config import Config, verb
+from unip.config import verb
+from unip.data.images.config import ThermalSdkConfig
 from unip.errors import UnipError
 from unip.outputs import output_folder, writing
 
@@ -74,14 +74,6 @@ SIGNATURES = {
     "destroy": (c_void_p,),
 }
 _LOCK = Lock()
-
-
-class ThermalSdkConfig(Config):
-    """Settings of ``unip data thermal-sdk``."""
-
-    source: Path = Field(description="The unpacked SDK of DJI, or the folder in it that holds libdirp.")
-    overwrite: bool = Field(False, description="Also replace an earlier library that was changed since.")
-    dry_run: bool = Field(False, description="See whether its library can be loaded, copy nothing.")
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from unip.data.images.conversion import Reading, grey8, luma, to_levels
+from unip.data.images.config import Format, Reading
+from unip.data.images.conversion import grey8, luma, to_levels
 from unip.data.images.decoding import Pixels, decode_image, decode_samples, is_grey
 from unip.errors import UnipError
-
-Format = Literal["keep", "webp", "jpeg", "png"]
 
 ENDINGS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp", b"II": "tif", b"MM": "tif", b"BM": "bmp"}
 LOSSY = {"jpg": "jpeg", "webp": "webp"}  # what a smaller copy of such a file is written as

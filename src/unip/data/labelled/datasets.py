@@ -19,15 +19,11 @@ from unip.data.labelled.pairs import check_pair as check_pair
 from unip.data.labelled.pairs import classes_shown
 from unip.data.labelled.readers import KINDS
 from unip.data.labelled.remap import remapped
+from unip.data.labelled.settings import check_labels
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 from unip.runtime.workers import in_processes
 
-DATA_HELP = (
-    "Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for another layout: "
-    + ", ".join(kind for kind in KINDS if kind != "folder")
-    + "."
-)
 T = TypeVar("T")
 
 SHOWN = 5  # bad files that a message names
@@ -160,19 +156,6 @@ def few_labels(data: SegmentationData, labels: float, seed: int) -> Segmentation
     """
     check_labels(labels)
     return subset(data, float(labels) if labels <= 1 else int(labels), seed)
-
-
-def check_labels(labels: float) -> None:
-    """Refuse a number of images that is not whole.
-
-    Raises:
-        UnipError: ``labels`` is above 1 and not whole.
-    """
-    if labels > 1 and labels % 1:
-        raise UnipError(
-            f"labels {labels:g} is above 1, so it is a number of images, but it is not whole",
-            "Give a whole number of images, or a share of them up to 1.",
-        )
 
 
 def subset(data: SegmentationData, labels: float | int, seed: int) -> SegmentationData:

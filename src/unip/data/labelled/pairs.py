@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.images.conversion import DEFAULT, Reading, grey8
+from unip.data.images.config import Reading
+from unip.data.images.conversion import DEFAULT, grey8
 from unip.data.images.decoding import Pixels, Pixels8, read_image8, read_samples
 from unip.data.images.formats import open_image
 from unip.data.labelled.classes import Classes

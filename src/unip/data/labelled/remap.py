@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, Field
+from collections.abc import Iterable
 
 from unip.data.labelled.classes import IGNORE, Classes, default_palette
 from unip.data.labelled.masks import make_ids
@@ -15,18 +12,6 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 
 IGNORED = "ignore"  # what a class becomes that is not to be learnt
-
-
-def _as_pairs(value: Any) -> Any:
-    """Let a recipe write ``remap: {truck: vehicle}``."""
-    return tuple(f"{old}={new}" for old, new in value.items()) if isinstance(value, dict) else value
-
-
-Remap = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_as_pairs, json_schema_input_type=tuple[str, ...] | Mapping[str, str] | Mapping[int, str]),
-    Field(description="Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore."),
-]
 
 
 def remapped(data: SegmentationData, changes: Iterable[str]) -> SegmentationData:

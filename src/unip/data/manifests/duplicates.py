@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ import numpy.typing as npt
 from unip.data.manifests.hamming import Hashes, Labels, join, near_groups
 from unip.data.manifests.inventory import Item
 from unip.data.manifests.manifest import Row
+from unip.data.manifests.settings import Rule
 from unip.data.manifests.sources import printable
 
-Rule = Literal["near", "chain"]
 Features = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 

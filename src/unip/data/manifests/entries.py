@@ -8,12 +8,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unip.data.manifests.facts import Facts
-from unip.data.manifests.manifest import Row
 from unip.data.manifests.recipe import SourceConfig
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
+
+if TYPE_CHECKING:
+    from unip.data.manifests.facts import Facts
+    from unip.data.manifests.manifest import Row
 
 
 @dataclass(slots=True)

@@ -8,17 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unip.data.manifests.facts import Facts, facts_of
-from unip.data.manifests.manifest import (
-    Row,
-    is_manifest,
-    measured,
-    modalities_by_pixels,
-    modality_notes,
-    read_manifest,
-    row_of,
-)
-from unip.data.manifests.packed import find_index
-from unip.data.manifests.sources import Found, list_source, split_source
+from unip.data.manifests.manifest import Row, measured, modalities_by_pixels, modality_notes, read_manifest, row_of
+from unip.data.manifests.sources import Found, find_index, is_manifest, list_source, split_source
 from unip.errors import UnipError
 
 JOURNAL = "facts.jsonl"  # in the hidden folder of an output folder

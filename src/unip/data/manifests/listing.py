@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import re
 from pathlib import Path
 
-from unip.data.images.decoding import SUFFIXES
+from unip.data.images.files import SUFFIXES
 from unip.data.manifests.entries import Entry, Listing, glob_files, located
-from unip.data.manifests.manifest import Row, read_manifest
-from unip.data.manifests.recipe import SourceConfig
+from unip.data.manifests.recipe import Recipe, SourceConfig
 from unip.data.manifests.sources import list_source, name_source, printable
 from unip.errors import UnipError
 from unip.opening import regular
+
+log = logging.getLogger(__name__)
 
 GROUP_COLUMNS = ("group", "flight", "video", "sequence")
 
@@ -46,6 +48,34 @@ def list_entries(config: SourceConfig, root: Path, store: Path) -> Listing:
         entry.label = os.path.dirname(entry.key)
     _group(config, entries, _read_groups(located(config.groups, root)) if config.groups else None)
     return Listing(config, entries, problems=problems)
+
+
+def list_all(recipe: Recipe, place: Path, *, skip_missing: bool) -> list[Listing]:
+    """List all sources of a recipe.
+
+    Args:
+        recipe: The recipe.
+        place: Folder of the data set, for images that are not files of their own yet.
+        skip_missing: Leave out sources that cannot be listed.
+
+    Raises:
+        UnipError: A source is missing or empty; or all are.
+    """
+    listings: list[Listing] = []
+    missing: list[UnipError] = []
+    for source in recipe.sources:
+        try:
+            listings.append(list_entries(source, recipe.root, place / "images" / (source.name or "")))
+        except UnipError as error:
+            missing.append(error)
+    if missing and not (skip_missing and listings):
+        if len(missing) == 1:
+            raise missing[0]
+        what = "\n".join(problem.what for problem in missing)
+        raise UnipError(what, missing[0].fix if listings else "Check the paths; a recipe takes --root FOLDER.")
+    for problem in missing:
+        log.warning(f"left out: {problem.what}")
+    return listings
 
 
 def natural(key: bytes) -> list[tuple[int, int, bytes]]:
@@ -88,6 +118,8 @@ def _list_glob(config: SourceConfig, place: str) -> list[Entry]:
 
 
 def _list_manifest(config: SourceConfig, place: str) -> Listing:
+    from unip.data.manifests.manifest import Row, read_manifest  # here: most sources have no use for pyarrow
+
     entries = []
     folder = os.fsencode(os.path.dirname(place))
     for values in read_manifest(place, all_rows=True).to_pylist():

@@ -17,8 +17,17 @@ from rich.table import Table
 
 from unip.data.images.addresses import file_of
 from unip.data.manifests.facts import Facts, facts_of
-from unip.data.manifests.packed import find_index, open_packed
-from unip.data.manifests.sources import MODALITIES, Found, list_source, printable, split_source
+from unip.data.manifests.packed import open_packed
+from unip.data.manifests.sources import (
+    MODALITIES,
+    Found,
+    check_manifest,
+    find_index,
+    is_manifest,
+    list_source,
+    printable,
+    split_source,
+)
 from unip.errors import UnipError
 from unip.opening import open_regular
 from unip.outputs import writing
@@ -221,11 +230,6 @@ def write_manifest(table: Any, path: Path | str) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def is_manifest(location: Path) -> bool:
-    """Say whether a source is a manifest or a packed set, which need no scan."""
-    return location.suffix.lower() == ".parquet" or find_index(location) is not None
-
-
 def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = False) -> Any:
     """Read a manifest; columns that older ones lack get the defaults of :class:`Row`.
 
@@ -243,8 +247,7 @@ def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = 
     """
     path = Path(path)
     index = find_index(path)
-    if index is None and not path.exists():
-        raise UnipError(f"no such manifest: {path}", "Make one with `unip data build`.")
+    check_manifest(path)
     try:
         table = open_packed(index) if index else _read_table(path)
     except (pa.ArrowException, OSError) as error:

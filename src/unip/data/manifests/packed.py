@@ -18,21 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unip.data.images.addresses import PREFIX
+from unip.data.manifests.sources import INDEX, find_index
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.opening import open_regular
 
-INDEX = "packed.json"
 VERSION = 1
 IMAGE = "image.bytes"  # the Parquet column, as `datasets` names it
-
-
-def find_index(location: Path | str) -> Path | None:
-    """Return the index of a packed set, given its folder or the index itself; None if it is neither."""
-    location = Path(location)
-    if location.name == INDEX:
-        return location
-    return location / INDEX if (location / INDEX).is_file() else None
 
 
 def open_packed(location: Path | str) -> Any:

@@ -9,9 +9,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from unip.config import Config
-from unip.data.images.conversion import Reading
-from unip.data.manifests.manifest import is_manifest
-from unip.data.manifests.sources import MODALITIES, split_source
+from unip.data.images.config import Reading
+from unip.data.manifests.sources import MODALITIES, is_manifest, split_source
 from unip.errors import UnipError
 from unip.files import read_yaml
 

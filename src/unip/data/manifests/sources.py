@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unip.data.images.decoding import check_is_there, list_images
+from unip.data.images.files import check_images, list_images
 from unip.errors import UnipError
 
 MODALITIES = ("infrared", "rgb", "depth")
@@ -50,13 +50,27 @@ def split_source(source: str) -> tuple[str | None, Path]:
 
 
 def check_sources(sources: Sequence[str]) -> None:
-    """Refuse sources that are not there, without reading any image.
+    """Refuse sources that are not there or hold no image by its name, without reading any.
 
     Raises:
-        UnipError: One is missing.
+        UnipError: One is missing or holds none.
     """
     for source in sources:
-        check_is_there(split_source(source)[1])
+        _, location = split_source(source)
+        if is_manifest(location):
+            check_manifest(location)
+        else:
+            check_images(location)
+
+
+def check_manifest(path: Path | str) -> None:
+    """Refuse a manifest or packed set that is not there.
+
+    Raises:
+        UnipError: It is missing.
+    """
+    if find_index(path) is None and not Path(path).exists():
+        raise UnipError(f"no such manifest: {path}", "Make one with `unip data build`.")
 
 
 def list_source(
@@ -105,3 +119,19 @@ def name_source(path: Path, folder: Path) -> tuple[str, str | None]:
         if near and near[0] not in PLAIN_NAMES:
             source = near[0]
     return source, modality
+
+
+INDEX = "packed.json"
+
+
+def find_index(location: Path | str) -> Path | None:
+    """Return the index of a packed set, given its folder or the index itself; None if it is neither."""
+    location = Path(location)
+    if location.name == INDEX:
+        return location
+    return location / INDEX if (location / INDEX).is_file() else None
+
+
+def is_manifest(location: Path) -> bool:
+    """Say whether a source is a manifest or a packed set, which need no scan."""
+    return location.suffix.lower() == ".parquet" or find_index(location) is not None

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from unip.data.corruptions import CorruptFrames
-from unip.data.images.conversion import DEFAULT, Reading
+from unip.data.images.config import Reading
+from unip.data.images.conversion import DEFAULT
 from unip.data.images.decoding import read_image8
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError

@@ -17,7 +17,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from unip.data.images.addresses import read_bytes
-from unip.data.images.conversion import Reading, grey8
+from unip.data.images.config import Reading
+from unip.data.images.conversion import grey8
 from unip.data.images.decoding import Pixels8, decode_samples, read_grey8, read_image, to_rgb8
 from unip.data.images.jpeg import jpeg_grey8, reduction
 from unip.data.manifests.manifest import paths_of

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unip.data.synthetic.camera import draw_camera
+from unip.data.synthetic.config import SMALLEST
 from unip.data.synthetic.layout import lay_out
 from unip.data.synthetic.materials import SCENE_CLASSES, SCENE_PALETTE
 from unip.data.synthetic.rendering import OVERSAMPLING, render
@@ -16,8 +17,6 @@ from unip.data.synthetic.weather import Weather, draw_weather
 from unip.errors import UnipError
 
 __all__ = ["SCENE_CLASSES", "SCENE_PALETTE", "Scene", "generate_scene"]
-
-SMALLEST = 32
 
 
 @dataclass(frozen=True)

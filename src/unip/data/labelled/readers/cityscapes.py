@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unip.data.images.decoding import list_images
+from unip.data.images.files import list_images
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.masks import MaskFile, make_ids, plain_ids
 from unip.data.labelled.pairs import SegmentationData

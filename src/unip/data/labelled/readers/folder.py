@@ -15,8 +15,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from unip.data.images.conversion import Reading
-from unip.data.images.decoding import list_images
+from unip.data.images.config import Reading
+from unip.data.images.files import list_images
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import MaskFile
 from unip.data.labelled.pairs import SegmentationData

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from unip.data.images.decoding import SUFFIXES, Pixels
+from unip.data.images.decoding import Pixels
+from unip.data.images.files import SUFFIXES
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.masks import draw_polygon
 from unip.data.labelled.pairs import SegmentationData

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unip.data.images.decoding import SUFFIXES, list_images
+from unip.data.images.files import SUFFIXES, list_images
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.masks import MaskFile, make_ids, plain_ids
 from unip.data.labelled.pairs import SegmentationData

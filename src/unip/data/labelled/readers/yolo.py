@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unip.data.images.decoding import Pixels, list_images
+from unip.data.images.decoding import Pixels
+from unip.data.images.files import list_images
 from unip.data.images.formats import open_image
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import draw_polygon, polygon_area

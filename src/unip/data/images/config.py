@@ -1,0 +1,138 @@
+"""Settings of reading and writing images, apart from the code that needs numpy."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from unip.config import Config, describe_validation
+from unip.errors import UnipError
+
+Conversion = Literal["percentile", "minmax", "plateau", "window"]
+
+Polarity = Literal["white-hot", "black-hot"]
+
+PERCENTILES = (0.5, 99.5)
+
+PLATEAU = 0.003  # 3/4 of what each of 256 levels would hold in equal shares
+
+
+class Reading(Config):
+    """How the samples of a frame become 8-bit grey; frames that are 8-bit already keep their contrast."""
+
+    conversion: Conversion = Field(
+        "percentile", description="Stretch between percentiles or minimum..maximum, plateau equalisation, or a window."
+    )
+    percentiles: tuple[float, float] = Field(PERCENTILES, description="Of the frame; they become black and white.")
+    plateau: float = Field(PLATEAU, gt=0, le=1, description="Share of the pixels that one level counts at most.")
+    window: tuple[float, float] | None = Field(
+        None, description="What becomes black and white: Kelvin of radiometric files, else stored counts."
+    )
+    polarity: Polarity = Field("white-hot", description="How the frames are stored; black-hot ones are inverted.")
+    radiometric: bool = Field(
+        False, description="Take the temperatures of a radiometric JPEG, not its picture; a window always does."
+    )
+
+    @field_validator("percentiles")
+    @classmethod
+    def _check_percentiles(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= percentiles[0] < percentiles[1] <= 100:
+            raise ValueError("percentiles must be two rising numbers within 0..100")
+        return percentiles
+
+    @field_validator("window")
+    @classmethod
+    def _check_window(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and not -math.inf < window[0] < window[1] < math.inf:
+            raise ValueError("window must be two rising numbers")
+        return window
+
+    @model_validator(mode="after")
+    def _check_conversion(self) -> Self:
+        if (self.conversion == "window") != (self.window is not None):
+            raise ValueError("the conversion window needs a window, such as 280 and 320 Kelvin, and no other takes one")
+        return self
+
+    @property
+    def takes_temperature(self) -> bool:
+        """Whether radiometric files are read as temperatures rather than as their picture."""
+        return self.radiometric or self.conversion == "window"
+
+    def as_json(self) -> str:
+        """Return the reading as one line of JSON, all fields in it."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Self:
+        """Read what :meth:`as_json` wrote; None or an empty text is the default reading.
+
+        Raises:
+            UnipError: It does not describe a reading.
+        """
+        return _from_json(cls, text) if text else cls()
+
+    def describe(self) -> str:
+        """Say the rule in a few words, for a program's first lines and model cards."""
+        low, high = self.percentiles
+        rule = {
+            "percentile": f"percentiles {low:g}..{high:g} stretched to black..white",
+            "minmax": "minimum..maximum stretched to black..white",
+            "plateau": f"plateau equalisation, a level counts at most {100 * self.plateau:g} % of the pixels",
+            "window": "window {:g}..{:g} (Kelvin of radiometric files, else counts)".format(*self.window or (0, 0)),
+        }[self.conversion]
+        files = ", radiometric files as temperatures" if self.radiometric and self.conversion != "window" else ""
+        return f"{rule}{files}, {self.polarity}{' inverted' * (self.polarity == 'black-hot')}"
+
+
+class ReadingOptions(Config):
+    """A reading as settings of a program; what is left out comes from the data, else from the default reading."""
+
+    conversion: Conversion | None = Field(
+        None, description="How counts become 8-bit grey; none: as the data says, else percentile."
+    )
+    percentiles: tuple[float, float] | None = Field(None, description="Of a frame; they become black and white.")
+    plateau: float | None = Field(None, description="Plateau equalisation: share of pixels a level counts at most.")
+    window: tuple[float, float] | None = Field(
+        None, description="Kelvin of radiometric files, else counts, that become black and white in every frame."
+    )
+    polarity: Polarity | None = Field(None, description="How the frames are stored; black-hot ones are inverted.")
+    radiometric: bool | None = Field(None, description="Take temperatures of radiometric JPEGs, not their picture.")
+
+    def resolve_reading(self, stated: Reading | None) -> Reading:
+        """Return the reading that these settings mean for data that states one, or none.
+
+        Raises:
+            UnipError: They do not fit together.
+        """
+        given = {name: value for name in Reading.model_fields if (value := getattr(self, name)) is not None}
+        values = (stated or Reading()).model_dump() | given
+        if "window" in given and "conversion" not in given:
+            values["conversion"] = "window"
+        if values["conversion"] != "window" and "window" not in given:
+            values["window"] = None
+        return Reading.make(**values)
+
+
+@lru_cache(maxsize=256)  # one source's rows of a manifest all say the same
+def _from_json(cls: type[Any], text: str) -> Any:
+    try:
+        return cls.model_validate_json(text)
+    except ValidationError as error:
+        raise UnipError(f"reading {text[:200]!r}: {describe_validation(error)}") from None
+    except UnipError as error:
+        raise UnipError(f"reading {text[:200]!r}: {error.what}", error.fix) from None
+
+
+Format = Literal["keep", "webp", "jpeg", "png"]
+
+
+class ThermalSdkConfig(Config):
+    """Settings of ``unip data thermal-sdk``."""
+
+    source: Path = Field(description="The unpacked SDK of DJI, or the folder in it that holds libdirp.")
+    overwrite: bool = Field(False, description="Also replace an earlier library that was changed since.")
+    dry_run: bool = Field(False, description="See whether its library can be loaded, copy nothing.")

@@ -1,0 +1,63 @@
+"""Settings about labelled data that verbs share, apart from the code that needs numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field
+
+from unip.errors import UnipError
+
+#: Kinds of segmentation data; :data:`unip.data.labelled.readers.KINDS` has a reader for each.
+KindName = Literal[
+    "folder",
+    "soda",
+    "mfnet",
+    "mfnet-rgb",
+    "scut",
+    "pst900",
+    "pst900-rgb",
+    "nyudepthv2",
+    "nyudepthv2-rgb",
+    "sunrgbd",
+    "sunrgbd-rgb",
+    "ade20k",
+    "hit-uav",
+    "colours",
+    "cityscapes",
+    "coco",
+    "labelme",
+    "yolo-seg",
+]
+
+DATA_HELP = (
+    "Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for another layout: "
+    + ", ".join(kind for kind in get_args(KindName) if kind != "folder")
+    + "."
+)
+
+
+def check_labels(labels: float) -> None:
+    """Refuse a number of images that is not whole.
+
+    Raises:
+        UnipError: ``labels`` is above 1 and not whole.
+    """
+    if labels > 1 and labels % 1:
+        raise UnipError(
+            f"labels {labels:g} is above 1, so it is a number of images, but it is not whole",
+            "Give a whole number of images, or a share of them up to 1.",
+        )
+
+
+def _as_pairs(value: Any) -> Any:
+    """Let a recipe write ``remap: {truck: vehicle}``."""
+    return tuple(f"{old}={new}" for old, new in value.items()) if isinstance(value, dict) else value
+
+
+Remap = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_as_pairs, json_schema_input_type=tuple[str, ...] | Mapping[str, str] | Mapping[int, str]),
+    Field(description="Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore."),
+]

@@ -1,0 +1,95 @@
+"""`unip data build`, `check` and `pack`: what settings and paths can refuse comes before pyarrow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unip.config import verb
+from unip.data.config import BuildConfig, CheckConfig, PackConfig
+from unip.data.manifests.listing import list_all
+from unip.data.manifests.recipe import recipe_of
+from unip.data.manifests.sources import check_manifest, check_sources
+from unip.errors import UnipError
+from unip.outputs import output_folder
+from unip.runtime.signals import stoppable
+
+if TYPE_CHECKING:
+    from unip.data.building import BuildResult
+    from unip.data.checking import CheckResult
+    from unip.data.packing import PackResult
+
+
+@verb(BuildConfig)
+def build(config: BuildConfig) -> BuildResult:
+    """Read the images of the sources, write ``OUT/manifest.parquet`` and print what the mix holds.
+
+    A file that cannot be used is listed with its reason and stops nothing. An interrupted call, made again, goes on:
+    what was read is in ``OUT/.unip``, frames of videos are in ``OUT/images``; the manifest comes last, whole.
+
+    Raises:
+        UnipError: A source is missing or empty, nothing can be used, ``OUT`` cannot be written, or a manifest is there
+            and must not be replaced.
+    """
+    recipe = recipe_of(config.sources)
+    given = {"root": config.root, "seed": config.seed}
+    recipe = recipe.model_copy(update={key: value for key, value in given.items() if value is not None})
+    manifest = config.out / "manifest.parquet"
+    if manifest.exists() and not config.overwrite:
+        raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("manifest.parquet", "stats.json", "recipe.yaml")
+        with stoppable("Run the same command again: it goes on where it was."), _workplace(config) as place:
+            listings = list_all(recipe, place, skip_missing=config.skip_missing)
+            from unip.data.building import build_manifest  # needs pyarrow
+
+            return build_manifest(config, recipe, outputs, listings)
+
+
+@verb(CheckConfig)
+def check(config: CheckConfig) -> CheckResult:
+    """Decode every file of the sources once; print a table, write ``OUT/check.json`` and ``OUT/check.html``.
+
+    A bad file stops nothing. An interrupted call, made again, goes on: what was read is in ``OUT/.unip``.
+
+    Raises:
+        UnipError: A source is missing or empty, or ``OUT`` cannot be written.
+    """
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("check.json", "check.html")
+        check_sources(config.sources)
+        from unip.data.checking import check_images  # needs pyarrow
+
+        return check_images(config, outputs)
+
+
+@verb(PackConfig)
+def pack(config: PackConfig) -> PackResult:
+    """Write ``train-00000-of-000NN.parquet`` and so on, and then ``packed.json``.
+
+    Every shard appears whole or not at all. After an interruption the same call goes on with the first missing shard;
+    the files are then the same, byte for byte, as without it. Images that cannot be read are skipped and listed.
+
+    Raises:
+        UnipError: The manifest cannot be used, the folder holds another packed set, the disk is full or read-only,
+            or no image of a whole shard can be read.
+        Interrupted: Ctrl-C or SIGTERM; the same call continues.
+    """
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        check_manifest(config.manifest)
+        from unip.data.packing import pack_images  # needs pyarrow
+
+        return pack_images(config, outputs)
+
+
+@contextmanager
+def _workplace(config: BuildConfig) -> Iterator[Path]:
+    """Give the folder for frames of videos: OUT, or a temporary one for a dry run."""
+    if config.dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    yield config.out.absolute()

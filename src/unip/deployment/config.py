@@ -1,0 +1,28 @@
+"""The settings of `unip predict`; those of `unip evaluate` are beside the scores, in segmentation/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from unip.config import Config
+from unip.runtime.settings import Device, Precision
+from unip.segmentation.settings import Window, WindowBatch, Workers
+
+
+class PredictConfig(Config):
+    """What to segment with what."""
+
+    model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
+    images: tuple[Path, ...] = Field(min_length=1, description="Image files and folders of images.")
+    out: Path = Field(Path("predictions"), description="Folder for masks/, overlays/ and probabilities/.")
+    probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
+    alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")
+    window: Window = "slide"
+    batch_size: WindowBatch = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    workers: Workers = "auto"
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
+    dry_run: bool = Field(False, description="Check model and images, print what would happen, write nothing.")

@@ -1,0 +1,61 @@
+"""`unip evaluate` and `unip predict`: what settings and paths can refuse comes before torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unip.config import verb
+from unip.deployment.config import PredictConfig
+from unip.deployment.names import name_outputs, places
+from unip.outputs import output_folder
+from unip.segmentation.config import EvaluateConfig
+from unip.segmentation.model_folder import read_model_config
+
+if TYPE_CHECKING:
+    from unip.deployment.prediction import PredictResult
+    from unip.segmentation.evaluation import EvaluateResult
+
+
+@verb(EvaluateConfig)
+def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
+    """Segment labelled images and compare.
+
+    Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
+    logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
+    matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
+    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size. These
+    scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: Model or data are missing, damaged, or have other classes than each other.
+        Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
+    """
+    from unip.segmentation.evaluating import evaluate_model  # needs numpy, as the layouts of labelled data do
+
+    return evaluate_model(config)
+
+
+@verb(PredictConfig)
+def predict(config: PredictConfig) -> PredictResult | None:
+    """Segment images; write indexed masks, overlays and, if wanted, probabilities.
+
+    ``masks/NAME.png`` holds class ids (and shows the classes' colours), ``overlays/NAME.png`` the tinted image with a
+    legend, ``probabilities/NAME.npz`` the array ``probabilities``; ``predictions.json`` lists them with each class's
+    share of the pixels. NAME is the path within the given folder, with ``-2``, ``-3`` ... where names would meet.
+
+    Returns:
+        The result, or None for a dry run.
+
+    Raises:
+        UnipError: The model or an image folder is missing; or, after all others were written, some images are damaged.
+    """
+    read_model_config(config.model)  # refuses what is no model
+    names = name_outputs(config.images, config.out)
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("predictions.json", *(file for name in names.values() for file in places(name, config).values()))
+        from unip.deployment.prediction import segment_images  # needs torch
+
+        return segment_images(config, names)

@@ -1,0 +1,14 @@
+"""Settings of the machine that verbs share, apart from the code that needs torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Where to run.")]
+
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    Field(description="Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere."),
+]

@@ -1,0 +1,50 @@
+"""Where a segmentation model lies, and what can be refused before torch is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unip.errors import UnipError
+from unip.files import read_json
+from unip.opening import check_regular
+from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
+
+
+def model_folder(path: Path) -> Path:
+    """Return ``path`` if it is a model folder, or its ``model/`` if it is a run folder.
+
+    Raises:
+        UnipError: It is neither.
+    """
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    what = "does not exist" if not path.exists() else "holds no model (no config.json and no model/config.json)"
+    raise UnipError(f"{path} {what}", "Give the folder of a finished `unip finetune` run, or its model/.")
+
+
+def read_model_config(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the model folder, see :func:`model_folder`, and what its ``config.json`` holds.
+
+    Raises:
+        UnipError: There is no segmentation model, or its weights cannot be read.
+    """
+    folder = model_folder(path)
+    record = read_json(folder / "config.json")
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != SEGMENTER_FORMAT:
+        raise UnipError(
+            f"{folder} is no segmentation model (config.json says format {found!r}, not {SEGMENTER_FORMAT!r})",
+            "Give the folder of a `unip finetune` run.",
+        )
+    try:
+        check_regular(folder / WEIGHTS_NAME)
+    except OSError as error:
+        raise unreadable_weights(folder / WEIGHTS_NAME, error) from error
+    return folder, record
+
+
+def unreadable_weights(file: Path, error: Exception) -> UnipError:
+    """Return the error for weights that are missing or damaged."""
+    return UnipError(f"cannot read {file}: {error}", "Copy the whole model folder again.")

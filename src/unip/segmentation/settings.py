@@ -1,0 +1,31 @@
+"""Settings that parts of segmentation share, apart from the code that needs torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+# The settings that evaluation and prediction share.
+Window = Annotated[
+    Literal["slide", "whole"],
+    Field(description="Overlapping windows of the training crop's size, or the whole image at once."),
+]
+
+WindowBatch = Annotated[
+    Literal["auto"] | Annotated[int, Field(ge=1)],
+    Field(description="Windows that run together; auto: 8, on a GPU 24, or whole images that are as large."),
+]
+
+Workers = Annotated[
+    Annotated[int, Field(ge=0)] | Literal["auto"],
+    Field(description="Processes that decode images; auto: up to 8, none on two cores."),
+]
+
+LossName = Literal["ce", "ce+dice"]
+
+Weighting = Literal["none", "balanced", "root"]
+
+Decoder = Literal["upernet", "light", "linear"]
+
+PyramidName = Literal["llfpn", "fpn"]

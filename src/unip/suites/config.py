@@ -1,0 +1,33 @@
+"""The settings of `unip bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from unip.config import Config
+
+RESULTS = "results.parquet"
+PAGE, MARKDOWN, LATEX_FILE, PLOT = "report.html", "tables.md", "tables.tex", "cost.png"
+REPORT_FILES = (RESULTS, PAGE, MARKDOWN, LATEX_FILE, PLOT)
+
+
+class BenchConfig(Config):
+    """Which suite to run, on which data, with which weights."""
+
+    suite: Path = Field(description="Suite file, such as recipes/suites/ten_minutes.yaml.")
+    data: tuple[str, ...] = Field((), description="NAME=FOLDER for each {NAME} of the suite.")
+    weights: Path | None = Field(None, description="Folder that {weights} stands for in the suite.")
+    out: Path | None = Field(None, description="Where everything goes; default: runs/bench/ and the suite's name.")
+    only: tuple[str, ...] = Field(
+        (), description="Run the cells whose name holds every one of these texts; of A,B one is enough."
+    )
+    skip_missing: bool = Field(False, description="Leave out cells whose data or weights are not given.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run; auto: all GPUs, or the CPU.")
+    workers_per_device: int = Field(1, ge=1, description="Cells that run at once on a device.")
+    keep_models: bool = Field(True, description="Keep every cell's model, to look into or to evaluate further.")
+    report_only: bool = Field(False, description="Make tables and plot anew from the cells that are done.")
+    overwrite: bool = Field(False, description="Also replace tables and plots that were changed since.")
+    dry_run: bool = Field(False, description="Show the grid and what of it is done, write nothing.")

@@ -1,0 +1,85 @@
+"""What the settings of a cell mean: a fine-tuning, or a fit on frozen features."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from unip.config import Config
+from unip.errors import UnipError
+from unip.features.config import NeighbourSettings
+from unip.files import read_json
+from unip.runtime.memory import Cache
+from unip.segmentation.config import FinetuneConfig
+from unip.suites.suite import TRAINED
+from unip.suites.tasks import CellTask
+
+RECORD = "cell.json"
+
+CORRUPTED = "corrupted.json"
+
+
+class LayerSettings(Config):
+    """Which layer is probed, and how; the probe is that of `unip analyze --probe`."""
+
+    layer: int | None = None
+    short_side: int = 448
+    batch_size: int = 4
+    l2: float = 1e-4
+    max_iterations: int = 200
+    cache: Cache = "auto"
+
+
+def check_settings(task: CellTask) -> dict[str, Any]:
+    """Return all settings of a cell with their defaults filled in.
+
+    Raises:
+        UnipError: One is unknown or does not fit.
+    """
+    if task.kind in TRAINED:
+        for choice in choices(task):
+            config = finetune_config(task, task.folder / "run", choice)
+        return config.model_dump(mode="json")
+    of_kind: type[Config] = NeighbourSettings if task.kind == "knn" else LayerSettings
+    settings = of_kind.make(**task.settings)
+    if isinstance(settings, LayerSettings) and settings.layer is None and task.val is None:
+        raise UnipError(
+            f"{task.axes['protocol']}: no layer is given, and {task.axes['dataset']} has no val to choose one on",
+            "Name the data set's `val`, or give `layer` in the protocol's settings.",
+        )
+    return settings.model_dump(mode="json")
+
+
+def read_corrupted(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return a cell's scores on corrupted images by ``NAME:SEVERITY``, as far as they are there."""
+    file = folder / CORRUPTED
+    found: dict[str, Any] = read_json(file) if file.exists() else {}
+    groups = [{name: scores} if "miou" in scores else scores for name, scores in found.items()]  # before: as asked for
+    return {name: scores for group in groups for name, scores in group.items()}
+
+
+def choices(task: CellTask) -> list[dict[str, Any]]:
+    """Return every combination of the settings to choose from; a single empty one where there is no choice."""
+    return [dict(zip(task.choose, values, strict=True)) for values in itertools.product(*task.choose.values())]
+
+
+def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> FinetuneConfig:
+    """Return the fine-tuning that a cell means; `unip finetune` with it does the same by hand."""
+    settings = {
+        **task.settings,
+        **choice,
+        "model": task.model,
+        "data": task.data,
+        "split": task.train,
+        "remap": task.remap,
+        "labels": task.labels,
+        "label_seed": task.seed,
+        "seed": task.seed,
+        "mode": "linear" if task.kind == "linear_probe" else "full",
+        "device": task.device,
+        "out": out,
+    }
+    if task.val is not None:
+        settings["val"] = task.val
+    return FinetuneConfig.make(**settings)
