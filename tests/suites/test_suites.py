@@ -81,7 +81,7 @@ def test_hituav_has_the_budget_of_the_reference(name):
     assert len(suite.seeds) >= 3
 
 
-@pytest.mark.parametrize("name", ["hituav_adapting", "hituav_settings"])
+@pytest.mark.parametrize("name", ["hituav_adapting", "hituav_settings", "tirss_adapting"])
 def test_what_chooses_never_sees_test(name):
     assert [source.test for source in read_suite(FOLDER / f"{name}.yaml").datasets.values()] == ["val"]
 
