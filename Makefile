@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+# Bytecode, also where Python is told not to write it (PYTHONDONTWRITEBYTECODE): without it every start takes twice as
+# long. Some packages hold files for other versions of Python, which do not compile.
+COMPILE = $(BIN)/python -m compileall -qq -j 0 src $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 .PHONY: install demo test lint lock stubs clean
 
@@ -14,6 +17,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml Makefile
 	test -x "$(UV)" || $(BIN)/python -m pip install --quiet uv
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(COMPILE) || true
 	touch $@
 
 demo: install
