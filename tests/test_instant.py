@@ -18,11 +18,10 @@ import pytest
 import yaml
 from PIL import Image
 
-import unip
-from unip.commands import DATA_VERBS, VERBS
+from unip.verbs import DATA_VERBS, VERBS
 from unip.vit.sources import BACKBONE_FORMAT, SEGMENTER_FORMAT
 
-VERB_NAMES = [*VERBS, *(f"data {name}" for name in DATA_VERBS)]
+VERB_NAMES = [*VERBS, *(f"data {name.replace('_', '-')}" for name in DATA_VERBS)]
 SLOW = ("torch", "timm", "torchvision", "accelerate", "pyarrow", "matplotlib", "datasets", "safetensors.torch")
 NUMERIC = ("numpy", "PIL.Image", "tifffile")  # a tenth of a second: worth it for a look at files, not for help
 
@@ -291,10 +290,9 @@ CALLS: dict[str, dict[str, Any]] = {
 
 
 def test_python_calls(place):
-    """The verbs of the package, and those of data where they are."""
+    """The verbs of the package and of `unip.data`."""
     assert list(CALLS) == VERB_NAMES
-    functions = [("unip", name) for name in VERBS] + [verb.function.split(":") for verb in DATA_VERBS.values()]
-    assert set(VERBS) == set(unip._VERBS)
+    functions = [("unip", name) for name in VERBS] + [("unip.data", name) for name in DATA_VERBS]
 
     def filled(value: Any) -> Any:
         return [filled(item) for item in value] if isinstance(value, list) else put(value, place)
