@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,8 @@ import yaml
 from PIL import Image
 
 import unip
+from tests.suites.forked import Forked, start_worker
+from unip import cli
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 from unip.outputs import output_folder
@@ -50,7 +51,7 @@ SUITE = {
     "protocols": {
         "fine-tuned": {"settings": STEPS, "choose": {"lr": [1e-3, 1e-2]}, "labels": [0.5]},
         "linear": {"kind": "linear_probe", "settings": {**PROBE, "eval_every": 1}},
-        "layers": {"kind": "layer_probe", "settings": {"short_side": 32}},
+        "layers": {"kind": "layer_probe", "settings": {"short_side": 32, "max_iterations": 20}},
         "knn": {"kind": "knn", "settings": {"short_side": 32, "k": 5}, "seeds": [0, 1]},
     },
     "seeds": [0],
@@ -74,6 +75,12 @@ def ran(scenes, weights, tmp_path_factory) -> dict:
     with pytest.raises(UnipError) as caught:
         bench(**given)
     return {**given, "error": caught.value}
+
+
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Fork worker processes from this one; those of `ran` are started as users' are."""
+    monkeypatch.setattr(Worker, "_start", start_worker)
 
 
 def given(ran: dict, **changes) -> dict:
@@ -173,6 +180,7 @@ def test_what_cannot_be_is_told_before_anything_runs(
         assert what in caught.value.what and fix in caught.value.fix and not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_data_that_cannot_be_opened_stops_its_own_cells_alone(make_suite, scenes, weights, tmp_path):
     (tmp_path / "empty").mkdir()
     suite = make_suite(datasets={"empty": str(tmp_path / "empty"), "scenes": "{scenes}"}, starts={"b": "{weights}/b"})
@@ -210,6 +218,7 @@ def test_what_is_done_is_not_done_again(ran, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in ran["out"].rglob("cell.json")} == before
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_corruptions_are_evaluated_without_training_again(ran, tmp_path, capsys):
     out = Path(shutil.copytree(ran["out"], tmp_path / "out"))
     suite = tmp_path / "more.yaml"
@@ -382,23 +391,25 @@ def test_a_wrong_setting_names_its_cell(make_suite, scenes, weights, tmp_path):
 LONG = {**STEPS, "steps": 80, "checkpoint_every": 5, "workers": 1}
 
 
-def start(given: dict) -> subprocess.Popen:
-    """Run a bench in a process of its own, and wait for its first checkpoint."""
-    code = "import json, sys, unip.cli; sys.argv[1:] = json.loads(sys.argv[1]); unip.cli.main()"
+def start(given: dict) -> Forked:
+    """Run a bench in a process of its own, with a worker as users have it, and wait for its first checkpoint."""
     options = [str(given["suite"]), "--data", *given["data"], "--weights", str(given["weights"])]
     options += ["--out", str(given["out"]), "--device", "cpu"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(["bench", *options])], stderr=subprocess.PIPE, text=True
-    )
+
+    def run() -> None:
+        sys.argv = ["unip", "bench", *options]
+        cli.main()
+
+    process = Forked(run)
     wait_for(given["out"], process)
     return process
 
 
-def wait_for(out: Path, process: subprocess.Popen | None = None) -> None:
+def wait_for(out: Path, process: Forked | None = None) -> None:
     deadline = time.monotonic() + 120
     while not list(out.glob("cells/*/run/checkpoints/step-*")):
         assert time.monotonic() < deadline
-        assert process is None or process.poll() is None, process.stderr.read()
+        assert process is None or process.poll() is None, process.stderr.read().decode()
         time.sleep(0.02)
 
 
@@ -415,21 +426,23 @@ def finish(given: dict) -> program.BenchResult:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_a_bench_that_ends_half_way_goes_on(make_suite, scenes, weights, tmp_path, how):
+def test_a_bench_that_ends_half_way_goes_on(make_suite, scenes, weights, tmp_path, request, how):
     suite = make_suite(starts={"a": "{weights}/a"}, baseline=None, protocols={"fine-tuned": {"settings": LONG}})
     given = words(scenes, weights, tmp_path / "out", suite)
     process = start(given)
     process.send_signal(how)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == (130 if how == signal.SIGTERM else -signal.SIGKILL)
+    err = process.stderr.read().decode()
+    assert process.wait() == (130 if how == signal.SIGTERM else -signal.SIGKILL)
     if how == signal.SIGTERM:
         assert "interrupted: 0 of 1 cells are done" in err and "1/1 jobs" not in err
     assert not list(given["out"].glob(f"cells/*/{RECORD}"))
+    request.getfixturevalue("forked_workers")
     result = finish(given)
     assert (result.run, result.kept) == (1, 0)
     assert "continuing from" in next(given["out"].glob("cells/*/log.txt")).read_text()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_process_that_dies_takes_one_cell_along(make_suite, scenes, weights, tmp_path):
     suite = make_suite(protocols={"fine-tuned": {"settings": LONG}}, baseline=None)
     plan = Plan(read_suite(suite), Places([f"scenes={scenes}"], weights), tmp_path / "out", "cpu")

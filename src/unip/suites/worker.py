@@ -37,6 +37,8 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     busy = threading.Event()
     threading.Thread(target=_read, args=(questions, lines, busy), daemon=True).start()
+    clear_traces()  # imports the compiler
+    gc.freeze()  # modules stay; else the collections between tasks would search all of them
     while True:
         line = lines.get()
         if not line:

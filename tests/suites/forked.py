@@ -1,0 +1,95 @@
+"""Processes that are forked from the tests' own, where torch is imported already: starting Python takes seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import IO
+
+from unip.suites import worker
+from unip.suites.pool import Worker
+
+
+class Forked:
+    """A forked process with the part of ``subprocess.Popen`` that ``Worker`` and these tests use.
+
+    Args:
+        run: What the process does; its stdin is a pipe, as are its stdout and stderr.
+        visible: Its CUDA_VISIBLE_DEVICES.
+    """
+
+    def __init__(self, run: Callable[[], object], visible: str = "") -> None:
+        pipes = [os.pipe() for _ in range(3)]
+        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = pipes
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        self.returncode: int | None = None
+        if self.pid == 0:
+            os.setsid()
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+            for number, end in enumerate((stdin, stdout, stderr)):
+                os.dup2(end, number)
+            for pair in pipes:
+                for end in pair:
+                    os.close(end)
+            _live(run)
+        for end in (stdin, stdout, stderr):
+            os.close(end)
+        self.stdin: IO[bytes] = os.fdopen(to_stdin, "wb", buffering=0)
+        self.stdout: IO[bytes] = os.fdopen(from_stdout, "rb", buffering=0)
+        self.stderr: IO[bytes] = os.fdopen(from_stderr, "rb", buffering=0)
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float = 120) -> int:
+        """Return the exit code once there is one."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a forked process", timeout)
+            time.sleep(0.005)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(15)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(9)
+
+
+def _live(run: Callable[[], object]) -> None:
+    """Run in the child, and end it without what the tests' process would do at its end."""
+    code = 1
+    try:
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)
+        run()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def start_worker(self: Worker) -> Forked:
+    """Take the place of ``Worker._start``."""
+    return Forked(worker.main, self.device.visible)
