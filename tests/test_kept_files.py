@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,6 +13,8 @@ import torch
 from PIL import Image
 
 import unip
+from tests.analysis.undrawn import leave_undrawn
+from tests.forked import run_unip
 from unip.data.splitting import split
 from unip.data.statistics import stats
 from unip.data.synthetic.files import write_scenes
@@ -94,6 +94,13 @@ def things(tmp_path_factory):
         "scenes": {"count": 3, "size": (64, 64), "splits": (1, 1, 1), "workers": 1},
         "stats": {"data": root / "data"},
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    with pytest.MonkeyPatch.context() as patch:
+        leave_undrawn(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -358,18 +365,17 @@ def test_a_dry_run_refuses_a_place_that_cannot_be_written(verb, kind, things, tm
 def test_two_programs_at_once(things, tmp_path):
     """The second one stops at once; the first one's log is its own."""
     settings = {name: str(value) for name, value in things["finetune"].items() if name in ("model", "data")}
-    command = [sys.executable, "-m", "unip", "finetune", "--out", str(tmp_path / "out"), "--steps", "400"]
-    command += ["--model", settings["model"], "--data", settings["data"], "--device", "cpu", "--workers", "0"]
-    command += ["--no-tensorboard", "--log-every", "1", "--batch-size", "2"]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = ["finetune", "--out", tmp_path / "out", "--steps", 400, "--model", settings["model"]]
+    words += ["--data", settings["data"], "--device", "cpu", "--workers", 0, "--no-tensorboard", "--log-every", 1]
+    first = run_unip(*words, "--batch-size", 2)
     try:
         deadline = time.monotonic() + 60
         while not (tmp_path / "out/log.jsonl").exists():
             assert first.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert second.returncode == 2 and f"in use by process {first.pid} on " in second.stderr
-        assert "Traceback" not in second.stderr and first.poll() is None
+        code, _, said = run_unip(*words, "--batch-size", 2).finish()
+        assert code == 2 and f"in use by process {first.pid} on " in said
+        assert "Traceback" not in said and first.poll() is None
     finally:
         first.kill()
         first.wait()

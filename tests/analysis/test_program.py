@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.analysis.undrawn import leave_undrawn
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.program import short_names
 from unip.analysis.verbs import analyze
@@ -71,6 +72,12 @@ def _small_models(monkeypatch):
 def numbers(**settings):
     """An analysis without report: the numbers only, which takes a fraction of the time."""
     return analyze(report=False, **settings)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """An analysis whose figures are not looked at."""
+    leave_undrawn(monkeypatch)
 
 
 @pytest.fixture
@@ -256,6 +263,7 @@ def test_the_table_holds_every_measure_of_every_head(images, tmp_path):
     np.testing.assert_allclose(cka, cka.T, atol=1e-6)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pairs_are_measured_on_both_images_and_compared(images, tmp_path):
     visible = tmp_path / "visible"
     visible.mkdir()
@@ -287,6 +295,7 @@ def test_pairs_are_measured_on_both_images_and_compared(images, tmp_path):
         analyze(models=(source,), images=(str(images),), pair=(str(tmp_path / "out"),), out=tmp_path / "none")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_that_cannot_be_read_are_skipped_and_listed(images, tmp_path, capsys):
     (images / "9-bad.png").write_bytes(b"no image")
     whole = (images / "0.png").read_bytes()
@@ -308,6 +317,7 @@ def test_nothing_to_look_at(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_16_bit_image_of_another_size(images, tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "counts"
@@ -330,6 +340,7 @@ def test_images_of_different_sizes(images, tmp_path):
     assert found.analysis["images"]["count"] == 5
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_fine_tuned_segmenter_and_its_probe(images, tmp_path):
     (tmp_path / "labelled/train").mkdir(parents=True)
     (tmp_path / "labelled/classes.json").write_text('{"names": ["background", "object"]}')
@@ -444,6 +455,7 @@ def test_deit_tiny_on_roadscene_goes_from_local_over_hybrid_to_global(tmp_path):
     assert "layer 6 has the NMI" in record["choice"]["reason"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_later_analysis_leaves_nothing_of_an_earlier_one(images, tmp_path):
     first, second = saved("plain", tmp_path), saved("rope", tmp_path)
     analyze(models=(first,), images=(str(images),), out=tmp_path / "out", pictures=1, explorer=0)
@@ -453,6 +465,7 @@ def test_a_later_analysis_leaves_nothing_of_an_earlier_one(images, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".unip", "analysis.json", "measures.parquet"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_name_that_is_not_utf8_and_a_damaged_one(images, tmp_path):
     os.rename(os.fsencode(images / "0.png"), os.fsencode(images) + b"/\xff0.png")
     with open(os.fsencode(images) + b"/\xfe.png", "wb"):
@@ -474,6 +487,7 @@ def test_a_probe_that_fails_leaves_the_measures(images, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out/analysis.json").read_text())["models"][0]["probe"] is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_maps_get_what_the_rest_of_the_page_leaves(images, tmp_path, monkeypatch):
     source = saved("plain", tmp_path)
     whole = analyze(models=(source,), images=(str(images),), out=tmp_path / "a", explorer=4)

@@ -9,6 +9,7 @@ import pytest
 from markupsafe import Markup
 
 from tests.analysis.fake_analysis import fake_analysis
+from tests.analysis.undrawn import leave_undrawn
 from unip.analysis.report import ExampleMaps, render_report
 
 ALWAYS = ["distil", "patterns", "measures", "cka", "numbers"]
@@ -57,7 +58,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def quick(monkeypatch):
     """Draw nothing: the test is about words."""
-    monkeypatch.setattr("unip.analysis.report.inline_svg", lambda figure, *, name, label: "<svg></svg>")
+    leave_undrawn(monkeypatch)
 
 
 def render(analysis, examples=(), explorer="", notes=()):

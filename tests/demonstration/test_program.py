@@ -8,12 +8,21 @@ import re
 import pytest
 import torch
 
+from tests.analysis.undrawn import leave_undrawn
+from unip.demonstration import program
 from unip.demonstration.teacher import TEACHER, export_teacher, start_teacher
 from unip.demonstration.verbs import demo
 from unip.errors import UnipError
 from unip.vit.backbone import load_backbone
 
 TINY = {"scenes": (10, 4), "distil_steps": 2, "finetune_steps": 2, "labels": 8, "seeds": (0, 1)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_images():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "SIDE", 64)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +49,8 @@ def test_it_says_which_layer_was_distilled(shown):
     assert results["teacher_layer"] == json.loads((out / "distilled/teacher.json").read_text())["teachers"][0]["layer"]
 
 
-def test_run_again_it_trains_nothing_anew(shown):
+def test_run_again_it_trains_nothing_anew(shown, monkeypatch):
+    leave_undrawn(monkeypatch)
     out, result = shown
     before = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoints/*/model.safetensors")}
     assert len(before) >= 5
@@ -48,7 +58,8 @@ def test_run_again_it_trains_nothing_anew(shown):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_other_settings_in_the_same_folder_are_refused(shown):
+def test_other_settings_in_the_same_folder_are_refused(shown, monkeypatch):
+    leave_undrawn(monkeypatch)
     out, _ = shown
     with pytest.raises(UnipError, match="other settings"):
         demo(out=out, **{**TINY, "distil_steps": 3})
