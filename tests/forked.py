@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,12 +11,11 @@ import traceback
 from collections.abc import Callable
 from typing import IO
 
-from unip.suites import worker
-from unip.suites.pool import Worker
+from unip import cli
 
 
 class Forked:
-    """A forked process with the part of ``subprocess.Popen`` that ``Worker`` and these tests use.
+    """A forked process with the part of ``subprocess.Popen`` that the tests use.
 
     Args:
         run: What the process does; its stdin is a pipe, as are its stdout and stderr.
@@ -34,15 +34,19 @@ class Forked:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
             for number, end in enumerate((stdin, stdout, stderr)):
                 os.dup2(end, number)
-            for pair in pipes:
-                for end in pair:
-                    os.close(end)
+            for end in itertools.chain(*pipes):
+                os.close(end)
             _live(run)
         for end in (stdin, stdout, stderr):
             os.close(end)
         self.stdin: IO[bytes] = os.fdopen(to_stdin, "wb", buffering=0)
         self.stdout: IO[bytes] = os.fdopen(from_stdout, "rb", buffering=0)
         self.stderr: IO[bytes] = os.fdopen(from_stderr, "rb", buffering=0)
+
+    def finish(self) -> tuple[int, str, str]:
+        """Wait for its end; return its exit code and what it wrote to stdout and stderr (there, less than 64 KiB)."""
+        said = self.stdout.read().decode(), self.stderr.read().decode()
+        return self.wait(), *said
 
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
@@ -90,6 +94,11 @@ def _live(run: Callable[[], object]) -> None:
         os._exit(code)
 
 
-def start_worker(self: Worker) -> Forked:
-    """Take the place of ``Worker._start``."""
-    return Forked(worker.main, self.device.visible)
+def run_unip(*words: object) -> Forked:
+    """Start ``unip`` with arguments."""
+
+    def run() -> None:
+        sys.argv = ["unip", *map(str, words)]
+        cli.main()
+
+    return Forked(run)

@@ -314,7 +314,7 @@ def test_one_image_and_a_batch_larger_than_the_mix(place, tmp_path):
 
 # Stopping and continuing -----------------------------------------------------------------------------------------
 
-STEPS = 120
+STEPS = 90
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +327,7 @@ def whole(place, tmp_path_factory) -> Path:
 # The command line in processes of its own; forked after the imports, which take longer than the runs.
 LAUNCH = """
 import os, sys
+import unip.pretraining.program  # all that both need, once
 from unip.cli import main
 
 for recipe in sys.argv[1:]:

@@ -11,12 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.segmentation.conftest import VIT
+from unip.data.labelled.classes import Classes
 from unip.errors import UnipError
 from unip.outputs import output_folder
+from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.model_folder import model_folder
 from unip.segmentation.storage import load_segmenter, save_segmenter
 from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
+from unip.vit.export import save_backbone
+from unip.vit.spec import build_backbone
 
 
 @pytest.fixture
@@ -79,36 +84,40 @@ def test_files(saved):
     assert json.loads((folder / "config.json").read_text())["info"]["miou"] == 0.5
 
 
-TWO_FOLDERS = """
+def save_two_folders(out):
+    info = {"data": "here", "miou": 0.5, "teachers": [{"layer": 3, "source": "there"}]}
+    torch.manual_seed(0)
+    spec = VIT.model_copy(update={"last_heads": 4})
+    pixels = {"mean": (0.4, 0.3, 0.2), "std": (0.2, 0.3, 0.4)}
+    save_backbone(build_backbone(spec), spec, out / "backbone", input_size=32, info=info, **pixels)
+    sizes = {"layers": (4,), "channels": 8, "short_side": 32, "crop": 32, "stride": 21}
+    classes = Classes(("a", "b"))
+    whole = SegmenterSpec(backbone=spec, classes=classes, decoder="light", pyramid="llfpn", **sizes, **pixels)
+    save_segmenter(Segmenter(whole), out / "segmenter", info=info)
+
+
+SAVE = """
 import sys
 from pathlib import Path
-import torch
-from conftest import VIT
-from unip.data.labelled.classes import Classes
-from unip.segmentation.model import Segmenter, SegmenterSpec
-from unip.segmentation.storage import save_segmenter
-from unip.vit.export import save_backbone
-from unip.vit.spec import build_backbone
-out, info = Path(sys.argv[1]), {"data": "here", "miou": 0.5, "teachers": [{"layer": 3, "source": "there"}]}
-torch.manual_seed(0)
-spec = VIT.model_copy(update={"last_heads": 4})
-pixels = {"mean": (0.4, 0.3, 0.2), "std": (0.2, 0.3, 0.4)}
-save_backbone(build_backbone(spec), spec, out / "backbone", input_size=32, info=info, **pixels)
-sizes = {"layers": (4,), "channels": 8, "short_side": 32, "crop": 32, "stride": 21}
-whole = SegmenterSpec(backbone=spec, classes=Classes(("a", "b")), decoder="light", pyramid="llfpn", **sizes, **pixels)
-save_segmenter(Segmenter(whole), out / "segmenter", info=info)
+from tests.segmentation.test_storage import save_two_folders
+save_two_folders(Path(sys.argv[1]))
 """
 
 
 def test_equal_models_make_equal_folders_in_every_process(tmp_path):
-    there = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    """Here, where hashes of text start from one seed, and in a process where they start from another."""
+    save_two_folders(tmp_path / "here")
+    there = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": there,
+        "PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1",
+    }
+    subprocess.run([sys.executable, "-c", SAVE, str(tmp_path / "there")], env=environment, timeout=120, check=True)
     folders = []
-    for seed in ("1", "2"):
-        command = [sys.executable, "-c", TWO_FOLDERS, str(tmp_path / seed)]
-        environment = {**os.environ, "PYTHONPATH": there, "PYTHONHASHSEED": seed}
-        subprocess.run(command, env=environment, timeout=120, check=True)
-        files = [path for path in (tmp_path / seed).rglob("*") if path.is_file()]
-        folders.append({path.relative_to(tmp_path / seed): path.read_bytes() for path in files})
+    for name in ("here", "there"):
+        files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
+        folders.append({path.relative_to(tmp_path / name): path.read_bytes() for path in files})
     assert len(folders[0]) == 6
     assert folders[0] == folders[1]
 

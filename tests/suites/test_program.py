@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -17,14 +16,13 @@ import yaml
 from PIL import Image
 
 import unip
-from tests.suites.forked import Forked, start_worker
-from unip import cli
+from tests.forked import Forked, run_unip
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 from unip.outputs import output_folder
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.evaluation import compare
-from unip.suites import program
+from unip.suites import program, worker
 from unip.suites.cells import FRAMES, run_cell
 from unip.suites.config import BenchConfig
 from unip.suites.grid import Plan
@@ -80,7 +78,7 @@ def ran(scenes, weights, tmp_path_factory) -> dict:
 @pytest.fixture
 def forked_workers(monkeypatch):
     """Fork worker processes from this one; those of `ran` are started as users' are."""
-    monkeypatch.setattr(Worker, "_start", start_worker)
+    monkeypatch.setattr(Worker, "_start", lambda self: Forked(worker.main, self.device.visible))
 
 
 def given(ran: dict, **changes) -> dict:
@@ -393,14 +391,8 @@ LONG = {**STEPS, "steps": 80, "checkpoint_every": 5, "workers": 1}
 
 def start(given: dict) -> Forked:
     """Run a bench in a process of its own, with a worker as users have it, and wait for its first checkpoint."""
-    options = [str(given["suite"]), "--data", *given["data"], "--weights", str(given["weights"])]
-    options += ["--out", str(given["out"]), "--device", "cpu"]
-
-    def run() -> None:
-        sys.argv = ["unip", "bench", *options]
-        cli.main()
-
-    process = Forked(run)
+    options = ["--data", *given["data"], "--weights", given["weights"], "--out", given["out"], "--device", "cpu"]
+    process = run_unip("bench", given["suite"], *options)
     wait_for(given["out"], process)
     return process
 
@@ -431,8 +423,8 @@ def test_a_bench_that_ends_half_way_goes_on(make_suite, scenes, weights, tmp_pat
     given = words(scenes, weights, tmp_path / "out", suite)
     process = start(given)
     process.send_signal(how)
-    err = process.stderr.read().decode()
-    assert process.wait() == (130 if how == signal.SIGTERM else -signal.SIGKILL)
+    code, _, err = process.finish()
+    assert code == (130 if how == signal.SIGTERM else -signal.SIGKILL)
     if how == signal.SIGTERM:
         assert "interrupted: 0 of 1 cells are done" in err and "1/1 jobs" not in err
     assert not list(given["out"].glob(f"cells/*/{RECORD}"))
@@ -446,18 +438,18 @@ def test_a_bench_that_ends_half_way_goes_on(make_suite, scenes, weights, tmp_pat
 def test_a_process_that_dies_takes_one_cell_along(make_suite, scenes, weights, tmp_path):
     suite = make_suite(protocols={"fine-tuned": {"settings": LONG}}, baseline=None)
     plan = Plan(read_suite(suite), Places([f"scenes={scenes}"], weights), tmp_path / "out", "cpu")
-    worker = Worker(Device(""))
+    one = Worker(Device(""))
     killed: list[int] = []
 
     def look() -> bool:
         if not killed and list(plan.out.glob("cells/a_*/run/checkpoints/step-*")):
-            killed.append(worker.process.pid)
-            os.kill(worker.process.pid, signal.SIGKILL)
+            killed.append(one.process.pid)
+            os.kill(one.process.pid, signal.SIGKILL)
         return False
 
     with output_folder(plan.out):
-        ended = list(run_queue(plan.jobs(plan.suite.cells()), [worker], look))
-    worker.close()
+        ended = list(run_queue(plan.jobs(plan.suite.cells()), [one], look))
+    one.close()
     assert [(e.job.axes.start, e.outcome.state) for e in ended] == [("a", "died"), ("b", "done")]
     assert "SIGKILL" in ended[0].outcome.what
 

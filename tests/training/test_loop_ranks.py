@@ -1,31 +1,23 @@
-"""Two ranks agree on what is best, when to stop and where to continue; forked after the imports, which are slow."""
+"""Two ranks agree on what is best, when to stop and where to continue; forked from here, where imports are done."""
 
+import hashlib
 import json
 import os
 import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import torch
+
+from tests.forked import Forked
+from tests.training.test_loop import config_for, ranked, run
+from unip.errors import UnipError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
-FORK = """
-import hashlib, json, os, sys
-from pathlib import Path
 
-import torch
-from tests.training.test_loop import config_for, ranked, run
-from unip import log
-from unip.errors import UnipError
-
-log.show()
-torch.set_num_threads(1)
-folder, port = Path(sys.argv[1]), sys.argv[2]
-
-
-def on_two_ranks(work, port):
+def on_two_ranks(work, folder, port):
+    """Fork two ranks; write what each returns, or the message of its error, and return their exit codes."""
     children = []
     for rank in (0, 1):
         child = os.fork()
@@ -35,12 +27,13 @@ def on_two_ranks(work, port):
             os.environ.update({key: str(value) for key, value in where.items()})
             code = 1
             try:
-                (folder / f"{rank}.json").write_text(json.dumps(work()))
+                (folder / f"{rank}.json").write_text(json.dumps(work(folder)))
                 code = 0
             except UnipError as error:
                 (folder / f"{rank}.json").write_text(json.dumps([error.what, error.quiet]))
                 code = error.exit_code
             finally:
+                sys.stdout.flush()
                 os._exit(code)
         children.append(child)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
@@ -48,68 +41,63 @@ def on_two_ranks(work, port):
 
 def digest(weights):
     return hashlib.sha256(b"".join(w.numpy().tobytes() for w in weights.values())).hexdigest()
-"""
 
-JUDGED = """
-def work():
+
+def judged(folder):
     judge, seen = ranked(0.1, 0.5, 0.3, 0.2, 0.9)
     config = config_for(folder / "run", steps=40, log_every=3, ema=0.8)
     result, _, weights = run(config, judge=judge, patience=2)
     return [result.steps, result.best.step, result.best.score, len(seen), digest(weights)]
 
 
-sys.exit(max(on_two_ranks(work, port)))
-"""
-
-DAMAGED = """
-def work():
+def unjudged(folder):
     result, losses, weights = run(config_for(folder / "run"), dropout=0.0)
     return [result.steps, losses, digest(weights)]
 
 
-def damage(step):
-    (folder / f"run/checkpoints/step-{step:08d}/optimizer.safetensors").write_bytes(b"123")
+def damage(folder, *steps):
+    """Train on one rank, then damage the checkpoints of some steps."""
+    _, losses, _ = run(config_for(folder / "run"), dropout=0.0)
+    (folder / "losses.json").write_text(json.dumps(losses))
+    for step in steps:
+        (folder / f"run/checkpoints/step-{step:08d}/optimizer.safetensors").write_bytes(b"123")
 
 
-_, losses, _ = run(config_for(folder / "run"), dropout=0.0)
-(folder / "losses.json").write_text(json.dumps(losses))
-for step in sys.argv[3:]:
-    damage(int(step))
-sys.exit(max(on_two_ranks(work, port)))
-"""
-
-
-def run_forked(folder, program, *arguments):
+def run_forked(folder, work, *damaged):
+    """Return exit code, stdout and stderr of a process that forks two ranks, and what each of them wrote."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    there = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", FORK + program, str(folder), str(port), *arguments]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": there}, timeout=60, capture_output=True, text=True, check=False
-    )
+
+    def ranks():
+        torch.set_num_threads(1)
+        if damaged:
+            damage(folder, *damaged)
+        sys.exit(max(on_two_ranks(work, folder, port)))
+
+    done = Forked(ranks).finish()
     return done, [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def test_ranks_agree(tmp_path):
-    done, (first, second) = run_forked(tmp_path, JUDGED)
-    assert done.returncode == 0, done.stdout + done.stderr
+    (code, *said), (first, second) = run_forked(tmp_path, judged)
+    assert code == 0, said
     assert first[:4] == [8, 4, 0.5, 4]
     assert second[:4] == [8, 4, 0.5, 0]  # only the first rank judges
     assert first[4] == second[4]
 
 
 def test_ranks_continue_from_the_whole_checkpoint_that_the_first_one_found(tmp_path):
-    done, (first, second) = run_forked(tmp_path, DAMAGED, "12")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("is damaged") == 1 and "continuing from" in done.stdout
+    (code, *said), (first, second) = run_forked(tmp_path, unjudged, 12)
+    assert code == 0, said
+    assert said[0].count("is damaged") == 1 and "continuing from" in said[0]
     assert (tmp_path / "run/checkpoints/damaged-step-00000012").is_dir()
     assert first == second and first[0] == 12
     assert first[1] == pytest.approx(json.loads((tmp_path / "losses.json").read_text()), rel=1e-4)
 
 
 def test_ranks_end_together_where_no_checkpoint_is_whole(tmp_path):
-    done, (first, second) = run_forked(tmp_path, DAMAGED, "9", "12")
-    assert done.returncode == 2, done.stdout + done.stderr
+    (code, *said), (first, second) = run_forked(tmp_path, unjudged, 9, 12)
+    assert code == 2, said
     assert "no whole checkpoint is left" in first[0] and first[0] == second[0]
     assert (first[1], second[1]) == (False, True)  # one of them says it
     assert (tmp_path / "run/checkpoints/step-00000012").is_dir()
