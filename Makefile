@@ -7,7 +7,13 @@ UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 # long. Some packages hold files for other versions of Python, which do not compile.
 COMPILE = $(BIN)/python -m compileall -qq -j 0 src $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
-.PHONY: install demo test lint lock stubs clean
+# Each worker has one thread: two that share two cores with two others wait for each other.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/data tests/vit tests/attention tests/segmentation tests/test_cli.py tests/test_api.py tests/test_config.py
+
+.PHONY: install demo test check lint pytest pytest-touched test-lowest lock stubs clean
 
 install: $(VENV)/.installed
 
@@ -23,8 +29,19 @@ $(VENV)/.installed: requirements.lock pyproject.toml Makefile
 demo: install
 	$(BIN)/unip demo --out runs/demo
 
-test: install lint
-	$(BIN)/python -m pytest
+# Lint and types beside the tests.
+test: install
+	$(MAKE) --no-print-directory --jobs 2 lint pytest
+
+pytest: install
+	$(PYTEST)
+
+# Lint, types and the tests of the rooms that were touched since the branch left main, or since `make check BASE=COMMIT`.
+check: install
+	$(MAKE) --no-print-directory --jobs 2 lint pytest-touched
+
+pytest-touched: install
+	tests="$$($(BIN)/python tools/touched_tests.py $(BASE))" && $(PYTEST) $$tests
 
 lint: install
 	$(BIN)/ruff check .
@@ -35,9 +52,20 @@ lint: install
 stubs: install
 	$(BIN)/python tools/write_stubs.py
 
+# The floors of pyproject.toml: the oldest releases that it allows. Gigabytes in a folder of their own, so no part of `make test`.
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(LOWEST_TESTS)
+
+$(LOWEST)/.installed: pyproject.toml Makefile | install
+	test -x $(LOWEST)/bin/python || $(UV) venv --quiet --python $(BIN)/python $(LOWEST)
+	$(UV) pip compile --quiet --no-header --resolution lowest-direct --all-extras --group dev --python $(LOWEST)/bin/python -o $(LOWEST)/lowest.txt --upgrade pyproject.toml
+	$(UV) pip sync --quiet --python $(LOWEST)/bin/python $(LOWEST)/lowest.txt
+	$(UV) pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
+	touch $@
+
 # The index is left out on purpose: the lock holds names, versions and hashes only.
 lock:
 	$(UV) pip compile --universal --generate-hashes --no-header --quiet --all-extras --group dev -o requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) runs dist
+	rm -rf $(VENV) $(LOWEST) runs dist
