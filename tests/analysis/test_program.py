@@ -435,7 +435,7 @@ def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
 def test_refused(images, tmp_path, changes, what, fix, dry_run):
     values = {"models": (saved("plain", tmp_path),), "images": (str(images),), "out": tmp_path / "out", **changes}
     with pytest.raises(UnipError, match=what) as caught:
-        analyze(AnalyzeConfig.make(**values, dry_run=dry_run))
+        analyze(AnalyzeConfig.make(**values), dry_run=dry_run)
     assert caught.value.fix.startswith(fix)
     assert not (tmp_path / "out").exists()
 
