@@ -15,18 +15,29 @@ LOWEST_TESTS := tests/data tests/vit tests/attention tests/segmentation tests/te
 
 .PHONY: install demo test check lint pytest pytest-touched test-lowest lock stubs clean
 
+define MAKE_VENV
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "unip needs Python >= 3.11: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+test -x $(BIN)/python || { command -v uv >/dev/null && uv venv --quiet --python $(PYTHON) $(VENV); } || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
+test -x "$(UV)" || $(BIN)/python -m pip install --quiet uv
+endef
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml Makefile
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "unip needs Python >= 3.11: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	test -x $(BIN)/python || { command -v uv >/dev/null && uv venv --quiet --python $(PYTHON) $(VENV); } || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
-	test -x "$(UV)" || $(BIN)/python -m pip install --quiet uv
+	$(MAKE_VENV)
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	$(COMPILE) || true
+	touch $@ $(VENV)/.demo
+
+# What the demo needs: no extras and no tools of developers; versions and hashes are those of the lock.
+$(VENV)/.demo: requirements.lock pyproject.toml Makefile
+	$(MAKE_VENV)
+	$(UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock --editable .
+	$(COMPILE) || true
 	touch $@
 
-demo: install
+demo: $(VENV)/.demo
 	$(BIN)/unip demo --out runs/demo
 
 # Lint and types beside the tests.

@@ -35,7 +35,7 @@ from unip.data.images.decoding import decode_image
 from unip.data.manifests.facts import facts_of, histogram, perceptual_hash
 from unip.data.manifests.hamming import near_groups
 from unip.data.manifests.manifest import read_manifest
-from unip.data.sampling.pretraining_crops import MixDataset
+from unip.data.sampling.pretraining_crops import PretrainDataset
 from unip.data.verbs import build, pack
 from unip.runtime.workers import usable_cores
 
@@ -163,7 +163,7 @@ def measure_loader(count: int) -> dict[str, float]:
             "packed": root / "packed",
             "packed, short side 256": root / "small",
         }
-        sets = {name: MixDataset(read_manifest(place), cache="none") for name, place in places.items()}
+        sets = {name: PretrainDataset(read_manifest(place), cache="none") for name, place in places.items()}
         rates = dict.fromkeys(sets, 0.0)
         for _ in range(2):
             for name, dataset in sets.items():

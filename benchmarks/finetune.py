@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--labels", type=float, default=40)
+    parser.add_argument("--label-budget", type=float, default=40)
     parser.add_argument("--steps", type=int, nargs="+", default=[400])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--crop", type=int, default=256)
@@ -53,7 +53,7 @@ def main() -> None:
         for seed in options.seeds:
             for cached in times:
                 settings = {
-                    **{name: getattr(options, name) for name in ("data", "model", "labels", "crop", "device")},
+                    **{name: getattr(options, name) for name in ("data", "model", "label_budget", "crop", "device")},
                     **{"mode": "linear", "recipe": "fast", "ratio": (1.0, 1.0), "tensorboard": False},
                     **{"base": tuple(options.base), "steps": steps, "seed": seed, "log_every": 50},
                 }

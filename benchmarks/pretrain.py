@@ -20,11 +20,11 @@ from rich.table import Table
 
 from unip.attention.capture import AttentionTrunk
 from unip.pretraining.attention_distillation import AttentionDistillation, freeze_unused
-from unip.pretraining.inputs import normalise_grey, prepare
+from unip.pretraining.inputs import normalise_crops, normalise_grey
 from unip.pretraining.loss import attention_kl
 from unip.pretraining.speed import speed_up
 from unip.pretraining.teachers import Target
-from unip.pretraining.tokens import Side
+from unip.pretraining.tokens import AttentionSide
 from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
 from unip.training.feed import Positions
@@ -82,8 +82,8 @@ def compare_losses(table: Table) -> None:
             torch.randn(batch, tokens, 2, HEADS, width, device="cuda", dtype=torch.bfloat16).permute(2, 0, 3, 1, 4)
             for width in (64, 24)
         ]
-        teacher = Side(*pairs[0], 64**-0.5)
-        student = Side(*(t.detach().requires_grad_() for t in pairs[1]), 24**-0.5)
+        teacher = AttentionSide(*pairs[0], 64**-0.5)
+        student = AttentionSide(*(t.detach().requires_grad_() for t in pairs[1]), 24**-0.5)
         compiled = torch.compile(materialised_kl, dynamic=False)
         first = None
         for name, function in (("materialised", materialised_kl), ("compiled", compiled), ("fused", attention_kl)):
@@ -117,7 +117,7 @@ class Step:
             student.set_grad_checkpointing(checkpoint)
             self.model = AttentionDistillation([Target(teacher, LAYER)], student, size=size, dtype=torch.bfloat16)
             self.model.train()
-            pixels = prepare(self.images[:8])
+            pixels = normalise_crops(self.images[:8])
             precision = "fp8" if fp8 else "auto"
             speed_up(self.model.teachers, self.model.targets, pixels, precision=precision, tolerance=0.5)
             for part in self.model.parts:
@@ -137,7 +137,9 @@ class Step:
                 with torch.no_grad():
                     taught = self.teacher(pixels)[LAYER]
                 learnt = self.trunk(pixels)[12]
-                loss = materialised_kl(Side(*taught, self.teacher.scale[LAYER]), Side(*learnt, self.trunk.scale[12]))
+                loss = materialised_kl(
+                    AttentionSide(*taught, self.teacher.scale[LAYER]), AttentionSide(*learnt, self.trunk.scale[12])
+                )
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()

@@ -10,7 +10,7 @@ from unip import log
 
 
 @pytest.fixture(autouse=True, scope="session")
-def shown() -> Iterator[None]:
+def _show_messages() -> Iterator[None]:
     """Print messages and progress as the command line does, so that ``capsys`` and ``capfd`` see those of Python calls.
 
     Without it a call prints nothing; tests of that use processes of their own, or :func:`unip.log.hide` and

@@ -92,7 +92,7 @@ def made(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(made, tmp_path) -> Path:
-    """A copy of it that a test may spoil."""
+    """A copy of it that a test may damage."""
     return Path(shutil.copytree(made, tmp_path / "place"))
 
 
@@ -214,7 +214,7 @@ def test_unknown_key_in_a_recipe_names_the_nearest(refused, place, tmp_path):
     ("text", "words"),
     [("steps: [", "is not valid YAML"), ("- steps\n", "must hold `key: value` lines"), (None, "cannot read")],
 )
-def test_a_spoilt_recipe(refused, place, tmp_path, text, words):
+def test_a_damaged_recipe(refused, place, tmp_path, text, words):
     recipe = tmp_path / "recipe.yaml"
     if text is not None:
         recipe.write_text(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unip.data.corruptions import CORRUPTIONS
-from unip.data.images.config import ReadingOptions
+from unip.data.images.config import ConversionOptions
 from unip.segmentation.config import EvaluateConfig, FinetuneConfig
 from unip.suites.config import BenchConfig
 from unip.training.config import TrainingConfig
@@ -32,7 +32,7 @@ def options(page: str) -> set[str]:
     [
         (BenchConfig, "bench.md", ()),
         (EvaluateConfig, "evaluate.md", ()),
-        (FinetuneConfig, "finetune.md", (TrainingConfig, ReadingOptions)),
+        (FinetuneConfig, "finetune.md", (TrainingConfig, ConversionOptions)),
     ],
 )
 def test_options(config, page, elsewhere):

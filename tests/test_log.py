@@ -169,7 +169,7 @@ def place(tmp_path_factory) -> Path:
 CALLS = """
 import io, json, logging, sys
 import unip
-from unip.data.building import build
+from unip.data.verbs import build
 
 place = sys.argv[1]
 text = io.StringIO()

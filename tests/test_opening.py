@@ -1,4 +1,5 @@
-"""Pipes, devices and sockets behind a file's name are refused at every door, at once and without reading them."""
+"""Pipes, devices and sockets behind a file's name are refused wherever files are opened, at once and without reading
+them."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ from unip.outputs import OutputFolder
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.storage import load_segmenter, save_segmenter
 from unip.suites.cells import FRAMES
-from unip.suites.records import Done
+from unip.suites.records import DoneCell
 from unip.suites.suite import read_suite
 from unip.training.checkpoint import load_checkpoint
 from unip.training.run_folder import RunFolder
@@ -187,8 +188,8 @@ def command(*words: str) -> str:
     return said.getvalue()
 
 
-def done(folder: Path) -> Done:
-    return Done(axes=None, folder=folder, record={}, corrupted={}, cost={})  # type: ignore[arg-type]
+def done(folder: Path) -> DoneCell:
+    return DoneCell(axes=None, folder=folder, record={}, corrupted={}, cost={})  # type: ignore[arg-type]
 
 
 # What reads a file, with a pipe or a device in its place: (folder, what puts it there) -> anything

@@ -521,10 +521,10 @@ def test_a_list_of_another_call_in_a_folder_that_is_written_whole(out):
 
 def test_what_another_process_wrote_meanwhile_is_ours(out):
     with output_folder(out):
-        with output_folder(out, alone=False):
+        with output_folder(out, exclusive=False):
             write_text(out / "report.txt", "theirs")
         open_folders, unip.outputs._open[:] = unip.outputs._open[:], []
-        with output_folder(out, alone=False):  # in a process that knows nothing of this one
+        with output_folder(out, exclusive=False):  # in a process that knows nothing of this one
             write_text(out / "tables.txt", "theirs")
         unip.outputs._open[:] = open_folders
         write_text(out / "tables.txt", "ours")

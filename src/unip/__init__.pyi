@@ -65,12 +65,12 @@ def analyze(
         models: timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, checkpoint files, model or run folders.
         images: Image folders or Parquet manifests.
         out: Where report.html, the numbers and the pictures go.
-        pair: Folders of the visible images of the same scenes, under the same names: measured beside.
+        pair: Folders of visible images of the same scenes, with the same names; they are measured too.
         pair_colour: Show the visible images in colour, not in grey.
-        groups: How each model was trained; none: told from the names.
-        max_images: At most so many images, drawn with the seed.
+        groups: How each model was pre-trained; none: guessed from the names.
+        max_images: Maximum number of images, drawn with the seed.
         seed: Seed of the draw.
-        size: Side that images are squashed to; none: the model's own.
+        size: Images are resized to squares of this side; none: the model's own.
         normalization: Mean and standard deviation: the model's own, ImageNet's or InfMix's.
         target_nmi: NMI of a hybrid layer.
         local_above: Layers with a higher NMI are local.
@@ -81,7 +81,7 @@ def analyze(
         explorer: Images in the report's explorer.
         probe: Segmentation data, a folder or KIND:PATH: a linear probe is trained on every layer.
         probe_remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
-        probe_images: At most so many labelled images to train and test.
+        probe_images: Maximum numbers of labelled images to train and to test on.
         probe_side: Short side of the probe's images, in pixels.
         batch_size: Images per forward pass.
         device: Where to run.
@@ -221,11 +221,11 @@ def pretrain(
     Args:
         data: Image folders or manifests; infrared=FOLDER and rgb=FOLDER say what is in them.
         out: Run folder; the same command run again continues an interrupted run.
-        objective: What is learnt: the teacher's attention, also its value relations, its tokens, or MAE.
+        objective: What is learnt: the teacher's attention, also with its value relations, its tokens, or MAE.
         teacher: timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, a checkpoint file or a model folder; one or more, the
             same one twice for two of its layers. Not used by mae.
-        teacher_layer: Layer to distil, 1-based; auto: NMI nearest to target_nmi on the mix's infrared images. One
-            for all teachers, or one each.
+        teacher_layer: Layer to distil, 1-based; auto: NMI nearest to target_nmi on the data's infrared images.
+            One for all teachers, or one each.
         teacher_weight: Weight in the mean of the losses; one for all teachers, or one each.
         teacher_zoom: features: how many times enlarged a teacher sees the crops; one, or one each.
         teacher_precision: Arithmetic of the teachers: auto as precision says, fp8 faster on GPUs since Hopper.
@@ -243,7 +243,7 @@ def pretrain(
         mask_ratio: Share of the patches that mae hides.
         decoder_depth: Blocks of mae's decoder; auto: 8, for students narrower than 384 channels 4.
         decoder_width: Channels of mae's decoder; auto: 512, for students narrower than 384 channels 256.
-        max_images: Use at most so many images of the mix, drawn by the seed; none: all.
+        max_images: Maximum number of images, drawn with the seed; none: all.
         size: Side of the training crops, in pixels.
         scale: Share of an image's area that a crop covers.
         cache: Keep decoded images in memory; gpu: on the GPU, which then cuts the crops too.
@@ -257,11 +257,12 @@ def pretrain(
         batch_size: Samples per step, over all devices together.
         accumulate: Split each device's share of a batch into this many passes.
         seed: Seed of weights, sample order and augmentation.
-        clip: Largest gradient norm; none leaves it free.
+        clip: Largest gradient norm; none: no limit.
         ema: Decay of a moving average of the weights, which then is the result; none: off.
         checkpoint_activations: Compute activations again in the backward pass: less memory, slower.
         device: Where to run.
-        precision: Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU.
+        precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
+            else fp32.
         compile: torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once; compiled-graphs:
             both.
         workers: Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops.
@@ -269,7 +270,7 @@ def pretrain(
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many of the newest checkpoints stay on disk.
         tensorboard: Also log to TensorBoard where it is installed.
-        overwrite: Start anew in a folder that holds another run.
+        overwrite: Start over in a folder that holds another run.
         dry_run: Check data and shapes, print what would happen, write nothing.
 
     Returns:
@@ -401,7 +402,7 @@ def finetune(
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
-    labels: float | None = None,
+    label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
     recipe: Literal["paper", "fast"] = "fast",
@@ -474,10 +475,10 @@ def finetune(
         eval_every: Steps between evaluations on val; the best weights are the result. None: the last.
         patience: Stop after this many evaluations in a row without a better one; none: never.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
-        labels: Few labels: a share of the images up to 1, or their number above.
+        label_budget: Labelled images to use: a share up to 1, or a number above 1.
         label_seed: Seed of the choice of few labels.
         mode: Train all, or a linear probe on the frozen backbone.
-        recipe: What settings left open become: the paper's, or fast ones by the data.
+        recipe: How open settings are chosen: as in the paper, or fast, from the data.
         decoder: auto: light, the paper's upernet, linear in a probe.
         pyramid: Levels from the last layer, or (fpn) from four layers.
         layers: Layers for the decoder, 1-based; none: the paper's.
@@ -512,11 +513,12 @@ def finetune(
         batch_size: Crops per step, over all devices together.
         accumulate: Split each device's share of a batch into this many passes.
         seed: Seed of weights, sample order and augmentation.
-        clip: Largest gradient norm; none leaves it free.
+        clip: Largest gradient norm; none: no limit.
         ema: Decay of a moving average of the weights, which then is the result; none: off.
         checkpoint_activations: Compute activations again in the backward pass: less memory, slower.
         device: Where to run.
-        precision: Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU.
+        precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
+            else fp32.
         compile: torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once; compiled-graphs:
             both.
         workers: Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops.
@@ -524,7 +526,7 @@ def finetune(
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many of the newest checkpoints stay on disk.
         tensorboard: Also log to TensorBoard where it is installed.
-        overwrite: Start anew in a folder that holds another run.
+        overwrite: Start over in a folder that holds another run.
         dry_run: Check data and shapes, print what would happen, write nothing.
         conversion: How counts become 8-bit grey; none: as the data says, else percentile.
         percentiles: Of a frame; they become black and white.
@@ -552,7 +554,7 @@ def finetune(
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
-    labels: float | None = None,
+    label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
     recipe: Literal["paper", "fast"] = "fast",
@@ -620,7 +622,7 @@ def finetune(
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
-    labels: float | None = None,
+    label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
     recipe: Literal["paper", "fast"] = "fast",
@@ -707,7 +709,7 @@ def evaluate(
     Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
     logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
     matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
-    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size. These
+    The same is done for each corruption, whose images are corrupted as soon as they are 8-bit, at their own size. These
     scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
 
     Settings are keywords, or one ``unip.segmentation.config.EvaluateConfig``;
@@ -725,9 +727,10 @@ def evaluate(
         window: Overlapping windows of the training crop's size, or the whole image at once.
         batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
         device: Where to run.
-        precision: Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere.
+        precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
+            else fp32.
         workers: Processes that decode images; auto: up to 8, none on two cores.
-        corruption: Evaluate on spoilt images too: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or
+        corruption: Also evaluate on corrupted images: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or
             all:SEVERITY.
         seed: Seed of the corruptions.
         overwrite: Also replace results in out that were changed since.
@@ -819,7 +822,8 @@ def predict(
         window: Overlapping windows of the training crop's size, or the whole image at once.
         batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
         device: Where to run.
-        precision: Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere.
+        precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
+            else fp32.
         workers: Processes that decode images; auto: up to 8, none on two cores.
         overwrite: Also replace results in out that were changed since.
         dry_run: Check model and images, print what would happen, write nothing.
@@ -895,14 +899,14 @@ def bench(
         data: NAME=FOLDER for each {NAME} of the suite.
         weights: Folder that {weights} stands for in the suite.
         out: Where everything goes; default: runs/bench/ and the suite's name.
-        only: Run the cells whose name holds every one of these texts; of A,B one is enough.
+        only: Run only the cells whose name contains all of these texts; A,B means A or B.
         skip_missing: Leave out cells whose data or weights are not given.
         device: Where to run; auto: all GPUs, or the CPU.
         workers_per_device: Cells that run at once on a device.
-        keep_models: Keep every cell's model, to look into or to evaluate further.
-        report_only: Make tables and plot anew from the cells that are done.
+        keep_models: Keep every cell's model, to analyse or evaluate it later.
+        report_only: Only make tables and plot again, from the cells that are done.
         overwrite: Also replace tables and plots that were changed since.
-        dry_run: Show the grid and what of it is done, write nothing.
+        dry_run: Show the grid and which cells are done, write nothing.
 
     Returns:
         The result, or None for a dry run.
@@ -957,7 +961,7 @@ def demo(
     scenes: tuple[int, int] | list[int] = (480, 120),
     distil_steps: int = 260,
     finetune_steps: int = 120,
-    labels: int = 24,
+    label_budget: int = 24,
     seeds: int | Sequence[int] = (0, 1, 2),
     overwrite: bool = False,
     dry_run: Literal[False] = False,
@@ -971,10 +975,10 @@ def demo(
         out: Folder of the scenes, the runs and the page.
         scenes: Scenes to train on and to test on.
         distil_steps: Distillation steps of 48 crops.
-        finetune_steps: Fine-tuning steps of 8 crops, for each start and seed.
-        labels: Labelled scenes to fine-tune on, drawn anew for each seed.
+        finetune_steps: Fine-tuning steps of 8 crops, for each init and seed.
+        label_budget: Number of labelled scenes to fine-tune on, drawn for each seed.
         seeds: Seeds of labels, weights and crops.
-        overwrite: Start anew in a folder that holds another demo.
+        overwrite: Start over in a folder that holds another demo.
         dry_run: Say what would happen, write nothing.
 
     Returns:
@@ -992,7 +996,7 @@ def demo(
     scenes: tuple[int, int] | list[int] = (480, 120),
     distil_steps: int = 260,
     finetune_steps: int = 120,
-    labels: int = 24,
+    label_budget: int = 24,
     seeds: int | Sequence[int] = (0, 1, 2),
     overwrite: bool = False,
     dry_run: Literal[True],
@@ -1004,7 +1008,7 @@ def demo(
     scenes: tuple[int, int] | list[int] = (480, 120),
     distil_steps: int = 260,
     finetune_steps: int = 120,
-    labels: int = 24,
+    label_budget: int = 24,
     seeds: int | Sequence[int] = (0, 1, 2),
     overwrite: bool = False,
     dry_run: bool,

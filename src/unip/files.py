@@ -37,7 +37,7 @@ def refuse_unwritable(out: Path) -> None:
             what = f"cannot write to {out}: {path} is a link to {os.readlink(path)}, which is not there"
             raise UnipError(what, "Choose another output folder.")
     try:
-        there = next(filter(_is_there, (out, *out.absolute().parents)), out)
+        there = next(filter(_exists, (out, *out.absolute().parents)), out)
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
@@ -45,7 +45,7 @@ def refuse_unwritable(out: Path) -> None:
         raise UnipError(f"cannot write to {out}: {why}", f"{advice(error)}.") from error
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     """Say whether a path exists, and not, as Path.exists may, that one which cannot be looked at does not."""
     try:
         path.stat()
@@ -118,7 +118,9 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except ValueError as error:
-        raise UnipError(f"{path} is not valid JSON: {error}", "Mend it; delete it if it can be made anew.") from error
+        raise UnipError(
+            f"{path} is not valid JSON: {error}", "Correct the file, or delete it if unip can write it again."
+        ) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -37,12 +37,12 @@ from unip.written import (
     apply_line,
     as_json,
     is_inside,
-    look_at,
     matches,
     read_list,
     size_of,
     stamp_of,
     walk,
+    written_state,
 )
 
 FILES_NAMED = 5  # in a message
@@ -83,7 +83,7 @@ class OutputFolder:
             return True
 
     def state(self, name: str) -> State:
-        """Say whether a file is there, was written by us, and is unchanged since. Behind a link, none is ours.
+        """Say whether a file exists, was written by unip, and is unchanged since. Files behind a link never count.
 
         Raises:
             UnipError: It cannot be read.
@@ -95,7 +95,7 @@ class OutputFolder:
             raise UnipError(what, "Make it readable, move it away, or choose another output folder.") from error
 
     def _state(self, name: str) -> State:
-        found = self._look(name)
+        found = self._entry_kind(name)
         if found == "nothing":
             return "absent"
         path = self.path / name
@@ -110,8 +110,8 @@ class OutputFolder:
                 break
         return "edited" if found == "file" and name in self.known else "foreign"
 
-    def _look(self, name: str) -> Literal["nothing", "file", "other"]:
-        """Say what lies at a name: a file or a link, or something that no file of ours can be."""
+    def _entry_kind(self, name: str) -> Literal["nothing", "file", "other"]:
+        """Say what lies at a name: a file or a link, or something that unip does not write."""
         for parent in list(Path(name).parents)[:-1]:
             above = self.path / parent
             if os.path.islink(above) or (os.path.lexists(above) and not os.path.isdir(above)):
@@ -131,15 +131,15 @@ class OutputFolder:
 
     def wrote(self, name: str) -> bool:
         """Say whether a file is there that we wrote, changed since or not."""
-        return name in self.known and self._look(name) == "file"
+        return name in self.known and self._entry_kind(name) == "file"
 
     def check(self, *files: str, folders: tuple[str, ...] = ()) -> None:
-        """Refuse to go on where something is in the way that is not ours, or was changed; before any work.
+        """Refuse to continue if a file in the way was changed or not written by unip; called before any work.
 
         Args:
             files: Names that will be written.
-            folders: Names of folders that will be written anew as a whole. With ``overwrite``, what is in them and not
-                ours is no hindrance: it stays.
+            folders: Names of folders that will be rewritten as a whole. With ``overwrite``, other files in them may
+                stay.
 
         Raises:
             UnipError: It names them.
@@ -162,7 +162,7 @@ class OutputFolder:
         )
 
     def remove(self, *names: str) -> list[str]:
-        """Delete what we wrote of some files and folders; return what stays, being changed or not ours.
+        """Delete what we wrote of some files and folders; return what stays: changed files and those of others.
 
         Raises:
             UnipError: Something cannot be deleted.
@@ -219,7 +219,7 @@ class OutputFolder:
         shutil.rmtree(temporary, ignore_errors=True)
 
     def set_aside(self, name: str) -> Path:
-        """Rename a file or folder of ours that is damaged to ``damaged-NAME``, so that its name is free.
+        """Rename a damaged file or folder that unip wrote to ``damaged-NAME``, so that its name is free.
 
         Raises:
             UnipError: It cannot be renamed.
@@ -231,7 +231,7 @@ class OutputFolder:
         try:
             for file in files:  # before the files are there, so that a kill leaves none unlisted
                 new = (aside / (self.path / file).relative_to(path)).relative_to(self.path).as_posix()
-                self.note(new, look_at(self.path / file), only=True)
+                self.note(new, written_state(self.path / file), only=True)
             os.rename(path, aside)
         except OSError as error:
             what = f"cannot rename {path}, which is damaged: {error.strerror or error}"
@@ -248,7 +248,7 @@ class OutputFolder:
     def grow(self, name: str) -> None:
         """List a file that this process has made or may change, and appends to; its end is listed by :meth:`close`."""
         path = self.path / name
-        self.note(name, replace(look_at(path) if path.exists() else Written(), growing=True), only=True)
+        self.note(name, replace(written_state(path) if path.exists() else Written(), growing=True), only=True)
         self._growing.add(name)
 
     def note(self, name: str, written: Written | None, *, only: bool = False) -> None:
@@ -295,7 +295,7 @@ class OutputFolder:
         before = {file: self.known.get(file, []) for file in fresh}
         old = self.files(name) if os.path.isdir(path) else []
         for file in fresh:
-            self.note(file, look_at(target / Path(file).relative_to(name)))
+            self.note(file, written_state(target / Path(file).relative_to(name)))
         try:
             if target.is_dir() and path.is_dir():
                 self._carry(path, target)
@@ -317,7 +317,7 @@ class OutputFolder:
             self._fresh[file] = stamp_of((self.path / file).lstat())
 
     def renew(self) -> None:
-        """Drop from the list what a user has deleted, since a file in its place is not ours; shorten a long list."""
+        """Drop from the list what a user has deleted, since a new file there is the user's; shorten a long list."""
         for name in [name for name in self.known if not os.path.lexists(self.path / name)]:
             self.note(name, None)
         if self._listed > BYTES_A_FILE * (len(self.known) + 10):
@@ -342,7 +342,7 @@ class OutputFolder:
         with suppress(OSError, UnipError):  # a full disk: they stay listed as growing
             for name in self._growing:
                 if (self.path / name).is_file():
-                    self.note(name, look_at(self.path / name), only=True)
+                    self.note(name, written_state(self.path / name), only=True)
         self._growing.clear()
 
     def files(self, *names: str) -> list[str]:
@@ -370,7 +370,7 @@ class OutputFolder:
                     yield name
 
     def _carry(self, path: Path, target: Path) -> None:
-        """Copy what is not ours from a folder to the one that takes its place; :meth:`check` let no names meet."""
+        """Copy the files of others from a folder to the one that replaces it; :meth:`check` let no names meet."""
         for file in walk(path, ""):
             copy = target / file
             if (path / file).relative_to(self.path).as_posix() not in self.known:
@@ -383,7 +383,7 @@ _open: list[OutputFolder] = []  # of this process
 
 @contextmanager
 def output_folder(
-    path: Path, *, overwrite: bool = False, dry_run: bool = False, alone: bool = True
+    path: Path, *, overwrite: bool = False, dry_run: bool = False, exclusive: bool = True
 ) -> Iterator[OutputFolder]:
     """Open the folder that a verb writes to: see that it can be written, and that no other process is at work there.
 
@@ -391,7 +391,7 @@ def output_folder(
         path: The folder; it is made, and deleted again if nothing was written.
         overwrite: Whether listed files may be replaced although they were changed since.
         dry_run: Make, lock and write nothing; the folder can only be asked, then.
-        alone: Hold the lock; without, files are written beside those of the process that holds it.
+        exclusive: Hold the lock; without, files are written beside those of the process that holds it.
 
     Raises:
         UnipError: It cannot be written, or another process holds it.
@@ -403,19 +403,19 @@ def output_folder(
         return
     there = Path(os.path.abspath(path))
     made = [each for each in (there, *there.parents) if not each.exists()]
-    with locked(there / HIDDEN / "lock", path) if alone else nullcontext() as lock:
+    with locked(there / HIDDEN / "lock", path) if exclusive else nullcontext() as lock:
         folder = OutputFolder(path, overwrite=overwrite)
         folder.lock = lock
-        if alone:
+        if exclusive:
             folder.recover()
         _open.append(folder)
         try:
-            if alone:
+            if exclusive:
                 folder.renew()
             yield folder
         finally:
             _open.remove(folder)
-            if alone:
+            if exclusive:
                 folder.close()
                 _tidy(folder, made)
 
@@ -466,8 +466,8 @@ def writing(path: Path) -> Iterator[Path]:
     """Give a temporary path; move it to ``path`` if the body succeeds, else delete it.
 
     Args:
-        path: The final file or folder. Parents are made. Within an open output folder, what is there is replaced if it
-            is ours; outside of one, nothing may be there.
+        path: The final file or folder. Parents are made. Within an open output folder, what is there is replaced if
+            unip wrote it; outside of one, the path must be free.
 
     Yields:
         A path that does not exist yet; write a file or make a folder there.

@@ -1,4 +1,4 @@
-"""What every page of ours needs: its template, and pictures that lie in the page itself."""
+"""What every HTML page needs: its template, and pictures embedded in the page."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from unip.log import TerminalConsole, is_other_rank, is_shown
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-SECONDS_BETWEEN_LINES = 10.0
+LINE_EVERY_SECONDS = 10.0
 
 
 class Meter:
@@ -48,7 +48,7 @@ class Meter:
         text = f"{rate:.1f} {self._unit}/s  {note}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, note=text)
-        elif now - self._shown >= SECONDS_BETWEEN_LINES or self._done == self._total:
+        elif now - self._shown >= LINE_EVERY_SECONDS or self._done == self._total:
             self._shown = now
             left = timedelta(seconds=round((self._total - self._done) / max(rate, 1e-9)))
             line = f"{self._title}: {self._done}/{self._total} {self._unit}, ETA {left}, {text}"

@@ -73,12 +73,12 @@ VERBS = {
     "bench": Verb(
         "unip.suites.config.BenchConfig",
         "unip.suites.verbs.bench",
-        "Compare starts on labelled data: a grid of fine-tunings and probes, each run once, and tables of them.",
+        "Compare inits on labelled data: a grid of fine-tunings and probes, each run once, with tables.",
     ),
     "demo": Verb(
         "unip.demonstration.config.DemoConfig",
         "unip.demonstration.verbs.demo",
-        "Run the whole story on synthetic scenes, on two CPU cores in a few minutes.",
+        "Run the whole workflow on synthetic scenes, on two CPU cores in a few minutes.",
         positional=False,
     ),
 }
@@ -92,7 +92,7 @@ DATA_VERBS = {
     "check": Verb(
         "unip.data.config.CheckConfig",
         "unip.data.verbs.check",
-        "Look for images that are unreadable, empty of content, or unlike the rest of their source.",
+        "Find images that are unreadable, without content, or unlike the rest of their source.",
     ),
     "dedup": Verb(
         "unip.features.config.DedupConfig",
@@ -124,7 +124,7 @@ DATA_VERBS = {
     "thermal_sdk": Verb(
         "unip.data.images.config.ThermalSdkConfig",
         "unip.data.images.dji.thermal_sdk",
-        "Take over DJI's unpacked Thermal SDK, once, to read the temperatures of DJI R-JPEGs.",
+        "Install DJI's unpacked Thermal SDK once, to read the temperatures of DJI R-JPEGs.",
     ),
 }
 

@@ -79,7 +79,7 @@ def as_json(written: Written) -> dict[str, Any]:
     return {"size": written.size, "sha256": written.sha256} | ({"growing": True} if written.growing else {})
 
 
-def look_at(path: Path) -> Written:
+def written_state(path: Path) -> Written:
     """Return what a file is now."""
     if path.is_symlink():
         return Written(link=os.readlink(path))

@@ -22,7 +22,7 @@ from unip.analysis.explorer import (
     explorer_grid,
     explorer_maps,
     mean_only,
-    pooled,
+    pool_maps,
     render_explorer,
 )
 from unip.attention.capture import attention_map, visiting
@@ -82,7 +82,7 @@ def test_rows_like_the_one_before_are_predicted_from_it():
 def test_large_grids_are_pooled():
     generator = torch.Generator().manual_seed(0)
     attention = torch.rand(2, 2 + 30 * 25, 2 + 30 * 25, generator=generator).softmax(-1)
-    found = pooled(attention, 2, (30, 25)).double()
+    found = pool_maps(attention, 2, (30, 25)).double()
     assert explorer_grid((30, 25)) == (15, 13) and explorer_grid((24, 24)) == (24, 24)
     assert found.shape == (2, 2 + 15 * 13, 2 + 15 * 13)
     torch.testing.assert_close(found.sum(-1), torch.ones(2, 2 + 15 * 13, dtype=torch.float64), atol=1e-5, rtol=0)
@@ -92,7 +92,7 @@ def test_large_grids_are_pooled():
     assert found[1, 2 + 3 * 13 + 2, 2 + 14 * 13 + 12].item() == pytest.approx(wanted.item(), rel=1e-4)
     assert found[0, 1, 0].item() == pytest.approx(attention[0, 1, 0].item(), rel=1e-4)
     small = attention[:, :18, :18]
-    assert pooled(small, 2, (4, 4)) is small
+    assert pool_maps(small, 2, (4, 4)) is small
 
 
 def test_mean_only():

@@ -416,14 +416,14 @@ def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
     assert numbers(models=(source,), images=(str(images),), out=tmp_path / "out", dry_run=True) is None
     assert sorted(tmp_path.rglob("*")) == before
-    assert "4 layers, images squashed to 64 px" in capsys.readouterr().out
+    assert "4 layers, images resized to squares of 64 px" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize(
     ("changes", "what", "fix"),
     [
-        ({"size": 70}, "70 px is no whole number of .*'s 16-px patches", "Choose --size as a multiple of 16."),
+        ({"size": 70}, "70 px is not a multiple of .*'s 16-px patches", "Choose --size as a multiple of 16."),
         ({"exclude_layers": (5,)}, "layer 5 is out of range: this model has layers 1 to 4", ""),
         ({"images": ("nowhere",)}, "no such folder or image: nowhere", "Check the path."),
         ({"groups": ("other", "other")}, "groups: 2, but models: 1", "Give one group a model"),
@@ -482,7 +482,7 @@ def test_a_probe_that_fails_leaves_the_measures(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr("unip.analysis.verbs.open_splits", lambda settings: ([1], [2], "test"))
     monkeypatch.setattr("unip.analysis.program.probe_layers", fail)
-    with pytest.raises(UnipError, match=r"probe failed, all else was written: test image 7"):
+    with pytest.raises(UnipError, match=r"probe failed; everything else was written: test image 7"):
         numbers(models=(saved("plain", tmp_path),), images=(str(images),), out=tmp_path / "out", probe=tmp_path)
     assert json.loads((tmp_path / "out/analysis.json").read_text())["models"][0]["probe"] is None
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from tests.analysis.fake_analysis import fake_analysis
 from tests.analysis.undrawn import leave_undrawn
-from unip.analysis.report import ExampleMaps, render_report
+from unip.analysis.report import ExampleMaps, render_analysis
 
 ALWAYS = ["distil", "patterns", "measures", "cka", "numbers"]
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -62,7 +62,7 @@ def quick(monkeypatch):
 
 
 def render(analysis, examples=(), explorer="", notes=()):
-    text = render_report(analysis, examples=examples, explorer=Markup(explorer), notes=notes)
+    text = render_analysis(analysis, examples=examples, explorer=Markup(explorer), notes=notes)
     page = Page(text)
     assert page.open == []
     assert page.requests == []
@@ -133,7 +133,7 @@ def test_no_hybrid_layer_is_warned_about(quick):
 def test_warnings_and_skipped_images_are_shown(quick):
     analysis = fake_analysis(1)
     analysis["models"][0]["choice"]["warnings"] = ["near tie: layers 8 and 9"]
-    analysis["images"]["skipped"] = [{"path": "frames/a.tiff", "why": "cannot be decoded"}]
+    analysis["images"]["skipped"] = [{"path": "frames/a.tiff", "reason": "cannot be decoded"}]
     _, page = render(analysis)
     assert "⚠ near tie: layers 8 and 9" in page.text
     assert "1 image skipped" in page.text
@@ -147,7 +147,7 @@ def test_what_users_name_is_escaped():
         record["name"] = record["model"] = bad
     analysis["differences"][0]["name"] = bad
     analysis["images"]["sources"] = [bad]
-    analysis["images"]["skipped"] = [{"path": bad, "why": bad}]
+    analysis["images"]["skipped"] = [{"path": bad, "reason": bad}]
     analysis["models"][0]["probe"]["classes"][1] = bad
     analysis["models"][0]["choice"]["warnings"] = [bad]
     text, page = render(analysis, [ExampleMaps(bad, (bad,), ((bad, (np.zeros((8, 8, 3), np.uint8),)),))], "", [bad])

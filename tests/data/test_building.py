@@ -24,7 +24,7 @@ import unip.data.manifests.facts
 from unip.data import verbs as module
 from unip.data.building import BuildResult
 from unip.data.config import BuildConfig
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.manifests.manifest import paths_of, read_manifest
 from unip.data.verbs import build
 from unip.errors import Interrupted, UnipError
@@ -152,16 +152,16 @@ def test_groups_frames_and_readings(tmp_path: Path) -> None:
         for i in range(12):
             draw(tmp_path / f"uav/{flight}/ir_{i}.png")
     source = {"name": "uav", "folder": "uav", "modality": "infrared", "group": 1, "every": 5}
-    rows = table(run(tmp_path, [{**source, "reading": {"polarity": "black-hot"}}]))
+    rows = table(run(tmp_path, [{**source, "conversion": {"polarity": "black-hot"}}]))
     chosen = [(row["group"], row["frame"], Path(os.fsdecode(row["path"])).name) for row in rows if row["kept"]]
     assert chosen == [
         (f, n, f"ir_{n}.png") for f in ("f1", "f2") for n in (0, 10, 5)
     ]  # by name; frames as people count
     assert {row["reason"] for row in rows if not row["kept"]} == {"every"}
-    assert {Reading.from_json(row["reading"]).polarity for row in rows if row["kept"]} == {"black-hot"}
-    pattern = run(tmp_path, [{**source, "group": r"(f\d)/ir_1", "every": 1, "reading": {}}], "pattern")
+    assert {Conversion.from_json(row["conversion"]).polarity for row in rows if row["kept"]} == {"black-hot"}
+    pattern = run(tmp_path, [{**source, "group": r"(f\d)/ir_1", "every": 1, "conversion": {}}], "pattern")
     assert Counter(row["group"] for row in table(pattern)) == {"": 18, "f1": 3, "f2": 3}
-    assert {row["reading"] for row in table(pattern)} == {None}  # the default
+    assert {row["conversion"] for row in table(pattern)} == {None}  # the default
     assert pattern.stats[0].groups == 2
     (tmp_path / "flights.csv").write_text("file,flight\nir_1,one\nir_2.png,one\nir_3,two\n")
     listed = run(tmp_path, [{**source, "group": None, "groups": "flights.csv", "every": 2}], "listed")
@@ -428,7 +428,7 @@ def test_a_killed_call_goes_on(tmp_path: Path) -> None:
             path.write_bytes(b"PAR1 half")
             os.kill(os.getpid(), signal.SIGKILL)
 
-        unip.data.manifests.facts.SECONDS_UNSYNCED = 0.0
+        unip.data.manifests.facts.SYNC_EVERY_SECONDS = 0.0
         unip.data.manifests.facts.read_facts = read
         if when == "writing":
             pq.write_table = write

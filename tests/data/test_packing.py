@@ -19,7 +19,7 @@ from tests.data.images.radiometric_files import dji_jpeg
 from unip.data import packing
 from unip.data.config import PackConfig
 from unip.data.images.addresses import read_bytes
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
 from unip.data.images.decoding import decode_image, read_grey8
 from unip.data.manifests.facts import read_facts
@@ -32,7 +32,7 @@ from unip.data.manifests.manifest import (
     with_paths,
     write_manifest,
 )
-from unip.data.packing import Skipped, make_plan
+from unip.data.packing import SkippedImage, make_plan
 from unip.data.verbs import pack
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
@@ -166,9 +166,9 @@ def test_a_shard_cut_by_a_power_failure_is_written_again(manifest: Path, tmp_pat
 
 def test_other_settings_need_overwrite(manifest: Path, tmp_path: Path) -> None:
     pack(manifest=manifest, out=tmp_path / "out", shard_mb=0.01)
-    with pytest.raises(UnipError, match="not of this manifest and these settings"):
+    with pytest.raises(UnipError, match="of another manifest or other settings"):
         pack(manifest=manifest, out=tmp_path / "out", seed=1)
-    with pytest.raises(UnipError, match="not of this manifest and these settings"):
+    with pytest.raises(UnipError, match="of another manifest or other settings"):
         pack(manifest=manifest, out=tmp_path / "out", seed=1, dry_run=True)
     pack(manifest=manifest, out=tmp_path / "out", seed=1, overwrite=True)
     assert sorted(files(tmp_path / "out")) == ["packed.json", "train-00000-of-00001.parquet"]
@@ -196,14 +196,14 @@ def test_bad_files_are_skipped_and_listed(manifest: Path, tmp_path: Path, capsys
     Path(paths[5]).write_bytes(b"\0" * os.path.getsize(paths[5]))
     result = pack(manifest=manifest, out=tmp_path / "out", shard_mb=0.01)
     assert result.images == COUNT - 3 and {entry.path for entry in result.skipped} == {paths[i] for i in (0, 3, 5)}
-    why = {entry.path: entry.why for entry in result.skipped}
-    assert why[paths[0]] == "cannot be read: No such file or directory"
-    assert f"100 bytes instead of {len(whole)}" in why[paths[3]] and "another content" in why[paths[5]]
+    reason = {entry.path: entry.reason for entry in result.skipped}
+    assert reason[paths[0]] == "cannot be read: No such file or directory"
+    assert f"100 bytes instead of {len(whole)}" in reason[paths[3]] and "another content" in reason[paths[5]]
     assert f"skipped {paths[0]}: cannot be read" in capsys.readouterr().out
     packed = open_images([str(tmp_path / "out")])
     assert packed.num_rows == COUNT - 3
     listed = json.loads((tmp_path / "out/packed.json").read_text())["skipped"]
-    assert [Skipped(row["path"], row["why"]) for row in listed] == list(result.skipped)
+    assert [SkippedImage(row["path"], row["reason"]) for row in listed] == list(result.skipped)
 
     Path(paths[3]).write_bytes(whole)  # put back: its shard, and no other, is made again
     again = pack(manifest=manifest, out=tmp_path / "out", shard_mb=0.01)
@@ -265,19 +265,19 @@ def test_small_images_are_not_touched(manifest: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("format, magic", [("webp", b"RIFF"), ("jpeg", b"\xff\xd8\xff"), ("png", b"\x89PNG")])
 def test_other_formats(tmp_path: Path, format: str, magic: bytes) -> None:
     paths = draw(tmp_path / "set")
-    hot = Reading(conversion="minmax", polarity="black-hot")
-    manifest = write(tmp_path / "set", paths, reading=[hot.as_json()] * COUNT)
+    hot = Conversion(method="minmax", polarity="black-hot")
+    manifest = write(tmp_path / "set", paths, conversion=[hot.as_json()] * COUNT)
     pack(manifest=manifest, out=tmp_path / "out", format=format, quality=95)
     source = {row["phash"]: row for row in read_manifest(manifest).to_pylist()}
     for row in open_images([str(tmp_path / "out")]).to_pylist():
         data = read_bytes(row["path"])
         assert data.startswith(magic)
         image, before = decode_image(data, ""), decode_image(read_bytes(source[row["phash"]]["path"]), "")
-        if before.dtype == np.uint16 and format != "png":  # the reading is in the pixels now
-            assert row["reading"] is None and row["bits"] == 8
+        if before.dtype == np.uint16 and format != "png":  # the conversion is in the pixels now
+            assert row["conversion"] is None and row["bits"] == 8
         else:  # and here it is still to be applied
-            assert row["reading"] == hot.as_json() and row["bits"] == 8 * before.dtype.itemsize
-        difference = grey8(image, Reading.from_json(row["reading"])).astype(int) - grey8(before, hot)
+            assert row["conversion"] == hot.as_json() and row["bits"] == 8 * before.dtype.itemsize
+        difference = grey8(image, Conversion.from_json(row["conversion"])).astype(int) - grey8(before, hot)
         assert np.abs(difference).mean() < (0.6 if format == "png" else 4)
         if format == "png":
             np.testing.assert_array_equal(image, before if before.dtype == np.uint16 else grey8(before))
@@ -290,18 +290,18 @@ def test_temperatures_and_wide_samples_are_not_lost(tmp_path: Path) -> None:
     dji, kelvin = tmp_path / "set/dji.jpg", tmp_path / "set/kelvin.tif"
     dji.write_bytes(dji_jpeg(counts, np.zeros((60, 80), np.uint8)))
     tifffile.imwrite(kelvin, rng.uniform(280, 320, (60, 80)).astype(np.float32))
-    thermal, window = Reading(radiometric=True), Reading(conversion="window", window=(290, 310))
-    manifest = write(tmp_path / "set", [dji, kelvin], reading=[thermal.as_json(), window.as_json()])
+    thermal, window = Conversion(radiometric=True), Conversion(method="window", window=(290, 310))
+    manifest = write(tmp_path / "set", [dji, kelvin], conversion=[thermal.as_json(), window.as_json()])
     expected = {"dji.jpg": read_grey8(dji, thermal), "kelvin.tif": read_grey8(kelvin, window)}
     for format, limit in (("keep", 0), ("png", 0), ("webp", 6)):
         pack(manifest=manifest, out=tmp_path / format, format=format, quality=100)
         names = pq.read_table(tmp_path / format / "train-00000-of-00001.parquet")["path"].to_pylist()
         for raw, row in zip(names, open_images([str(tmp_path / format)]).to_pylist(), strict=True):
             name = raw.decode()
-            found = read_grey8(os.fsdecode(row["path"]), Reading.from_json(row["reading"]))
+            found = read_grey8(os.fsdecode(row["path"]), Conversion.from_json(row["conversion"]))
             assert np.abs(found.astype(int) - expected[name]).mean() <= limit
             baked = format == "webp" or (format == "png" and name == "kelvin.tif")  # PNG holds counts, not floats
-            assert (row["reading"] is None) == baked
+            assert (row["conversion"] is None) == baked
 
 
 def test_images_within_the_manifest(tmp_path: Path) -> None:

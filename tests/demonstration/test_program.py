@@ -15,7 +15,7 @@ from unip.demonstration.verbs import demo
 from unip.errors import UnipError
 from unip.vit.backbone import load_backbone
 
-TINY = {"scenes": (10, 4), "distil_steps": 2, "finetune_steps": 2, "labels": 8, "seeds": (0, 1)}
+TINY = {"scenes": (10, 4), "distil_steps": 2, "finetune_steps": 2, "label_budget": 8, "seeds": (0, 1)}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,7 +28,7 @@ def standardised(tokens: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def test_fit_is_that_of_sklearn(monkeypatch):
-    monkeypatch.setattr(logistic, "GRADIENT", 1e-7)
+    monkeypatch.setattr(logistic, "GRADIENT_TOLERANCE", 1e-7)
     tokens, shares = regression()
     l2, kept = 1e-2, [0, 2, 3]
     z = standardised(tokens, shares)
@@ -62,9 +62,9 @@ def test_fit_stops_at_the_optimum():
 
 def test_tokens_without_labels_have_no_effect():
     tokens, shares = regression()
-    spoilt = tokens.copy()
-    spoilt[::10] = 500
-    one, two = (fit_probe(x, shares, 1e-3, 100, CPU) for x in (tokens, spoilt))
+    damaged = tokens.copy()
+    damaged[::10] = 500
+    one, two = (fit_probe(x, shares, 1e-3, 100, CPU) for x in (tokens, damaged))
     assert torch.equal(one.weight, two.weight) and torch.equal(one.mean, two.mean)
 
 

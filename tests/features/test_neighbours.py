@@ -12,7 +12,7 @@ from unip.features.config import NeighbourSettings
 from unip.features.neighbours import training_patches, vote
 from unip.features.patches import class_shares
 from unip.segmentation.metrics import score
-from unip.segmentation.probing import frozen, segment_by_neighbours
+from unip.segmentation.probing import frozen_segmenter, segment_by_neighbours
 from unip.vit.backbone import load_backbone
 
 
@@ -37,7 +37,7 @@ def test_votes(k, monkeypatch):
 
 @pytest.fixture
 def segmenter(weights, scenes):
-    return frozen(load_backbone(str(weights / "a")), (3,), open_segmentation(scenes, "train"), 32)
+    return frozen_segmenter(load_backbone(str(weights / "a")), (3,), open_segmentation(scenes, "train"), 32)
 
 
 def test_the_class_that_covers_most_of_a_patch_votes_and_the_cap_is_seeded(segmenter, scenes):

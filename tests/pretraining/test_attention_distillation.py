@@ -7,8 +7,8 @@ import torch
 
 from unip.attention.capture import attention_map, visiting
 from unip.errors import UnipError
-from unip.pretraining.attention_distillation import AttentionDistillation, freeze_unused, recut
-from unip.pretraining.inputs import normalise_grey, prepare, resize_to
+from unip.pretraining.attention_distillation import AttentionDistillation, freeze_unused, split_heads
+from unip.pretraining.inputs import normalise_crops, normalise_grey, resize_to
 from unip.pretraining.teachers import Target
 from unip.vit.architecture import BackboneSpec
 from unip.vit.drop_path import SampleDropPath
@@ -154,7 +154,7 @@ def test_the_teacher_is_always_in_evaluation():
         model.train(mode)
         assert not any(module.training for module in model.teachers.modules())
         assert model.student_trunk.training == mode
-    first, second = (model.sides(images())[0].teacher for _ in range(2))
+    first, second = (model.layer_pairs(images())[0].teacher for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -221,7 +221,7 @@ def test_a_register_is_never_compared_with_a_class_token(kind, registers):
 def test_teacher_sees_as_many_patches_at_another_crop_size(kind, side):
     model = distillation(teacher(kind), student(), layer=1, size=96)
     assert model.teachers.sides == [side]
-    (sides,) = model.sides(images(96))
+    (sides,) = model.layer_pairs(images(96))
     q, q_student = sides.teacher[0], sides.student[0]
     assert q.shape[2] - model.teachers.trunk(0).num_prefix_tokens == q_student.shape[2] - 1 == 36
 
@@ -229,7 +229,7 @@ def test_teacher_sees_as_many_patches_at_another_crop_size(kind, side):
 def test_the_student_may_have_another_head_width():
     spec = STUDENT.model_copy(update={"arguments": {**STUDENT.arguments, "embed_dim": 36}})
     model = distillation(teacher(), build_backbone(spec), layer=2, size=64)
-    (sides,) = model.sides(images())
+    (sides,) = model.layer_pairs(images())
     assert (sides.teacher_scale, sides.student_scale) == pytest.approx((8**-0.5, 12**-0.5))
     assert model(images())["loss"].isfinite()
 
@@ -238,7 +238,7 @@ def test_a_last_block_with_the_teachers_heads_takes_part():
     many = BackboneSpec(arguments={"img_size": 64, "patch_size": 16, "embed_dim": 48, "depth": 2, "num_heads": 6})
     learner = build_backbone(STUDENT.model_copy(update={"last_heads": 6}))
     model = distillation(build_backbone(many), learner, layer=1, size=64)
-    assert model.sides(images())[0].student[0].shape == (2, 6, 17, 4)
+    assert model.layer_pairs(images())[0].student[0].shape == (2, 6, 17, 4)
     assert model(images())["loss"].isfinite()
 
 
@@ -290,8 +290,8 @@ def wide_teacher(heads: int, width: int) -> torch.nn.Module:
 
 def test_cutting_anew_keeps_the_order_of_channels_and_fills_up_with_zeros():
     q = torch.arange(2 * 3 * 5 * 8.0).reshape(2, 3, 5, 8)
-    assert recut(q, 3) is q
-    cut = recut(q, 7)  # 24 channels into 7 heads of 4, 28 in all
+    assert split_heads(q, 3) is q
+    cut = split_heads(q, 7)  # 24 channels into 7 heads of 4, 28 in all
     assert cut.shape == (2, 7, 5, 4)
     together = cut.transpose(1, 2).reshape(2, 5, 28)
     assert torch.equal(together[..., :24], q.transpose(1, 2).reshape(2, 5, 24))
@@ -362,7 +362,7 @@ def test_flips_mirror_what_both_sides_see():
     some = images(count=3)
     flips = torch.tensor([True, False, True])
     mirrored = torch.stack([some[0].flip(-1), some[1], some[2].flip(-1)])
-    assert torch.equal(prepare(some, flips), prepare(mirrored))
+    assert torch.equal(normalise_crops(some, flips), normalise_crops(mirrored))
     model = distillation(teacher(), student(), layer=2).eval()
     assert torch.equal(model(some, flips)["loss"], model(mirrored)["loss"])
 

@@ -14,19 +14,27 @@ from unip.errors import UnipError
 from unip.pretraining import chunked_loss
 from unip.pretraining.chunked_loss import plain_attention_kl
 from unip.pretraining.loss import attention_kl
-from unip.pretraining.tokens import Kept, Side
+from unip.pretraining.tokens import AttentionSide, TokenSelection
 
 # tokens and head width of teacher and student, tokens left out, sharpness of the logits
 CASES = {
-    "one tile": (7, 7, 16, 8, Kept(), Kept(), 1.0),
-    "several tiles, odd widths": (70, 70, 20, 15, Kept(), Kept(), 1.0),
-    "teacher with registers": (74, 70, 16, 24, Kept(1, 4), Kept(), 3.0),
-    "class token on one side, registers on the other": (66, 69, 16, 16, Kept(0, 1), Kept(0, 4), 1.0),
-    "maps of zeros and ones": (33, 33, 8, 8, Kept(), Kept(), 60.0),
+    "one tile": (7, 7, 16, 8, TokenSelection(), TokenSelection(), 1.0),
+    "several tiles, odd widths": (70, 70, 20, 15, TokenSelection(), TokenSelection(), 1.0),
+    "teacher with registers": (74, 70, 16, 24, TokenSelection(1, 4), TokenSelection(), 3.0),
+    "class token on one side, registers on the other": (
+        66,
+        69,
+        16,
+        16,
+        TokenSelection(0, 1),
+        TokenSelection(0, 4),
+        1.0,
+    ),
+    "maps of zeros and ones": (33, 33, 8, 8, TokenSelection(), TokenSelection(), 60.0),
 }
 
 
-def sides(case: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Side, Side]:
+def sides(case: str, dtype: torch.dtype, device: str = "cpu") -> tuple[AttentionSide, AttentionSide]:
     l_t, l_s, d_t, d_s, kept_t, kept_s, sharpness = CASES[case]
     generator = torch.Generator().manual_seed(0)
 
@@ -34,10 +42,10 @@ def sides(case: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Side, Sid
         packed = torch.randn(2, tokens, 2, 3, width, generator=generator) * sharpness
         return tuple(packed.to(device, dtype).permute(2, 0, 3, 1, 4))  # rows that are not next to each other
 
-    return Side(*pair(l_t, d_t), d_t**-0.5, kept_t), Side(*pair(l_s, d_s), d_s**-0.5, kept_s)
+    return AttentionSide(*pair(l_t, d_t), d_t**-0.5, kept_t), AttentionSide(*pair(l_s, d_s), d_s**-0.5, kept_s)
 
 
-def value_and_gradients(function, teacher: Side, student: Side, dtype):
+def value_and_gradients(function, teacher: AttentionSide, student: AttentionSide, dtype):
     teacher = teacher._replace(q=teacher.q.to(dtype), k=teacher.k.to(dtype))
     q, k = (t.to(dtype).detach().requires_grad_() for t in (student.q, student.k))
     loss = function(teacher, student._replace(q=q, k=k))
@@ -75,7 +83,7 @@ def test_no_gradient_is_made_where_none_is_wanted():
 def test_sides_that_cannot_be_compared_are_refused():
     teacher, student = sides("teacher with registers", torch.float32)
     with pytest.raises(UnipError, match="cannot be compared"):
-        attention_kl(teacher._replace(kept=Kept()), student)
+        attention_kl(teacher._replace(selection=TokenSelection()), student)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="this torch comes without Triton")

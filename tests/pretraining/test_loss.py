@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unip.pretraining.loss import attention_kl
-from unip.pretraining.tokens import Prefix, Side, shared_tokens
+from unip.pretraining.tokens import AttentionSide, Prefix, shared_tokens
 
 
 def rows(q: np.ndarray, k: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def loss(teacher, student) -> torch.Tensor:
 
 
 def scaled_loss(teacher, student, teacher_scale, student_scale) -> torch.Tensor:
-    return attention_kl(Side(*teacher, teacher_scale), Side(*student, student_scale))
+    return attention_kl(AttentionSide(*teacher, teacher_scale), AttentionSide(*student, student_scale))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import torch
 from unip.errors import UnipError
 from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.distort import distorted
-from unip.pretraining.feature_distillation import FeatureDistillation, cosine_distance, pooled
+from unip.pretraining.feature_distillation import FeatureDistillation, cosine_distance, pool_patches
 from unip.pretraining.inputs import normalise_grey
 from unip.pretraining.mae import MaskedAutoencoding, normalised_patches, unpatchify
-from unip.pretraining.numbered import Numbered, seeded_noise
 from unip.pretraining.objective import Objective
+from unip.pretraining.sample_noise import WithPositions, seeded_noise
 from unip.pretraining.teachers import Target
 from unip.vit.architecture import BackboneSpec
 from unip.vit.forward import patchify
@@ -97,7 +97,7 @@ def test_several_feature_teachers_have_a_map_each_and_are_weighted():
 
 def test_the_patches_of_an_enlarged_view_are_averaged_block_by_block():
     tokens = torch.randn(2, 3 + 36, 5, dtype=torch.float64)
-    found = pooled(tokens, 3, prefix=3)
+    found = pool_patches(tokens, 3, prefix=3)
     assert found.shape == (2, 3 + 4, 5)
     torch.testing.assert_close(found[:, :3], tokens[:, :3])
     lower_left = [3 + row * 6 + column for row in (3, 4, 5) for column in (0, 1, 2)]
@@ -282,12 +282,12 @@ def test_noise_is_even_and_differs_between_seeds_positions_and_places():
 def test_hidden_patches_do_not_reach_the_encoder():
     model, pixels = masked(student()), normalise_grey(images())
     painted, hidden = model.paint(pixels, None)
-    spoilt = pixels.clone()
-    for image, row in zip(spoilt, hidden, strict=True):
+    damaged = pixels.clone()
+    for image, row in zip(damaged, hidden, strict=True):
         for number in row.nonzero()[:, 0].tolist():
             top, left = divmod(number, 4)
             image[:, top * 16 : top * 16 + 16, left * 16 : left * 16 + 16] = 9.0
-    assert torch.equal(model.paint(spoilt, None)[0], painted)
+    assert torch.equal(model.paint(damaged, None)[0], painted)
 
 
 def test_the_loss_is_the_mean_over_hidden_patches_of_all_three_channels():
@@ -335,4 +335,4 @@ def test_what_mae_refuses():
 
 def test_numbered_samples_tell_their_position():
     crop = torch.zeros(1, 4, 4)
-    assert Numbered({6: (crop, True)})[6] == (crop, True, 6)
+    assert WithPositions({6: (crop, True)})[6] == (crop, True, 6)

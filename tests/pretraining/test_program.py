@@ -454,19 +454,19 @@ def test_a_batch_that_cannot_be_shared_is_found_before_anything_is_written(place
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"scale": (0.9, 0.1)}, "scale must be two rising numbers above 0 and at most 1"),
-        ({"scale": (0.5, 1.5)}, "scale must be two rising numbers above 0 and at most 1"),
+        ({"scale": (0.9, 0.1)}, "scale must be two increasing numbers above 0 and at most 1"),
+        ({"scale": (0.5, 1.5)}, "scale must be two increasing numbers above 0 and at most 1"),
         ({"lr": float("nan")}, "lr: .*greater than 0"),
         ({"lr": -1.0}, "lr: .*greater than 0"),
         ({"warmup": -1}, "warmup: .*greater than or equal to 0"),
-        ({"warmup": 4}, "a warm-up of 4 steps leaves nothing of a training of 4"),
-        ({"warmup": 7, "steps": 0, "epochs": 2}, "a warm-up of 7 steps leaves nothing of a training of 6"),
+        ({"warmup": 4}, "a warm-up of 4 steps must be shorter than the training of 4"),
+        ({"warmup": 7, "steps": 0, "epochs": 2}, "a warm-up of 7 steps must be shorter than the training of 6"),
         ({"workers": -1}, "workers: .*greater than or equal to 0"),
         ({"teacher": None}, "objective nmi_had needs a teacher"),
         ({"teacher_layer": (2, 3)}, "teacher_layer has 2 values for 1 teachers"),
         ({"teacher_weight": 0}, "teacher_weight: .*greater than 0"),
         ({"decoder_width": 48}, "decoder_width: .*multiple of 32"),
-        ({"student": "unip_tny"}, "no student is called 'unip_tny'\nDid you mean 'unip_tiny'"),
+        ({"student": "unip_tny"}, "unknown student 'unip_tny'\nDid you mean 'unip_tiny'"),
     ],
 )
 def test_settings_that_make_no_sense(place, tmp_path, changes, match):

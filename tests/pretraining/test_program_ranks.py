@@ -147,7 +147,7 @@ def test_a_killed_rank_ends_the_run_with_one_message_and_one_rank_goes_on(launch
     codes = launch(run, ranks=2, meanwhile=kill, **LONG)
     assert codes == ([-signal.SIGKILL, 2] if victim == 0 else [2, -signal.SIGKILL]), launch.said
     assert launch.seconds < 60
-    assert errors(launch) == [f"error: rank {victim} of 2 is gone: its process or its machine ended without a word"]
+    assert errors(launch) == [f"error: rank {victim} of 2 is gone: its process or its machine ended without a message"]
     assert "Traceback" not in "".join(launch.said)
     assert list((run / "checkpoints").glob("step-*")) and not (run / "model").exists()
     assert launch(run, **LONG) == [0], launch.said
@@ -167,15 +167,15 @@ def test_stopped_on_one_rank_and_continued_on_two(launch, long, tmp_path):
 
 
 FAILING = """
-from unip.data.sampling.pretraining_crops import MixDataset
+from unip.data.sampling.pretraining_crops import PretrainDataset
 from unip.errors import UnipError
 
-def fail(self, position, crop=MixDataset.__getitem__):
+def fail(self, position, crop=PretrainDataset.__getitem__):
     if position == 14:  # of the second rank, at step 3
         raise UnipError("frame.png is truncated", "Remove it.")
     return crop(self, position)
 
-MixDataset.__getitem__ = fail
+PretrainDataset.__getitem__ = fail
 """
 
 
@@ -192,22 +192,22 @@ STUCK = """
 import threading
 import unip.training.ranks
 
-unip.training.ranks.GRACE = 0.2
-from unip.data.sampling.pretraining_crops import MixDataset
+unip.training.ranks.GRACE_SECONDS = 0.2
+from unip.data.sampling.pretraining_crops import PretrainDataset
 
 def stand_still(self, position):
     if rank:
         os.kill(os.getpid(), 9)
     threading.Event().wait()  # as in a collective on a GPU whose peer is gone
 
-MixDataset.__getitem__ = stand_still
+PretrainDataset.__getitem__ = stand_still
 """
 
 
 def test_a_rank_that_is_stuck_ends_too(launch, tmp_path):
     assert launch(tmp_path / "run", ranks=2, code=STUCK) == [2, -signal.SIGKILL]
     assert launch.seconds < 60
-    assert errors(launch) == ["error: rank 1 of 2 is gone: its process or its machine ended without a word"]
+    assert errors(launch) == ["error: rank 1 of 2 is gone: its process or its machine ended without a message"]
 
 
 def test_a_batch_that_ranks_cannot_share(launch, tmp_path):

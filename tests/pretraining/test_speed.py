@@ -8,7 +8,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from unip.errors import UnipError
 from unip.pretraining.attention_distillation import AttentionDistillation
-from unip.pretraining.inputs import prepare
+from unip.pretraining.inputs import normalise_crops
 from unip.pretraining.speed import speed_up
 from unip.pretraining.teachers import Target
 from unip.vit.frozen import Float8Linear, FusedGelu
@@ -25,7 +25,7 @@ def distillation(dtype: torch.dtype | None = None) -> AttentionDistillation:
 
 def pixels() -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return prepare(torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8, generator=generator))
+    return normalise_crops(torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8, generator=generator))
 
 
 @pytest.mark.parametrize(("precision", "kind", "count"), [("auto", FusedGelu, 2), ("fp8", Float8Linear, 8)])

@@ -11,7 +11,7 @@ import torch
 
 from unip.errors import UnipError
 from unip.runtime import workers
-from unip.runtime.workers import in_processes, threaded
+from unip.runtime.workers import map_processes, map_threads
 
 
 def test_results_come_in_order_whatever_takes_long() -> None:
@@ -19,20 +19,20 @@ def test_results_come_in_order_whatever_takes_long() -> None:
         time.sleep(0.02 if i == 0 else 0)
         return i * i
 
-    assert list(threaded(slow_first, range(20), "squares", workers=4)) == [i * i for i in range(20)]
+    assert list(map_threads(slow_first, range(20), "squares", workers=4)) == [i * i for i in range(20)]
 
 
 def test_quiet_work_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(threaded(str, range(2), "numbers", quiet=True)) == ["0", "1"]
+    assert list(map_threads(str, range(2), "numbers", quiet=True)) == ["0", "1"]
     assert capsys.readouterr() == ("", "")
-    assert list(threaded(str, range(2), "numbers")) == ["0", "1"]
+    assert list(map_threads(str, range(2), "numbers")) == ["0", "1"]
     assert "numbers: 2/2" in capsys.readouterr().err
 
 
 def test_batches_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "BATCH", 3)
-    assert list(threaded(str, range(8), "numbers", workers=2)) == [str(i) for i in range(8)]
-    assert list(threaded(str, [], "numbers")) == []
+    monkeypatch.setattr(workers, "MAX_FUTURES", 3)
+    assert list(map_threads(str, range(8), "numbers", workers=2)) == [str(i) for i in range(8)]
+    assert list(map_threads(str, [], "numbers")) == []
 
 
 def test_an_exception_comes_through() -> None:
@@ -42,15 +42,15 @@ def test_an_exception_comes_through() -> None:
         return i
 
     with pytest.raises(ValueError, match="two"):
-        list(threaded(fail, range(50), "numbers", workers=2))
+        list(map_threads(fail, range(50), "numbers", workers=2))
 
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use processes for however little."""
     monkeypatch.setattr(workers, "usable_cores", lambda: 2)
-    monkeypatch.setattr(workers, "ENOUGH", 1)
-    monkeypatch.setattr(workers, "FEW", 2)
+    monkeypatch.setattr(workers, "MAX_THREADS", 1)
+    monkeypatch.setattr(workers, "MIN_ITEMS_FOR_PROCESSES", 2)
 
 
 @pytest.mark.usefixtures("processes")
@@ -62,7 +62,7 @@ def test_processes_give_results_in_order_and_leave_random_numbers_alone(capsys: 
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    results = list(in_processes(own, range(30), "squares"))
+    results = list(map_processes(own, range(30), "squares"))
     assert torch.equal(torch.rand(1), expected)
     assert [square for square, _ in results] == [i * i for i in range(30)]
     assert os.getpid() not in {process for _, process in results}
@@ -70,7 +70,7 @@ def test_processes_give_results_in_order_and_leave_random_numbers_alone(capsys: 
 
 
 def test_few_items_or_cores_are_left_to_threads() -> None:
-    assert set(in_processes(lambda _: os.getpid(), range(4), "numbers")) == {os.getpid()}
+    assert set(map_processes(lambda _: os.getpid(), range(4), "numbers")) == {os.getpid()}
 
 
 @pytest.mark.usefixtures("processes")
@@ -81,7 +81,7 @@ def test_an_error_comes_through_as_it_was() -> None:
         return i
 
     with pytest.raises(UnipError) as caught:
-        list(in_processes(fail, range(50), "numbers"))
+        list(map_processes(fail, range(50), "numbers"))
     assert (caught.value.what, caught.value.fix) == ("five is odd", "Use six.")
 
 
@@ -93,13 +93,13 @@ def test_a_process_that_dies_is_said() -> None:
         return i
 
     with pytest.raises(UnipError, match="numbers: a process ended"):
-        list(in_processes(die, range(50), "numbers"))
+        list(map_processes(die, range(50), "numbers"))
 
 
 @pytest.mark.usefixtures("processes")
 def test_whoever_stops_early_leaves_no_process() -> None:
     before = multiprocessing.active_children()
-    results = in_processes(str, range(500), "numbers")
+    results = map_processes(str, range(500), "numbers")
     assert next(results) == "0"
     results.close()
     gc.collect()

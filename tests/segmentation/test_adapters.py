@@ -162,8 +162,14 @@ def test_continued_and_checkpointed_it_is_the_same(settings, tmp_path, changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "linear", "decoder": "auto", "lora": 4}, "mode linear freezes the whole backbone: lora has no place"),
-        ({"mode": "linear", "decoder": "auto", "freeze_layers": 1}, "whole backbone: freeze_layers has no place"),
+        (
+            {"mode": "linear", "decoder": "auto", "lora": 4},
+            "mode linear freezes the whole backbone: lora cannot be used with it",
+        ),
+        (
+            {"mode": "linear", "decoder": "auto", "freeze_layers": 1},
+            "whole backbone: freeze_layers cannot be used with it",
+        ),
         ({"model": "unip_micro", "lora": 4}, "lora leaves weights as they are, and those of unip_micro are random"),
         ({"model": "unip_micro", "freeze_layers": 4}, "freeze_layers leaves weights as they are"),
         ({"freeze_layers": 5}, "5 layers cannot be frozen"),

@@ -9,8 +9,8 @@ from unip.data.labelled.statistics import LabelFacts
 from unip.errors import UnipError
 from unip.segmentation import defaults
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.defaults import Facts, choose, compiling
-from unip.segmentation.finetuning import resolve
+from unip.segmentation.defaults import TaskFacts, choose, choose_compile
+from unip.segmentation.finetuning import resolve_finetuning
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def facts(
     objects=(60.0,),
     classes=5,
     pixels=(),
-    start="pre-trained",
+    init="pre-trained",
     on_gpu=True,
     ranks=1,
     patch=16,
@@ -34,9 +34,9 @@ def facts(
     pixels = (*pixels, *[1] * (classes - len(pixels)))
     counts = {f"class {number}": count for number, count in enumerate(pixels)} | {"ignore": 10**9}
     sizes = np.array([frame] * images, dtype=np.int64)
-    return Facts(
+    return TaskFacts(
         LabelFacts(counts, sizes, np.array(objects), coloured),
-        start,
+        init,
         patch,
         width=192,
         depth=12,
@@ -48,7 +48,7 @@ def facts(
 def chosen(given=None, **of_facts):
     config = FinetuneConfig.make(model="m", data="d", out="o", **(given or {}))
     values, lines = choose(config, facts(**of_facts))
-    assert resolve(config, facts(**of_facts))[0].model_dump().items() >= values.items()
+    assert resolve_finetuning(config, facts(**of_facts))[0].model_dump().items() >= values.items()
     return values, {line.split(": ")[0]: line for line in lines}
 
 
@@ -76,7 +76,7 @@ def test_the_paper_to_the_letter():
             "cache_features": False,
         }
     assert chosen(paper, images=2000)[0]["warmup"] == 1500
-    assert chosen(paper, start="distilled")[0]["layer_decay"] == 0.85
+    assert chosen(paper, init="distilled")[0]["layer_decay"] == 0.85
     probe, _ = chosen({**paper, "mode": "linear"})
     assert probe["decoder"] == "linear" and probe["layers"] == (4, 6, 8, 12)
     assert (probe["lr"], probe["ratio"], probe["cache_features"]) == (1e-4, (0.5, 2.0), False)
@@ -137,7 +137,7 @@ def test_steps(images, gpu, cpu):
     assert chosen({"mode": "linear"}, images=images, on_gpu=False)[0]["steps"] == gpu
     assert chosen({"epochs": 10, "batch_size": 4}, images=images)[0]["steps"] == -(-10 * images // 4)
     for on_gpu in (True, False):
-        assert chosen(images=10**5, on_gpu=on_gpu)[0]["steps"] == defaults.MOST_STEPS
+        assert chosen(images=10**5, on_gpu=on_gpu)[0]["steps"] == defaults.MAX_STEPS
 
 
 def test_a_cpu_gets_less_to_do():
@@ -227,9 +227,11 @@ def test_how_it_is_compiled_is_the_machines_matter():
         ({"mode": "linear", "cache_features": False}, (True, 1), "graphs"),
     ):
         there = facts(on_gpu=on_gpu, ranks=ranks, images=4)
-        assert compiling(resolve(config.model_copy(update=change), there)[0], there)[0] == expected, change
-    rotary = replace(facts(on_gpu=True, images=4), recordable=False)
-    assert compiling(resolve(config, rotary)[0], rotary)[0] == "auto"
+        assert choose_compile(resolve_finetuning(config.model_copy(update=change), there)[0], there)[0] == expected, (
+            change
+        )
+    rotary = replace(facts(on_gpu=True, images=4), capturable=False)
+    assert choose_compile(resolve_finetuning(config, rotary)[0], rotary)[0] == "auto"
 
 
 LINEAR = {"mode": "linear"}
@@ -287,4 +289,4 @@ def test_adapters_and_frozen_layers():
         assert (values["layer_decay"], values["lr"]) == (1.0, 1e-3 if recipe == "fast" else 1e-4)
     for option in ("lora", "freeze_layers"):
         with pytest.raises(UnipError, match=f"{option} leaves weights as they are, and those of m are random"):
-            chosen({option: 1}, start="scratch")
+            chosen({option: 1}, init="scratch")

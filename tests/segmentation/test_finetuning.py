@@ -16,8 +16,8 @@ from unip.deployment.verbs import evaluate, predict
 from unip.errors import UnipError
 from unip.segmentation import defaults
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.defaults import Facts
-from unip.segmentation.finetuning import build, resolve
+from unip.segmentation.defaults import TaskFacts
+from unip.segmentation.finetuning import build, resolve_finetuning
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.training_data import make_transform
 from unip.segmentation.verbs import finetune
@@ -28,7 +28,7 @@ from unip.vit.backbone import load_backbone
 def resolved(config, backbone, images=10):
     """Resolve against frames of 40 x 32 pixels with three classes."""
     labels = LabelFacts(dict.fromkeys("abc", 1) | {"ignore": 0}, np.full((images, 2), (32, 40)), np.full(5, 12.0))
-    return resolve(config, Facts.of(labels, backbone, on_gpu=False, ranks=1))[0]
+    return resolve_finetuning(config, TaskFacts.of(labels, backbone, on_gpu=False, ranks=1))[0]
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_heads_of_the_last_block(settings):
 
 
 def test_dry_run_writes_nothing(settings, capsys):
-    assert finetune(**settings, labels=4, dry_run=True) is None
+    assert finetune(**settings, label_budget=4, dry_run=True) is None
     assert not settings["out"].exists()
     printed = capsys.readouterr().out
     assert "4 labelled images" in printed
@@ -208,13 +208,13 @@ def test_dry_run_writes_nothing(settings, capsys):
         ({"mode": "linear", "decoder": "light"}, "mode linear has no decoder light"),
         ({"batch_size": 1}, "one image at a time"),
         ({"layers": (9,)}, "no layer 9"),
-        ({"warmup": 3}, "a warm-up of 3 steps leaves nothing of a training of 3"),
-        ({"warmup": 7, "steps": 0, "epochs": 2}, "a warm-up of 7 steps leaves nothing of a training of 6"),
+        ({"warmup": 3}, "a warm-up of 3 steps must be shorter than the training of 3"),
+        ({"warmup": 7, "steps": 0, "epochs": 2}, "a warm-up of 7 steps must be shorter than the training of 6"),
         ({"split": "trian"}, "is not a segmentation folder"),
         ({"val": "vall"}, "is not a segmentation folder"),
-        ({"labels": 1.5}, "labels 1.5 is above 1, so it is a number of images, but it is not whole"),
-        ({"labels": float("inf")}, "labels inf is above 1, so it is a number of images"),
-        ({"labels": 100}, "100 labelled images are asked for"),
+        ({"label_budget": 1.5}, "label_budget 1.5 is above 1, so it is a number of images and must be whole"),
+        ({"label_budget": float("inf")}, "label_budget inf is above 1, so it is a number of images"),
+        ({"label_budget": 100}, "100 labelled images are asked for"),
         ({"model": "unip_tny"}, "no backbone 'unip_tny'"),
     ],
 )
@@ -332,7 +332,7 @@ def test_a_dry_run_says_what_is_chosen_and_why(settings, tmp_path, capsys, frame
 
 def test_three_tiny_frames_are_enough(settings, tmp_path, monkeypatch):
     """Everything is left open; what was chosen is recorded, repeats the run, and lets it go on."""
-    monkeypatch.setattr(defaults, "FEWEST_STEPS", 50)  # it only has to be quick
+    monkeypatch.setattr(defaults, "MIN_STEPS", 50)  # it only has to be quick
     given = {key: value for key, value in settings.items() if key not in OPEN}
     given |= {"data": write_frames(tmp_path / "frames", (5, 7), 3, 3, 2), "split": "", "checkpoint_every": 25}
     result = finetune(**given)

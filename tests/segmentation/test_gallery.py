@@ -5,7 +5,7 @@ import numpy as np
 
 from unip.data.labelled.classes import Classes
 from unip.pages import data_uri
-from unip.segmentation.gallery import WorstFrame, render_report
+from unip.segmentation.gallery import WorstFrame, render_evaluation
 from unip.segmentation.metrics import score
 
 
@@ -17,7 +17,7 @@ def page(name="a<b>.png", count=1, size=(30, 40)):
     image = np.full((*size, 3), 90, np.uint8)
     frames = [WorstFrame(Path(name), 0.25, image, mask, mask * 0 + 1)] * count
     about = {"model": "run", "data": "folder", "split": "test", "images": 3}
-    return render_report(scores, classes, about, frames)
+    return render_evaluation(scores, classes, about, frames)
 
 
 def test_page_needs_nothing_from_elsewhere():

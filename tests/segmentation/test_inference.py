@@ -6,7 +6,7 @@ from PIL import Image
 from unip.data.sampling.frames import Frames, rgb
 from unip.deployment.config import PredictConfig
 from unip.errors import UnipError
-from unip.runtime.cuda_graphs import NotRecordable, Recorded
+from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.inference import _ReplayedBatches, segment_frames
 from unip.segmentation.sliding import sliding_logits
@@ -125,7 +125,7 @@ def test_frames_go_together_until_their_windows_fill_a_batch(
 
 
 def test_few_frames_go_together_where_their_logits_are_large(tmp_path, make_segmenter, together, monkeypatch):
-    monkeypatch.setattr("unip.segmentation.inference.MOST_LOGITS", 3 * 32 * 48 * 2)
+    monkeypatch.setattr("unip.segmentation.inference.MAX_LOGITS", 3 * 32 * 48 * 2)
     frames = Frames([write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(5)], 32)
     list(segment_frames(make_segmenter(), frames, device=CPU, batch_size=100, workers=0))
     assert together == [2, 2, 1]
@@ -147,16 +147,16 @@ class Recording:
 
 
 def test_batches_of_a_shape_that_keeps_coming_are_replayed(monkeypatch):
-    monkeypatch.setattr("unip.segmentation.inference.Recorded", Recording)
+    monkeypatch.setattr("unip.segmentation.inference.CudaGraph", Recording)
     monkeypatch.setattr(Recording, "made", 0)
     model = _ReplayedBatches(lambda images: images * 2.0)
     for shape in [(2, 3), (4, 3), (4, 5), (4, 3), (4, 5), (4, 3), (3, 3), (4, 5), (4, 5), (4, 3)]:
         images = torch.rand(shape)
         assert torch.equal(model(images), images * 2)
-    assert (Recording.made, model.recorded.calls) == (1, 2)  # (4, 3) from its third time on, and nothing else
+    assert (Recording.made, model.graph.calls) == (1, 2)  # (4, 3) from its third time on, and nothing else
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), NotRecordable("it waits\nfor the GPU")])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), NotCapturable("it waits\nfor the GPU")])
 def test_what_cannot_be_recorded_runs_all_the_same(monkeypatch, capsys, error):
     made = []
 
@@ -164,12 +164,12 @@ def test_what_cannot_be_recorded_runs_all_the_same(monkeypatch, capsys, error):
         made.append(1)
         raise error
 
-    monkeypatch.setattr("unip.segmentation.inference.Recorded", fails)
+    monkeypatch.setattr("unip.segmentation.inference.CudaGraph", fails)
     model = _ReplayedBatches(lambda images: images * 2.0)
     for _ in range(5):
         assert torch.equal(model(torch.ones(4, 3)), torch.full((4, 3), 2.0))
     assert len(made) == 1
-    said = "note: windows run kernel by kernel, as they cannot be recorded: it waits\n"
+    said = "note: windows run kernel by kernel, as they cannot be captured as a CUDA graph: it waits\n"
     assert capsys.readouterr().out == ("" if isinstance(error, torch.OutOfMemoryError) else said)
 
 
@@ -179,12 +179,12 @@ def test_replayed_batches_give_what_the_model_does(tmp_path, make_segmenter, mon
     """Of two shapes, the last batch not full; the second run makes no graph."""
     replays = []
 
-    class Noted(Recorded):
+    class Noted(CudaGraph):
         def __call__(self, *batch):
             replays.append(batch[0].shape)
             return super().__call__(*batch)
 
-    monkeypatch.setattr("unip.segmentation.inference.Recorded", Noted)
+    monkeypatch.setattr("unip.segmentation.inference.CudaGraph", Noted)
     device, segmenter = torch.device("cuda"), make_segmenter()
     sizes = [(32, 64)] * 9 + [(32, 48)] * 5 + [(32, 64)] * 4
     frames = Frames([write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)], 32)

@@ -24,7 +24,7 @@ from unip.features.probes import room_for
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter
-from unip.segmentation.probing import frozen, probe_layers
+from unip.segmentation.probing import frozen_segmenter, probe_layers
 from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import Backbone
 from unip.vit.spec import build_backbone
@@ -151,7 +151,7 @@ def test_grey_and_coloured_frames_of_one_size_run_together(folder, tmp_path):
             colours = np.asarray(image.convert("RGB")) // np.array([1, 2, 3], np.uint8)
         Image.fromarray(colours).save(path)
     data = open_segmentation(mixed, "test")
-    segmenter = frozen(tiny_vit(), (1, 3), data, 48)
+    segmenter = frozen_segmenter(tiny_vit(), (1, 3), data, 48)
     found = list(layer_maps(segmenter, data, len(data), "images"))
     sizes = [Image.open(path).size for path in data.images]
     together = sorted(range(len(data)), key=lambda index: sizes.index(sizes[index]))

@@ -13,7 +13,7 @@ from unip.deployment.verbs import evaluate
 from unip.errors import Interrupted, UnipError
 from unip.outputs import output_folder, write_text
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.evaluation import compare
+from unip.segmentation.evaluation import score_frames
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import percent, score
 from unip.segmentation.robustness import mean_measures
@@ -68,9 +68,9 @@ def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, monkeyp
                 done.append("fog")
                 os.kill(os.getpid(), signal.SIGINT)
             done.append(corruption.name)
-        return compare(ready, config, corruption)
+        return score_frames(ready, config, corruption)
 
-    monkeypatch.setattr("unip.segmentation.evaluation.compare", watched)
+    monkeypatch.setattr("unip.segmentation.evaluation.score_frames", watched)
     with pytest.raises(Interrupted, match=r"interrupted: of 2 corruptions, those that are done are in .*robust") as how:
         evaluate(**settings, corruption=("polarity", "fog"))
     assert how.value.fix == "Run the same command again to continue."
@@ -125,7 +125,7 @@ def test_a_plain_evaluation_shows_what_was_asked_for_last(model, segmentation_fo
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_too(model, segmentation_folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("unip.segmentation.evaluation.compare", None)
+    monkeypatch.setattr("unip.segmentation.evaluation.score_frames", None)
     with pytest.raises(UnipError, match=r"cannot write to .*file is a file"):
         evaluate(model=model, data=segmentation_folder, device="cpu", out=tmp_path / "file")
 
@@ -134,9 +134,9 @@ def test_a_stop_before_the_first_corruption(model, segmentation_folder, monkeypa
     def stopped(ready, config, corruption=None):
         if corruption is not None:
             os.kill(os.getpid(), signal.SIGINT)
-        return compare(ready, config)
+        return score_frames(ready, config)
 
-    monkeypatch.setattr("unip.segmentation.evaluation.compare", stopped)
+    monkeypatch.setattr("unip.segmentation.evaluation.score_frames", stopped)
     with pytest.raises(Interrupted):
         evaluate(model=model, data=segmentation_folder, device="cpu", corruption=("fog",))
     capsys.readouterr()
@@ -150,7 +150,7 @@ def test_a_broken_file_is_told_before_anything_is_computed(model, segmentation_f
     file = model / "evaluation" / "test" / "robustness.json"
     with output_folder(file.parent):
         write_text(file, "{")
-    monkeypatch.setattr("unip.segmentation.evaluation.compare", None)
+    monkeypatch.setattr("unip.segmentation.evaluation.score_frames", None)
     with pytest.raises(UnipError, match=r"robustness\.json is not valid JSON") as caught:
         evaluate(model=model, data=segmentation_folder, device="cpu", **settings)
     assert "delete it" in caught.value.fix and file.read_text() == "{"

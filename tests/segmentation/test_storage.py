@@ -138,8 +138,8 @@ def edit(folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.update(format="unip-backbone-1"), "is no segmentation model .* 'unip-backbone-1'"),
-        (lambda r: r.pop("format"), "is no segmentation model"),
+        (lambda r: r.update(format="unip-backbone-1"), "is not a segmentation model .* 'unip-backbone-1'"),
+        (lambda r: r.pop("format"), "is not a segmentation model"),
         (lambda r: r.pop("spec"), "has no whole `spec`"),
         (lambda r: r["spec"].pop("mean"), "spec: mean: field required"),
         (lambda r: r["spec"].update(crops=3), "unknown setting 'crops'"),
@@ -147,14 +147,14 @@ def edit(folder, change):
         (lambda r: r["spec"].update(layers=[7]), "no layer 7"),
     ],
 )
-def test_spoilt_config(saved, change, message):
+def test_damaged_config(saved, change, message):
     _, run = saved
     edit(run / "model", change)
     with pytest.raises(UnipError, match=message):
         load_segmenter(run)
 
 
-def test_spoilt_weights(saved):
+def test_damaged_weights(saved):
     _, run = saved
     weights = run / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

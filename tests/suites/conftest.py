@@ -64,7 +64,7 @@ def make_suite(tmp_path) -> Callable[..., Path]:
     def make(**changes: Any) -> Path:
         values = {
             "title": "Tiny",
-            "starts": {"a": "{weights}/a", "b": "{weights}/b"},
+            "inits": {"a": "{weights}/a", "b": "{weights}/b"},
             "datasets": {"scenes": {"data": "{scenes}", "val": "val"}},
             "protocols": {"fine-tuned": {"kind": "finetune", "settings": STEPS}},
             "seeds": [0],

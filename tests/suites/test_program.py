@@ -21,14 +21,14 @@ from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 from unip.outputs import output_folder
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.evaluation import compare
+from unip.segmentation.evaluation import score_frames
 from unip.suites import program, worker
 from unip.suites.cells import FRAMES, run_cell
 from unip.suites.config import BenchConfig
-from unip.suites.grid import Plan
-from unip.suites.pool import Device, Worker, find_devices, run_queue
+from unip.suites.grid import BenchPlan
+from unip.suites.pool import VisibleDevice, Worker, find_devices, run_queue
 from unip.suites.settings import CORRUPTED, RECORD, read_corrupted
-from unip.suites.suite import Places, read_suite
+from unip.suites.suite import Locations, read_suite
 from unip.suites.tasks import CellTask
 from unip.suites.verbs import bench
 
@@ -44,10 +44,10 @@ PRETRAIN = {
 SUITE = {
     "title": "Everything",
     "pretrain": {"mini": PRETRAIN},
-    "starts": {"a": "{weights}/a", "b": "{weights}/b", "student": "pretrain:mini", "gone": "/no/such/weights"},
-    "datasets": {"scenes": {"data": "{scenes}", "val": "val", "alike": "^(.)"}},
+    "inits": {"a": "{weights}/a", "b": "{weights}/b", "student": "pretrain:mini", "gone": "/no/such/weights"},
+    "datasets": {"scenes": {"data": "{scenes}", "val": "val", "group_by": "^(.)"}},
     "protocols": {
-        "fine-tuned": {"settings": STEPS, "choose": {"lr": [1e-3, 1e-2]}, "labels": [0.5]},
+        "fine-tuned": {"settings": STEPS, "choose": {"lr": [1e-3, 1e-2]}, "label_budgets": [0.5]},
         "linear": {"kind": "linear_probe", "settings": {**PROBE, "eval_every": 1}},
         "layers": {"kind": "layer_probe", "settings": {"short_side": 32, "max_iterations": 20}},
         "knn": {"kind": "knn", "settings": {"short_side": 32, "k": 5}, "seeds": [0, 1]},
@@ -135,7 +135,7 @@ def test_what_is_written(ran):
     assert "data:image/png" in page
     assert "Starts of one method" not in page  # none names a method
     assert "| published |" in (out / "tables.md").read_text()
-    assert "bootstrap of groups of test images that are alike (1)" in (out / "tables.md").read_text()
+    assert "bootstrap of groups of test images that belong together (1)" in (out / "tables.md").read_text()
     rates = [records(out)[f"{name}_scenes_fine-tuned_0.5_0"]["chosen"]["lr"] for name in ("a", "b", "student")]
     assert "Chosen on val: a lr {} (seed 0); b lr {} (seed 0); student lr {} (seed 0).".format(*rates) in page
     assert "12.5" in (out / "tables.tex").read_text()
@@ -145,22 +145,26 @@ def test_what_is_written(ran):
 @pytest.mark.parametrize(
     ("change", "what", "fix"),
     [
-        ({"labels": [1.0, 7]}, "7 labelled images of scenes are asked for, but train has 6", "a share up to 1.0"),
         (
-            {"datasets": {"scenes": {"data": "{scenes}/train", "train": "", "test": ""}}, "labels": [7]},
+            {"label_budgets": [1.0, 7]},
+            "7 labelled images of scenes are asked for, but train has 6",
+            "a share up to 1.0",
+        ),
+        (
+            {"datasets": {"scenes": {"data": "{scenes}/train", "train": "", "test": ""}}, "label_budgets": [7]},
             "7 labelled images of scenes are asked for, but ",
             "a share",
         ),
         (
-            {"datasets": {"scenes": {"data": "{scenes}", "alike": "zz(.)"}}},
-            "is in no image's name of test",
+            {"datasets": {"scenes": {"data": "{scenes}", "group_by": "zz(.)"}}},
+            "matches no image's name of test",
             "Correct it",
         ),
-        ({"pretrain": {"p": {**PRETRAIN, "stesp": 1}}, "starts": {"b": "pretrain:p"}}, "pretrain:p: unknown", "steps"),
+        ({"pretrain": {"p": {**PRETRAIN, "stesp": 1}}, "inits": {"b": "pretrain:p"}}, "pretrain:p: unknown", "steps"),
         (
             {
                 "pretrain": {"p": PRETRAIN},
-                "starts": {"b": "pretrain:p"},
+                "inits": {"b": "pretrain:p"},
                 "protocols": {"x": {"settings": STEPS}, "y": {"settings": {"stesp": 1}}},
             },
             "b_scenes_y_100pct_seed0: unknown setting 'stesp'",
@@ -181,7 +185,7 @@ def test_what_cannot_be_is_told_before_anything_runs(
 @pytest.mark.usefixtures("forked_workers")
 def test_data_that_cannot_be_opened_stops_its_own_cells_alone(make_suite, scenes, weights, tmp_path):
     (tmp_path / "empty").mkdir()
-    suite = make_suite(datasets={"empty": str(tmp_path / "empty"), "scenes": "{scenes}"}, starts={"b": "{weights}/b"})
+    suite = make_suite(datasets={"empty": str(tmp_path / "empty"), "scenes": "{scenes}"}, inits={"b": "{weights}/b"})
     with pytest.raises(UnipError, match=r"1 of 2 jobs failed:\n  b_empty_fine-tuned_100pct_seed0: "):
         bench(**words(scenes, weights, tmp_path / "out", suite))
     assert list(records(tmp_path / "out")) == ["b_scenes_fine-tuned_1.0_0"]
@@ -267,9 +271,9 @@ def test_a_stop_among_corruptions_loses_one_at_most(ran, tmp_path, monkeypatch):
     def stopped_at_rain(ready, config, corruption):
         if str(corruption) == "rain:1":
             raise Interrupted("interrupted", "")
-        return compare(ready, config, corruption)
+        return score_frames(ready, config, corruption)
 
-    monkeypatch.setattr("unip.segmentation.evaluation.compare", stopped_at_rain)
+    monkeypatch.setattr("unip.segmentation.evaluation.score_frames", stopped_at_rain)
     with pytest.raises(Interrupted), output_folder(cell):
         run_cell(task)
     there = read_json(cell / CORRUPTED)
@@ -323,7 +327,7 @@ def test_a_dry_run_writes_nothing(ran, tmp_path, capsys):
 
 
 def test_what_is_missing_is_said_before_anything_runs(make_suite, scenes, weights, tmp_path, capsys):
-    suite = make_suite(starts={"a": "{weights}/a", "c": "{weights}/c"}, baseline=None)
+    suite = make_suite(inits={"a": "{weights}/a", "c": "{weights}/c"}, baseline=None)
     out = tmp_path / "out"
     with pytest.raises(UnipError, match="--weights FOLDER, for 2 cells\n  --data scenes=FOLDER, for 2 cells"):
         bench(suite=suite, out=out)
@@ -333,10 +337,10 @@ def test_what_is_missing_is_said_before_anything_runs(make_suite, scenes, weight
     assert "left out for what is missing: 1 of 2 cells" in capsys.readouterr().out
     with pytest.raises(UnipError) as caught:
         bench(**words(scenes, weights, out, suite), skip_missing=True, only=("c_",))
-    assert caught.value.fix == "Give them; without them no chosen cell is left."
-    with pytest.raises(UnipError, match="no cell's name holds zebra"):
+    assert caught.value.fix == "Give them: without them, no chosen cell is left."
+    with pytest.raises(UnipError, match="no cell's name contains zebra"):
         bench(**words(scenes, weights, out, suite), only=("fine-tuned,zebra",))
-    with pytest.raises(UnipError, match="no cell's name holds all of a_ c_"):
+    with pytest.raises(UnipError, match="no cell's name contains all of a_ c_"):
         bench(**words(scenes, weights, out, suite), only=("a_", "c_"))
     assert not out.exists()
 
@@ -352,7 +356,7 @@ def test_cells_are_chosen_by_texts_and_by_alternatives(make_suite, scenes, weigh
 
 
 def key(suite: Path, scenes: Path, weights: Path, out: Path, **changes) -> str:
-    plan = Plan(read_suite(suite), Places([f"scenes={scenes}"], weights), out, "cpu", **changes)
+    plan = BenchPlan(read_suite(suite), Locations([f"scenes={scenes}"], weights), out, "cpu", **changes)
     return plan.cell(plan.suite.cells()[0]).task().key
 
 
@@ -369,12 +373,12 @@ def test_a_key_is_of_content(make_suite, scenes, weights, tmp_path):
     suite = make_suite()
     shutil.copy(heavy / "b/model.safetensors", heavy / "a/model.safetensors")
     assert key(suite, scenes, heavy, tmp_path) != first
-    spoilt = Path(shutil.copytree(scenes, tmp_path / "spoilt"))
-    mask = sorted((spoilt / "test/masks").glob("*.png"))[0]
+    damaged = Path(shutil.copytree(scenes, tmp_path / "spoilt"))
+    mask = sorted((damaged / "test/masks").glob("*.png"))[0]
     pixels = np.array(Image.open(mask))
     pixels[0, 0] = (pixels[0, 0] + 1) % 3
     Image.fromarray(pixels).save(mask)
-    assert key(suite, spoilt, weights, tmp_path) != first
+    assert key(suite, damaged, weights, tmp_path) != first
 
 
 def test_a_wrong_setting_names_its_cell(make_suite, scenes, weights, tmp_path):
@@ -419,7 +423,7 @@ def finish(given: dict) -> program.BenchResult:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_bench_that_ends_half_way_goes_on(make_suite, scenes, weights, tmp_path, request, how):
-    suite = make_suite(starts={"a": "{weights}/a"}, baseline=None, protocols={"fine-tuned": {"settings": LONG}})
+    suite = make_suite(inits={"a": "{weights}/a"}, baseline=None, protocols={"fine-tuned": {"settings": LONG}})
     given = words(scenes, weights, tmp_path / "out", suite)
     process = start(given)
     process.send_signal(how)
@@ -437,8 +441,8 @@ def test_a_bench_that_ends_half_way_goes_on(make_suite, scenes, weights, tmp_pat
 @pytest.mark.usefixtures("forked_workers")
 def test_a_process_that_dies_takes_one_cell_along(make_suite, scenes, weights, tmp_path):
     suite = make_suite(protocols={"fine-tuned": {"settings": LONG}}, baseline=None)
-    plan = Plan(read_suite(suite), Places([f"scenes={scenes}"], weights), tmp_path / "out", "cpu")
-    one = Worker(Device(""))
+    plan = BenchPlan(read_suite(suite), Locations([f"scenes={scenes}"], weights), tmp_path / "out", "cpu")
+    one = Worker(VisibleDevice(""))
     killed: list[int] = []
 
     def look() -> bool:
@@ -450,7 +454,7 @@ def test_a_process_that_dies_takes_one_cell_along(make_suite, scenes, weights, t
     with output_folder(plan.out):
         ended = list(run_queue(plan.jobs(plan.suite.cells()), [one], look))
     one.close()
-    assert [(e.job.axes.start, e.outcome.state) for e in ended] == [("a", "died"), ("b", "done")]
+    assert [(e.job.axes.init, e.outcome.state) for e in ended] == [("a", "died"), ("b", "done")]
     assert "SIGKILL" in ended[0].outcome.what
 
 
@@ -482,7 +486,7 @@ def test_devices(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-77")
     assert [device.visible for device in find_devices("cuda")] == ["3", "GPU-77"]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(UnipError, match="torch sees no GPU"):
+    with pytest.raises(UnipError, match="torch finds no GPU"):
         find_devices("cuda")
 
 

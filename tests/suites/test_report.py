@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from unip.suites.records import Done
+from unip.suites.records import DoneCell
 from unip.suites.report import plot_cost, spread_labels
 from unip.suites.suite import Axes, Suite
 
@@ -39,9 +39,9 @@ def test_starts_of_equal_cost_have_a_row_each(monkeypatch, same):
     drawn = []
     monkeypatch.setattr("unip.suites.report.spread_labels", lambda figure: drawn.extend(figure.axes))
     names = ("scratch", "adapted", "mae")
-    suite = Suite.model_validate({"starts": dict.fromkeys(names, "m"), "datasets": {"d": "x"}, "protocols": {"p": {}}})
+    suite = Suite.model_validate({"inits": dict.fromkeys(names, "m"), "datasets": {"d": "x"}, "protocols": {"p": {}}})
     done = [
-        Done(Axes(name, "d", "p", 1.0, seed), Path(), {"miou": miou + seed / 100}, {}, {"flops": flops})
+        DoneCell(Axes(name, "d", "p", 1.0, seed), Path(), {"miou": miou + seed / 100}, {}, {"flops": flops})
         for name, miou, flops in zip(names, (0.2, 0.5, 0.3), (2e9, 2e9, 2e9 if same else 9e9), strict=True)
         for seed in (0, 1)
     ]

@@ -10,9 +10,9 @@ import torch
 
 from unip.data.labelled.datasets import split_kind
 from unip.pretraining.config import PretrainConfig
-from unip.suites.grid import Plan
+from unip.suites.grid import BenchPlan
 from unip.suites.settings import check_settings
-from unip.suites.suite import TRAINED, Places, Suite, read_suite
+from unip.suites.suite import TRAINED_KINDS, Locations, Suite, read_suite
 from unip.suites.tasks import CellTask
 from unip.vit.backbone import load_backbone
 
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="recipes/ is not bes
 
 
 def task_of(suite: Suite, axes, tmp_path) -> CellTask:
-    start, source, protocol = suite.starts[axes.start], suite.datasets[axes.dataset], suite.protocols[axes.protocol]
+    init, source, protocol = suite.inits[axes.init], suite.datasets[axes.dataset], suite.protocols[axes.protocol]
     return CellTask(
         axes=vars(axes),
         kind=protocol.kind,
         folder=tmp_path,
         key="",
-        settings={**protocol.settings, **source.settings, **start.settings},
-        model=start.model,
+        settings={**protocol.settings, **source.settings, **init.settings},
+        model=init.model,
         data=source.data,
         train=source.train,
         val=source.val,
@@ -48,7 +48,7 @@ def test_a_suite_shows_its_command_and_every_cell_parses(path, tmp_path):
     assert path.read_text(encoding="utf-8").startswith(f"# unip bench recipes/suites/{path.name} --data ")
     suite = read_suite(path)
     for axes in suite.cells():
-        assert suite.protocols[axes.protocol].kind in TRAINED
+        assert suite.protocols[axes.protocol].kind in TRAINED_KINDS
         check_settings(task_of(suite, axes, tmp_path))
     for name, settings in suite.pretrain.items():
         PretrainConfig.make(**settings, out=tmp_path / name)
@@ -59,16 +59,16 @@ def test_the_papers_suite_has_every_published_number_and_every_model_exists():
     assert suite.published is not None
     assert set(suite.published.miou) == set(suite.protocols)
     for numbers in suite.published.miou.values():
-        assert list(numbers) == list(suite.starts)
+        assert list(numbers) == list(suite.inits)
     assert suite.published.miou["fine-tuned"]["unip-mae-s"] == 64.4
     assert suite.published.miou["linear-probe"]["ibot-l"] == 49.5
     assert [split_kind(source.data)[0] for source in suite.datasets.values()] == ["soda", "mfnet", "scut"]
-    for start in suite.starts.values():
-        if start.model.startswith("timm:"):
+    for init in suite.inits.values():
+        if init.model.startswith("timm:"):
             with torch.device("meta"):  # shapes without weights
-                assert load_backbone(start.model, random_weights=True).report is None
+                assert load_backbone(init.model, random_weights=True).report is None
         else:
-            assert re.fullmatch(r"\{weights\}/[a-z0-9_]+\.pth", start.model)
+            assert re.fullmatch(r"\{weights\}/[a-z0-9_]+\.pth", init.model)
 
 
 @pytest.mark.parametrize("name", ["ten_minutes", "hituav", "hituav_pretraining", "hituav_finetuning"])
@@ -90,6 +90,6 @@ def test_what_chooses_never_sees_test(name):
 
 def test_the_longest_chain_of_pre_training_comes_first(tmp_path):
     suite = read_suite(FOLDER / "hituav.yaml")
-    names = [str(job) for job in Plan(suite, Places([], None), tmp_path, "cpu").jobs(suite.cells())[:6]]
+    names = [str(job) for job in BenchPlan(suite, Locations([], None), tmp_path, "cpu").jobs(suite.cells())[:6]]
     assert names[:5] == [f"pretrain:{name}" for name in ("small-crops", "mae", "nmi-had", "distilled", "adapted")]
     assert names[5] == "scratch_hit-uav_linear-probe_100pct_seed0"

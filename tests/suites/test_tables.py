@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from unip.suites.records import Done
+from unip.suites.records import DoneCell
 from unip.suites.statistics import Interval, Spread
 from unip.suites.suite import Axes
-from unip.suites.tables import Table, corruptions_table, limits, mean_sd, number
+from unip.suites.tables import ReportTable, corruptions_table, limits, mean_sd, number
 
-TABLE = Table("a_b, 10 %", ("start", "mIoU"), (("x|y & <z>", "1.0 ± 0.1"), ("m", "−3.0")), "A note.")
+TABLE = ReportTable("a_b, 10 %", ("init", "mIoU"), (("x|y & <z>", "1.0 ± 0.1"), ("m", "−3.0")), "A note.")
 
 
 def test_markdown():
     lines = TABLE.markdown().splitlines()
     assert lines[0] == "### a_b, 10 %"
-    assert lines[2:6] == ["| start | mIoU |", "| --- | ---: |", r"| x\|y & <z> | 1.0 ± 0.1 |", "| m | −3.0 |"]
+    assert lines[2:6] == ["| init | mIoU |", "| --- | ---: |", r"| x\|y & <z> | 1.0 ± 0.1 |", "| m | −3.0 |"]
 
 
 def test_latex():
@@ -43,9 +43,9 @@ def test_numbers():
 
 
 def test_corrupted_cells_count_when_they_are_whole():
-    def cell(start, seed, clean, **corrupted):
+    def cell(init, seed, clean, **corrupted):
         each = {name: {"miou": miou} for name, miou in corrupted.items()}
-        return Done(Axes(start, "d", "p", 1.0, seed), Path(), {"miou": clean}, each, {})
+        return DoneCell(Axes(init, "d", "p", 1.0, seed), Path(), {"miou": clean}, each, {})
 
     group = {
         "ours": [cell("ours", 0, 0.5, fog=0.4, rain=0.2), cell("ours", 1, 0.7, fog=0.6, rain=0.4)],

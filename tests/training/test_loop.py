@@ -447,7 +447,7 @@ def test_positions_share_a_batch_over_ranks_and_passes(tmp_path):
 def test_devices_that_are_not_there(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(UnipError, match="torch sees no GPU"):
+    with pytest.raises(UnipError, match="torch finds no GPU"):
         make_accelerator(config_for(tmp_path, device="cuda"))
     with pytest.raises(UnipError, match="precision fp16 needs a GPU"):
         make_accelerator(config_for(tmp_path, precision="fp16"))

@@ -221,10 +221,10 @@ def test_a_hub_repository_with_a_pickle_is_read_safely(hub_cache: Path) -> None:
 def test_hub_repositories_that_do_not_serve(hub_cache: Path) -> None:
     with pytest.raises(UnipError, match="could not be reached for someone/other"):
         load_backbone("hf:someone/other")
-    with pytest.raises(UnipError, match="is no repository name"):
+    with pytest.raises(UnipError, match="is not a repository name"):
         load_backbone("hf:a/b/c")
     (hub_cache / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    with pytest.raises(UnipError, match=r"is no timm model: its config\.json names none"):
+    with pytest.raises(UnipError, match=r"is not a timm model: its config\.json names none"):
         load_backbone("hf:someone/tiny-vit")
 
 
@@ -288,7 +288,7 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
         load_backbone(str(tmp_path))
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"architecture": "vit_tiny_patch16_224"}))
-    with pytest.raises(UnipError, match=r"is not of ours: format None\n.*timm:vit_tiny_patch16_224@"):
+    with pytest.raises(UnipError, match=r"was not written by unip: format None\n.*timm:vit_tiny_patch16_224@"):
         load_backbone(str(tmp_path))
     config.write_text(json.dumps({"format": "unip-backbone-1"}))
     with pytest.raises(UnipError, match="is incomplete: 'spec'"):

@@ -66,7 +66,7 @@ def test_uniform_heads_load_strictly_with_plain_timm_as_the_card_says(tmp_path: 
     torch.testing.assert_close(features(load_timm(folder)), features(model), rtol=0, atol=0)
 
 
-def test_own_last_heads_fail_tellingly_in_plain_timm_and_load_with_ours(tmp_path: Path) -> None:
+def test_own_last_heads_fail_clearly_in_plain_timm_and_load_with_ours(tmp_path: Path) -> None:
     spec = student_spec("unip_micro", last_heads=16)
     model = build_backbone(spec)
     folder = save(model, spec, tmp_path / "model")
@@ -122,7 +122,9 @@ def test_a_bare_file_of_128_channels_is_read_with_its_uneven_heads(tmp_path: Pat
     torch.testing.assert_close(features(load_timm(tmp_path / "copy.pth")), features(model), rtol=0, atol=0)
     bare = {name: value for name, value in load_file(file).items() if "num_heads" not in name}
     torch.save(bare, tmp_path / "bare.pth")  # nothing tells 13 x 10 from 10 x 13
-    with pytest.raises(UnipError, match=r"last block cannot be told from the tensors: they may be 5, 10, 13, 26, 65"):
+    with pytest.raises(
+        UnipError, match=r"last block cannot be inferred from the tensors: they may be 5, 10, 13, 26, 65"
+    ):
         load_backbone(str(tmp_path / "bare.pth"))
     with pytest.raises(UnipError, match="are 130 channels wide together, but the model's 2 heads 128"):
         load_into(build_backbone(BackboneSpec(arguments=SMALL)), read_checkpoint(tmp_path / "bare.pth"))

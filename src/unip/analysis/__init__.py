@@ -1,1 +1,1 @@
-"""Reports about how ViTs look at infrared images."""
+"""Reports about what ViTs attend to in infrared images."""

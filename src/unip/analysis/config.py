@@ -15,7 +15,7 @@ from unip.runtime.settings import Device
 
 
 class AnalyzeConfig(Config):
-    """Which models to look into, on which images, and how the images are shown to them."""
+    """Which models to analyse, on which images, and how the images are given to them."""
 
     models: tuple[NameOrPath, ...] = Field(
         min_length=1, description="timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, checkpoint files, model or run folders."
@@ -23,13 +23,15 @@ class AnalyzeConfig(Config):
     images: tuple[NameOrPath, ...] = Field(min_length=1, description="Image folders or Parquet manifests.")
     out: Path = Field(Path("runs/analysis"), description="Where report.html, the numbers and the pictures go.")
     pair: tuple[NameOrPath, ...] = Field(
-        (), description="Folders of the visible images of the same scenes, under the same names: measured beside."
+        (), description="Folders of visible images of the same scenes, with the same names; they are measured too."
     )
     pair_colour: bool = Field(True, description="Show the visible images in colour, not in grey.")
-    groups: tuple[Group, ...] = Field((), description="How each model was trained; none: told from the names.")
-    max_images: int = Field(256, ge=1, description="At most so many images, drawn with the seed.")
+    groups: tuple[Group, ...] = Field((), description="How each model was pre-trained; none: guessed from the names.")
+    max_images: int = Field(256, ge=1, description="Maximum number of images, drawn with the seed.")
     seed: int = Field(0, ge=0, description="Seed of the draw.")
-    size: int | None = Field(None, ge=16, description="Side that images are squashed to; none: the model's own.")
+    size: int | None = Field(
+        None, ge=16, description="Images are resized to squares of this side; none: the model's own."
+    )
     normalization: Literal["model", "imagenet", "infmix"] = Field(
         "model", description="Mean and standard deviation: the model's own, ImageNet's or InfMix's."
     )
@@ -44,7 +46,9 @@ class AnalyzeConfig(Config):
         None, description="Segmentation data, a folder or KIND:PATH: a linear probe is trained on every layer."
     )
     probe_remap: Remap = ()
-    probe_images: tuple[int, int] = Field((200, 100), description="At most so many labelled images to train and test.")
+    probe_images: tuple[int, int] = Field(
+        (200, 100), description="Maximum numbers of labelled images to train and to test on."
+    )
     probe_side: int = Field(448, ge=16, description="Short side of the probe's images, in pixels.")
     batch_size: int = Field(16, ge=1, description="Images per forward pass.")
     device: Device = Field("auto", description="Where to run.")

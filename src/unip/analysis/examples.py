@@ -49,7 +49,7 @@ def example_rows(model: nn.Module, pixels: torch.Tensor, queries: Sequence[dict[
     return {layer: np.stack(rows) for layer, rows in found.items()}
 
 
-def telling_layers(record: dict[str, Any]) -> list[tuple[int, str]]:
+def layers_to_show(record: dict[str, Any]) -> list[tuple[int, str]]:
     """Choose a local, a hybrid and a global layer to show, as far as the model has them.
 
     Local is the layer of the NMI peak, hybrid the recommended one (else the first), global the last; a model
@@ -69,8 +69,8 @@ def telling_layers(record: dict[str, Any]) -> list[tuple[int, str]]:
 def example_maps(
     record: dict[str, Any], pictures: Sequence[Picture], queries: Sequence[dict[str, int]], rows: Rows
 ) -> list[ExampleMaps]:
-    """Draw the maps of the telling layers for the report, a block for each image."""
-    layers = telling_layers(record)
+    """Draw the maps of :func:`layers_to_show` for the report, one block per image."""
+    layers = layers_to_show(record)
     on = "" if record["images"] == "images" else f", {record['images']}"
     columns = ("image", *(f"layer {layer} ({pattern})" for layer, pattern in layers))
     blocks = []

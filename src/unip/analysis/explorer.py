@@ -101,7 +101,7 @@ def explorer_grid(grid: tuple[int, int]) -> tuple[int, int]:
     return -(-grid[0] // step), -(-grid[1] // step)
 
 
-def pooled(attention: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch.Tensor:
+def pool_maps(attention: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch.Tensor:
     """Bring maps to the explorer's grid: blocks of queries are averaged, attention to blocks of keys is added up.
 
     Args:
@@ -131,7 +131,7 @@ def pooled(attention: torch.Tensor, prefix: int, grid: tuple[int, int]) -> torch
 def explorer_maps(model: Any, pixels: torch.Tensor) -> Blobs:
     """Encode every layer's attention, image by image, so that one layer's maps are held at a time.
 
-    Maps of grids beyond LARGEST_SIDE are pooled (see `pooled`): whole, they would take minutes and gigabytes.
+    Maps of grids beyond LARGEST_SIDE are pooled (see `pool_maps`): whole, they would take minutes and gigabytes.
 
     Args:
         model: A timm ViT, on the device it should run on; put into eval mode here.
@@ -146,7 +146,7 @@ def explorer_maps(model: Any, pixels: torch.Tensor) -> Blobs:
     blobs: Blobs = []
 
     def visit(layer: int, q: torch.Tensor, k: torch.Tensor, scale: float) -> None:
-        maps = pooled(attention_map(q, k, scale)[0].float(), prefix, grid)
+        maps = pool_maps(attention_map(q, k, scale)[0].float(), prefix, grid)
         blobs[-1].append(encode_layer(maps.cpu().numpy(), prefix))
         progress.advance()
 

@@ -119,7 +119,7 @@ def plot_patterns(analysis: Record) -> Figure:
 
 @rc_context(STYLE)
 def plot_cka(record: Record) -> Figure:
-    """Draw how alike each two layers of a model are: CKA (layer, layer), mean over images, in [0, 1]."""
+    """Draw how similar each two layers of a model are: CKA (layer, layer), mean over images, in [0, 1]."""
     values = np.asarray(record["cka"], dtype=float)
     figure = Figure(figsize=(3.9, 3.5), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""How images are shown to a model that is looked into."""
+"""How images are given to a model that is analysed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.samples import Sample
 from unip.attention.pictures import Picture
-from unip.data.sampling.pretraining_crops import squashed
+from unip.data.sampling.pretraining_crops import read_squares
 from unip.errors import UnipError
 from unip.vit.backbone import Backbone
 from unip.vit.normalisation import IMAGENET_MEAN, IMAGENET_STD, INFMIX_RGB
@@ -22,14 +22,14 @@ def image_sets(sample: Sample) -> dict[str, list[str]]:
     return {"infrared": sample.paths, "visible": sample.partners} if sample.partners else {"images": sample.paths}
 
 
-def spread(total: int, count: int) -> list[int]:
-    """Choose ``count`` of ``total`` places, evenly spread."""
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Choose ``count`` of ``total`` indices, evenly spaced."""
     return sorted(set(np.linspace(0, total - 1, min(total, count)).round().astype(int).tolist()))
 
 
 def frames(paths: Sequence[str], chosen: Sequence[int], side: int, *, colour: bool = False) -> list[Picture]:
-    """Read some images squashed to squares: uint8 (side, side), or (side, side, 3) in colour."""
-    pixels = squashed([paths[i] for i in chosen], side, colour=colour)
+    """Read some images resized to squares: uint8 (side, side), or (side, side, 3) in colour."""
+    pixels = read_squares([paths[i] for i in chosen], side, colour=colour)
     return [image[0] if len(image) == 1 else image.transpose(1, 2, 0) for image in pixels.numpy()]
 
 
@@ -39,12 +39,12 @@ def in_colour(config: AnalyzeConfig, images: str) -> bool:
 
 
 def input_side(config: AnalyzeConfig, backbone: Backbone) -> int:
-    """Side of the square the images are squashed to, in pixels."""
+    """Side of the squares that images are resized to, in pixels."""
     side = config.size or backbone.input_size
     patch = patch_size(backbone.model)
     if side % patch:
         raise UnipError(
-            f"{side} px is no whole number of {backbone.source}'s {patch}-px patches",
+            f"{side} px is not a multiple of {backbone.source}'s {patch}-px patches",
             f"Choose --size as a multiple of {patch}.",
         )
     return side
@@ -59,9 +59,9 @@ def normalization_of(
 
 
 def model_input(config: AnalyzeConfig, backbone: Backbone, paths: Sequence[str], images: str) -> torch.Tensor:
-    """Read, squash and normalise images; returns float (B, 3, S, S) on the model's device."""
+    """Read images, resize them to squares and normalise them; returns float (B, 3, S, S) on the model's device."""
     mean, std = normalization_of(config, backbone)
     device = next(backbone.model.parameters()).device
-    squares = squashed(paths, input_side(config, backbone), colour=in_colour(config, images))
+    squares = read_squares(paths, input_side(config, backbone), colour=in_colour(config, images))
     pixels = squares.to(device).float().expand(-1, 3, -1, -1) / 255
     return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]

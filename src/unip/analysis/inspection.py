@@ -1,4 +1,4 @@
-"""Looking into one model: its measures, its example maps and its maps for the explorer."""
+"""Analysis of one model: measures, example maps and maps for the explorer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.examples import example_maps, example_rows, grid_of
 from unip.analysis.explorer import ExplorerModel, explorer_grid, explorer_maps
-from unip.analysis.inputs import frames, image_sets, in_colour, input_side, model_input, spread
+from unip.analysis.inputs import evenly_spaced, frames, image_sets, in_colour, input_side, model_input
 from unip.analysis.records import model_record
 from unip.analysis.report import ExampleMaps
 from unip.analysis.samples import Sample
@@ -25,8 +25,8 @@ from unip.vit.shape import class_tokens, depth_of, heads_of, prefix_tokens
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What looking into one model gave."""
+class Inspection:
+    """What the analysis of one model found."""
 
     records: list[dict[str, Any]]
     measured: dict[str, ModelMeasures]  # by images
@@ -35,14 +35,14 @@ class Findings:
     explorer: ExplorerModel
 
 
-def look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Findings:
+def inspect_model(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Inspection:
     """Measure one model on the images (and their partners), and draw its maps.
 
     Raises:
         UnipError: The device's memory is too small, or a layer's attention is not finite.
     """
     try:
-        return _look_into(config, backbone, about, sample)
+        return _inspect_model(config, backbone, about, sample)
     except torch.OutOfMemoryError as error:
         side = input_side(config, backbone)
         raise UnipError(
@@ -51,7 +51,7 @@ def look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], 
         ) from error
 
 
-def _look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Findings:
+def _inspect_model(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Inspection:
     model = backbone.model.to(choose_device(config.device)).eval()
     side = input_side(config, backbone)
     classes, registers = class_tokens(model), prefix_tokens(model) - class_tokens(model)
@@ -76,14 +76,14 @@ def _look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str],
             exclude=config.exclude_layers,
         )
         records.append(record)
-        if chosen := spread(len(paths), config.pictures if config.report else 0):
+        if chosen := evenly_spaced(len(paths), config.pictures if config.report else 0):
             # the same queries on both images of a pair: where the infrared one is hot and cold
             queries = [example_queries(frame, grid_of(model, side)) for frame in frames(sample.paths, chosen, side)]
             rows = example_rows(model, model_input(config, backbone, [paths[i] for i in chosen], images), queries)
             pictures = frames(paths, chosen, side, colour=in_colour(config, images))
             sheets[images] = query_sheet(pictures, queries, {f"layer {n}": values for n, values in rows.items()})
             examples += example_maps(record, pictures, queries, rows)
-        chosen = spread(len(paths), config.explorer if config.report else 0)
+        chosen = evenly_spaced(len(paths), config.explorer if config.report else 0)
         if chosen:
             maps[images] = explorer_maps(model, model_input(config, backbone, [paths[i] for i in chosen], images))
     explorer = ExplorerModel(
@@ -97,7 +97,7 @@ def _look_into(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str],
         chosen=records[0]["choice"]["layer"],
         maps=maps,
     )
-    return Findings(records, measured, sheets, examples, explorer)
+    return Inspection(records, measured, sheets, examples, explorer)
 
 
 def measure_images(

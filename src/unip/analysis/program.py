@@ -20,11 +20,11 @@ from markupsafe import Markup
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.explorer import ExplorerImage, render_explorer
 from unip.analysis.figures import analysis_figures, write_figure, write_picture
-from unip.analysis.groups import group_of, telling_name
-from unip.analysis.inputs import frames, image_sets, in_colour, input_side, normalization_of, spread
-from unip.analysis.inspection import Findings, look_into
+from unip.analysis.groups import group_of, source_name
+from unip.analysis.inputs import evenly_spaced, frames, image_sets, in_colour, input_side, normalization_of
+from unip.analysis.inspection import Inspection, inspect_model
 from unip.analysis.records import difference, layer_table, parquet_table
-from unip.analysis.report import render_report
+from unip.analysis.report import render_analysis
 from unip.analysis.samples import Sample, draw_sample
 from unip.errors import UnipError
 from unip.features.config import ProbeSettings
@@ -68,7 +68,7 @@ def measure_models(
     sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
     log.info(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
     for skipped in sample.skipped:
-        log.warning(f"skipped: {printable(skipped.why)}")
+        log.warning(f"skipped: {as_utf8(skipped.reason)}")
     if sample.unpaired:
         log.warning(f"{sample.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
     if splits is not None:
@@ -80,17 +80,17 @@ def measure_models(
         side = input_side(config, backbone)
         for layer in config.exclude_layers:
             check_layer(backbone.model, layer)
-        log.info(f"{backbone.source}: {depth_of(backbone.model)} layers, images squashed to {side} px")
+        log.info(f"{backbone.source}: {depth_of(backbone.model)} layers, images resized to squares of {side} px")
     if config.dry_run:
         log.info(f"dry run: would write {config.out}; nothing was written")
         return None
 
     names = short_names(config.models)
     groups = config.groups or tuple(group_of(source) for source in config.models)
-    found: list[Findings] = []
+    found: list[Inspection] = []
     failure: UnipError | None = None
     for backbone, name, group in zip(backbones, names, groups, strict=True):
-        found.append(look_into(config, backbone, {"name": name, "group": group}, sample))
+        found.append(inspect_model(config, backbone, {"name": name, "group": group}, sample))
         if probe is not None and failure is None:
             mean, std = normalization_of(config, backbone)
             try:
@@ -102,13 +102,15 @@ def measure_models(
     analysis: dict[str, Any] = {
         "versions": {"unip": __version__, "torch": torch.__version__, "timm": timm.__version__},
         "images": {
-            "sources": [printable(source) for source in config.images],
+            "sources": [as_utf8(source) for source in config.images],
             "count": len(sample.paths),
             "of": sample.of,
             "seed": config.seed,
-            "skipped": [{"path": printable(skipped.path), "why": printable(skipped.why)} for skipped in sample.skipped],
+            "skipped": [
+                {"path": as_utf8(skipped.path), "reason": as_utf8(skipped.reason)} for skipped in sample.skipped
+            ],
         },
-        "pair": {"sources": [printable(s) for s in config.pair], "unpaired": sample.unpaired} if config.pair else None,
+        "pair": {"sources": [as_utf8(s) for s in config.pair], "unpaired": sample.unpaired} if config.pair else None,
         "preprocessing": {
             "resize": "squash",
             "grey": not (config.pair and config.pair_colour),
@@ -141,12 +143,12 @@ def measure_models(
             log.warning(f"warning: {warning}")
     write_analysis(config, outputs, analysis, found, sample)
     if failure is not None:
-        raise UnipError(f"the probe failed, all else was written: {failure.what}", failure.fix)
+        raise UnipError(f"the probe failed; everything else was written: {failure.what}", failure.fix)
     return AnalyzeResult(config.out, analysis)
 
 
 def write_analysis(
-    config: AnalyzeConfig, outputs: OutputFolder, analysis: dict[str, Any], found: Sequence[Findings], sample: Sample
+    config: AnalyzeConfig, outputs: OutputFolder, analysis: dict[str, Any], found: Sequence[Inspection], sample: Sample
 ) -> None:
     """Write the numbers, and on request the pictures and the report."""
     measured = {
@@ -173,7 +175,7 @@ def write_analysis(
         for name, figure in analysis_figures(analysis).items():
             write_figure(figures / f"{name}.png", figure)
     examples = [block for findings in found for block in findings.examples]
-    page = render_report(analysis, examples=examples, explorer=EXPLORER_PLACE if config.explorer else Markup())
+    page = render_analysis(analysis, examples=examples, explorer=EXPLORER_PLACE if config.explorer else Markup())
     if config.explorer:
         explorer, notes = render_explorer(
             explorer_images(config, sample),
@@ -192,18 +194,18 @@ def write_analysis(
 
 def explorer_images(config: AnalyzeConfig, sample: Sample) -> list[ExplorerImage]:
     """Read the images of the report's explorer."""
-    chosen = spread(len(sample.paths), config.explorer)
+    chosen = evenly_spaced(len(sample.paths), config.explorer)
     shown = {
         images: frames(paths, chosen, EXPLORER_SIDE, colour=in_colour(config, images))
         for images, paths in image_sets(sample).items()
     }
     return [
-        ExplorerImage(printable(Path(sample.paths[i]).name), {images: drawn[n] for images, drawn in shown.items()})
+        ExplorerImage(as_utf8(Path(sample.paths[i]).name), {images: drawn[n] for images, drawn in shown.items()})
         for n, i in enumerate(chosen)
     ]
 
 
-def printable(name: str) -> str:
+def as_utf8(name: str) -> str:
     """Return a file name as text that can be written; bytes that are not UTF-8 become a replacement character."""
     return os.fsencode(name).decode("utf-8", "replace")
 
@@ -212,7 +214,7 @@ def short_names(sources: Sequence[str]) -> list[str]:
     """Make the models' names short, fit for file names, and different from each other; ``timm:NAME@FILE`` is NAME."""
     names: list[str] = []
     for source in sources:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", telling_name(source)).strip("-.") or "model"
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source_name(source)).strip("-.") or "model"
         free = (name for n in itertools.count(1) if (name := plain if n == 1 else f"{plain}--{n}") not in names)
         names.append(next(free))
     return names

@@ -72,7 +72,7 @@ def model_record(
     if images < FEW_IMAGES:
         choice["warnings"] = [
             *choice["warnings"],
-            f"measured on {images} image{'s' * (images > 1)} only: others may choose another layer",
+            f"measured on {images} image{'s' * (images > 1)} only: other images may lead to another layer",
         ]
     return {
         **about,

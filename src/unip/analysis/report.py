@@ -23,10 +23,10 @@ Record = dict[str, Any]
 MAP_WIDTH = 224  # pixels
 
 #: How to read each measure, and where it comes from.
-READING = {
+MEASURE_HELP = {
     "nmi": (
         "Normalised mutual information of query and key positions: 1 where each query attends to a place of its own, "
-        "0 where all attend alike; hybrid layers lie near the target (Zhang et al., UNIP, ICLR 2025)."
+        "0 where all attend the same way; hybrid layers lie near the target (Zhang et al., UNIP, ICLR 2025)."
     ),
     "distance": (
         "How far, on average, a patch's attention reaches over the image: short where it looks around itself, long "
@@ -67,7 +67,7 @@ class ExampleMaps:
     rows: tuple[tuple[str, tuple[Pixels, ...]], ...]
 
 
-def render_report(
+def render_analysis(
     analysis: Record, *, examples: Sequence[ExampleMaps], explorer: Markup, notes: Sequence[str] = ()
 ) -> str:
     """Return the page. It needs no network and shows only the sections that the analysis has something for.
@@ -102,7 +102,7 @@ def render_report(
             }
             for example in examples
         ],
-        measures=[(MEASURES[name], _reading(name), svgs[name]) for name in measures],
+        measures=[(MEASURES[name], _measure_help(name), svgs[name]) for name in measures],
         ckas=[(svg, _largest_std(records[int(name[4:]) - 1])) for name, svg in svgs.items() if name.startswith("cka-")],
         differences=[svg for name, svg in svgs.items() if name.startswith("difference-")],
         probe=svgs.get("probe"),
@@ -111,8 +111,8 @@ def render_report(
     )
 
 
-def _reading(name: str) -> str:
-    return READING[name if name in READING else name.removesuffix("_share")]
+def _measure_help(name: str) -> str:
+    return MEASURE_HELP[name if name in MEASURE_HELP else name.removesuffix("_share")]
 
 
 def _svg(name: str, figure: Figure, records: Sequence[Record]) -> Markup:

@@ -14,15 +14,15 @@ from unip.data.manifests.manifest import paths_of, read_manifest
 from unip.data.manifests.sources import is_manifest, list_source, split_source
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 
 
 @dataclass(frozen=True)
-class Skipped:
+class UnreadableImage:
     """An image that cannot be read, and why."""
 
     path: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sample:
     partners: list[str] = field(default_factory=list)
     of: int = 0
     unpaired: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[UnreadableImage] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def draw_sample(sources: Sequence[str], *, pair: Sequence[str] = (), count: int,
         sources: Folders, single images, ``infrared=FOLDER``, ``rgb=FOLDER`` or Parquet manifests.
         pair: The same of visible images; a partner has the same path inside its folder, endings aside. As many as
             ``sources`` belong to them one by one.
-        count: At most so many images, or pairs.
+        count: Maximum number of images, or pairs.
         seed: Seed of the draw.
 
     Raises:
@@ -69,10 +69,10 @@ def draw_sample(sources: Sequence[str], *, pair: Sequence[str] = (), count: int,
     partners: dict[tuple[int, str], str] = {}
     if pair:
         listed, visible = (_list(given, apart=len(pair) == len(sources)) for given in (sources, pair))
-        _refuse_doubles(visible)
+        _refuse_shared_partners(visible)
         partners = {entry.key: entry.path for entry in visible}
         listed = [entry for entry in listed if entry.key in partners]
-        _refuse_doubles(listed)
+        _refuse_shared_partners(listed)
         if not listed:
             raise UnipError(
                 f"none of the {known} images of {', '.join(sources)} has a partner in {', '.join(pair)}",
@@ -80,23 +80,23 @@ def draw_sample(sources: Sequence[str], *, pair: Sequence[str] = (), count: int,
             )
     order = np.random.default_rng(seed_for(seed, len(listed))).permutation(len(listed)).tolist()
     good: list[int] = []
-    skipped: list[Skipped] = []
+    skipped: list[UnreadableImage] = []
     while order and len(good) < count:
         drawn, order = order[: count - len(good)], order[count - len(good) :]
         files = [[listed[i].path] + ([partners[listed[i].key]] if pair else []) for i in drawn]
-        for index, problem in zip(drawn, threaded(_problem, files, "reading images"), strict=True):
+        for index, problem in zip(drawn, map_threads(_problem, files, "reading images"), strict=True):
             if problem is None:
                 good.append(index)
             else:
                 skipped.append(problem)
     if not good:
         raise UnipError(
-            f"none of the {len(listed)} images of {', '.join(sources)} can be read, the first: {skipped[0].why}",
+            f"none of the {len(listed)} images of {', '.join(sources)} can be read, the first: {skipped[0].reason}",
             "Copy them again or choose others.",
         )
     chosen = [listed[i] for i in sorted(good)]
-    beside = [partners[entry.key] for entry in chosen] if pair else []
-    return Sample([entry.path for entry in chosen], beside, len(listed), known - len(listed), skipped)
+    chosen_partners = [partners[entry.key] for entry in chosen] if pair else []
+    return Sample([entry.path for entry in chosen], chosen_partners, len(listed), known - len(listed), skipped)
 
 
 def _list(sources: Sequence[str], *, apart: bool = False) -> list[_Listed]:
@@ -118,7 +118,7 @@ def _list(sources: Sequence[str], *, apart: bool = False) -> list[_Listed]:
     return sorted(found.values(), key=lambda entry: (entry.source, os.fsencode(entry.path)))
 
 
-def _refuse_doubles(listed: Sequence[_Listed]) -> None:
+def _refuse_shared_partners(listed: Sequence[_Listed]) -> None:
     seen: dict[tuple[int, str], str] = {}
     for entry in listed:
         if (other := seen.setdefault(entry.key, entry.path)) != entry.path:
@@ -128,10 +128,10 @@ def _refuse_doubles(listed: Sequence[_Listed]) -> None:
             )
 
 
-def _problem(paths: list[str]) -> Skipped | None:
+def _problem(paths: list[str]) -> UnreadableImage | None:
     for path in paths:
         try:
             read_image(path)
         except UnipError as error:
-            return Skipped(path, error.what)
+            return UnreadableImage(path, error.what)
     return None

@@ -1,4 +1,4 @@
-"""How figures of the laboratory look: style, colours and markers; a figure that a notebook shows by itself."""
+"""The style of figures: colours and markers, and a figure that a notebook shows by itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Figure(matplotlib.figure.Figure):
     """A figure that a notebook shows by itself, without pyplot."""
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        """Write the figure as matplotlib does, in the laboratory's style."""
+        """Write the figure as matplotlib does, in this style."""
         with rc_context(STYLE):
             super().savefig(fname, **options)
 

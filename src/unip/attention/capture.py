@@ -1,4 +1,4 @@
-"""Queries and keys of any layer, taken while the model runs as fast as it can.
+"""Queries and keys of any layer, captured while the model runs with fused attention.
 
 Fused attention never shows its map, so nothing here reads one: queries and keys are computed once more from the
 attention's own input, and a map is made from them only where somebody asks for it.

@@ -1,4 +1,4 @@
-"""Numbers that say what a layer's features are like: how much fine detail they carry, and how alike two layers are."""
+"""Numbers that say what a layer's features are like: fine detail, and how similar two layers are."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def cka(grams: torch.Tensor) -> torch.Tensor:
 
     Returns:
         (B, layers, layers): 1 for layers that differ by a rotation and a scale, about 0 for unrelated ones (it may
-        be slightly negative); NaN where a layer's tokens are all alike.
+        be slightly negative); NaN where a layer's tokens are all equal.
     """
     flat = grams.flatten(2)
     products = flat @ flat.transpose(1, 2)

@@ -17,7 +17,8 @@ def nmi(q: torch.Tensor, k: torch.Tensor, scale: float | None = None) -> torch.T
     """Normalised mutual information between query and key positions, from queries and keys.
 
     With p(q) = 1/L and p(k) the mean attention that key k receives, I = H(k) - H(k | q) and
-    NMI = I / sqrt(H(q) H(k)) (UNIP, section 3; METHOD of Park et al., ICLR 2023). 0: every query attends alike;
+    NMI = I / sqrt(H(q) H(k)) (UNIP, section 3; METHOD of Park et al., ICLR 2023). 0: every query attends to the same
+    keys;
     1: a one-to-one map.
 
     Args:

@@ -93,7 +93,7 @@ def choose_hybrid_layer(
     Args:
         nmi: Mean NMI of layers 1, 2, ... measured on infrared images.
         target: The NMI of a hybrid layer.
-        exclude: 1-based layers not to choose (say, layers spoilt by another fine-tuning).
+        exclude: 1-based layers not to choose (for example, layers changed by fine-tuning).
         near_tie: Margins below this are warned about.
         local_above: Layers with a higher NMI are local, see :func:`name_patterns`.
         global_below: Layers after the peak with a lower NMI are global.
@@ -127,7 +127,7 @@ def choose_hybrid_layer(
         warnings.append(f"layer {best} is {patterns[best - 1]}, not hybrid")
     if runner_up is not None and margin is not None and margin < near_tie:
         warnings.append(
-            f"near tie: layers {best} and {runner_up} differ by {margin:.3f}; other images may turn the choice around"
+            f"near tie: layers {best} and {runner_up} differ by {margin:.3f}; other images may change the choice"
         )
     return LayerChoice(
         layer=best,

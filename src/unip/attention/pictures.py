@@ -15,7 +15,7 @@ QUERY_COLOUR = (0, 255, 160)
 
 
 def example_queries(image: Picture, grid: tuple[int, int]) -> dict[str, int]:
-    """Choose three telling query tokens: one on the foreground, one near it and one on the background.
+    """Choose three query tokens to show: one on the foreground, one near it and one on the background.
 
     Foreground is the hottest patch of a white-hot frame, background the coldest; the one nearby is two patches
     from the hottest, towards the middle of the image.
@@ -50,13 +50,13 @@ def attention_picture(image: Picture, row: npt.NDArray[np.floating], query: int 
     levels = Image.fromarray((share * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     colour = matplotlib.colormaps["inferno"](np.asarray(levels))[..., :3] * 255
     weight = 0.25 + 0.65 * np.asarray(levels, dtype=float)[..., None] / 255
-    mixed = Image.fromarray((colour * weight + _rgb(image) * (1 - weight)).astype(np.uint8))
+    blended = Image.fromarray((colour * weight + _rgb(image) * (1 - weight)).astype(np.uint8))
     if query is not None:
         top, left = divmod(query, row.shape[1])
         side_y, side_x = height / row.shape[0], width / row.shape[1]
         box = (left * side_x, top * side_y, (left + 1) * side_x - 1, (top + 1) * side_y - 1)
-        ImageDraw.Draw(mixed).rectangle(box, outline=QUERY_COLOUR, width=max(1, round(height / 112)))
-    return np.asarray(mixed)
+        ImageDraw.Draw(blended).rectangle(box, outline=QUERY_COLOUR, width=max(1, round(height / 112)))
+    return np.asarray(blended)
 
 
 def patch_rows(

@@ -32,10 +32,11 @@ def build(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> BuildResult:
-    """Read the images of the sources, write ``OUT/manifest.parquet`` and print what the mix holds.
+    """Read the images of the sources, write ``OUT/manifest.parquet`` and print the counts of each source.
 
-    A file that cannot be used is listed with its reason and stops nothing. An interrupted call, made again, goes on:
-    what was read is in ``OUT/.unip``, frames of videos are in ``OUT/images``; the manifest comes last, whole.
+    A file that cannot be used is listed with its reason; the others are still read. After an interruption, the same
+    call continues: what was read is in ``OUT/.unip``, frames of videos are in ``OUT/images``; the manifest comes last,
+    whole.
 
     Settings are keywords, or one ``unip.data.config.BuildConfig``;
     then a dry run is ``build(config, dry_run=True)``.
@@ -45,9 +46,9 @@ def build(
         out: Folder that gets manifest.parquet, stats.json and recipe.yaml.
         root: Where relative paths of a recipe start; default: its folder.
         seed: Of the caps' draws; default: the recipe's.
-        skip_missing: Go on without sources that are not there.
+        skip_missing: Skip sources that do not exist.
         workers: Threads; 0: one for each core.
-        overwrite: Replace a manifest that is there.
+        overwrite: Replace an existing manifest.
         dry_run: Read and check everything, write nothing.
 
     Raises:
@@ -72,7 +73,8 @@ def check(
 ) -> CheckResult:
     """Decode every file of the sources once; print a table, write ``OUT/check.json`` and ``OUT/check.html``.
 
-    A bad file stops nothing. An interrupted call, made again, goes on: what was read is in ``OUT/.unip``.
+    A bad file does not stop the check. After an interruption, the same call continues: what was read is in
+    ``OUT/.unip``.
 
     Settings are keywords, or one ``unip.data.config.CheckConfig``;
     then a dry run is ``check(config, dry_run=True)``.
@@ -110,7 +112,7 @@ def dedup(
 ) -> DedupResult:
     """Find exact and near duplicates and write a manifest that keeps one of each group; no file is touched.
 
-    An interrupted call, made again, goes on: what was read, and features, are in ``OUT/.unip``.
+    After an interruption, the same call continues: what was read, and features, are in ``OUT/.unip``.
 
     Settings are keywords, or one ``unip.features.config.DedupConfig``;
     then a dry run is ``dedup(config, dry_run=True)``.
@@ -124,7 +126,7 @@ def dedup(
         model: Compare the pooled features of this backbone too.
         similarity: Least cosine of the features of near duplicates.
         workers: Threads; 0: one for each core.
-        overwrite: Replace a manifest that is there.
+        overwrite: Replace an existing manifest.
         dry_run: Read and compare everything, write nothing.
 
     Raises:
@@ -160,10 +162,10 @@ def pack(
         manifest: A manifest, or another packed set.
         out: Folder that gets the shards and packed.json.
         short_side: Reduce larger images to this short side, in pixels.
-        shard_mb: About so large is a shard, in MB.
+        shard_mb: Approximate size of a shard, in MB.
         seed: Of the permutation that shuffles the whole set.
         format: keep the files' own, or webp, jpeg, png.
-        quality: Of JPEG and WebP that are written anew.
+        quality: Quality of JPEG and WebP files that are re-encoded.
         workers: Threads; 0: one for each core.
         overwrite: Replace a packed set of other settings.
         dry_run: Only say what would be written.
@@ -190,7 +192,8 @@ def stats(
 ) -> StatsResult:
     """Read every image (and mask) once, print both tables, and write them to ``out``.
 
-    Images are taken as models see them: 8 bits by their reading, not cropped. Damaged files and bad pairs are listed.
+    Images are taken as models see them: 8 bits by their conversion, not cropped. Damaged files and bad pairs are
+    listed.
 
     Settings are keywords, or one ``unip.data.config.StatsConfig``;
     then a dry run is ``stats(config, dry_run=True)``.

@@ -1,4 +1,4 @@
-"""`unip data build`: from a recipe, or folders, to the manifest of a data set that anyone can make again."""
+"""`unip data build`: from a recipe or folders to a manifest that anyone can rebuild."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class BuildResult:
 def build_manifest(config: BuildConfig, recipe: Recipe, outputs: OutputFolder, listings: list[Listing]) -> BuildResult:
     """Do what is left of :func:`unip.data.verbs.build` once the sources are listed."""
     manifest = config.out / "manifest.parquet"
-    _claim(listings)
+    _assign_files(listings)
     _read(recipe, listings, None if config.dry_run else outputs.hidden / JOURNAL, config.workers)
-    said = [problem for listing in listings for problem in listing.problems] + _settle_modalities(listings)
+    note_lines = [problem for listing in listings for problem in listing.problems] + _set_modalities(listings)
     rows = _rows(listings)
     if recipe.copies == "drop":
         rows = _drop_copies(rows)
     if not any(row.kept for row in rows):
         raise UnipError("no image of the sources can be used", _first_reasons(rows))
-    table = table_of(rows, said)
+    table = table_of(rows, note_lines)
     kept = table.filter(table["kept"])
     hashes = kept["sha256"].to_pylist()
     stats = tuple(stats_of(rows))
@@ -66,15 +66,15 @@ def build_manifest(config: BuildConfig, recipe: Recipe, outputs: OutputFolder, l
             dropped[reason] = dropped.get(reason, 0) + count
     result = BuildResult(manifest, tuple(summary(kept)), len(hashes) - len(set(hashes)), stats, dropped)
     if not config.dry_run:
-        write_json(config.out / "stats.json", stats_json(stats, recipe.seed, result.copies, said))
+        write_json(config.out / "stats.json", stats_json(stats, recipe.seed, result.copies, note_lines))
         write_text(config.out / "recipe.yaml", recipe.to_yaml())
         write_manifest(table, manifest)
-    _print(result, rows, said, config.dry_run)
+    _print(result, rows, note_lines, config.dry_run)
     return result
 
 
-def _claim(listings: Sequence[Listing]) -> None:
-    """Let the first source that lists a file have it; a recipe may take part of a folder apart, and then the rest."""
+def _assign_files(listings: Sequence[Listing]) -> None:
+    """Assign each file to the first source that lists it: a recipe may list a part of a folder first, then the rest."""
     owners: dict[bytes, Entry] = {}
     for listing in listings:
         own: list[Entry] = []
@@ -125,9 +125,9 @@ def _name(listing: Listing) -> str:
     return listing.config.name or ",".join(sorted({entry.source for entry in listing.entries}))
 
 
-def _settle_modalities(listings: Sequence[Listing]) -> list[str]:
+def _set_modalities(listings: Sequence[Listing]) -> list[str]:
     """Tell the modality of folders whose names did not by their pixels: mostly grey files are infrared."""
-    said = []
+    note_lines = []
     for listing in listings:
         folders: dict[bytes, list[Entry]] = {}
         for entry in listing.entries:
@@ -138,8 +138,8 @@ def _settle_modalities(listings: Sequence[Listing]) -> list[str]:
             kind = "infrared" if 2 * sum(grey) > len(grey) else "rgb"
             for entry in entries:
                 entry.modality = kind
-            said.append(f"{entries[0].source}: {printable(folder)} taken for {kind} by its pixels")
-    return said
+            note_lines.append(f"{entries[0].source}: {printable(folder)} taken for {kind} by its pixels")
+    return note_lines
 
 
 def _greys(entries: Sequence[Entry]) -> list[bool]:
@@ -150,15 +150,15 @@ def _rows(listings: Sequence[Listing]) -> list[Row]:
     rows = []
     for listing in listings:
         config = listing.config
-        reading = config.reading.as_json() if config.reading and config.reading != DEFAULT else None
+        conversion = config.conversion.as_json() if config.conversion and config.conversion != DEFAULT else None
         for entry in listing.entries:
             modality = entry.modality or "infrared"
             if entry.row:
                 row = replace(entry.row, source=entry.source, weight=entry.row.weight * config.weight)
-                row = replace(row, reading=reading or row.reading, grey=row.grey and config.grey)
+                row = replace(row, conversion=conversion or row.conversion, grey=row.grey and config.grey)
             elif entry.facts:
                 row = row_of(entry.facts, modality, entry.source)
-                row = replace(row, weight=config.weight, reading=reading, grey=config.grey)
+                row = replace(row, weight=config.weight, conversion=conversion, grey=config.grey)
             else:
                 row = Row(
                     entry.path or entry.key, modality, entry.source, bits=0, weight=config.weight, grey=config.grey
@@ -183,19 +183,19 @@ def _first_reasons(rows: Sequence[Row]) -> str:
     return "\n".join(shown)
 
 
-def _print(result: BuildResult, rows: Sequence[Row], said: Sequence[str], dry_run: bool) -> None:
+def _print(result: BuildResult, rows: Sequence[Row], note_lines: Sequence[str], dry_run: bool) -> None:
     print_stats(result.stats)
     bad = [row for row in rows if row.reason.startswith("unreadable")]
     for row in bad[:NOTES_SHOWN]:
         log.warning(f"left out: {printable(row.path or b'')} {row.reason}")
     if len(bad) > NOTES_SHOWN:
         log.warning(f"and {len(bad) - NOTES_SHOWN} more files that cannot be used; the manifest lists them")
-    for line in said[:NOTES_SHOWN]:
+    for line in note_lines[:NOTES_SHOWN]:
         log.info(line)
-    if len(said) > NOTES_SHOWN:
-        log.info(f"and {len(said) - NOTES_SHOWN} more folders")
-    if any("by its pixels" in line for line in said):
-        log.info("Write infrared=FOLDER or rgb=FOLDER to settle a modality yourself.")
+    if len(note_lines) > NOTES_SHOWN:
+        log.info(f"and {len(note_lines) - NOTES_SHOWN} more folders")
+    if any("by its pixels" in line for line in note_lines):
+        log.info("Write infrared=FOLDER or rgb=FOLDER to set a modality yourself.")
     if result.copies:
         log.info(f"{result.copies} images are exact copies of others.")
     log.info(f"{'dry run, not written:' if dry_run else 'written:'} {result.manifest}")

@@ -77,7 +77,7 @@ def _count(source: str, modality: str, rows: Sequence[Row]) -> SourceStats:
     )
 
 
-def stats_json(stats: Sequence[SourceStats], seed: int, copies: int, said: Sequence[str]) -> dict[str, Any]:
+def stats_json(stats: Sequence[SourceStats], seed: int, copies: int, note_lines: Sequence[str]) -> dict[str, Any]:
     """Put the counts into JSON values; nothing in them depends on the run, only on the data and the recipe."""
     totals = {
         modality: {
@@ -93,7 +93,7 @@ def stats_json(stats: Sequence[SourceStats], seed: int, copies: int, said: Seque
         "sources": [asdict(part) for part in stats],
         "totals": totals,
         "copies": copies,
-        "notes": list(said),
+        "notes": list(note_lines),
     }
 
 

@@ -1,4 +1,4 @@
-"""`unip data check`: decode every file once and report what would spoil a training set."""
+"""`unip data check`: decode every file once and report what would harm a training set."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.table import Table
 
-from unip.data.checking_page import render_page
+from unip.data.checking_page import render_check_page
 from unip.data.config import CheckConfig
-from unip.data.findings import KINDS, Finding, Limits, find_problems
+from unip.data.findings import FINDING_KINDS, Finding, Limits, find_problems
 from unip.data.manifests.inventory import JOURNAL, Inventory, take_inventory
 from unip.data.manifests.sources import printable
 from unip.log import TableMessage
@@ -33,7 +33,7 @@ class CheckResult:
         report: Where check.json is, or would be after a dry run.
         images: Files that were looked at.
         findings: Worst first within each kind.
-        hints: What holds for a source as a whole and may be wrong, in sentences.
+        hints: What may be wrong with a source as a whole, in sentences.
     """
 
     report: Path
@@ -45,7 +45,7 @@ class CheckResult:
 def check_images(config: CheckConfig, outputs: OutputFolder) -> CheckResult:
     """Do what is left of :func:`unip.data.verbs.check` once the sources are known to be there."""
     limits = Limits(config.min_side, config.min_contrast, config.max_saturated)
-    with stoppable("Run the same command again: it goes on where it was."):
+    with stoppable("Run the same command again to continue."):
         journal = None if config.dry_run else outputs.hidden / JOURNAL
         inventory = take_inventory(config.sources, journal, workers=config.workers)
         items = [item for item in inventory.items if item.facts]
@@ -56,7 +56,7 @@ def check_images(config: CheckConfig, outputs: OutputFolder) -> CheckResult:
         table = _table(inventory, findings)
         if not config.dry_run:
             write_json(report, _record(config, result, table))
-            page = render_page(config.sources, len(items), table, findings, hints, config.worst)
+            page = render_check_page(config.sources, len(items), table, findings, hints, config.worst)
             write_text(config.out / "check.html", page)
     _print(result, table, config.dry_run)
     return result
@@ -90,7 +90,7 @@ def _print(result: CheckResult, table: Sequence[dict[str, Any]], dry_run: bool) 
     shown.add_column("images", justify="right")
     shown.add_column("found")
     for row in table:
-        found = [f"{row['kinds'][kind]:,} {kind}" for kind in KINDS if row["kinds"].get(kind)]
+        found = [f"{row['kinds'][kind]:,} {kind}" for kind in FINDING_KINDS if row["kinds"].get(kind)]
         shown.add_row(row["source"], f"{row['images']:,}", ", ".join(found))
     log.info(TableMessage(shown))
     for finding in result.findings[:SHOWN]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unip.data.findings import KINDS, Finding
+from unip.data.findings import FINDING_KINDS, Finding
 from unip.data.images.decoding import Pixels8, read_image, to_rgb8
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
@@ -19,7 +19,7 @@ WITHOUT_PICTURE = ("unreadable", "damaged", "bomb")
 LISTED = 200  # files without a picture that the page names
 
 
-def render_page(
+def render_check_page(
     sources: Sequence[str],
     images: int,
     table: Sequence[dict[str, Any]],
@@ -38,7 +38,7 @@ def render_page(
         worst: How many pictures of each kind; two dozen take about 200 kB.
     """
     kinds = []
-    for kind, meaning in KINDS.items():
+    for kind, meaning in FINDING_KINDS.items():
         members = [finding for finding in findings if finding.kind == kind]
         if members:
             limit = LISTED if kind in WITHOUT_PICTURE else worst

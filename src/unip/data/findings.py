@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unip.data.images.quality import FALSE_COLOUR
-from unip.data.manifests.facts import Facts
+from unip.data.manifests.facts import FileFacts
 from unip.data.manifests.hamming import near_groups
 from unip.data.manifests.inventory import Item
 
 # In the order of reports: kind -> what it means.
-KINDS = {
+FINDING_KINDS = {
     "unreadable": "missing, empty, or not an image",
     "damaged": "cut off, or its bytes are broken",
     "bomb": "claims more pixels than may be decoded",
@@ -23,16 +23,16 @@ KINDS = {
     "constant": "all pixels are equal",
     "flat": "hardly any contrast",
     "saturated": "many pixels at an end of the range",
-    "false colour": "a colour map lies over an infrared frame; its counts cannot be had back",
+    "false colour": "a colour map was applied to an infrared frame; its counts are lost",
     "colour": "colours where grey is expected",
     "bit depth": "another bit depth than most of its source",
 }
 
 NEGATIVE_RADIUS = 6  # bits between a frame and the negative of another of the same scene
 DC = np.uint64(1) << np.uint64(63)  # the hash's first bit, the mean, which a negative does not turn over
-LEAST_SHARE = 0.1  # of a source's frames that each of two polarities must have
-LEAST_APART = 4.0  # Ashman's D; 2.7 for a normal distribution cut in two, 3.5 for a uniform one
-LEAST_FRAMES = 20
+MIN_POLARITY_SHARE = 0.1  # of a source's frames that each of two polarities must have
+MIN_SEPARATION = 4.0  # Ashman's D; 2.7 for a normal distribution cut in two, 3.5 for a uniform one
+MIN_FRAMES = 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Finding:
     Attributes:
         path: The file.
         source: Its data set.
-        kind: A key of ``KINDS``.
+        kind: A key of ``FINDING_KINDS``.
         detail: With the numbers.
         badness: Larger is worse, within a kind.
     """
@@ -78,12 +78,12 @@ def find_problems(items: Sequence[Item], limits: Limits) -> tuple[list[Finding],
         findings += _mixed_depth(source, good)
         infrared = [item.facts for item in members if item.facts and item.row.modality == "infrared"]
         hints += _hints(source, [facts for facts in infrared if not facts.problem])
-    places = {kind: place for place, kind in enumerate(KINDS)}
+    places = {kind: place for place, kind in enumerate(FINDING_KINDS)}
     findings.sort(key=lambda finding: (places[finding.kind], -finding.badness, finding.path))
     return findings, hints
 
 
-def _problems(facts: Facts, modality: str, limits: Limits) -> list[tuple[str, str, float]]:
+def _problems(facts: FileFacts, modality: str, limits: Limits) -> list[tuple[str, str, float]]:
     if facts.problem:
         bomb, damaged = "million pixels" in facts.problem, "truncated or damaged" in facts.problem
         return [("bomb" if bomb else "damaged" if damaged else "unreadable", facts.problem, 0.0)]
@@ -108,7 +108,7 @@ def _problems(facts: Facts, modality: str, limits: Limits) -> list[tuple[str, st
     return found
 
 
-def _mixed_depth(source: str, good: Sequence[Facts]) -> list[Finding]:
+def _mixed_depth(source: str, good: Sequence[FileFacts]) -> list[Finding]:
     depths = Counter(facts.bits for facts in good)
     if len(depths) < 2:
         return []
@@ -119,7 +119,7 @@ def _mixed_depth(source: str, good: Sequence[Facts]) -> list[Finding]:
     ]
 
 
-def _hints(source: str, good: Sequence[Facts]) -> list[str]:
+def _hints(source: str, good: Sequence[FileFacts]) -> list[str]:
     """Look for white-hot and black-hot frames in one source: by negatives of one scene, and by the sky."""
     hints = []
     lively = [facts for facts in good if facts.std]
@@ -163,8 +163,8 @@ def two_polarities(tilts: npt.NDArray[np.float64]) -> tuple[int, int] | None:
         How many have a dark top and a bright one, or None.
     """
     dark, bright = tilts[tilts < 0], tilts[tilts > 0]
-    if len(tilts) < LEAST_FRAMES or min(len(dark), len(bright)) < LEAST_SHARE * len(tilts):
+    if len(tilts) < MIN_FRAMES or min(len(dark), len(bright)) < MIN_POLARITY_SHARE * len(tilts):
         return None
     spread = float(np.sqrt(dark.var() + bright.var()))
     apart = np.sqrt(2) * float(bright.mean() - dark.mean()) / max(spread, 1e-9)
-    return (len(dark), len(bright)) if apart >= LEAST_APART else None
+    return (len(dark), len(bright)) if apart >= MIN_SEPARATION else None

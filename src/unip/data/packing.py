@@ -26,22 +26,22 @@ from unip.outputs import OutputFolder, write_json
 from unip.progress import Meter, meter
 from unip.runtime.seeds import seed_for
 from unip.runtime.signals import stoppable
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 
 log = logging.getLogger(__name__)
 
-PROBED = 64  # images that are encoded to guess the size of the set
+PROBE_IMAGES = 64  # images that are encoded to guess the size of the set
 SKIPPED_SHOWN = 5
 ROWS_AHEAD = 4096  # at most so many rows, or so many bytes of files, are read ahead of the writer
 BYTES_AHEAD = 256_000_000
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedImage:
     """An image that could not be packed, and why; ``path`` as Python decodes file names."""
 
     path: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class PackResult:
     images: int
     bytes: int
     kept_shards: int
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedImage, ...]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardPlan:
     """What decides the content of every shard.
 
     Attributes:
@@ -121,7 +121,7 @@ def pack_images(config: PackConfig, outputs: OutputFolder) -> PackResult:
     return _finish(config, plan, finished, result.kept_shards)
 
 
-def make_plan(config: PackConfig) -> tuple[Plan, dict[int, dict[str, Any]]]:
+def make_plan(config: PackConfig) -> tuple[ShardPlan, dict[int, dict[str, Any]]]:
     """Return the plan, and the notes of the shards that are already finished, by number."""
     source = find_index(config.manifest) or config.manifest
     table = read_manifest(source, may_miss=True)
@@ -134,20 +134,20 @@ def make_plan(config: PackConfig) -> tuple[Plan, dict[int, dict[str, Any]]]:
     }
     order = np.random.default_rng(seed_for(config.seed, table.num_rows)).permutation(table.num_rows)
     folder = os.fsencode(source.parent.resolve()) + os.fsencode(os.sep)
-    plan = Plan(table, order, folder, identity, 1)
-    notes = _earlier(config, identity)
+    plan = ShardPlan(table, order, folder, identity, 1)
+    notes = _finished_notes(config, identity)
     # The size is guessed from a few images, one of which may be gone by now: what was begun tells the number for sure.
     number = next((note["shards"] for note in notes.values()), 0)
-    plan = Plan(table, order, folder, identity, number or _count_shards(plan, config))
+    plan = ShardPlan(table, order, folder, identity, number or _count_shards(plan, config))
     finished = {
         note["shard"]: note
         for name, note in notes.items()
-        if name == plan.file(note["shard"]) and not _is_back(plan, note, config)
+        if name == plan.file(note["shard"]) and not _can_pack_skipped(plan, note, config)
     }
     return plan, finished
 
 
-def _earlier(config: PackConfig, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _finished_notes(config: PackConfig, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the notes of finished shards in the output folder by file name."""
     notes = {}
     for path in sorted(config.out.glob("train-*.parquet")):
@@ -156,15 +156,15 @@ def _earlier(config: PackConfig, identity: dict[str, Any]) -> dict[str, dict[str
             raise UnipError(f"{path} was not written by `unip data pack`", "Choose another --out.")
         if note and note["identity"] == identity:
             notes[path.name] = note
-        elif note and not config.overwrite:  # one that cannot be read at all is written anew
+        elif note and not config.overwrite:  # one that cannot be read at all is written again
             raise UnipError(
-                f"{config.out} holds {path.name}, which is not of this manifest and these settings",
+                f"{config.out} holds {path.name}, which is of another manifest or other settings",
                 "Choose another --out, or add --overwrite to replace it.",
             )
     return notes
 
 
-def _clear(config: PackConfig, plan: Plan, outputs: OutputFolder) -> None:
+def _clear(config: PackConfig, plan: ShardPlan, outputs: OutputFolder) -> None:
     """Remove another packed set, which ``overwrite`` allows."""
     planned = {plan.file(number) for number in range(plan.shards)}
     for path in config.out.glob("train-*.parquet"):
@@ -173,51 +173,51 @@ def _clear(config: PackConfig, plan: Plan, outputs: OutputFolder) -> None:
             outputs.remove(INDEX, path.name)  # the index would speak of shards that are gone
 
 
-def _is_back(plan: Plan, note: dict[str, Any], config: PackConfig) -> bool:
+def _can_pack_skipped(plan: ShardPlan, note: dict[str, Any], config: PackConfig) -> bool:
     """Say whether an image that a finished shard had to skip can be packed now: then the shard is made again."""
     skipped = [row["row"] for row in note["skipped"]]
     return any(isinstance(item, tuple) for item in _encode_rows(plan, np.array(skipped, dtype=np.int64), config))
 
 
-def _count_shards(plan: Plan, config: PackConfig) -> int:
+def _count_shards(plan: ShardPlan, config: PackConfig) -> int:
     number = round(_guess_bytes(plan, config) / (config.shard_mb * 1e6))
     return min(max(1, number), len(plan.order), 99_999)
 
 
-def _guess_bytes(plan: Plan, config: PackConfig) -> float:
+def _guess_bytes(plan: ShardPlan, config: PackConfig) -> float:
     if config.format == "keep" and config.short_side is None:
         return float(sum(plan.table["bytes"].to_pylist()))
-    done = [item for item in _encode_rows(plan, plan.order[:PROBED], config) if isinstance(item, tuple)]
+    done = [item for item in _encode_rows(plan, plan.order[:PROBE_IMAGES], config) if isinstance(item, tuple)]
     return len(plan.order) * sum(len(image.data) for _, image in done) / max(1, len(done))
 
 
 def _encode_rows(
-    plan: Plan, numbers: npt.NDArray[np.int64], config: PackConfig
-) -> Iterator[tuple[dict[str, Any], Encoded] | Skipped]:
+    plan: ShardPlan, numbers: npt.NDArray[np.int64], config: PackConfig
+) -> Iterator[tuple[dict[str, Any], Encoded] | SkippedImage]:
     """Yield each row with its image, or why there is none."""
 
-    def one(row: dict[str, Any]) -> tuple[dict[str, Any], Encoded] | Skipped:
+    def one(row: dict[str, Any]) -> tuple[dict[str, Any], Encoded] | SkippedImage:
         try:
             data = row.pop("image", None) or read_bytes(row["path"])
             image = encode(data, row, short_side=config.short_side, format=config.format, quality=config.quality)
         except OSError as error:
-            return Skipped(_name(row), f"cannot be read: {error.strerror or error}")
+            return SkippedImage(_name(row), f"cannot be read: {error.strerror or error}")
         except UnipError as error:
-            return Skipped(_name(row), error.what)
+            return SkippedImage(_name(row), error.what)
         return row, image
 
     ends = np.cumsum(plan.table["bytes"].to_numpy()[numbers])
     part = ends // BYTES_AHEAD + np.arange(len(numbers)) // ROWS_AHEAD
     for some in np.split(numbers, np.flatnonzero(np.diff(part)) + 1):
         rows = plan.table.take(pa.array(some)).to_pylist()
-        yield from threaded(one, rows, "packing", workers=config.workers, quiet=True)
+        yield from map_threads(one, rows, "packing", workers=config.workers, quiet=True)
 
 
 def _name(row: dict[str, Any]) -> str:
     return os.fsdecode(row["path"]) if row["path"] else f"embedded image {row['sha256']}"
 
 
-def _write_shard(plan: Plan, number: int, config: PackConfig, progress: Meter) -> dict[str, Any]:
+def _write_shard(plan: ShardPlan, number: int, config: PackConfig, progress: Meter) -> dict[str, Any]:
     """Write one shard and return its note."""
     numbers = plan.rows(number)
     skipped: list[dict[str, Any]] = []
@@ -225,7 +225,7 @@ def _write_shard(plan: Plan, number: int, config: PackConfig, progress: Meter) -
 
     def rows() -> Iterator[tuple[dict[str, Any], Encoded]]:
         for row, item in zip(numbers.tolist(), _encode_rows(plan, numbers, config), strict=True):
-            if isinstance(item, Skipped):
+            if isinstance(item, SkippedImage):
                 skipped.append({"row": row, **asdict(item)})
             else:
                 values, image = item
@@ -236,7 +236,7 @@ def _write_shard(plan: Plan, number: int, config: PackConfig, progress: Meter) -
         if len(skipped) == len(numbers):
             raise UnipError(
                 f"none of the {len(numbers)} images of {path.name} can be packed, the first is "
-                f"{printable(skipped[0]['path'])}: {skipped[0]['why']}",
+                f"{printable(skipped[0]['path'])}: {skipped[0]['reason']}",
                 "Put the files back (is their disk there?) and run the same call again; finished shards are kept.",
             )
         packed = len(numbers) - len(skipped)
@@ -246,7 +246,7 @@ def _write_shard(plan: Plan, number: int, config: PackConfig, progress: Meter) -
     return note()
 
 
-def _finish(config: PackConfig, plan: Plan, notes: dict[int, dict[str, Any]], kept: int) -> PackResult:
+def _finish(config: PackConfig, plan: ShardPlan, notes: dict[int, dict[str, Any]], kept: int) -> PackResult:
     """Write the index and tell what was packed."""
     files = [config.out / plan.file(number) for number in range(plan.shards)]
     sizes = [file.stat().st_size for file in files]
@@ -267,10 +267,10 @@ def _finish(config: PackConfig, plan: Plan, notes: dict[int, dict[str, Any]], ke
         index["rows"],
         sum(sizes),
         kept,
-        tuple(Skipped(row["path"], row["why"]) for row in skipped),
+        tuple(SkippedImage(row["path"], row["reason"]) for row in skipped),
     )
     for entry in result.skipped[:SKIPPED_SHOWN]:
-        log.warning(f"skipped {printable(entry.path)}: {entry.why}")
+        log.warning(f"skipped {printable(entry.path)}: {entry.reason}")
     if len(skipped) > SKIPPED_SHOWN:
         log.warning(f"and {len(skipped) - SKIPPED_SHOWN} more, all in {config.out / INDEX}")
     log.info(f"{result.images:,} images, {result.bytes / 1e6:,.1f} MB in {result.shards} shards: {config.out}")

@@ -5,7 +5,7 @@ The result is a segmentation folder, whatever the layout it comes from, so this 
 ```
 OUT/classes.json        the classes, after remapping
 OUT/train/images/*      links to the images, or copies
-OUT/train/masks/*.png   the masks, written anew with ids from 0
+OUT/train/masks/*.png   the masks, rewritten with ids from 0
 OUT/splits.csv          image, its name in OUT, group, split
 ```
 """
@@ -38,7 +38,7 @@ from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.opening import regular
 from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, writing
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
         data, index = pair
         return np.bincount(data.read(index)[1].ravel(), minlength=256)
 
-    counts = np.stack(list(threaded(count, pairs, "checking pairs", workers=config.workers, unit="pairs")))
+    counts = np.stack(list(map_threads(count, pairs, "checking pairs", workers=config.workers, unit="pairs")))
     counts = counts[:, : len(opened[0].classes.names)]
     chosen = assign(names, groups, counts, config.shares, config.seed)
     splits = tuple(NAMES[k] for k in chosen)
@@ -100,7 +100,7 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
     else:
         _write(pairs, names, groups, splits, config, outputs)
         if kept := [file for file in outputs.files("") if not outputs.wrote(file)]:
-            log.warning(f"kept in {config.out}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
+            log.warning(f"kept in {config.out}, because unip did not write it: {', '.join(kept[:FILES_NAMED])}")
         log.info(f"written: {config.out}")
     return SplitResult(config.out, images, groups, splits)
 
@@ -223,7 +223,7 @@ def _write(
             Image.fromarray(data.read_mask(index)).save(part / "masks" / f"{name}.png", compress_level=1)
             return f"{splits[item]}/images/{target.name}"
 
-        written = list(threaded(write, range(len(pairs)), "writing pairs", workers=config.workers, unit="pairs"))
+        written = list(map_threads(write, range(len(pairs)), "writing pairs", workers=config.workers, unit="pairs"))
         outputs.remove("classes.json")  # what a kill leaves from here on is no split
     outputs.remove(*(part for part in NAMES if part not in splits))
     rows = io.StringIO()
@@ -235,6 +235,6 @@ def _write(
         temporary.write_text(rows.getvalue(), encoding="utf-8", errors="surrogateescape")
     first = pairs[0][0]
     described = {**first.classes.to_dict(), "ignore_index": IGNORE}
-    if first.reading is not None:
-        described["reading"] = first.reading.model_dump(mode="json")
+    if first.conversion is not None:
+        described["conversion"] = first.conversion.model_dump(mode="json")
     write_json(config.out / "classes.json", described)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from unip.config import NameOrPath, verb
 from unip.data.config import StatsConfig
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
 from unip.data.images.decoding import Pixels8, decode_samples, is_grey, read_image8, to_rgb8
 from unip.data.labelled.classes import IGNORE
@@ -24,7 +24,7 @@ from unip.data.manifests.sources import is_manifest, list_source, split_source
 from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.outputs import output_folder, write_json
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class PixelStats:
         mean: Of the grey levels.
         std: Of the grey levels.
         colour: How many of the images are not grey.
-        rgb_mean: Of each channel over all images (grey ones count three times alike); None if all are grey.
+        rgb_mean: Of each channel over all images (grey ones count in all three channels); None if all are grey.
         rgb_std: As rgb_mean.
     """
 
@@ -83,7 +83,8 @@ class StatsResult:
 def stats(config: StatsConfig) -> StatsResult | None:
     """Read every image (and mask) once, print both tables, and write them to ``out``.
 
-    Images are taken as models see them: 8 bits by their reading, not cropped. Damaged files and bad pairs are listed.
+    Images are taken as models see them: 8 bits by their conversion, not cropped. Damaged files and bad pairs are
+    listed.
 
     Returns:
         The numbers, or None for a dry run.
@@ -95,7 +96,9 @@ def stats(config: StatsConfig) -> StatsResult | None:
         raise UnipError("nothing to measure", "Give --sources FOLDER, or --data for segmentation data.")
     if config.out is None:
         return _stats(config)
-    with output_folder(config.out.parent, overwrite=config.overwrite, dry_run=config.dry_run, alone=False) as outputs:
+    with output_folder(
+        config.out.parent, overwrite=config.overwrite, dry_run=config.dry_run, exclusive=False
+    ) as outputs:
         outputs.check(config.out.name)
         return _stats(config)
 
@@ -154,7 +157,7 @@ def measure_pixels(
         except UnipError as error:
             return error
 
-    found = list(threaded(read, range(len(readers)), f"reading {name}", workers=workers))
+    found = list(map_threads(read, range(len(readers)), f"reading {name}", workers=workers))
     problems += [error.what for error in found if isinstance(error, UnipError)]
     return _pixel_stats(name, [levels for levels in found if not isinstance(levels, UnipError)])
 
@@ -171,7 +174,7 @@ def measure_pairs(
             return error
         return levels_of(image), np.bincount(mask.ravel(), minlength=256)
 
-    found = list(threaded(read, range(len(data)), f"reading {title}", workers=workers, unit="pairs"))
+    found = list(map_threads(read, range(len(data)), f"reading {title}", workers=workers, unit="pairs"))
     problems += [error.what for error in found if isinstance(error, UnipError)]
     good = [pair for pair in found if not isinstance(pair, UnipError)]
     pixels = _pixel_stats(title, [levels for levels, _ in good])
@@ -260,7 +263,7 @@ def _list_sources(sources: tuple[NameOrPath, ...]) -> dict[str, list[Callable[[]
         if is_manifest(location):
             from unip.data.manifests.manifest import read_manifest  # here: folders have no use for pyarrow
 
-            for row in read_manifest(location).select(["path", "image", "source", "reading"]).to_pylist():
+            for row in read_manifest(location).select(["path", "image", "source", "conversion"]).to_pylist():
                 found.setdefault(row["source"], []).append(_row_reader(row))
         else:
             for entry in list_source(location, modality):
@@ -270,12 +273,12 @@ def _list_sources(sources: tuple[NameOrPath, ...]) -> dict[str, list[Callable[[]
 
 
 def _row_reader(row: dict[str, Any]) -> Callable[[], Pixels8]:
-    reading = Reading.from_json(row["reading"])
+    conversion = Conversion.from_json(row["conversion"])
     if row["path"] is not None:
-        return lambda: read_image8(os.fsdecode(row["path"]), reading)
+        return lambda: read_image8(os.fsdecode(row["path"]), conversion)
 
     def decode() -> Pixels8:
-        image = decode_samples(row["image"], row["source"], reading)
-        return grey8(image, reading) if is_grey(image) else to_rgb8(image)
+        image = decode_samples(row["image"], row["source"], conversion)
+        return grey8(image, conversion) if is_grey(image) else to_rgb8(image)
 
     return decode

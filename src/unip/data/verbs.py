@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 @verb(BuildConfig)
 def build(config: BuildConfig) -> BuildResult:
-    """Read the images of the sources, write ``OUT/manifest.parquet`` and print what the mix holds.
+    """Read the images of the sources, write ``OUT/manifest.parquet`` and print the counts of each source.
 
-    A file that cannot be used is listed with its reason and stops nothing. An interrupted call, made again, goes on:
-    what was read is in ``OUT/.unip``, frames of videos are in ``OUT/images``; the manifest comes last, whole.
+    A file that cannot be used is listed with its reason; the others are still read. After an interruption, the same
+    call continues: what was read is in ``OUT/.unip``, frames of videos are in ``OUT/images``; the manifest comes last,
+    whole.
 
     Raises:
         UnipError: A source is missing or empty, nothing can be used, ``OUT`` cannot be written, or a manifest is there
@@ -42,7 +43,7 @@ def build(config: BuildConfig) -> BuildResult:
         raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
     with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check("manifest.parquet", "stats.json", "recipe.yaml")
-        with stoppable("Run the same command again: it goes on where it was."), _workplace(config) as place:
+        with stoppable("Run the same command again to continue."), _workplace(config) as place:
             listings = list_all(recipe, place, skip_missing=config.skip_missing)
             from unip.data.building import build_manifest  # needs pyarrow
 
@@ -53,7 +54,8 @@ def build(config: BuildConfig) -> BuildResult:
 def check(config: CheckConfig) -> CheckResult:
     """Decode every file of the sources once; print a table, write ``OUT/check.json`` and ``OUT/check.html``.
 
-    A bad file stops nothing. An interrupted call, made again, goes on: what was read is in ``OUT/.unip``.
+    A bad file does not stop the check. After an interruption, the same call continues: what was read is in
+    ``OUT/.unip``.
 
     Raises:
         UnipError: A source is missing or empty, or ``OUT`` cannot be written.

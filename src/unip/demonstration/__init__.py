@@ -1,1 +1,1 @@
-"""The whole story on two CPU cores: scenes, teacher, distillation, few labels, a page."""
+"""The whole workflow on two CPU cores: scenes, teacher, distillation, few labels, a page."""

@@ -14,14 +14,14 @@ from unip.pages import data_uri, page_template
 from unip.segmentation.overlay import draw_overlay
 
 
-def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], masks: dict[str, list[Path]]) -> str:
+def render_demo_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], masks: dict[str, list[Path]]) -> str:
     """Return the page.
 
     Args:
         out: The demo's folder, with ``scenes``, ``analysis`` and ``distilled`` in it.
         results: Content of ``results.json``.
         analysis: Content of ``analysis/analysis.json``.
-        masks: Predicted masks of the first test frames, by start.
+        masks: Predicted masks of the first test frames, by init.
     """
     template = page_template("unip.demonstration", "page.html.j2")
     test = open_segmentation(out / "scenes", "test")
@@ -30,25 +30,25 @@ def render_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], ma
     for index in range(len(masks["scratch"])):
         image = to_rgb8(test.read_image(index))
         visible = out / "scenes/test/visible" / test.images[index].name
-        predicted = {start: MaskFile(paths[index]).read() for start, paths in masks.items()}
+        predicted = {init: MaskFile(paths[index]).read() for init, paths in masks.items()}
         frames.append(
             {
                 "thermal": data_uri(image),
                 "visible": data_uri(to_rgb8(read_image8(visible))),
                 "truth": data_uri(draw_overlay(image, test.read_mask(index), classes)),
-                **{start: data_uri(draw_overlay(image, mask, classes)) for start, mask in predicted.items()},
+                **{init: data_uri(draw_overlay(image, mask, classes)) for init, mask in predicted.items()},
             }
         )
     model = analysis["models"][0]
     rows = [
         {
-            "start": start,
+            "init": init,
             "seeds": [f"{100 * value:.1f}" for value in values],
             "mean": f"{100 * np.mean(values):.1f}",
             "sd": f"{100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "–",
-            "classes": ["–" if v is None else f"{100 * v:.1f}" for v in results["iou"][start]],
+            "classes": ["–" if v is None else f"{100 * v:.1f}" for v in results["iou"][init]],
         }
-        for start, values in results["miou"].items()
+        for init, values in results["miou"].items()
     ]
     newest = sorted((out / "distilled/pictures").glob("*.png"))[-1]
     return template.render(

@@ -1,4 +1,4 @@
-"""`unip demo`: the whole story on synthetic scenes, on two CPU cores in a few minutes."""
+"""`unip demo`: the whole workflow on synthetic scenes, on two CPU cores in a few minutes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from unip.analysis.config import AnalyzeConfig
 from unip.analysis.verbs import analyze
 from unip.data.synthetic.config import ScenesConfig
 from unip.data.synthetic.files import write_scenes
-from unip.demonstration.config import STARTS, DemoConfig
-from unip.demonstration.page import render_page
+from unip.demonstration.config import INITS, DemoConfig
+from unip.demonstration.page import render_demo_page
 from unip.deployment.config import PredictConfig
 from unip.deployment.verbs import evaluate, predict
 from unip.log import TableMessage
@@ -37,7 +37,7 @@ TEACHER_FILE = Path(str(files("unip.demonstration").joinpath("teacher.safetensor
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where the page is, and the test mIoU of each seed by start (``scratch``, ``distilled``)."""
+    """Where the page is, and the test mIoU of each seed by init (``scratch``, ``distilled``)."""
 
     page: Path
     miou: dict[str, list[float]]
@@ -57,7 +57,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
     teacher = str(TEACHER_FILE)
     log.info("2/5  the teacher's attention, layer by layer")
     thermal = f"infrared={scenes}/train/images"
-    looked = analyze(
+    inspected = analyze(
         AnalyzeConfig.make(
             models=(teacher,),
             images=(thermal,),
@@ -87,28 +87,28 @@ def run_demo(config: DemoConfig) -> DemoResult:
             overwrite=config.overwrite,
         )
     )
-    log.info(f"4/5  fine-tuning on {config.labels} labelled scenes: from the distilled student and from scratch")
-    scores = {start: [fine_tune(config, start, seed) for seed in config.seeds] for start in STARTS}
+    log.info(f"4/5  fine-tuning on {config.label_budget} labelled scenes: from the distilled student and from scratch")
+    scores = {init: [fine_tune(config, init, seed) for seed in config.seeds] for init in INITS}
     log.info("5/5  the page")
-    masks = {start: predict_some(config, start) for start in STARTS}
+    masks = {init: predict_some(config, init) for init in INITS}
     results = summarise(config, scores, layer=distilled.layer, loss=distilled.loss, minutes=minutes_since(begun))
     write_json(out / "results.json", results)
-    write_text(out / "demo.html", render_page(out, results, looked.analysis, masks))
+    write_text(out / "demo.html", render_demo_page(out, results, inspected.analysis, masks))
     log.info(TableMessage(result_table(scores, config)))
     log.info(f"took {results['minutes']:.1f} minutes; open {out}/demo.html")
-    return DemoResult(out / "demo.html", {start: [s.miou for s in found] for start, found in scores.items()})
+    return DemoResult(out / "demo.html", {init: [s.miou for s in found] for init, found in scores.items()})
 
 
-def fine_tune(config: DemoConfig, start: str, seed: int) -> Scores:
-    """Fine-tune one start on few labels with one seed; return its scores on the test scenes."""
-    run = config.out / f"{start}-{seed}"
-    model = str(config.out / "distilled") if start == "distilled" else "unip_micro"
+def fine_tune(config: DemoConfig, init: str, seed: int) -> Scores:
+    """Fine-tune one init on few labels with one seed; return its scores on the test scenes."""
+    run = config.out / f"{init}-{seed}"
+    model = str(config.out / "distilled") if init == "distilled" else "unip_micro"
     finetune(
         FinetuneConfig.make(
             model=model,
             data=config.out / "scenes",
             out=run,
-            labels=config.labels,
+            label_budget=config.label_budget,
             label_seed=seed,
             seed=seed,
             recipe="paper",
@@ -134,13 +134,13 @@ def fine_tune(config: DemoConfig, start: str, seed: int) -> Scores:
     return result.scores
 
 
-def predict_some(config: DemoConfig, start: str) -> list[Path]:
+def predict_some(config: DemoConfig, init: str) -> list[Path]:
     """Segment the first test frames with the first seed's model; return the mask files."""
     frames = sorted((config.out / "scenes/test/images").glob("*.png"))[:SHOWN]
-    model = config.out / f"{start}-{config.seeds[0]}"
+    model = config.out / f"{init}-{config.seeds[0]}"
     result = predict(
         PredictConfig.make(
-            model=model, images=frames, out=config.out / "predictions" / start, overwrite=config.overwrite
+            model=model, images=frames, out=config.out / "predictions" / init, overwrite=config.overwrite
         )
     )
     return [result.masks[frame] for frame in frames]
@@ -151,14 +151,14 @@ def summarise(
 ) -> dict[str, Any]:
     """Put what came out into JSON values."""
     return {
-        "labels": config.labels,
+        "label_budget": config.label_budget,
         "seeds": list(config.seeds),
         "teacher_layer": layer,
         "final_kl": loss,
         "minutes": minutes,
-        "classes": list(scores[STARTS[0]][0].names),
-        "miou": {start: [s.miou for s in found] for start, found in scores.items()},
-        "iou": {start: mean_iou(found) for start, found in scores.items()},
+        "classes": list(scores[INITS[0]][0].names),
+        "miou": {init: [s.miou for s in found] for init, found in scores.items()},
+        "iou": {init: mean_iou(found) for init, found in scores.items()},
     }
 
 
@@ -175,11 +175,11 @@ def minutes_since(begun: float) -> float:
 
 def result_table(scores: dict[str, list[Scores]], config: DemoConfig) -> Table:
     """Lay out both mIoUs, seed by seed."""
-    table = Table("start", title=f"Test mIoU after fine-tuning on {config.labels} labelled scenes")
+    table = Table("init", title=f"Test mIoU after fine-tuning on {config.label_budget} labelled scenes")
     for heading in (*(f"seed {seed}" for seed in config.seeds), "mean ± sd"):
         table.add_column(heading, justify="right")
-    for start, found in scores.items():
+    for init, found in scores.items():
         values = np.array([100 * s.miou for s in found])
         spread = f"{values.mean():.1f} ± {values.std(ddof=1) if len(values) > 1 else 0:.1f}"
-        table.add_row(start, *(f"{value:.1f}" for value in values), spread)
+        table.add_row(init, *(f"{value:.1f}" for value in values), spread)
     return table

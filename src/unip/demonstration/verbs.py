@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from unip.config import verb
-from unip.demonstration.config import STARTS, DemoConfig
+from unip.demonstration.config import INITS, DemoConfig
 from unip.outputs import output_folder
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ def demo(config: DemoConfig) -> DemoResult | None:
     train, test = config.scenes
     if config.dry_run:
         log.info(f"dry run: would make {train + test} scenes and distil for {config.distil_steps} steps,")
-        runs = len(config.seeds) * len(STARTS)
-        log.info(f"then fine-tune {runs} times for {config.finetune_steps} steps on {config.labels} labels, into {out}")
+        runs = len(config.seeds) * len(INITS)
+        log.info(
+            f"then fine-tune {runs} times for {config.finetune_steps} steps on {config.label_budget} labels, into {out}"
+        )
         return None
     with output_folder(out, overwrite=config.overwrite) as outputs:
         outputs.check("results.json", "demo.html")

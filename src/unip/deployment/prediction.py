@@ -14,17 +14,17 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.decoding import read_image8, to_rgb8
 from unip.data.labelled.classes import Classes
 from unip.data.sampling.frames import Frame, Frames
 from unip.deployment.config import PredictConfig
-from unip.deployment.names import places
+from unip.deployment.names import result_files
 from unip.errors import UnipError
 from unip.outputs import write_json, writing
 from unip.progress import meter
 from unip.runtime.device import choose_device, choose_precision
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.overlay import add_legend, draw_overlay, palette_image, tinted
 from unip.segmentation.storage import load_segmenter
@@ -56,10 +56,10 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     log.info(
         f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}"
     )
-    reading = segmenter.spec.reading
-    log.info(f"images of more than 8 bits, if any, become grey as in training: {reading.describe()}")
+    conversion = segmenter.spec.conversion
+    log.info(f"images of more than 8 bits, if any, become grey as in training: {conversion.describe()}")
     if config.dry_run:
-        check_images(list(names), reading)
+        check_images(list(names), conversion)
         first = next(iter(names.values()))
         log.info(
             f"dry run: would write {len(names)} results such as {config.out / 'masks' / first}.png; nothing was written"
@@ -70,7 +70,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     records: list[dict[str, Any]] = []
     problems: list[str] = []
     pending: list[Future[dict[str, Any]]] = []
-    frames = Frames(paths, segmenter.spec.short_side, reading)
+    frames = Frames(paths, segmenter.spec.short_side, conversion)
     results = segment_frames(
         segmenter,
         frames,
@@ -98,7 +98,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
         {
             "model": str(config.model),
             "classes": described,
-            "reading": reading.model_dump(mode="json"),
+            "conversion": conversion.model_dump(mode="json"),
             "images": records,
             "unreadable": problems,
         },
@@ -109,7 +109,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     return PredictResult(config.out, {Path(r["image"]): config.out / r["mask"] for r in records})
 
 
-def check_images(paths: Sequence[Path], reading: Reading) -> None:
+def check_images(paths: Sequence[Path], conversion: Conversion) -> None:
     """Read every image, as prediction will.
 
     Raises:
@@ -118,12 +118,12 @@ def check_images(paths: Sequence[Path], reading: Reading) -> None:
 
     def problem(path: Path) -> str:
         try:
-            read_image8(path, reading)
+            read_image8(path, conversion)
         except UnipError as error:
             return error.what
         return ""
 
-    problems = [what for what in threaded(problem, paths, "checking images") if what]
+    problems = [what for what in map_threads(problem, paths, "checking images") if what]
     if problems:
         raise unreadable(problems, len(paths), "Remove or replace them; prediction would leave them out.")
 
@@ -147,7 +147,7 @@ def write_prediction(
     """Write one image's results; return what predictions.json says about it."""
     counts = np.bincount(mask.ravel(), minlength=len(classes.names))
     overlay = draw_overlay(to_rgb8(frame.image), mask, classes, alpha=config.alpha)
-    files = places(name, config)
+    files = result_files(name, config)
     legend = Image.fromarray(add_legend(overlay, classes, tinted(counts, classes)))
     for kind, picture in {"mask": palette_image(mask, classes), "overlay": legend}.items():
         with writing(config.out / files[kind]) as temporary:

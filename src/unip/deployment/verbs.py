@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from unip.config import verb
 from unip.deployment.config import PredictConfig
-from unip.deployment.names import name_outputs, places
+from unip.deployment.names import name_outputs, result_files
 from unip.outputs import output_folder
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.model_folder import read_model_config
@@ -23,7 +23,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
     logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
     matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
-    The same is done for each corruption, whose images are spoilt as soon as they are 8-bit, at their own size. These
+    The same is done for each corruption, whose images are corrupted as soon as they are 8-bit, at their own size. These
     scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
 
     Returns:
@@ -55,7 +55,9 @@ def predict(config: PredictConfig) -> PredictResult | None:
     read_model_config(config.model)  # refuses what is no model
     names = name_outputs(config.images, config.out)
     with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        outputs.check("predictions.json", *(file for name in names.values() for file in places(name, config).values()))
+        outputs.check(
+            "predictions.json", *(file for name in names.values() for file in result_files(name, config).values())
+        )
         from unip.deployment.prediction import segment_images  # needs torch
 
         return segment_images(config, names)

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import window_starts
 from unip.data.sampling.order import SampleOrder
-from unip.data.sampling.segmentation_crops import COUNTED, SegmentationTrainTransform, nearest
+from unip.data.sampling.segmentation_crops import COUNTED_PIXELS, SegmentationTrainTransform, nearest
 from unip.features.model import FeatureModel
 from unip.progress import meter
 from unip.runtime.seeds import seed_for
@@ -79,7 +79,11 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         rng = np.random.default_rng(seed_for(self.seed, position))
         version = int(rng.random() < self.transform.flip)
         features, mask = self.features[frame][version], self.masks[frame][version]
-        patches, crop, step = self.side // self.patch, self.transform.crop, max(1, self.transform.crop // COUNTED)
+        patches, crop, step = (
+            self.side // self.patch,
+            self.transform.crop,
+            max(1, self.transform.crop // COUNTED_PIXELS),
+        )
 
         def ids_at(top: int, left: int) -> Tensor:
             return mask[top * self.patch :, left * self.patch :][:crop, :crop]

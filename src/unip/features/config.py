@@ -28,7 +28,7 @@ class DedupConfig(Config):
     model: NameOrPath | None = Field(None, description="Compare the pooled features of this backbone too.")
     similarity: float = Field(0.95, gt=0, le=1, description="Least cosine of the features of near duplicates.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
-    overwrite: bool = Field(False, description="Replace a manifest that is there.")
+    overwrite: bool = Field(False, description="Replace an existing manifest.")
     dry_run: bool = Field(False, description="Read and compare everything, write nothing.")
 
 
@@ -39,8 +39,8 @@ class ProbeSettings(Config):
     remap: Remap = ()
     train: str = Field("train", min_length=1, description="Split to train on.")
     test: str | None = Field(None, min_length=1, description="Split to test on; none: test, or val if there is none.")
-    train_images: int = Field(200, ge=1, description="At most so many training images, drawn with the seed.")
-    test_images: int = Field(100, ge=1, description="At most so many test images, drawn with the seed.")
+    train_images: int = Field(200, ge=1, description="Maximum number of training images, drawn with the seed.")
+    test_images: int = Field(100, ge=1, description="Maximum number of test images, drawn with the seed.")
     short_side: int = Field(448, ge=16, description="Images are resized to it, rounded to whole patches; pixels.")
     batch_size: int = Field(4, ge=1, description="Images per forward pass.")
     seed: int = Field(0, ge=0, description="Seed of the draws.")

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from unip.data.manifests.duplicates import Features, Group, Likeness, describe, find_duplicates, mark
+from unip.data.manifests.duplicates import (
+    DuplicateThresholds,
+    Features,
+    Group,
+    describe_duplicate,
+    find_duplicates,
+    mark,
+)
 from unip.data.manifests.inventory import JOURNAL, Item, take_inventory
 from unip.data.manifests.manifest import Row, table_of, write_manifest
 from unip.data.manifests.sources import printable
@@ -58,15 +65,15 @@ def mark_duplicates(config: DedupConfig, outputs: OutputFolder) -> DedupResult:
     """Do what is left of :func:`unip.features.verbs.dedup` once the paths are checked."""
     manifest = config.out / "manifest.parquet"
     journal = None if config.dry_run else outputs.hidden / JOURNAL
-    with stoppable("Run the same command again: it goes on where it was."):
+    with stoppable("Run the same command again to continue."):
         inventory = take_inventory(config.sources, journal, workers=config.workers)
         items = inventory.items
         if not any(item.row.kept for item in items):
             first = next((item.row.reason for item in items), "")
             raise UnipError("no image of the sources can be used", f"The first one: {first}.")
-        likeness = Likeness(config.radius, config.frame_radius, config.similarity)
+        thresholds = DuplicateThresholds(config.radius, config.frame_radius, config.similarity)
         features = _features(config, outputs, items) if config.model else None
-        groups = find_duplicates(items, likeness, config.rule, features)
+        groups = find_duplicates(items, thresholds, config.rule, features)
         rows = mark(items, groups)
         dropped = [duplicate for group in groups for duplicate in group.dropped]
         exact = sum(duplicate.exact for duplicate in dropped)
@@ -89,7 +96,7 @@ def _features(config: DedupConfig, outputs: OutputFolder, items: Sequence[Item])
     weights = backbone.report.sha256 if backbone.report else "random"
     key = hashlib.sha256("\n".join([config.model, weights, *(row.sha256 for row in rows)]).encode()).hexdigest()[:16]
     cache = None if config.dry_run else outputs.hidden / "features" / key
-    found = pooled_features(backbone, [(row.path or b"", row.reading) for row in rows], cache)
+    found = pooled_features(backbone, [(row.path or b"", row.conversion) for row in rows], cache)
     features = np.zeros((len(items), found.shape[1]), dtype=np.float32)
     features[used] = found
     return features
@@ -141,9 +148,10 @@ def _print(result: DedupResult, items: Sequence[Item], rows: Sequence[Row], dry_
     for group in result.groups[:GROUPS_SHOWN]:
         last = max(group.dropped, key=lambda duplicate: duplicate.distance)
         log.info(
-            f"{len(group.dropped) + 1} images: {printable(group.kept.path or b'')} is kept, for it is dropped e.g."
+            f"{len(group.dropped) + 1} images: {printable(group.kept.path or b'')} is kept; dropped for it, for "
+            f"example:"
         )
-        log.info(f"    {printable(last.row.path or b'')}, {describe(last).removesuffix(' of')}")
+        log.info(f"    {printable(last.row.path or b'')}, {describe_duplicate(last).removesuffix(' of')}")
     if len(result.groups) > GROUPS_SHOWN:
         log.info(f"and {len(result.groups) - GROUPS_SHOWN} more groups, see groups.json")
     if result.unreadable:

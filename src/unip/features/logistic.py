@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on more tokens than fit into memory as floats: convex, so the same for everybody."""
+"""Multinomial logistic regression on more tokens than fit into memory as floats: convex, so the optimum is unique."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 Floats = npt.NDArray[np.float32]
 Halves = npt.NDArray[np.float16]
 
-WHITENED = 16384  # tokens that tell how channels go together
-GRADIENT = 1e-4  # largest entry of the gradient, in whitened coordinates, of a trained probe
-FLAT = 1e-4  # channels that deviate less are rounding noise
+WHITENING_TOKENS = 16384  # tokens that tell how channels go together
+GRADIENT_TOLERANCE = 1e-4  # largest entry of the gradient, in whitened coordinates, of a trained probe
+MIN_DEVIATION = 1e-4  # channels that deviate less are rounding noise
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def fit_probe(tokens: Halves, shares: Floats, l2: float, max_iterations: int, de
     mean = total(lambda x, t: t.sum(1) @ x) / weight
     centre = mean.float().to(device)
     scale = (total(lambda x, t: t.sum(1) @ (x - centre).square()) / weight).sqrt()
-    scale = torch.where(scale > FLAT, scale, 1.0)
-    some = torch.from_numpy(tokens[labelled[:: -(-len(labelled) // WHITENED)]]).double().sub(mean) / scale
+    scale = torch.where(scale > MIN_DEVIATION, scale, 1.0)
+    some = torch.from_numpy(tokens[labelled[:: -(-len(labelled) // WHITENING_TOKENS)]]).double().sub(mean) / scale
     spread, axes = torch.linalg.eigh(some.T @ some / len(some))
     whiten = axes * (spread.clamp(min=0) + 10 * l2).rsqrt()
 
@@ -102,7 +102,7 @@ def fit_probe(tokens: Halves, shares: Floats, l2: float, max_iterations: int, de
         [v, bias],
         max_iter=max_iterations,
         max_eval=2 * max_iterations,
-        tolerance_grad=GRADIENT,
+        tolerance_grad=GRADIENT_TOLERANCE,
         line_search_fn="strong_wolfe",
     )
     optimizer.step(closure)  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ from unip.errors import UnipError
 from unip.features.logistic import Floats
 from unip.features.model import FeatureModel
 from unip.progress import meter
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 
 
 def class_shares(segmenter: FeatureModel, data: SegmentationData) -> list[Floats]:
@@ -35,7 +35,7 @@ def class_shares(segmenter: FeatureModel, data: SegmentationData) -> list[Floats
         grid = tuple(side // segmenter.patch for side in segmenter.padded_size(torch.empty(size, device="meta")))
         return patch_shares(mask, size, (grid[0], grid[1]), segmenter.patch, len(data.classes.names))
 
-    return list(threaded(read, range(len(data)), "reading labels", unit="masks"))
+    return list(map_threads(read, range(len(data)), "reading labels", unit="masks"))
 
 
 def patch_shares(mask: Pixels8, size: tuple[int, int], grid: tuple[int, int], patch: int, classes: int) -> Floats:
@@ -65,7 +65,7 @@ def layer_maps(
     with meter(what, len(frames), "images") as progress:
         for first in range(0, len(frames), batch):
             indices = range(first, min(first + batch, len(frames)))
-            group = list(threaded(frames.__getitem__, indices, what, quiet=True))
+            group = list(map_threads(frames.__getitem__, indices, what, quiet=True))
             while group:
                 if group[0].problem is not None:
                     raise group[0].problem
@@ -77,7 +77,7 @@ def layer_maps(
                 if not maps.isfinite().all():
                     raise UnipError(
                         f"the model gives values that are not finite for {data.images[same[0].index]}",
-                        "Its weights are spoilt, or its normalisation is not the one it was trained with.",
+                        "Check its weights, and that its normalisation is the one it was trained with.",
                     )
                 yield from zip(same, maps, strict=True)
                 progress.advance(len(same))

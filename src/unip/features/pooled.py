@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.decoding import Pixels8, read_grey8, to_rgb8
 from unip.errors import UnipError
 from unip.opening import open_regular
 from unip.outputs import writing
 from unip.progress import meter
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 from unip.vit.backbone import Backbone
 
 CHUNK = 512  # images of one cached file
@@ -28,12 +28,12 @@ def pooled_features(
 ) -> npt.NDArray[np.float32]:
     """Compute the pooled features of many images.
 
-    Each image is turned grey by its reading, squashed to the backbone's square and normalised as the backbone says;
+    Each image is turned grey by its conversion, resized to the backbone's square and normalised as the backbone says;
     the last layer's patch tokens are averaged and the mean is divided by its length.
 
     Args:
         backbone: From :func:`unip.vit.backbone.load_backbone`; it is moved to a GPU if there is one.
-        images: Path and reading (JSON, None for the default) of each.
+        images: Path and conversion (JSON, None for the default) of each.
         cache: A folder for finished parts, which a repeated call does not compute again. It must belong to these images
             in this order and to this backbone.
 
@@ -68,7 +68,7 @@ def _compute(backbone: Backbone, images: Sequence[tuple[bytes, str | None]]) -> 
     side = (backbone.input_size,) * 2
     found = []
     for low in range(0, len(images), BATCH):
-        pixels = list(threaded(_read, images[low : low + BATCH], "reading images", quiet=True))
+        pixels = list(map_threads(_read, images[low : low + BATCH], "reading images", quiet=True))
         batch = torch.stack(
             [
                 torch.nn.functional.interpolate(
@@ -85,8 +85,8 @@ def _compute(backbone: Backbone, images: Sequence[tuple[bytes, str | None]]) -> 
 
 
 def _read(image: tuple[bytes, str | None]) -> Pixels8:
-    path, reading = image
+    path, conversion = image
     try:
-        return to_rgb8(read_grey8(os.fsdecode(path), Reading.from_json(reading)))
+        return to_rgb8(read_grey8(os.fsdecode(path), Conversion.from_json(conversion)))
     except UnipError as error:
         raise UnipError(f"{error.what} (it could be read a moment ago)", error.fix) from error

@@ -24,7 +24,7 @@ from unip.progress import meter
 from unip.runtime.memory import Cache, use_ram
 from unip.vit.shape import width_of
 
-QUIET = 1e-2  # of a layer's mean deviation: channels that vary less are not blown up further
+MIN_RELATIVE_DEVIATION = 1e-2  # of a layer's mean deviation: channels that vary less are not blown up further
 
 
 def train_probes(segmenter: FeatureModel, data: SegmentationData, settings: ProbeSettings) -> list[Probe]:
@@ -64,14 +64,14 @@ def train_features(
         tokens = maps.flatten(2).transpose(1, 2)
         if shift is None:
             shift, deviation = tokens.mean(1), tokens.std(1)
-            quiet = QUIET * deviation.mean(1, keepdim=True)
+            quiet = MIN_RELATIVE_DEVIATION * deviation.mean(1, keepdim=True)
             stretch = torch.where(quiet > 0, deviation.maximum(quiet), torch.ones_like(deviation))
         halves = ((tokens - shift[:, None]) / stretch[:, None]).half()
         if not halves.isfinite().all():
             raise UnipError(
                 f"{data.images[frame.index]} gives features more than 65504 deviations away from those of "
                 f"{data.images[0]}",
-                "Look at both images; one of them is no usual image, or the model's weights are spoilt.",
+                "Look at both images: one may be damaged. Otherwise the model's weights are damaged.",
             )
         store[:, starts[frame.index] : starts[frame.index + 1]] = halves.cpu().numpy()
     assert shift is not None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def dedup(config: DedupConfig) -> DedupResult:
     """Find exact and near duplicates and write a manifest that keeps one of each group; no file is touched.
 
-    An interrupted call, made again, goes on: what was read, and features, are in ``OUT/.unip``.
+    After an interruption, the same call continues: what was read, and features, are in ``OUT/.unip``.
 
     Raises:
         UnipError: A source is missing or empty, nothing can be used, ``OUT`` cannot be written, a manifest is there and

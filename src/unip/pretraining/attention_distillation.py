@@ -16,12 +16,12 @@ from unip.pretraining.loss import attention_kl
 from unip.pretraining.objective import Distillation, patch_grid, weighted_mean
 from unip.pretraining.pictures import draw_attention
 from unip.pretraining.teachers import Target, Teachers
-from unip.pretraining.tokens import Kept, Side
+from unip.pretraining.tokens import AttentionSide, TokenSelection
 from unip.vit.shape import depth_of
 
 
-class Sides(NamedTuple):
-    """A teacher's layer and the student's that learns it, cut into as many heads.
+class LayerPair(NamedTuple):
+    """A teacher's layer and the student's layer that learns it, split into as many heads.
 
     Attributes:
         teacher: (q, k) or (q, k, v), each (B, H, L_t, D_t).
@@ -35,11 +35,13 @@ class Sides(NamedTuple):
     teacher_scale: float
     student_scale: float
 
-    def compared(self, queries: int, keys: int, kept: tuple[Kept, Kept]) -> tuple[Side, Side]:
+    def compared(
+        self, queries: int, keys: int, selection: tuple[TokenSelection, TokenSelection]
+    ) -> tuple[AttentionSide, AttentionSide]:
         """Return teacher and student for the loss, with these of (q, k, v) as its queries and keys."""
         return (
-            Side(self.teacher[queries], self.teacher[keys], self.teacher_scale, kept[0]),
-            Side(self.student[queries], self.student[keys], self.student_scale, kept[1]),
+            AttentionSide(self.teacher[queries], self.teacher[keys], self.teacher_scale, selection[0]),
+            AttentionSide(self.student[queries], self.student[keys], self.student_scale, selection[1]),
         )
 
 
@@ -48,7 +50,7 @@ class AttentionDistillation(Distillation):
 
     Teachers and student see the same tensor (paper: InfMix normalisation for both). A teacher with other patches sees
     it resized so that both patch grids agree. Where a teacher has another head count than the student's block,
-    the student's queries and keys are cut anew into as many heads, as MiniLMv2's relation heads are (Wang et al.,
+    the student's queries and keys are split into as many heads, as MiniLMv2's relation heads are (Wang et al.,
     Findings of ACL 2021, section 3.1).
 
     Args:
@@ -88,9 +90,9 @@ class AttentionDistillation(Distillation):
         self.extra = {}
         self.parts = (self.teachers, self.student_trunk)
 
-    def sides(
+    def layer_pairs(
         self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
-    ) -> list[Sides]:
+    ) -> list[LayerPair]:
         """Run uint8 grey images (B, 1, S, S); return what is compared for each target, all tokens."""
         pixels, seen = self.views(images, flips, positions)
         taught = self.teachers(pixels)
@@ -98,10 +100,10 @@ class AttentionDistillation(Distillation):
         found = []
         for number, (target, layer, theirs) in enumerate(zip(self.targets, self.layers, taught, strict=True)):
             heads = theirs[0].shape[1]
-            ours = tuple(recut(t, heads) for t in learnt[layer])
+            ours = tuple(split_heads(t, heads) for t in learnt[layer])
             own = heads == self.student_trunk.heads[layer]
             scale = self.student_trunk.scale[layer] if own else ours[0].shape[-1] ** -0.5
-            found.append(Sides(theirs, ours, self.teachers.trunk(number).scale[target.layer], scale))
+            found.append(LayerPair(theirs, ours, self.teachers.trunk(number).scale[target.layer], scale))
         return found
 
     def forward(
@@ -109,13 +111,15 @@ class AttentionDistillation(Distillation):
     ) -> dict[str, torch.Tensor]:
         """Compute the loss, and each target's divergences where there is more than one; see :class:`Objective`."""
         losses, parts = [], {}
-        for number, (target, sides) in enumerate(zip(self.targets, self.sides(images, flips, positions), strict=True)):
-            kept = self.teachers.kept(number, self.student_trunk)
+        for number, (target, sides) in enumerate(
+            zip(self.targets, self.layer_pairs(images, flips, positions), strict=True)
+        ):
+            selection = self.teachers.selection(number, self.student_trunk)
             with torch.autocast(images.device.type, enabled=False):  # it would round the logits to half precision
-                loss = attention_kl(*sides.compared(0, 1, kept))
+                loss = attention_kl(*sides.compared(0, 1, selection))
                 parts[f"kl/{target.name}"] = loss
                 if self.values_weight:
-                    values = attention_kl(*sides.compared(2, 2, kept))
+                    values = attention_kl(*sides.compared(2, 2, selection))
                     parts[f"values/{target.name}"] = values
                     loss = loss + self.values_weight * values
             losses.append(loss)
@@ -125,7 +129,7 @@ class AttentionDistillation(Distillation):
     def draw(self, images: torch.Tensor) -> npt.NDArray[np.uint8]:
         """Draw what three query tokens attend to, mean over heads, in each teacher and the student."""
         columns = {}
-        for number, (target, sides) in enumerate(zip(self.targets, self.sides(images), strict=True)):
+        for number, (target, sides) in enumerate(zip(self.targets, self.layer_pairs(images), strict=True)):
             several = len(self.targets) > 1
             columns[target.name if several else "teacher"] = (
                 sides.teacher[:2],
@@ -140,8 +144,8 @@ class AttentionDistillation(Distillation):
         return draw_attention(images, columns)
 
 
-def recut(tensor: torch.Tensor, heads: int) -> torch.Tensor:
-    """Cut (B, H, L, D) anew into (B, ``heads``, L, ceil(H D / heads)); the last heads are filled up with zeros."""
+def split_heads(tensor: torch.Tensor, heads: int) -> torch.Tensor:
+    """Split (B, H, L, D) into (B, ``heads``, L, ceil(H D / heads)); the last heads are filled up with zeros."""
     if tensor.shape[1] == heads:
         return tensor
     together = tensor.transpose(1, 2).flatten(2)

@@ -8,19 +8,19 @@ from typing import Any
 import torch
 
 from unip.attention.capture import attention_logits
-from unip.pretraining.tokens import Side
+from unip.pretraining.tokens import AttentionSide
 
 CHUNK = 2**21  # logits of a side at a time: 8 MiB in float32, about a core's cache
 
 
-def chunked_attention_kl(teacher: Side, student: Side) -> torch.Tensor:
+def chunked_attention_kl(teacher: AttentionSide, student: AttentionSide) -> torch.Tensor:
     """Compute what :func:`unip.pretraining.loss.attention_kl` computes, a few rows of the maps at a time.
 
     The student's gradient is made together with the loss, since both need the same two maps: of a row of logits it is
     (student row - teacher row) / (B H L).
     """
-    q_t, k_t = (teacher.kept.of(t).detach() for t in (teacher.q, teacher.k))
-    q_s, k_s = (student.kept.of(t) for t in (student.q, student.k))
+    q_t, k_t = (teacher.selection.of(t).detach() for t in (teacher.q, teacher.k))
+    q_s, k_s = (student.selection.of(t) for t in (student.q, student.k))
     loss: torch.Tensor = _ChunkedKL.apply(q_t, k_t, q_s, k_s, teacher.scale, student.scale)
     return loss
 
@@ -74,10 +74,10 @@ def _chunks(heads: int, length: int) -> Iterator[tuple[slice, slice]]:
             yield slice(head, head + some), slice(row, row + step)
 
 
-def plain_attention_kl(teacher: Side, student: Side) -> torch.Tensor:
+def plain_attention_kl(teacher: AttentionSide, student: AttentionSide) -> torch.Tensor:
     """Compute what :func:`unip.pretraining.loss.attention_kl` computes, with both maps in memory."""
     target, found = (
-        attention_logits(side.kept.of(side.q), side.kept.of(side.k), side.scale).log_softmax(dim=-1)
+        attention_logits(side.selection.of(side.q), side.selection.of(side.k), side.scale).log_softmax(dim=-1)
         for side in (teacher, student)
     )
     target = target.detach()

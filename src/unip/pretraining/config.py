@@ -19,11 +19,11 @@ def _none_is_empty(value: Any) -> Any:
     return () if value is None else value
 
 
-def _one_or_several(value: tuple[Any, ...]) -> Any:
+def _one_or_more(value: tuple[Any, ...]) -> Any:
     return value[0] if len(value) == 1 else list(value)
 
 
-OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_none_is_empty), PlainSerializer(_one_or_several)]
+OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_none_is_empty), PlainSerializer(_one_or_more)]
 
 
 class PretrainConfig(TrainingConfig):
@@ -33,7 +33,8 @@ class PretrainConfig(TrainingConfig):
         min_length=1, description="Image folders or manifests; infrared=FOLDER and rgb=FOLDER say what is in them."
     )
     objective: ObjectiveName = Field(
-        "nmi_had", description="What is learnt: the teacher's attention, also its value relations, its tokens, or MAE."
+        "nmi_had",
+        description="What is learnt: the teacher's attention, also with its value relations, its tokens, or MAE.",
     )
     teacher: OneOrMore[NameOrPath] = Field(
         (),
@@ -43,7 +44,7 @@ class PretrainConfig(TrainingConfig):
     teacher_layer: OneOrMore[Layer] = Field(
         ("auto",),
         min_length=1,
-        description="Layer to distil, 1-based; auto: NMI nearest to target_nmi on the mix's infrared images. "
+        description="Layer to distil, 1-based; auto: NMI nearest to target_nmi on the data's infrared images. "
         "One for all teachers, or one each.",
     )
     teacher_weight: OneOrMore[Annotated[float, Field(gt=0)]] = Field(
@@ -84,9 +85,7 @@ class PretrainConfig(TrainingConfig):
     decoder_width: Literal["auto"] | Annotated[int, Field(ge=32, multiple_of=32)] = Field(
         "auto", description="Channels of mae's decoder; auto: 512, for students narrower than 384 channels 256."
     )
-    max_images: int | None = Field(
-        None, ge=1, description="Use at most so many images of the mix, drawn by the seed; none: all."
-    )
+    max_images: int | None = Field(None, ge=1, description="Maximum number of images, drawn with the seed; none: all.")
     size: int = Field(224, ge=16, description="Side of the training crops, in pixels.")
     scale: tuple[float, float] = Field((0.2, 1.0), description="Share of an image's area that a crop covers.")
     cache: Literal["auto", "ram", "none", "gpu"] = Field(
@@ -107,7 +106,7 @@ class PretrainConfig(TrainingConfig):
     @classmethod
     def _is_a_range_of_shares(cls, scale: tuple[float, float]) -> tuple[float, float]:
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError("scale must be two rising numbers above 0 and at most 1")
+            raise ValueError("scale must be two increasing numbers above 0 and at most 1")
         return scale
 
     @model_validator(mode="after")

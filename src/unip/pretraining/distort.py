@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from unip.pretraining.numbered import seeded_noise
+from unip.pretraining.sample_noise import seeded_noise
 
 GAMMA = 0.5  # largest natural logarithm of the exponent
 CONTRAST = (0.4, 1.6)  # factors about the image's mean
 BRIGHTNESS = 0.2  # added or taken away, of a range of 1
 NOISE = 0.06  # largest standard deviation, of a range of 1
-BLURRED = 0.3  # share of the distorted images that are also seen at half the resolution
+BLURRED_SHARE = 0.3  # share of the distorted images that are also seen at half the resolution
 _CHOICES = 6  # random numbers that say how an image is distorted
 
 
@@ -37,7 +37,7 @@ def distorted(grey: torch.Tensor, positions: torch.Tensor, *, seed: int, probabi
     low, high = CONTRAST
     changed = mean + (changed - mean) * (low + (high - low) * contrast) + BRIGHTNESS * (2 * brightness - 1)
     halved = F.interpolate(F.avg_pool2d(changed, 2), grey.shape[-2:], mode="bilinear", align_corners=False)
-    changed = torch.where(blur < BLURRED, halved, changed)
+    changed = torch.where(blur < BLURRED_SHARE, halved, changed)
     spread = 12**0.5 * (noise[:, _CHOICES:].view_as(grey) - 0.5)  # uniform, of variance 1
     changed = (changed + NOISE * level * spread).clamp(0, 1)
     return torch.where(chosen < probability, changed, grey)

@@ -16,7 +16,7 @@ from unip.attention.capture import TokenTrunk
 from unip.pretraining.objective import Distillation, patch_grid, weighted_mean
 from unip.pretraining.pictures import draw_components
 from unip.pretraining.teachers import Target, Teachers
-from unip.pretraining.tokens import Kept
+from unip.pretraining.tokens import TokenSelection
 from unip.vit.shape import depth_of
 
 
@@ -56,7 +56,7 @@ class FeatureDistillation(Distillation):
         """Run uint8 grey images (B, 1, S, S); return each teacher's and the student's mapped tokens, all of them."""
         pixels, seen = self.views(images, flips, positions)
         taught = [
-            pooled(tokens, target.zoom, self.teachers.trunk(number).num_prefix_tokens)
+            pool_patches(tokens, target.zoom, self.teachers.trunk(number).num_prefix_tokens)
             for number, (target, tokens) in enumerate(zip(self.targets, self.teachers(pixels), strict=True))
         ]
         learnt = torch.cat(list(self.student_trunk(seen).values()), dim=-1)
@@ -69,9 +69,9 @@ class FeatureDistillation(Distillation):
         distances = {}
         tokens = self.tokens(images, flips, positions)
         for number, (target, (theirs, ours)) in enumerate(zip(self.targets, tokens, strict=True)):
-            kept = self.teachers.kept(number, self.student_trunk)
+            selection = self.teachers.selection(number, self.student_trunk)
             with torch.autocast(images.device.type, enabled=False):
-                distances[f"cosine/{target.name}"] = cosine_distance(_of(kept[0], theirs), _of(kept[1], ours))
+                distances[f"cosine/{target.name}"] = cosine_distance(_of(selection[0], theirs), _of(selection[1], ours))
         mean = weighted_mean(list(distances.values()), [target.weight for target in self.targets])
         return {"loss": mean, **(distances if len(distances) > 1 else {})}
 
@@ -95,7 +95,7 @@ def freeze_unread(student: Any, layers: Sequence[int]) -> None:
             module.requires_grad_(False)
 
 
-def pooled(tokens: torch.Tensor, zoom: int, prefix: int) -> torch.Tensor:
+def pool_patches(tokens: torch.Tensor, zoom: int, prefix: int) -> torch.Tensor:
     """Average the patches of each ``zoom`` x ``zoom`` block of a square grid; prefix tokens stay.
 
     Args:
@@ -134,8 +134,8 @@ def _precise(tokens: torch.Tensor) -> torch.Tensor:
     return tokens.to(torch.promote_types(tokens.dtype, torch.float32))
 
 
-def _of(kept: Kept, tokens: torch.Tensor) -> torch.Tensor:
-    return kept.of(tokens[:, None])[:, 0]
+def _of(selection: TokenSelection, tokens: torch.Tensor) -> torch.Tensor:
+    return selection.of(tokens[:, None])[:, 0]
 
 
 def _width(model: nn.Module) -> int:

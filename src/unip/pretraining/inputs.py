@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from unip.vit.normalisation import INFMIX_MEAN, INFMIX_STD
 
 
-def prepare(images: torch.Tensor, flips: torch.Tensor | None = None) -> torch.Tensor:
+def normalise_crops(images: torch.Tensor, flips: torch.Tensor | None = None) -> torch.Tensor:
     """Turn uint8 grey crops into what the models take.
 
     Args:
@@ -30,7 +30,7 @@ def normalise(grey: torch.Tensor) -> torch.Tensor:
 
 def normalise_grey(images: torch.Tensor) -> torch.Tensor:
     """Turn uint8 grey images (B, 1, H, W) into InfMix-normalised float ones (B, 3, H, W)."""
-    return prepare(images).expand(-1, 3, -1, -1)
+    return normalise_crops(images).expand(-1, 3, -1, -1)
 
 
 def resize_to(pixels: torch.Tensor, side: int) -> torch.Tensor:

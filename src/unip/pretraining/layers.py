@@ -1,4 +1,4 @@
-"""Which layers of which teachers are distilled: as given, or measured on the mix's infrared images."""
+"""Which layers of which teachers are distilled: as given, or measured on the data's infrared images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from unip.attention.measuring import measure_nmi
 from unip.attention.patterns import LayerChoice, choose_hybrid_layer, name_patterns
-from unip.data.sampling.pretraining_crops import sample_indices, squashed_rows
+from unip.data.sampling.pretraining_crops import read_row_squares, sample_indices
 from unip.errors import UnipError
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.inputs import normalise_grey, resize_to
@@ -33,7 +33,7 @@ def resolve_layers(
     Args:
         config: Of the run.
         teachers: By source.
-        table: The mix.
+        table: The manifest.
         patch: Side of the student's patches, in pixels.
         known: What the run found when it started, if it is continued: nothing is measured a second time.
 
@@ -63,7 +63,7 @@ def resolve_layers(
         if any((other["source"], other["layer"], other["zoom"]) == (source, record["layer"], zoom) for other in found):
             raise UnipError(
                 f"layer {record['layer']} of {source} is distilled twice",
-                "Give each teacher that is named twice layers of its own (--teacher-layer) or zooms (--teacher-zoom).",
+                "Give a teacher that is named twice different layers (--teacher-layer) or zooms (--teacher-zoom).",
             )
         found.append(record)
     return found
@@ -115,9 +115,9 @@ def _described(choice: LayerChoice, values: list[float], images: int) -> dict[st
 def _whole_images(
     table: pa.Table, indices: list[int], teacher: Backbone, size: int, patch: int
 ) -> Iterator[torch.Tensor]:
-    """Yield whole images squashed to the crop size, as the teacher will see them in distillation."""
+    """Yield whole images resized to squares of the crop size, as the teacher will see them in distillation."""
     side = size // patch * patch_size(teacher.model)
     device = next(teacher.model.parameters()).device
     for first in range(0, len(indices), 32):
-        images = squashed_rows(table, indices[first : first + 32], size)
+        images = read_row_squares(table, indices[first : first + 32], size)
         yield resize_to(normalise_grey(images.to(device)), side)

@@ -8,12 +8,12 @@ import torch
 
 from unip.errors import UnipError
 from unip.pretraining.chunked_loss import chunked_attention_kl
-from unip.pretraining.tokens import ALL, Kept, Prefix, Side, shared_tokens
+from unip.pretraining.tokens import ALL, AttentionSide, Prefix, TokenSelection, shared_tokens
 
-__all__ = ["ALL", "Kept", "Prefix", "Side", "attention_kl", "shared_tokens"]
+__all__ = ["ALL", "AttentionSide", "Prefix", "TokenSelection", "attention_kl", "shared_tokens"]
 
 
-def attention_kl(teacher: Side, student: Side) -> torch.Tensor:
+def attention_kl(teacher: AttentionSide, student: AttentionSide) -> torch.Tensor:
     """Mean KL(teacher row || student row) of softmax attention (UNIP, section 4, NMI-HAD).
 
     No (L, L) map is ever in memory as a whole, forward or backward; logits, sums and the loss are float32 at least.
@@ -28,7 +28,7 @@ def attention_kl(teacher: Side, student: Side) -> torch.Tensor:
     Raises:
         UnipError: The two sides differ in batch, heads or kept tokens.
     """
-    shapes = [(*side.q.shape[:2], side.q.shape[2] - side.kept.skip) for side in (teacher, student)]
+    shapes = [(*side.q.shape[:2], side.q.shape[2] - side.selection.skip) for side in (teacher, student)]
     if shapes[0] != shapes[1]:
         raise UnipError(f"attention maps cannot be compared: (batch, heads, tokens) {shapes[0]} against {shapes[1]}")
     if student.q.is_cuda and student.q.dtype != torch.float64 and _has_triton():

@@ -13,10 +13,10 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from unip.errors import UnipError
-from unip.pretraining.inputs import prepare
-from unip.pretraining.numbered import seeded_noise
+from unip.pretraining.inputs import normalise_crops
 from unip.pretraining.objective import Objective, patch_grid
 from unip.pretraining.pictures import draw_masked
+from unip.pretraining.sample_noise import seeded_noise
 from unip.runtime.seeds import seed_for
 from unip.vit.forward import embed, patchify, run_block
 from unip.vit.positions import sincos_positions, xavier_linears
@@ -39,7 +39,7 @@ class MaskedAutoencoding(Objective):
         width: Channels of the decoder, a multiple of 32.
 
     Raises:
-        UnipError: Crops are no whole number of patches, the student has rotary positions, or nothing is left to see
+        UnipError: Crops are not a multiple of the patches, the student has rotary positions, or nothing is left to see
             or to paint.
     """
 
@@ -92,7 +92,7 @@ class MaskedAutoencoding(Objective):
         self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """Compute the loss: mean squared error of the hidden patches' normalised pixels; see :class:`Objective`."""
-        pixels = prepare(images, flips)
+        pixels = normalise_crops(images, flips)
         painted, hidden = self.paint(pixels, positions)
         with torch.autocast(images.device.type, enabled=False):
             wanted = normalised_patches(patchify(pixels, self.patch, self.patch))
@@ -101,7 +101,7 @@ class MaskedAutoencoding(Objective):
 
     def draw(self, images: torch.Tensor) -> npt.NDArray[np.uint8]:
         """Draw what the student sees, what the decoder makes of it, and the image."""
-        painted, hidden = self.paint(prepare(images), None)
+        painted, hidden = self.paint(normalise_crops(images), None)
         wanted = patchify(images.float(), self.patch, self.patch)
         # painted patches are normalised each by itself: they get the mean and deviation of the true ones
         mean, deviation = wanted.mean(-1, keepdim=True), wanted.var(-1, keepdim=True).sqrt()

@@ -11,7 +11,7 @@ from torch import nn
 
 from unip.errors import UnipError
 from unip.pretraining.distort import distorted
-from unip.pretraining.inputs import normalise, prepare
+from unip.pretraining.inputs import normalise, normalise_crops
 from unip.vit.normalisation import INFMIX_MEAN, INFMIX_STD
 from unip.vit.shape import patch_size
 
@@ -71,7 +71,7 @@ class Distillation(Objective):
 
         Without positions, both see the crops as they are.
         """
-        clean = prepare(images, flips)
+        clean = normalise_crops(images, flips)
         if not self.distort or positions is None:
             return clean, clean
         grey = clean * INFMIX_STD + INFMIX_MEAN
@@ -84,12 +84,12 @@ def patch_grid(student: nn.Module, size: int) -> int:
     """Return how many patches of the student a crop is high and wide.
 
     Raises:
-        UnipError: The crop is no whole number of patches.
+        UnipError: The crop is not a multiple of the patches.
     """
     side = patch_size(student)
     if size % side:
         raise UnipError(
-            f"patch grids cannot match: crops of {size} px are no whole number of the student's {side}-px patches",
+            f"patch grids cannot match: crops of {size} px are not a multiple of the student's {side}-px patches",
             f"Choose --size as a multiple of {side}.",
         )
     return size // side

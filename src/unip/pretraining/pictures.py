@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from unip.attention.capture import attention_map
-from unip.attention.pictures import example_queries, patch_rows, query_sheet, sheet
+from unip.attention.pictures import Picture, example_queries, patch_rows, query_sheet, sheet
 
-Picture = npt.NDArray[np.uint8]
 Attention = tuple[tuple[torch.Tensor, ...], float, int]
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from unip.data.manifests.manifest import open_images, summary, summary_table, write_manifest
-from unip.data.sampling.pretraining_crops import MixDataset, sample_indices, squashed_rows
-from unip.data.sampling.pretraining_crops_gpu import DeviceMix, fits
+from unip.data.sampling.pretraining_crops import PretrainDataset, read_row_squares, sample_indices
+from unip.data.sampling.pretraining_crops_gpu import DevicePretrainCrops, images_fit
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.log import TableMessage
@@ -24,13 +24,13 @@ from unip.outputs import write_json
 from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.feature_distillation import FeatureDistillation
-from unip.pretraining.inputs import prepare
+from unip.pretraining.inputs import normalise_crops
 from unip.pretraining.layers import make_targets, resolve_layers
 from unip.pretraining.mae import MaskedAutoencoding
-from unip.pretraining.numbered import Numbered
 from unip.pretraining.objective import Distillation, Objective
+from unip.pretraining.sample_noise import WithPositions
 from unip.pretraining.speed import speed_up
-from unip.pretraining.student import average_with_start, describe_student, make_student
+from unip.pretraining.student import average_with_init, describe_student, make_student
 from unip.pretraining.teachers import Target
 from unip.training.feed import PositionDataset, Positions
 from unip.training.loop import Trainable, TrainResult, make_accelerator, train
@@ -87,8 +87,8 @@ def train_student(config: PretrainConfig, run: RunFolder) -> PretrainResult | No
 
     torch.manual_seed(config.seed)  # what of the weights is random must be the same where the run goes on
     teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
-    start = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
-    check_student_layers(config, start)
+    init = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
+    check_student_layers(config, init)
     table = open_images(config.data)
     if config.max_images is not None:
         table = table.take(sample_indices(table, None, config.max_images, config.seed))
@@ -96,14 +96,14 @@ def train_student(config: PretrainConfig, run: RunFolder) -> PretrainResult | No
         check_warmup(config.warmup, config.count_steps(table.num_rows))
     if main:
         log.info(TableMessage(summary_table(summary(table))))
-        for source, backbone in [*teachers.items(), *([(config.init, start)] if start else [])]:
+        for source, backbone in [*teachers.items(), *([(config.init, init)] if init else [])]:
             log.info(str(backbone.report or f"{source}: random weights"))
     for backbone in teachers.values():
         backbone.model.to(device)
-    patch = patch_size(start.model) if start else int(student_spec(config.student).arguments["patch_size"])
+    patch = patch_size(init.model) if init else int(student_spec(config.student).arguments["patch_size"])
     records = resolve_layers(config, teachers, table, patch=patch, known=known_layers(config, run))
     targets = make_targets(records, teachers)
-    config = resolve(config, records, images=table.num_rows)
+    config = resolve_pretraining(config, records, images=table.num_rows)
     Positions(config, start=0, rank=accelerator.process_index, ranks=accelerator.num_processes)  # can it be shared?
     if main:
         for record in records:
@@ -112,8 +112,8 @@ def train_student(config: PretrainConfig, run: RunFolder) -> PretrainResult | No
             for line in record["lines"]:
                 log.info(line)
 
-    student, spec = make_student(config, start, targets)
-    begun = {name: tensor.clone() for name, tensor in student.state_dict().items()} if config.init_share else {}
+    student, spec = make_student(config, init, targets)
+    initial_state = {name: tensor.clone() for name, tensor in student.state_dict().items()} if config.init_share else {}
     student.to(device)
     if config.checkpoint_activations:  # before parts of the student are taken
         student.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -121,7 +121,7 @@ def train_student(config: PretrainConfig, run: RunFolder) -> PretrainResult | No
     half = torch.bfloat16 if accelerator.mixed_precision == "bf16" and device.type == "cuda" else None
     model = make_objective(config, student, targets, dtype=half)
     if isinstance(model, AttentionDistillation) and (half or config.teacher_precision == "fp8"):
-        pixels = prepare(some_images(table, config, SPEED_IMAGES).to(device))
+        pixels = normalise_crops(some_images(table, config, SPEED_IMAGES).to(device))
         precision, tolerance = config.teacher_precision, config.teacher_tolerance
         lines = speed_up(model.teachers, model.targets, pixels, precision=precision, tolerance=tolerance)
         if main:
@@ -162,7 +162,7 @@ def train_student(config: PretrainConfig, run: RunFolder) -> PretrainResult | No
     done = train(trainable, config, run, accelerator)
     if main:
         if config.init_share:
-            average_with_start(student, begun, config.init_share)
+            average_with_init(student, initial_state, config.init_share)
         save_student(run, config, student, spec, records, done)
         log.info(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
     return PretrainResult(run.model, tuple(record["layer"] for record in records), done.last["loss"], done)
@@ -176,13 +176,13 @@ def describe_crops(config: PretrainConfig) -> str:
     return f"{config.steps} steps of {config.batch_size} {crops}{distorted}"
 
 
-def check_student_layers(config: PretrainConfig, start: Backbone | None) -> None:
+def check_student_layers(config: PretrainConfig, init: Backbone | None) -> None:
     """Refuse ``student_layers`` that the student does not have, before anything is measured.
 
     Raises:
         UnipError: There is no such layer; or of attention, the last one is not among them.
     """
-    depth = depth_of(start.model) if start else int(student_spec(config.student).arguments["depth"])
+    depth = depth_of(init.model) if init else int(student_spec(config.student).arguments["depth"])
     wrong = [layer for layer in config.student_layers if not 1 <= layer <= depth]
     if wrong:
         raise UnipError(f"student_layers: the student has no layer {wrong[0]}", f"Its layers are 1 to {depth}.")
@@ -202,7 +202,7 @@ def known_layers(config: PretrainConfig, run: RunFolder) -> list[dict[str, Any]]
     return found
 
 
-def resolve(config: PretrainConfig, records: list[dict[str, Any]], *, images: int) -> PretrainConfig:
+def resolve_pretraining(config: PretrainConfig, records: list[dict[str, Any]], *, images: int) -> PretrainConfig:
     """Replace what was left at ``auto`` by numbers."""
     steps = config.count_steps(images)
     layers = tuple(record["layer"] for record in records)
@@ -255,32 +255,32 @@ def make_objective(
 
 
 def make_dataset(config: PretrainConfig, table: pa.Table, device: torch.device) -> PositionDataset:
-    """Return the crops of the mix, cut by the GPU where it can.
+    """Return the crops of the data, cut by the GPU where possible.
 
     Raises:
         UnipError: It cannot, though ``cache`` is ``gpu``; an image cannot be read.
     """
     cache = "ram" if config.cache == "gpu" else config.cache
-    mix = MixDataset(table, size=config.size, seed=config.seed, cache=cache, scale=config.scale)
-    numbered = config.objective == "mae" or config.distort > 0  # what is random there belongs to the sample
-    if config.cache in ("auto", "gpu") and fits(mix, device):
-        return DeviceMix(mix, device, numbered=numbered)
+    dataset = PretrainDataset(table, size=config.size, seed=config.seed, cache=cache, scale=config.scale)
+    with_positions = config.objective == "mae" or config.distort > 0  # what is random there belongs to the sample
+    if config.cache in ("auto", "gpu") and images_fit(dataset, device):
+        return DevicePretrainCrops(dataset, device, with_positions=with_positions)
     if config.cache == "gpu":
         raise UnipError(f"cache gpu: the images do not fit on {device}", "Use --cache auto.")
-    return Numbered(mix) if numbered else mix
+    return WithPositions(dataset) if with_positions else dataset
 
 
 def some_images(table: pa.Table, config: PretrainConfig, count: int) -> torch.Tensor:
-    """Read images of the mix, infrared ones if there are any, squashed: (N, 1, S, S) uint8."""
+    """Read images of the data, infrared ones if there are any, as squares: (N, 1, S, S) uint8."""
     infrared = "infrared" in table["modality"].to_pylist()
-    return squashed_rows(
+    return read_row_squares(
         table, sample_indices(table, "infrared" if infrared else None, count, config.seed), config.size
     )
 
 
 @torch.no_grad()
 def draw(model: Objective, table: pa.Table, config: PretrainConfig) -> np.ndarray:
-    """Draw the state of training on two images of the mix, infrared ones if there are any."""
+    """Draw the state of training on two images of the data, infrared ones if there are any."""
     images = some_images(table, config, 2)
     model.eval()
     picture = model.draw(images.to(next(model.parameters()).device))

@@ -64,7 +64,8 @@ def speed_up(
         lines.append(f"attention of {target.name} moves by {moved:.4f} (total variation, {len(others)} images)")
         if not moved <= tolerance:
             raise UnipError(
-                f"the faster teacher's attention is not the teacher's: {lines[-1]}, tolerance {tolerance:g}",
+                f"the faster teacher's attention differs too much from the teacher's: {lines[-1]}, tolerance "
+                f"{tolerance:g}",
                 "Use --teacher-precision auto, or raise --teacher-tolerance.",
             )
     return lines

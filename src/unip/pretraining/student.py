@@ -19,7 +19,7 @@ from unip.vit.student import student_spec
 
 
 def make_student(
-    config: PretrainConfig, start: Backbone | None, targets: list[Target]
+    config: PretrainConfig, init: Backbone | None, targets: list[Target]
 ) -> tuple[nn.Module, BackboneSpec]:
     """Build the student; for attention distillation its last block gets as many heads as the layer it learns first.
 
@@ -30,18 +30,18 @@ def make_student(
         first = config.student_layers.index(max(config.student_layers)) if config.student_layers else 0
         heads = heads_of(targets[first].model, targets[first].layer)
     torch.manual_seed(config.seed)
-    if start is None:
+    if init is None:
         spec = student_spec(config.student, last_heads=heads)
         return build_backbone(spec, drop_path=config.drop_path), spec
-    renormalise(start.model, (start.mean, start.std), INFMIX_RGB)
+    renormalise(init.model, (init.mean, init.std), INFMIX_RGB)
     if heads is not None:
-        set_last_heads(start.model, heads)
-    own = last_heads(start.model) if has_own_last_heads(start.model) else None
-    return start.model, start.spec.model_copy(update={"last_heads": own})
+        set_last_heads(init.model, heads)
+    own = last_heads(init.model) if has_own_last_heads(init.model) else None
+    return init.model, init.spec.model_copy(update={"last_heads": own})
 
 
 @torch.no_grad()
-def average_with_start(student: nn.Module, start: Mapping[str, torch.Tensor], share: float) -> None:
+def average_with_init(student: nn.Module, init: Mapping[str, torch.Tensor], share: float) -> None:
     """Move the student's weights, in place, by ``share`` of the way back to where they started.
 
     The mean of a model and what it was trained from often does better on other data than either of them (WiSE-FT:
@@ -49,12 +49,12 @@ def average_with_start(student: nn.Module, start: Mapping[str, torch.Tensor], sh
 
     Args:
         student: After training.
-        start: Its state before, by name.
+        init: Its state before, by name.
         share: From 0, the trained weights, to 1, those of the start.
     """
     for name, tensor in student.state_dict().items():
         if tensor.is_floating_point():
-            tensor.lerp_(start[name].to(tensor), share)
+            tensor.lerp_(init[name].to(tensor), share)
 
 
 def describe_student(config: PretrainConfig, student: nn.Module) -> str:
@@ -62,12 +62,12 @@ def describe_student(config: PretrainConfig, student: nn.Module) -> str:
     millions = count_parameters(student.parameters()) / 1e6
     trained = count_parameters(p for p in student.parameters() if p.requires_grad) / 1e6
     name = config.student if config.init == "random" else f"as {config.init}"
-    said = (
+    text = (
         f"student {name}: {millions:.2f} M parameters, {trained:.2f} M trained, "
         f"{last_heads(student)} heads in the last block"
     )
     if config.init_share:
-        said += f", averaged with its start in the end (share {config.init_share:g})"
+        text += f", averaged with its init at the end (share {config.init_share:g})"
     if config.init != "random" and student.patch_embed.proj.bias is None:  # type: ignore[union-attr]
-        said += "; without a bias in its patch embedding, it takes InfMix's normalisation for its own"
-    return said
+        text += "; without a bias in its patch embedding, it is used with InfMix's normalisation"
+    return text

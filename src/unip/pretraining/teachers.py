@@ -13,7 +13,7 @@ from torch import nn
 from unip.attention.capture import Trunk
 from unip.errors import UnipError
 from unip.pretraining.inputs import resize_to
-from unip.pretraining.tokens import Kept, Prefix, shared_tokens
+from unip.pretraining.tokens import Prefix, TokenSelection, shared_tokens
 from unip.vit.shape import patch_size
 
 
@@ -94,7 +94,7 @@ class Teachers(nn.Module):
         """Return the trunk that serves a target."""
         return self.trunks[self.places[number][0]]
 
-    def kept(self, number: int, student: Trunk) -> tuple[Kept, Kept]:
+    def selection(self, number: int, student: Trunk) -> tuple[TokenSelection, TokenSelection]:
         """Return which tokens of a target and of the student are compared."""
         theirs, ours = (Prefix(side.num_prefix_tokens, side.has_class_token) for side in (self.trunk(number), student))
         return shared_tokens(theirs, ours), shared_tokens(ours, theirs)
@@ -106,7 +106,7 @@ class Teachers(nn.Module):
     def forward(self, pixels: torch.Tensor) -> list[Any]:
         """Run normalised images (B, 1, S, S); return for each target what its trunk gives of its layer."""
         own = self.dtype is not None
-        # autocast would cast the weights anew at each step, and keep norms and the residual stream in float32
+        # autocast would cast the weights again at each step, and keep norms and the residual stream in float32
         with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False) if own else nullcontext():
             resized = {side: resize_to(pixels, side).to(self.dtype) for side in sorted(set(self.sides))}
             found = [trunk(resized[side]) for trunk, side in zip(self.trunks, self.sides, strict=True)]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 
-class Kept(NamedTuple):
+class TokenSelection(NamedTuple):
     """Which tokens of a side take part: the first ``first``, and all those behind the next ``skip``.
 
     Compared token i is the side's token i while ``i < first``, and ``i + skip`` from there on.
@@ -23,24 +23,24 @@ class Kept(NamedTuple):
         return torch.cat([tensor[:, :, : self.first], tensor[:, :, self.first + self.skip :]], dim=2)
 
 
-ALL = Kept()
+ALL = TokenSelection()
 
 
-class Side(NamedTuple):
+class AttentionSide(NamedTuple):
     """Teacher or student in the attention loss: the map softmax(scale q k^T) of the kept tokens.
 
     Attributes:
         q: Queries (B, H, L, D), float16, bfloat16, float32 or float64, of any strides.
         k: Keys, the same.
         scale: Factor on the logits (the head width ** -0.5).
-        kept: Tokens that are compared; the others are left out of rows and columns before the softmax, so that the
+        selection: Tokens that are compared; the others are left out of rows and columns before the softmax, so that the
             remaining attention is normalised again.
     """
 
     q: torch.Tensor
     k: torch.Tensor
     scale: float
-    kept: Kept = ALL
+    selection: TokenSelection = ALL
 
 
 class Prefix(NamedTuple):
@@ -50,7 +50,7 @@ class Prefix(NamedTuple):
     has_class: bool
 
 
-def shared_tokens(prefix: Prefix, other: Prefix) -> Kept:
+def shared_tokens(prefix: Prefix, other: Prefix) -> TokenSelection:
     """Which tokens of a side take part when the other side has other prefix tokens.
 
     The class token is compared when both sides have one; registers and a class token that only one side has are left
@@ -63,4 +63,4 @@ def shared_tokens(prefix: Prefix, other: Prefix) -> Kept:
     if prefix == other:
         return ALL
     first = int(prefix.has_class and other.has_class)
-    return Kept(first, prefix.tokens - first)
+    return TokenSelection(first, prefix.tokens - first)

@@ -19,7 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from unip.pretraining.tokens import Kept, Side
+from unip.pretraining.tokens import AttentionSide, TokenSelection
 
 
 class Tiles(NamedTuple):
@@ -139,12 +139,12 @@ def _backward(
     tl.store(target, found.to(gradient.dtype.element_ty), mask=mask)
 
 
-def triton_attention_kl(teacher: Side, student: Side) -> torch.Tensor:
+def triton_attention_kl(teacher: AttentionSide, student: AttentionSide) -> torch.Tensor:
     """Compute what :func:`unip.pretraining.loss.attention_kl` computes; float16, bfloat16 or float32 on one GPU."""
     q_t, k_t = (_dense_rows(t.detach()) for t in (teacher.q, teacher.k))
     q_s, k_s = (_dense_rows(t) for t in (student.q, student.k))
-    scales, kept = (teacher.scale, student.scale), (teacher.kept, student.kept)
-    loss: torch.Tensor = _TritonKL.apply(q_t, k_t, q_s, k_s, *scales, *kept)
+    scales, selection = (teacher.scale, student.scale), (teacher.selection, student.selection)
+    loss: torch.Tensor = _TritonKL.apply(q_t, k_t, q_s, k_s, *scales, *selection)
     return loss
 
 
@@ -162,11 +162,11 @@ class _TritonKL(torch.autograd.Function):
         k_s: torch.Tensor,
         teacher_scale: float,
         student_scale: float,
-        teacher_kept: Kept,
-        student_kept: Kept,
+        teacher_selection: TokenSelection,
+        student_selection: TokenSelection,
     ) -> torch.Tensor:
         batch, heads, tokens, _ = q_s.shape
-        length = tokens - student_kept.skip
+        length = tokens - student_selection.skip
         tiles, *backward_tiles = tile_sizes(q_t, q_s)
         programs = batch * heads * triton.cdiv(length, tiles.own)
         logs = torch.empty(2, batch * heads, length, dtype=torch.float32, device=q_s.device)
@@ -177,10 +177,10 @@ class _TritonKL(torch.autograd.Function):
         shape = {
             "heads": heads,
             "length": length,
-            "first_t": teacher_kept.first,
-            "skip_t": teacher_kept.skip,
-            "first_s": student_kept.first,
-            "skip_s": student_kept.skip,
+            "first_t": teacher_selection.first,
+            "skip_t": teacher_selection.skip,
+            "first_s": student_selection.first,
+            "skip_s": student_selection.skip,
             "scale_t": teacher_scale * LOG2_E,
             "scale_s": student_scale * LOG2_E,
             "D_T": q_t.shape[-1],

@@ -1,4 +1,4 @@
-"""Computations as CUDA graphs: recorded once, then started by one call instead of hundreds of kernels."""
+"""Computations as CUDA graphs: captured once, then started by one call instead of hundreds of kernels."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
-WARM_UP = 2  # runs before recording, in which libraries choose kernels and take memory
+WARM_UP_RUNS = 2  # runs before recording, in which libraries choose kernels and take memory
 
 
-class NotRecordable(RuntimeError):
-    """A computation waits for the GPU, or copies from the processor; nothing has been recorded yet."""
+class NotCapturable(RuntimeError):
+    """A computation waits for the GPU, or copies from the processor; nothing has been captured yet."""
 
 
-class Recorded(Generic[T]):
-    """A computation on a GPU, recorded with one batch and replayed with others of the same shapes and types.
+class CudaGraph(Generic[T]):
+    """A computation on a GPU, captured with one batch and replayed with others of the same shapes and types.
 
     Small models with small batches are bound by the time it takes to start their kernels; a graph has none of that.
     What changes from call to call must lie in the batch, or in tensors that are filled before the call.
 
-    Whether ``compute`` waits for the GPU is found before recording, with torch's check for it, which holds for the
-    whole process as long as it runs: recording in vain leaves torch's random numbers unusable.
+    Whether ``compute`` waits for the GPU is found before the capture, with torch's check for it, which holds for the
+    whole process as long as it runs: a failed capture leaves torch's random numbers unusable.
 
     Args:
-        compute: What to record; it must not wait for the GPU. Autocast, if any, is entered inside.
-        batch: What to record it with, at least one tensor, all on one GPU; copied.
-        after_warm_up: Undoes what the runs before recording left behind.
+        compute: What to capture; it must not wait for the GPU. Autocast, if any, is entered inside.
+        batch: What to capture it with, at least one tensor, all on one GPU; copied.
+        after_warm_up: Undoes what the runs before the capture left behind.
 
     Raises:
         NotRecordable: It waits for the GPU.
-        RuntimeError: It failed while it was recorded; random numbers on this GPU are unusable then.
+        RuntimeError: It failed while it was captured; random numbers on this GPU are unusable then.
         torch.OutOfMemoryError: The GPU's memory is too small.
     """
 
@@ -46,7 +46,7 @@ class Recorded(Generic[T]):
             side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's autograd remembers the stream that it first ran on
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                for _ in range(WARM_UP):
+                for _ in range(WARM_UP_RUNS):
                     compute(*self.batch)
                 with _errors_if_waiting():
                     compute(*self.batch)
@@ -64,11 +64,11 @@ class Recorded(Generic[T]):
         """Run it; the result is overwritten by the next call.
 
         Raises:
-            ValueError: A tensor has another shape or type than the one it was recorded with.
+            ValueError: A tensor has another shape or type than the one it was captured with.
         """
         for static, new in zip(self.batch, batch, strict=True):
             if (static.shape, static.dtype) != (new.shape, new.dtype):
-                raise ValueError(f"recorded with {static.dtype} {static.shape}, got {new.dtype} {new.shape}")
+                raise ValueError(f"captured with {static.dtype} {static.shape}, got {new.dtype} {new.shape}")
             static.copy_(new, non_blocking=True)
         with torch.cuda.device(self.device):
             self.graph.replay()
@@ -84,6 +84,6 @@ def _errors_if_waiting() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise NotRecordable(str(error)) from error
+        raise NotCapturable(str(error)) from error
     finally:
         torch.cuda.set_sync_debug_mode(before)

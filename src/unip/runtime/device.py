@@ -17,7 +17,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = next(device for device, usable in there.items() if usable)
     if not there[name]:
-        raise UnipError(f"device is {name}, but torch sees none", "Use --device auto or --device cpu.")
+        raise UnipError(f"device {name} was requested, but torch finds none", "Use --device auto or --device cpu.")
     return torch.device(name)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 Cache = Literal["auto", "ram", "none"]
 
-SHARE = 0.25  # of the free memory that decoded images may take
+FREE_MEMORY_SHARE = 0.25  # of the free memory that decoded images may take
 
 
 def use_ram(cache: Cache, size: int) -> bool:
@@ -22,7 +22,7 @@ def use_ram(cache: Cache, size: int) -> bool:
     if cache != "auto":
         return cache == "ram"
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun and accelerate launch
-    return size * processes <= SHARE * free_memory()
+    return size * processes <= FREE_MEMORY_SHARE * free_memory()
 
 
 def free_memory() -> int:

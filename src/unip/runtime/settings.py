@@ -10,5 +10,8 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Whe
 
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    Field(description="Arithmetic; auto is bf16 where an NVIDIA GPU has it, fp32 elsewhere."),
+    Field(
+        description="Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training, "
+        "else fp32."
+    ),
 ]

@@ -17,13 +17,13 @@ from unip.runtime.signals import leave_signals_to_parent
 T = TypeVar("T")
 R = TypeVar("R")
 
-BATCH = 4096  # futures alive at once: a million of them would take gigabytes
-ENOUGH = 4  # threads that one interpreter can keep at work
-FEW = 256  # items that are not worth starting processes for
-TOGETHER = 8  # items that travel between processes at once
-MOST = 16  # processes, each with a copy of what the parent changes meanwhile
-LOST = "DataLoader worker"  # so torch begins what it says of a process that is gone
-SETTLING = 1.0  # seconds
+MAX_FUTURES = 4096  # futures alive at once: a million of them would take gigabytes
+MAX_THREADS = 4  # threads that one interpreter can keep at work
+MIN_ITEMS_FOR_PROCESSES = 256  # items that are not worth starting processes for
+ITEMS_PER_BATCH = 8  # items that travel between processes at once
+MAX_PROCESSES = 16  # processes, each with a copy of what the parent changes meanwhile
+LOST_WORKER_PREFIX = "DataLoader worker"  # so torch begins what it says of a process that is gone
+SETTLE_SECONDS = 1.0  # seconds
 
 
 def usable_cores() -> int:
@@ -31,7 +31,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def threaded(
+def map_threads(
     function: Callable[[T], R],
     items: Sequence[T],
     what: str,
@@ -47,7 +47,7 @@ def threaded(
     Args:
         function: Called with each item; its first exception stops the work and is raised here.
         items: The inputs.
-        what: The words in front of the bar, such as ``"reading images"``.
+        what: The words in front of the bar, such as ``"conversion images"``.
         workers: Threads; 0 means one for each core.
         unit: What an item is, for the rate.
         quiet: Show no progress: for one batch of many, whose caller shows its own.
@@ -58,8 +58,8 @@ def threaded(
     pool = ThreadPoolExecutor(workers or usable_cores())
 
     def results() -> Iterator[R]:
-        for start in range(0, len(items), BATCH):
-            yield from pool.map(function, items[start : start + BATCH])
+        for start in range(0, len(items), MAX_FUTURES):
+            yield from pool.map(function, items[start : start + MAX_FUTURES])
 
     try:
         with meter(what, len(items), unit, enabled=not quiet) as progress:
@@ -70,13 +70,13 @@ def threaded(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def in_processes(
+def map_processes(
     function: Callable[[T], R], items: Sequence[T], what: str, *, workers: int = 0, unit: str = "images"
 ) -> Iterator[R]:
-    """Map as :func:`threaded` does, with processes where there are more cores than threads could use.
+    """Map as :func:`map_threads` does, with processes where there are more cores than threads could use.
 
     Between two calls of a decoder Python itself is at work, one thread at a time. So many threads get in each other's
-    way: 64 of them, on 64 cores, read 240 images of a mix a second.
+    way: 64 of them, on 64 cores, read 240 images per second.
 
     Args:
         function: Called with each item. It must have no effect but its result, which travels between processes, or
@@ -92,17 +92,17 @@ def in_processes(
     Raises:
         UnipError: The first one that ``function`` raised, or a process is gone.
     """
-    count = min(workers or usable_cores(), MOST)
+    count = min(workers or usable_cores(), MAX_PROCESSES)
     may_fork = sys.platform == "linux" and not multiprocessing.current_process().daemon
-    if count <= ENOUGH or len(items) < FEW or not may_fork:
-        yield from threaded(function, items, what, workers=count, unit=unit)
+    if count <= MAX_THREADS or len(items) < MIN_ITEMS_FOR_PROCESSES or not may_fork:
+        yield from map_threads(function, items, what, workers=count, unit=unit)
         return
     import torch
     from torch.utils.data import DataLoader
 
     loader: DataLoader[Any] = DataLoader(
         _Calls(function, items),  # type: ignore[arg-type]
-        TOGETHER,
+        ITEMS_PER_BATCH,
         num_workers=count,
         collate_fn=list,
         worker_init_fn=leave_signals_to_parent,
@@ -113,7 +113,7 @@ def in_processes(
     with meter(what, len(items), unit) as progress:
         try:
             for _ in range(len(loader)):
-                for result, error in fetch(groups):
+                for result, error in next_batch(groups):
                     if error is not None:
                         raise UnipError(error.what, error.fix)
                     yield result
@@ -121,10 +121,12 @@ def in_processes(
         except RuntimeError as error:
             if not (gone := lost_process(error)):
                 raise
-            raise UnipError(f"{what}: a process ended: {gone}", "Often memory ran out: use fewer --workers.") from error
+            raise UnipError(
+                f"{what}: a process ended: {gone}", "Memory may have run out: use fewer --workers."
+            ) from error
 
 
-def fetch(batches: Iterator[T]) -> T:
+def next_batch(batches: Iterator[T]) -> T:
     """Return the next batch of a loader with processes; one that was killed is told of as torch does.
 
     Raises:
@@ -133,14 +135,14 @@ def fetch(batches: Iterator[T]) -> T:
     try:
         return next(batches)
     except (ConnectionError, EOFError) as error:  # batches that lie in a process which was killed
-        time.sleep(SETTLING)  # torch tells so itself, by a signal handler that raises, often a moment later
-        raise RuntimeError(f"{LOST} ended: {error}") from error
+        time.sleep(SETTLE_SECONDS)  # torch tells so itself, by a signal handler that raises, often a moment later
+        raise RuntimeError(f"{LOST_WORKER_PREFIX} ended: {error}") from error
 
 
 def lost_process(error: RuntimeError) -> str:
     """Return what an error says of a loader's process that is gone, in a line; "" of others."""
     first = str(error).partition("\n")[0]
-    return first if first.startswith(LOST) else ""
+    return first if first.startswith(LOST_WORKER_PREFIX) else ""
 
 
 class _Calls:

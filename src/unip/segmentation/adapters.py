@@ -71,11 +71,12 @@ def add_adapters(segmenter: Segmenter, rank: int, *, frozen_layers: int = 0) -> 
         UnipError: The rank is above what a weight can have, or no block that is used is left.
     """
     segmenter.backbone.requires_grad_(False)
-    used = blocks(segmenter.backbone)[frozen_layers : segmenter.taken[-1]]
+    used = blocks(segmenter.backbone)[frozen_layers : segmenter.used_layers[-1]]
     adapted = [module for block in used for module in block.modules() if isinstance(module, nn.Linear)]
     if not adapted:
         raise UnipError(
-            f"{frozen_layers} layers are frozen, the decoder sees layer {segmenter.taken[-1]}: none is left to adapt",
+            f"{frozen_layers} layers are frozen, the decoder sees layer {segmenter.used_layers[-1]}: none is left to "
+            f"adapt",
             "Lower --freeze-layers, or leave --lora out.",
         )
     most = min(min(module.weight.shape) for module in adapted)

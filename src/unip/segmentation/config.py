@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from unip.config import Config, NameOrPath
-from unip.data.images.config import ReadingOptions
-from unip.data.labelled.settings import DATA_HELP, Remap, check_labels
+from unip.data.images.config import ConversionOptions
+from unip.data.labelled.settings import DATA_HELP, Remap, check_label_budget
 from unip.errors import UnipError
 from unip.runtime.memory import Cache
 from unip.runtime.settings import Device, Precision
@@ -19,7 +19,7 @@ from unip.training.config import TrainingConfig
 Recipe = Literal["paper", "fast"]
 
 
-class FinetuneConfig(ReadingOptions, TrainingConfig):
+class FinetuneConfig(ConversionOptions, TrainingConfig):
     """What to train on which labels; what is left open is chosen by the recipe and from the data."""
 
     model: NameOrPath = Field(
@@ -37,12 +37,12 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
         None, ge=1, description="Stop after this many evaluations in a row without a better one; none: never."
     )
     remap: Remap = ()
-    labels: float | None = Field(
-        None, gt=0, description="Few labels: a share of the images up to 1, or their number above."
+    label_budget: float | None = Field(
+        None, gt=0, description="Labelled images to use: a share up to 1, or a number above 1."
     )
     label_seed: int = Field(0, ge=0, description="Seed of the choice of few labels.")
     mode: Literal["full", "linear"] = Field("full", description="Train all, or a linear probe on the frozen backbone.")
-    recipe: Recipe = Field("fast", description="What settings left open become: the paper's, or fast ones by the data.")
+    recipe: Recipe = Field("fast", description="How open settings are chosen: as in the paper, or fast, from the data.")
     steps: int = Field(0, ge=0, description="Optimiser steps; 0: as many as epochs make, or as the recipe says.")
     decoder: Literal["auto"] | Decoder = Field(
         "auto", description="auto: light, the paper's upernet, linear in a probe."
@@ -118,18 +118,18 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
         "auto", description="Linear probe: compute features once; auto: where they stay the same and fit the memory."
     )
 
-    @field_validator("labels")
+    @field_validator("label_budget")
     @classmethod
-    def _is_a_share_or_whole(cls, labels: float | None) -> float | None:
-        if labels is not None:
-            check_labels(labels)
-        return labels
+    def _is_a_share_or_whole(cls, label_budget: float | None) -> float | None:
+        if label_budget is not None:
+            check_label_budget(label_budget)
+        return label_budget
 
     @field_validator("ratio")
     @classmethod
     def _is_a_range(cls, ratio: tuple[float, float] | None) -> tuple[float, float] | None:
         if ratio is not None and not 0 < ratio[0] <= ratio[1]:
-            raise ValueError("ratio must be two rising numbers above 0")
+            raise ValueError("ratio must be two increasing numbers above 0")
         return ratio
 
     @model_validator(mode="after")
@@ -142,7 +142,9 @@ class FinetuneConfig(ReadingOptions, TrainingConfig):
             raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
         if self.mode == "linear" and (self.lora is not None or self.freeze_layers):
             option = "lora" if self.lora is not None else "freeze_layers"
-            raise UnipError(f"mode linear freezes the whole backbone: {option} has no place in it", "Leave one out.")
+            raise UnipError(
+                f"mode linear freezes the whole backbone: {option} cannot be used with it", "Leave one out."
+            )
         return self
 
     def resumable(self, *, finished: bool = False) -> frozenset[str]:
@@ -188,7 +190,8 @@ class EvaluateConfig(Config):
     workers: Workers = "auto"
     corruption: tuple[str, ...] = Field(
         (),
-        description="Evaluate on spoilt images too: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or all:SEVERITY.",
+        description="Also evaluate on corrupted images: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or "
+        "all:SEVERITY.",
     )
     seed: int = Field(0, ge=0, description="Seed of the corruptions.")
     overwrite: bool = Field(False, description="Also replace results in out that were changed since.")

@@ -19,52 +19,52 @@ from unip.segmentation.model import default_channels, default_layers
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size, width_of
 
-Start = Literal["scratch", "distilled", "pre-trained"]
+InitKind = Literal["scratch", "distilled", "pre-trained"]
 Choice = tuple[Any, str]  # a value and the reason for it, "" where the value has no meaning
 
 PAPER = "the paper's"
 PAPER_EPOCHS = 100
 PAPER_WARMUP = 1500  # steps
 STEPS = 1200  # of 8 crops: what the settings of docs/results.md were chosen with
-FEWEST_STEPS = 200
-MOST_STEPS = 12_000
+MIN_STEPS = 200
+MAX_STEPS = 12_000
 EPOCHS = (10, 100)  # fewest and most, where the numbers of steps allow it
-CPU_SHARE = 4  # times fewer steps, within the bounds
-SMALL = 2  # patches: smaller objects gain from larger frames
-ENLARGED = 4  # times, at most: more costs time and shows nothing new
+CPU_STEP_DIVISOR = 4  # times fewer steps, within the bounds
+SMALL_OBJECT_PATCHES = 2  # patches: smaller objects gain from larger frames
+MAX_ENLARGEMENT = 4  # times, at most: more costs time and shows nothing new
 
 
 @dataclass(frozen=True)
-class Facts:
+class TaskFacts:
     """What the choices depend on.
 
     Attributes:
         labels: What the labelled frames are like.
-        start: Random weights, a distilled student of this package or of the paper, or anything else.
+        init: Random weights, a distilled student of this package or of the paper, or anything else.
         patch: Side of a patch in pixels.
         width: Channels of a token.
         depth: Number of blocks.
         on_gpu: Whether it will be trained on GPUs.
         ranks: Processes that train it together.
-        recordable: Whether its pass can be a CUDA graph: timm copies rotary positions from the processor in each.
+        capturable: Whether its pass can be a CUDA graph: timm copies rotary positions from the processor in each.
     """
 
     labels: LabelFacts
-    start: Start
+    init: InitKind
     patch: int
     width: int
     depth: int
     on_gpu: bool
     ranks: int
-    recordable: bool = True
+    capturable: bool = True
 
     @classmethod
-    def of(cls, labels: LabelFacts, backbone: Backbone, *, on_gpu: bool, ranks: int) -> Facts:
+    def of(cls, labels: LabelFacts, backbone: Backbone, *, on_gpu: bool, ranks: int) -> TaskFacts:
         """Gather the facts."""
         model = backbone.model
         shape = {"patch": patch_size(model), "width": width_of(model), "depth": depth_of(model)}
-        recordable = getattr(model, "rope", None) is None
-        return cls(labels, start_of(backbone), **shape, on_gpu=on_gpu, ranks=ranks, recordable=recordable)
+        capturable = getattr(model, "rope", None) is None
+        return cls(labels, init_kind_of(backbone), **shape, on_gpu=on_gpu, ranks=ranks, capturable=capturable)
 
     @property
     def frames(self) -> str:
@@ -75,7 +75,7 @@ class Facts:
         return f"frames are {width}x{height}{many}"
 
 
-def start_of(backbone: Backbone) -> Start:
+def init_kind_of(backbone: Backbone) -> InitKind:
     """Say what a backbone has learnt before."""
     if backbone.report is None:
         return "scratch"
@@ -83,7 +83,7 @@ def start_of(backbone: Backbone) -> Start:
     return "distilled" if ours else "pre-trained"
 
 
-def choose(config: FinetuneConfig, facts: Facts) -> tuple[dict[str, Any], list[str]]:
+def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[dict[str, Any], list[str]]:
     """Choose what is left open.
 
     Args:
@@ -98,7 +98,7 @@ def choose(config: FinetuneConfig, facts: Facts) -> tuple[dict[str, Any], list[s
     """
     if config.mode == "linear" and config.decoder not in ("auto", "linear"):
         raise UnipError(f"mode linear has no decoder {config.decoder}", "Leave the decoder out, or use mode full.")
-    if facts.start == "scratch" and (config.lora is not None or config.freeze_layers):
+    if facts.init == "scratch" and (config.lora is not None or config.freeze_layers):
         option = "lora" if config.lora is not None else "freeze_layers"
         raise UnipError(
             f"{option} leaves weights as they are, and those of {config.model} are random",
@@ -113,7 +113,7 @@ def choose(config: FinetuneConfig, facts: Facts) -> tuple[dict[str, Any], list[s
             config = config.model_copy(update={name: value})
             if reason:
                 lines.append(f"{name.replace('_', ' ')} {shown(value)}: {reason}")
-    if config.cache_features and (problem := changing(config)):
+    if config.cache_features and (problem := changing_setting(config)):
         raise UnipError(f"features cannot be cached: {problem}", "Change that, or leave cache_features at auto.")
     return chosen, lines
 
@@ -125,49 +125,49 @@ def shown(value: Any) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else value if isinstance(value, str) else f"{value:g}"
 
 
-def decoder(config: FinetuneConfig, facts: Facts) -> Choice:
+def decoder(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the decode head."""
     if config.mode == "linear":
         return "linear", "a linear probe"
     return ("upernet", PAPER) if config.recipe == "paper" else ("light", "a fraction of upernet's work")
 
 
-def layers(config: FinetuneConfig, facts: Facts) -> Choice:
+def layers(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the layers that feed the decoder, counted from 1."""
     kind: Any = config.decoder
-    whom = "a linear probe" if kind == "linear" else config.pyramid
-    return default_layers(kind, config.pyramid, facts.depth), f"{PAPER} for {whom}"
+    what_for = "a linear probe" if kind == "linear" else config.pyramid
+    return default_layers(kind, config.pyramid, facts.depth), f"{PAPER} for {what_for}"
 
 
-def channels(config: FinetuneConfig, facts: Facts) -> Choice:
+def channels(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the channels inside the decoder: no fewer than classes, which a last layer could not tell apart."""
     kind: Any = config.decoder
     usual, classes = default_channels(kind, facts.width), facts.labels.classes
     if kind == "linear":
-        return usual, ""  # it has no inside; a model's record names a number all the same
+        return usual, ""  # it has no inner channels; a model's record still names a number
     if kind != "light":
         return usual, "as wide as the backbone"
     return (usual, f"enough for {classes} classes") if classes <= usual else (classes, f"as many as classes, {classes}")
 
 
-def auxiliary_weight(config: FinetuneConfig, facts: Facts) -> Choice:
+def auxiliary_weight(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the weight of the auxiliary head's loss."""
     return (0.4, PAPER) if config.decoder == "upernet" else (0.0, f"{config.decoder} has no second head")
 
 
-def loss(config: FinetuneConfig, facts: Facts) -> Choice:
+def loss(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the loss: with dice, in which every class counts alike, where some are rare."""
-    rare = rare_ones(config, facts)
+    rare = rare_classes_text(config, facts)
     return ("ce+dice", rare) if rare else ("ce", "")
 
 
-def rare_crops(config: FinetuneConfig, facts: Facts) -> Choice:
+def rare_crops(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the share of crops that are drawn for a class: some where classes are rare."""
-    rare = rare_ones(config, facts)
+    rare = rare_classes_text(config, facts)
     return (0.33, rare) if rare else (0.0, "")
 
 
-def rare_ones(config: FinetuneConfig, facts: Facts) -> str:
+def rare_classes_text(config: FinetuneConfig, facts: TaskFacts) -> str:
     """Name the rare classes that ``fast`` does something about, if there are any."""
     cared_for = config.class_weights != "none" or config.hard_pixels is not None
     if config.recipe == "paper" or config.mode == "linear" or cared_for:
@@ -178,7 +178,7 @@ def rare_ones(config: FinetuneConfig, facts: Facts) -> str:
     return f"rare, of the labelled pixels: {', '.join(shares[:3])}" + f" and {len(shares) - 3} more" * (len(shares) > 3)
 
 
-def steps(config: FinetuneConfig, facts: Facts) -> Choice:
+def steps(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the optimiser steps: a fixed number, unless that would be too few epochs or too many."""
     images = facts.labels.images
     if config.epochs is not None or config.recipe == "paper":
@@ -187,20 +187,20 @@ def steps(config: FinetuneConfig, facts: Facts) -> Choice:
         return given.count_steps(images), f"{epochs:g} epochs of {images} labelled images"
     fewest, most = (round(epochs * images / config.batch_size) for epochs in EPOCHS)
     usual = max(fewest, min(STEPS, most))
-    on_gpu, on_cpu = (min(max(FEWEST_STEPS, usual // share), MOST_STEPS) for share in (1, CPU_SHARE))
+    on_gpu, on_cpu = (min(max(MIN_STEPS, usual // share), MAX_STEPS) for share in (1, CPU_STEP_DIVISOR))
     count = on_gpu if facts.on_gpu or config.mode == "linear" else on_cpu
     why = f"{images} labelled images, {count * config.batch_size / images:.3g} epochs"
-    bound = {FEWEST_STEPS: "; never fewer steps", MOST_STEPS: "; never more steps"}.get(count, "")
+    bound = {MIN_STEPS: "; never fewer steps", MAX_STEPS: "; never more steps"}.get(count, "")
     return count, why + bound + f"; on a GPU {on_gpu}" * (count < on_gpu)
 
 
-def warmup(config: FinetuneConfig, facts: Facts) -> Choice:
+def warmup(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the steps of linear warm-up."""
     tenth = config.steps // 10
     return (tenth, "a tenth of all steps") if tenth < PAPER_WARMUP else (PAPER_WARMUP, PAPER)
 
 
-def lr(config: FinetuneConfig, facts: Facts) -> Choice:
+def lr(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the highest learning rate."""
     if config.recipe == "paper":
         return 1e-4, PAPER
@@ -209,39 +209,39 @@ def lr(config: FinetuneConfig, facts: Facts) -> Choice:
     return (1e-3, "adapters learn fast") if config.lora is not None else (4e-4, "a short run wants more than 1e-4")
 
 
-def layer_decay(config: FinetuneConfig, facts: Facts) -> Choice:
+def layer_decay(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the factor on the learning rate per layer towards the input."""
     if config.mode == "linear":
         return 1.0, "the backbone is frozen"
-    if facts.start == "scratch":
+    if facts.init == "scratch":
         return 1.0, "from scratch, there is nothing to keep"
     if config.lora is not None:
         return 1.0, "with LoRA, the backbone stays as it is"
-    if facts.start == "pre-trained" and config.recipe == "paper":
+    if facts.init == "pre-trained" and config.recipe == "paper":
         return 0.65, f"{PAPER} for other pre-trained backbones"
-    return 0.85, "a backbone of unip or UNIP" if facts.start == "distilled" else "a pre-trained backbone"
+    return 0.85, "a backbone of unip or UNIP" if facts.init == "distilled" else "a pre-trained backbone"
 
 
-def base(config: FinetuneConfig, facts: Facts) -> Choice:
+def base(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the long and short side that frames are resized to fit: larger where objects are small."""
     if config.recipe == "paper":
         return (2048, 512), PAPER
     frame, across = min(facts.labels.size), facts.labels.object_side
     short, why = 512, f"{facts.frames}, without objects to go by"
     if across is not None:
-        small = across * 512 / frame < SMALL * facts.patch
+        small = across * 512 / frame < SMALL_OBJECT_PATCHES * facts.patch
         short = 1024 if small else 512
         half = f"half of the objects (connected regions) are under {across:.0f} px across"
         why = f"objects are {'small' if small else 'large enough'}: {half}, {facts.frames}"
     if not facts.on_gpu:
         short, why = short // 2, f"{why}; {short} on a GPU, half of it on a CPU"
-    if short > ENLARGED * frame:
-        short, why = ENLARGED * frame, f"{facts.frames}, and enlarged {ENLARGED} times at most"
+    if short > MAX_ENLARGEMENT * frame:
+        short, why = MAX_ENLARGEMENT * frame, f"{facts.frames}, and enlarged {MAX_ENLARGEMENT} times at most"
     short = whole_patches(max(short, 2 * facts.patch), facts.patch)  # LL-FPN halves the grid of patches
     return (4 * short, short), why
 
 
-def crop(config: FinetuneConfig, facts: Facts) -> Choice:
+def crop(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the side of crops: no larger than the short side of frames, as they are resized."""
     if config.recipe == "paper":
         return 512, PAPER
@@ -253,7 +253,7 @@ def crop(config: FinetuneConfig, facts: Facts) -> Choice:
     return whole_patches(most, facts.patch), f"for {where}; {facts.frames}, resized to short side {short}"
 
 
-def ratio(config: FinetuneConfig, facts: Facts) -> Choice:
+def ratio(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the range of the random resize."""
     if config.recipe == "paper":
         return (0.5, 2.0), PAPER
@@ -265,7 +265,7 @@ def ratio(config: FinetuneConfig, facts: Facts) -> Choice:
     return (0.75, 1.5), "a camera sees its objects at similar sizes"
 
 
-def photometric(config: FinetuneConfig, facts: Facts) -> Choice:
+def photometric(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose whether to distort brightness, contrast and colours: where they say more of the light than of objects."""
     if config.recipe == "paper":
         return True, PAPER
@@ -276,7 +276,7 @@ def photometric(config: FinetuneConfig, facts: Facts) -> Choice:
     return True, "frames are in natural colours, which change with light and camera"
 
 
-def cache_features(config: FinetuneConfig, facts: Facts) -> Choice:
+def cache_features(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose whether a probe's features are computed once: where that is possible and less work."""
     if problem := not_cacheable(config, facts):
         return False, problem
@@ -285,7 +285,7 @@ def cache_features(config: FinetuneConfig, facts: Facts) -> Choice:
     return windows < crops, why
 
 
-def changing(config: FinetuneConfig) -> str | None:
+def changing_setting(config: FinetuneConfig) -> str | None:
     """Say which setting makes a frame's features change from step to step, if one does."""
     if config.mode != "linear":
         return "only those of mode linear stay the same"
@@ -300,9 +300,9 @@ def changing(config: FinetuneConfig) -> str | None:
     return None
 
 
-def not_cacheable(config: FinetuneConfig, facts: Facts) -> str | None:
+def not_cacheable(config: FinetuneConfig, facts: TaskFacts) -> str | None:
     """Say what keeps features, all else being chosen, from being computed once here, if anything does."""
-    if problem := changing(at_one_size(config)):
+    if problem := changing_setting(at_one_size(config)):
         return problem
     if facts.ranks > 1:
         return f"each of {facts.ranks} processes would compute all"
@@ -310,7 +310,7 @@ def not_cacheable(config: FinetuneConfig, facts: Facts) -> str | None:
     size = cache_bytes(_plain(config), facts.labels.sizes, channels=channels, patch=facts.patch)
     if not use_ram("auto", size):
         return f"{size / 2**30:.3g} GiB are more than a quarter of the free memory"
-    return changing(config)
+    return changing_setting(config)
 
 
 def at_one_size(config: FinetuneConfig) -> FinetuneConfig:
@@ -322,9 +322,9 @@ def _plain(config: Any) -> SegmentationTrainTransform:
     return SegmentationTrainTransform(crop=config.crop, base=config.base, flip=config.flip)
 
 
-def compiling(config: FinetuneConfig, facts: Facts) -> Choice:
-    """Choose whether the step is compiled, or recorded as a CUDA graph. This is the machine's matter, not the run's."""
-    possible = facts.on_gpu and facts.ranks == 1 and facts.recordable and not config.checkpoint_activations
+def choose_compile(config: FinetuneConfig, facts: TaskFacts) -> Choice:
+    """Choose whether the step is compiled, or captured as a CUDA graph. This belongs to the machine, not to the run."""
+    possible = facts.on_gpu and facts.ranks == 1 and facts.capturable and not config.checkpoint_activations
     if config.compile != "auto" or config.recipe == "paper" or not possible:
         return config.compile, "as given"
     return (False, "one layer is quick enough") if config.cache_features else ("graphs", "ready at once, for one GPU")
@@ -336,7 +336,7 @@ def whole_patches(side: int, patch: int) -> int:
 
 
 #: In this order: later ones see what earlier ones chose.
-CHOOSERS: dict[str, Callable[[FinetuneConfig, Facts], Choice]] = {
+CHOOSERS: dict[str, Callable[[FinetuneConfig, TaskFacts], Choice]] = {
     "decoder": decoder,
     "layers": layers,
     "channels": channels,

@@ -16,7 +16,7 @@ from unip.training.optim import count_parameters
 from unip.vit.backbone import Backbone
 
 
-def describe(
+def describe_training(
     config: ResolvedConfig,
     backbone: Backbone,
     data: SegmentationData,
@@ -37,7 +37,7 @@ def describe(
     helping = (config.loss != "ce", config.rare_crops, config.class_weights != "none", config.hard_pixels)
     alone = [] if config.mode == "linear" or any(helping) else list(rare_classes(counts))
     absent = [name for name in data.classes.names if not counts[name]]
-    idle = spec.reading.conversion != DEFAULT.conversion and data.read_samples(0, spec.reading).dtype == np.uint8
+    idle = spec.conversion.method != DEFAULT.method and data.read_samples(0, spec.conversion).dtype == np.uint8
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
     patience = f"; the end after {config.patience} evaluations without better ones" if config.patience else ""
@@ -48,7 +48,7 @@ def describe(
         *[f"note: rare classes ({', '.join(alone)}); see --rare-crops, --class-weights and --loss ce+dice"]
         * bool(alone),
         *[f"note: no labelled pixel of {', '.join(absent)}, which cannot be learnt"] * bool(absent),
-        f"images of more than 8 bits, if any, become grey by {spec.reading.describe()}",
+        f"images of more than 8 bits, if any, become grey by {spec.conversion.describe()}",
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
         f"decoder {decoder}, {layers} of {segmenter.depth}, auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
@@ -64,14 +64,14 @@ def describe(
 
 def describe_loss(config: ResolvedConfig, data: SegmentationData, loss: PixelLoss) -> str:
     """Say what is minimised, with the weight of each class."""
-    said = "loss: cross-entropy"
+    text = "loss: cross-entropy"
     if loss.weights is not None:
         each = zip(data.classes.names, loss.weights.tolist(), strict=True)
         weights = ", ".join(f"{name} {weight:.3g}" for name, weight in each)
-        said += f", weights {config.class_weights} (at most {MAX_WEIGHT:g}): {weights}"
+        text += f", weights {config.class_weights} (at most {MAX_WEIGHT:g}): {weights}"
     if loss.hard_pixels is not None:
-        said += f", of the hardest {percent(loss.hard_pixels)} % of the pixels and of all that are not sure"
-    return said + ", plus soft dice" * loss.dice
+        text += f", of the hardest {percent(loss.hard_pixels)} % of the pixels and of all that are not sure"
+    return text + ", plus soft dice" * loss.dice
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from unip.data.corruptions import CorruptFrames, parse_corruptions
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.datasets import check_segmentation, open_segmentation
 from unip.data.labelled.pairs import SegmentationData
@@ -26,7 +26,7 @@ from unip.progress import meter
 from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.signals import stoppable
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.gallery import WorstFrame, render_report
+from unip.segmentation.gallery import WorstFrame, render_evaluation
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
 from unip.segmentation.model import Segmenter
@@ -64,16 +64,16 @@ def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> 
         out: Where results go.
         opened: The pairs of ``config.data``.
     """
-    ready = prepare(config, opened)
+    ready = open_model_and_data(config, opened)
     spec, data, dtype = ready.segmenter.spec, ready.data, str(ready.dtype).removeprefix("torch.")
     view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
     log.info(
         f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
         f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {dtype}"
     )
-    log.info(f"images of more than 8 bits, if any, become grey as in training: {spec.reading.describe()}")
-    if ready.stated not in (None, spec.reading):
-        log.warning(f"note: {config.data} states another reading, which is not used: {ready.stated.describe()}")
+    log.info(f"images of more than 8 bits, if any, become grey as in training: {spec.conversion.describe()}")
+    if ready.stated not in (None, spec.conversion):
+        log.warning(f"note: {config.data} states another conversion, which is not used: {ready.stated.describe()}")
     corruptions = parse_corruptions(config.corruption, config.seed)
     if corruptions:
         log.info(f"and again for each corruption: {', '.join(map(str, corruptions))}")
@@ -85,7 +85,7 @@ def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> 
         log.info(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
-    scores, matrices, worst = compare(ready, config)
+    scores, matrices, worst = score_frames(ready, config)
     frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
     about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
     settings: dict[str, Any] = {
@@ -94,7 +94,7 @@ def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> 
         "short_side": spec.short_side,
         "crop": spec.crop,
         "stride": spec.stride,
-        "reading": spec.reading.model_dump(mode="json"),
+        "conversion": spec.conversion.model_dump(mode="json"),
         "precision": dtype,
     }
     listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
@@ -104,7 +104,7 @@ def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> 
 
     def show(asked: Sequence[CorruptFrames]) -> list[tuple[str, ...]]:
         rows = robustness_rows(scores, corrupted, asked) if asked else []
-        write_text(out / "evaluation.html", render_report(scores, spec.classes, about, worst, rows))
+        write_text(out / "evaluation.html", render_evaluation(scores, spec.classes, about, worst, rows))
         return rows
 
     def keep() -> None:
@@ -143,11 +143,13 @@ def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, 
         UnipError: As :func:`.evaluate_model` does.
     """
     opened = open_segmentation(config.data, config.split, remap=config.remap)
-    yield from _corrupted(prepare(config, opened), config, parse_corruptions(config.corruption, config.seed))
+    yield from _corrupted(
+        open_model_and_data(config, opened), config, parse_corruptions(config.corruption, config.seed)
+    )
 
 
 @dataclass(frozen=True)
-class Ready:
+class ModelAndData:
     """A model, and the images that it is to be compared on.
 
     Attributes:
@@ -160,12 +162,12 @@ class Ready:
 
     segmenter: Segmenter
     data: SegmentationData
-    stated: Reading | None
+    stated: Conversion | None
     device: torch.device
     dtype: torch.dtype
 
 
-def prepare(config: EvaluateConfig, data: SegmentationData) -> Ready:
+def open_model_and_data(config: EvaluateConfig, data: SegmentationData) -> ModelAndData:
     """Load the model and see that it fits the data.
 
     Raises:
@@ -174,20 +176,20 @@ def prepare(config: EvaluateConfig, data: SegmentationData) -> Ready:
     segmenter = load_segmenter(config.model)
     check_classes(segmenter.spec.classes, data.classes, config)
     device = choose_device(config.device)
-    as_trained = replace(data, reading=segmenter.spec.reading)
-    return Ready(segmenter, as_trained, data.reading, device, choose_precision(config.precision, device))
+    as_trained = replace(data, conversion=segmenter.spec.conversion)
+    return ModelAndData(segmenter, as_trained, data.conversion, device, choose_precision(config.precision, device))
 
 
 def _corrupted(
-    ready: Ready, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]
+    ready: ModelAndData, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]
 ) -> Iterator[tuple[CorruptFrames, Scores]]:
     plain = config.model_copy(update={"worst": 0})
     for each in corruptions:
-        yield each, compare(ready, plain, each)[0]
+        yield each, score_frames(ready, plain, each)[0]
 
 
-def compare(
-    ready: Ready, config: EvaluateConfig, corruption: CorruptFrames | None = None
+def score_frames(
+    ready: ModelAndData, config: EvaluateConfig, corruption: CorruptFrames | None = None
 ) -> tuple[Scores, dict[str, Matrix], list[WorstFrame]]:
     """Segment all images; return the scores, each frame's confusion matrix, and the worst frames, worst first."""
     data = ready.data

@@ -13,15 +13,15 @@ from accelerate import Accelerator
 from torch import nn
 
 from unip.data.images.conversion import DEFAULT
-from unip.data.labelled.datasets import check_segmentation, few_labels
+from unip.data.labelled.datasets import check_segmentation, limit_labels
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.statistics import label_facts
 from unip.errors import UnipError
 from unip.runtime.device import choose_precision
 from unip.segmentation.adapters import add_adapters, freeze_layers, merge_adapters
 from unip.segmentation.config import EvaluateConfig, FinetuneConfig, ResolvedConfig
-from unip.segmentation.defaults import Facts, choose, compiling, shown
-from unip.segmentation.describe import describe, describe_loss, forward_shapes
+from unip.segmentation.defaults import TaskFacts, choose, choose_compile, shown
+from unip.segmentation.describe import describe_loss, describe_training, forward_shapes
 from unip.segmentation.evaluating import evaluate_model
 from unip.segmentation.inference import OutOfMemory
 from unip.segmentation.losses import PixelLoss, class_weights
@@ -73,28 +73,28 @@ def train_segmenter(
     accelerator = make_accelerator(given)
     main = accelerator.is_main_process
 
-    reading = given.resolve_reading(data.reading)
-    given, data = given.model_copy(update=dict(reading)), replace(data, reading=reading)
+    conversion = given.resolve_conversion(data.conversion)
+    given, data = given.model_copy(update=conversion.as_settings()), replace(data, conversion=conversion)
     torch.manual_seed(given.seed)  # weights from scratch and heads
     backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
     val = check_val(given, data, val) if val is not None else None
-    if given.labels is not None:
-        data = few_labels(data, given.labels, given.label_seed)
+    if given.label_budget is not None:
+        data = limit_labels(data, given.label_budget, given.label_seed)
     labels = label_facts(data)
     if not sum(labels.pixels[name] for name in data.classes.names):
         raise UnipError(f"{given.data} ({given.split}) has no labelled pixel", "Check the masks, and --remap.")
     on_gpu = accelerator.device.type == "cuda"
-    facts = Facts.of(labels, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
-    config, reasons = resolve(given, facts)
+    facts = TaskFacts.of(labels, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
+    config, reasons = resolve_finetuning(given, facts)
     check_warmup(config.warmup, config.steps)
-    compiled, why = compiling(config, facts)
+    compiled, why = choose_compile(config, facts)
     if compiled != config.compile:
         reasons.append(f"compile {shown(compiled)}: {why}")
     check_batch(config, accelerator)
     check_cache(config, accelerator.device)
     check_rare_crops(config, labels.pixels, data.classes)
     segmenter = build(config, backbone, data)
-    adapted = restrict(config, segmenter)
+    adapted = freeze_and_adapt(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if on_gpu:
@@ -104,7 +104,7 @@ def train_segmenter(
     model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     if main:
         for line in [
-            *describe(config, backbone, data, labels.pixels, segmenter, adapted),
+            *describe_training(config, backbone, data, labels.pixels, segmenter, adapted),
             describe_loss(config, data, pixel_loss),
             *reasons,
         ]:
@@ -149,13 +149,13 @@ def train_segmenter(
         save_segmenter(segmenter, run.model, info=model_info(config, backbone, data, done))
         log.info(f"{done.steps} steps of training are done; the model is {run.model}")
         if done.best is not None and done.best.score is not None:
-            said = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
-            log.info(f"its weights are the best, those {said}")
+            text = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
+            log.info(f"its weights are the best, those {text}")
         scores = final_scores(config, run)
     return FinetuneResult(run.path, done, scores)
 
 
-def resolve(config: FinetuneConfig, facts: Facts) -> tuple[ResolvedConfig, list[str]]:
+def resolve_finetuning(config: FinetuneConfig, facts: TaskFacts) -> tuple[ResolvedConfig, list[str]]:
     """Choose what was left open, and say why, a line each.
 
     Raises:
@@ -176,7 +176,7 @@ def check_val(config: FinetuneConfig, data: SegmentationData, val: SegmentationD
             f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
             "Use one classes.json for both.",
         )
-    val = replace(val, reading=data.reading)
+    val = replace(val, conversion=data.conversion)
     counts = check_segmentation(val)
     if config.eval_every is not None and not sum(counts[name] for name in val.classes.names):
         raise UnipError(f"{config.val} has no labelled pixel to choose weights by", "Choose another --val.")
@@ -234,13 +234,13 @@ def build(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) ->
             short_side=config.base[1],
             crop=config.crop,
             stride=max(1, config.crop * 2 // 3),
-            reading=data.reading or DEFAULT,
+            conversion=data.conversion or DEFAULT,
         ),
         backbone.model,
     )
 
 
-def restrict(config: ResolvedConfig, segmenter: Segmenter) -> int:
+def freeze_and_adapt(config: ResolvedConfig, segmenter: Segmenter) -> int:
     """Freeze what is not to be trained and add adapters; return how many weights have one.
 
     Raises:
@@ -307,6 +307,6 @@ def final_scores(config: ResolvedConfig, run: RunFolder) -> Scores | None:
     except OutOfMemory as error:
         raise UnipError(
             f"in the evaluation of the trained model, {error.what}",
-            "The model is saved; score it with `unip evaluate`, which takes a lower --batch-size of its own.",
+            "The model is saved: score it with `unip evaluate` and a lower --batch-size.",
         ) from error
     return None if result is None else result.scores

@@ -30,7 +30,7 @@ class WorstFrame:
     prediction: Pixels
 
 
-def render_report(
+def render_evaluation(
     scores: Scores,
     classes: Classes,
     about: Mapping[str, Any],

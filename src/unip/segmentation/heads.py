@@ -159,7 +159,7 @@ class LightHead(nn.Module):
     def __init__(self, width: int, channels: int, classes: int, *, dropout: float = 0.1) -> None:
         super().__init__()
         self.projections = nn.ModuleList([nn.Conv2d(width, channels, 1) for _ in range(4)])
-        self.mix = nn.Sequential(nn.BatchNorm2d(channels), nn.GELU(), conv_norm_relu(channels, channels, 3))
+        self.fuse = nn.Sequential(nn.BatchNorm2d(channels), nn.GELU(), conv_norm_relu(channels, channels, 3))
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, classes, 1)
 
@@ -169,7 +169,7 @@ class LightHead(nn.Module):
         total = self.projections[0](levels[0])
         for project, level in zip(list(self.projections)[1:], levels[1:], strict=True):
             total = total + upsample(project(level), finest)
-        return self.classifier(self.dropout(self.mix(total)))  # type: ignore[no-any-return]
+        return self.classifier(self.dropout(self.fuse(total)))  # type: ignore[no-any-return]
 
 
 def _size(features: Tensor) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from unip.data.sampling.frames import Frame, Frames, rgb, window_starts
 from unip.errors import UnipError
-from unip.runtime.cuda_graphs import NotRecordable, Recorded
+from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
 from unip.runtime.signals import leave_signals_to_parent
 from unip.runtime.workers import usable_cores
 from unip.segmentation.heads import resize
@@ -25,8 +25,8 @@ from unip.segmentation.sliding import sliding_logits
 
 log = logging.getLogger(__name__)
 
-MOST_LOGITS = 2**28  # of the images in memory at once: 1 GiB
-OFTEN = 3  # times that a shape of batches comes before it is recorded, which takes as long as four of them
+MAX_LOGITS = 2**28  # of the images in memory at once: 1 GiB
+CAPTURE_AFTER = 3  # times that a shape of batches comes before it is captured, which takes as long as four of them
 
 
 class OutOfMemory(UnipError):
@@ -108,22 +108,22 @@ class _ReplayedBatches:
         self.model = model
         self.seen: Counter[torch.Size] = Counter()
         self.shape: torch.Size | None = None
-        self.recorded: Recorded[Tensor] | None = None
+        self.graph: CudaGraph[Tensor] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         self.seen[images.shape] += 1
-        if self.shape is None and self.seen[images.shape] == OFTEN:
+        if self.shape is None and self.seen[images.shape] == CAPTURE_AFTER:
             self.shape = images.shape
             try:
-                self.recorded = Recorded(self.model, (images,))
+                self.graph = CudaGraph(self.model, (images,))
             except torch.OutOfMemoryError:
                 pass  # a recording keeps memory of its own; without it there may be enough
-            except NotRecordable as error:
+            except NotCapturable as error:
                 why = str(error).partition("\n")[0]
-                log.warning(f"note: windows run kernel by kernel, as they cannot be recorded: {why}")
-        if self.recorded is None or images.shape != self.shape:
+                log.warning(f"note: windows run kernel by kernel, as they cannot be captured as a CUDA graph: {why}")
+        if self.graph is None or images.shape != self.shape:
             return self.model(images)
-        return self.recorded(images)
+        return self.graph(images)
 
 
 def _groups(
@@ -139,7 +139,7 @@ def _groups(
         group.append(frame)
         weight += weigh(frame)
         logits += classes * frame.pixels.shape[-2:].numel()
-        if weight >= together or logits >= MOST_LOGITS:
+        if weight >= together or logits >= MAX_LOGITS:
             yield group
             group, weight, logits = [], 0, 0
     if group:

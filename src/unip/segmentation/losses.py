@@ -16,7 +16,7 @@ from unip.data.labelled.classes import IGNORE
 from unip.segmentation.settings import Weighting
 
 MAX_WEIGHT = 20.0  # of a class: a few mislabelled pixels of the rarest one must not decide a step
-SURE = 0.7  # a pixel whose class has a lower probability counts as hard, however many such there are
+CONFIDENT = 0.7  # a pixel whose class has a lower probability counts as hard, however many such there are
 
 
 def class_weights(pixels: Sequence[int], weighting: Weighting) -> tuple[float, ...] | None:
@@ -102,7 +102,7 @@ def keep_hard(logits: Tensor, target: Tensor, share: float) -> Tensor:
     """Return ``target`` with 255 for easy pixels: online hard pixel mining.
 
     What stays are the ``share`` of the labelled pixels whose own class has the lowest probability, and all others of
-    less than :data:`SURE` (Wu et al., "High-performance semantic segmentation using very deep fully convolutional
+    less than :data:`CONFIDENT` (Wu et al., "High-performance semantic segmentation using very deep fully convolutional
     networks", 2016, arXiv 1604.04339, section 3.3; with a share in place of their number of pixels).
 
     Args:
@@ -114,7 +114,7 @@ def keep_hard(logits: Tensor, target: Tensor, share: float) -> Tensor:
     labelled = target != IGNORE
     rising = torch.where(labelled, sure, 2.0).flatten().sort().values  # those without a label last
     last = (labelled.sum() * share).ceil().long().clamp(min=1) - 1
-    limit = rising.gather(0, last.view(1)).clamp(min=SURE)
+    limit = rising.gather(0, last.view(1)).clamp(min=CONFIDENT)
     return torch.where(sure <= limit, target, IGNORE)
 
 

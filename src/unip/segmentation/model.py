@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unip.config import Config
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.errors import UnipError
@@ -39,7 +39,7 @@ class SegmenterSpec(Config):
     short_side: int = Field(512, ge=1, description="Images are resized to this short side, in pixels.")
     crop: int = Field(512, ge=1, description="Side of training crops and of sliding windows, in pixels.")
     stride: int = Field(341, ge=1, description="Pixels from one sliding window to the next.")
-    reading: Reading = Field(
+    conversion: Conversion = Field(
         DEFAULT, description="How counts or temperatures become the 8 bits that it was trained on."
     )
 
@@ -80,7 +80,7 @@ class Segmenter(nn.Module):
         self.depth = depth_of(self.backbone)
         _check_layers(spec, self.depth)
         width = width_of(self.backbone)
-        self.taken = sorted(set(spec.layers))
+        self.used_layers = sorted(set(spec.layers))
         self.patch = patch_size(self.backbone)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
@@ -99,7 +99,7 @@ class Segmenter(nn.Module):
                 self.auxiliary = FCNHead(width, 256, count)
         for name, parameter in self.backbone.named_parameters():
             parts = name.split(".")
-            late = parts[0] == "blocks" and int(parts[1]) >= self.taken[-1]
+            late = parts[0] == "blocks" and int(parts[1]) >= self.used_layers[-1]
             if late or parts[0] in ("norm", "fc_norm", "head", "attn_pool"):
                 parameter.requires_grad_(False)  # gets no gradient, which distributed training would wait for
 
@@ -107,13 +107,13 @@ class Segmenter(nn.Module):
         """Return the maps ``(B, width, h, w)`` of ``spec.layers`` for normalised, padded images."""
         maps = self.backbone.forward_intermediates(  # type: ignore[operator]
             images,
-            indices=[layer - 1 for layer in self.taken],
+            indices=[layer - 1 for layer in self.used_layers],
             norm=False,
             stop_early=True,
             output_fmt="NCHW",
             intermediates_only=True,
         )
-        return [maps[self.taken.index(layer)] for layer in self.spec.layers]
+        return [maps[self.used_layers.index(layer)] for layer in self.spec.layers]
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Return what the head sees of uint8 images: the pyramid's levels, finest first, or the probe's features."""
@@ -152,7 +152,7 @@ class Segmenter(nn.Module):
     def to_pixels(self, logits: Tensor, images: Tensor) -> Tensor:
         """Resize logits of the patches of ``images`` (of which only the size counts) to their pixels."""
         size = self.padded_size(images)
-        # losses want more than 16 bits; where nothing is learnt, so large a map is faster interpolated
+        # losses want more than 16 bits; where nothing is learnt, interpolation is faster for such a large map
         larger = upsample(logits.float(), size) if logits.requires_grad else resize(logits, size)
         return larger[..., : images.shape[-2], : images.shape[-1]]
 

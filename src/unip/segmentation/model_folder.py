@@ -28,14 +28,14 @@ def read_model_config(path: Path) -> tuple[Path, dict[str, Any]]:
     """Return the model folder, see :func:`model_folder`, and what its ``config.json`` holds.
 
     Raises:
-        UnipError: There is no segmentation model, or its weights cannot be read.
+        UnipError: There is not a segmentation model, or its weights cannot be read.
     """
     folder = model_folder(path)
     record = read_json(folder / "config.json")
     found = record.get("format") if isinstance(record, dict) else None
     if found != SEGMENTER_FORMAT:
         raise UnipError(
-            f"{folder} is no segmentation model (config.json says format {found!r}, not {SEGMENTER_FORMAT!r})",
+            f"{folder} is not a segmentation model (config.json says format {found!r}, not {SEGMENTER_FORMAT!r})",
             "Give the folder of a `unip finetune` run.",
         )
     try:

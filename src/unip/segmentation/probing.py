@@ -57,7 +57,7 @@ def probe_layers(
     """
     train, test, test_split = open_splits(settings)
     layers = tuple(range(1, depth_of(backbone.model) + 1))
-    segmenter = frozen(backbone, layers, train, settings.short_side, mean=mean, std=std).to(device)
+    segmenter = frozen_segmenter(backbone, layers, train, settings.short_side, mean=mean, std=std).to(device)
     side = segmenter.spec.short_side
     try:
         probes = train_probes(segmenter, train, settings)
@@ -96,7 +96,7 @@ def probe_layers(
     }
 
 
-def frozen(
+def frozen_segmenter(
     backbone: Backbone,
     layers: tuple[int, ...],
     data: SegmentationData,

@@ -48,7 +48,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     """Load a model folder, or the ``model/`` of a run folder, in evaluation mode on the CPU.
 
     Raises:
-        UnipError: There is no segmentation model, or its files are damaged or do not belong together.
+        UnipError: There is not a segmentation model, or its files are damaged or do not belong together.
     """
     folder, record = read_model_config(Path(path))
     try:
@@ -90,7 +90,7 @@ def model_card(spec: SegmenterSpec, info: dict[str, Any]) -> str:
             f"- Classes: {names}",
             f"- Decoder: {decoder}, from layer {layers} of the backbone",
             f"- Input: any size, resized to short side {spec.short_side}; windows of {spec.crop} every {spec.stride}",
-            f"- Counts and temperatures become grey by {spec.reading.describe()} (before the model)",
+            f"- Counts and temperatures become grey by {spec.conversion.describe()} (before the model)",
             f"- Normalisation: mean {list(spec.mean)}, std {list(spec.std)} of values in 0..1 (inside the model)",
             "",
             "```",

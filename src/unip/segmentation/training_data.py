@@ -10,7 +10,7 @@ from unip.data.labelled.classes import Classes
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.rare_crops import RareCrops
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
-from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, fits
+from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, crops_fit
 from unip.errors import UnipError
 from unip.features.cached import CachedFeatures
 from unip.segmentation.config import ResolvedConfig
@@ -50,7 +50,7 @@ def check_cache(config: ResolvedConfig, device: torch.device) -> None:
     if config.cache == "gpu" and device.type != "cuda":
         raise UnipError("cache gpu: there is no GPU to keep frames on", "Use --cache auto.")
     if config.cache == "gpu" and config.cache_features:
-        raise UnipError("cache gpu has no part in a probe whose features are cached", "Leave one of the two out.")
+        raise UnipError("cache gpu does nothing in a probe whose features are cached", "Leave one of the two out.")
 
 
 def check_rare_crops(config: ResolvedConfig, pixels: dict[str, int], classes: Classes) -> None:
@@ -91,7 +91,7 @@ def on_device(
     Raises:
         UnipError: It cannot, though ``cache`` is ``gpu``.
     """
-    possible = config.cache in ("auto", "gpu") and fits(dataset, device)
+    possible = config.cache in ("auto", "gpu") and crops_fit(dataset, device)
     if config.cache == "gpu" and not possible:
         raise UnipError(
             f"cache gpu: crops of these frames cannot be cut on {device}",

@@ -40,7 +40,7 @@ def quick_miou(
     """
     names = segmenter.spec.classes.names
     total = torch.zeros(len(names), len(names), dtype=torch.int64, device=device)
-    frames = Frames(data, segmenter.spec.short_side, segmenter.spec.reading)
+    frames = Frames(data, segmenter.spec.short_side, segmenter.spec.conversion)
     try:
         for frame, logits in segment_frames(segmenter, frames, device=device, dtype=dtype, workers=workers):
             if frame.problem is not None:
@@ -52,7 +52,7 @@ def quick_miou(
     except OutOfMemory as error:
         raise UnipError(
             f"in an evaluation during training, {error.what}",
-            "Add --checkpoint-activations, which leaves more in training, and the same command goes on; or start anew "
-            "with a smaller --crop, or without --eval-every and score the model by unip evaluate --batch-size 1.",
+            "Add --checkpoint-activations and run the same command again. Or start over with a smaller --crop, or "
+            "without --eval-every, and score the model with unip evaluate --batch-size 1.",
         ) from error
     return score(total.cpu().numpy(), names).miou

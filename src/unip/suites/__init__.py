@@ -1,1 +1,1 @@
-"""Comparing starts, data sets, protocols and label budgets: a grid of cells, each run once, and tables of them."""
+"""Comparing inits, data sets, protocols and label budgets: a grid of cells, each run once, and tables of them."""

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unip.data.labelled.datasets import check_segmentation, few_labels, open_segmentation
+from unip.data.labelled.datasets import check_segmentation, limit_labels, open_segmentation
 from unip.data.labelled.pairs import SegmentationData
 from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
@@ -32,11 +32,11 @@ from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation import evaluate_corrupted
 from unip.segmentation.metrics import percent, score
 from unip.segmentation.model import SegmenterSpec
-from unip.segmentation.probing import evaluate_probes, frozen, segment_by_neighbours
+from unip.segmentation.probing import evaluate_probes, frozen_segmenter, segment_by_neighbours
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.verbs import finetune
 from unip.suites.settings import CORRUPTED, RECORD, LayerSettings, choices, finetune_config, read_corrupted
-from unip.suites.suite import TRAINED
+from unip.suites.suite import TRAINED_KINDS
 from unip.suites.tasks import CellTask
 from unip.training.run_folder import describe_environment
 from unip.vit.backbone import load_backbone
@@ -56,7 +56,7 @@ def run_cell(task: CellTask) -> str:
     record = read_json(task.folder / RECORD) if (task.folder / RECORD).exists() else None
     if record is None:
         begun = time.monotonic()
-        found, matrices, names = _trained(task) if task.kind in TRAINED else _fitted(task)
+        found, matrices, names = _trained(task) if task.kind in TRAINED_KINDS else _fitted(task)
         scores = score(matrices.sum(0), found.pop("classes"))
         with writing(task.folder / FRAMES) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, matrices=matrices, images=np.array(names))
@@ -130,7 +130,7 @@ def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
     """Evaluate under the corruptions that are not there yet; a stop loses one at most."""
     there = read_corrupted(task.folder)
     missing = tuple(name for name in task.corruptions if name not in there)
-    if task.kind not in TRAINED or not missing:
+    if task.kind not in TRAINED_KINDS or not missing:
         return
     run = task.folder / record["run"]
     if not (run / "model").is_dir():
@@ -150,8 +150,8 @@ def _fitted(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
     """Fit a layer-wise probe or neighbours on frozen features, and test it."""
     device = choose_device(task.device)
     train = open_segmentation(task.data, task.train, remap=task.remap)
-    if task.labels is not None:
-        train = few_labels(train, task.labels, task.seed)
+    if task.label_budget is not None:
+        train = limit_labels(train, task.label_budget, task.seed)
     test = open_segmentation(task.data, task.test, remap=task.remap)
     if train.classes.names != test.classes.names:
         raise UnipError(
@@ -167,11 +167,11 @@ def _fitted(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
         neighbours = NeighbourSettings.make(**task.settings)
         layer = depth if neighbours.layer == "last" else neighbours.layer
         check_layer(backbone.model, layer)
-        segmenter = frozen(backbone, (layer,), train, neighbours.short_side).to(device)
+        segmenter = frozen_segmenter(backbone, (layer,), train, neighbours.short_side).to(device)
         matrices = segment_by_neighbours(segmenter, train, test, neighbours, task.seed)
     else:
         settings = LayerSettings.make(**task.settings)
-        segmenter = frozen(backbone, tuple(range(1, depth + 1)), train, settings.short_side).to(device)
+        segmenter = frozen_segmenter(backbone, tuple(range(1, depth + 1)), train, settings.short_side).to(device)
         probes = train_probes(segmenter, train, _probe_settings(task, settings))
         with torch.inference_mode():
             layer = settings.layer or _best_layer(task, segmenter, probes, settings)

@@ -22,12 +22,12 @@ class BenchConfig(Config):
     weights: Path | None = Field(None, description="Folder that {weights} stands for in the suite.")
     out: Path | None = Field(None, description="Where everything goes; default: runs/bench/ and the suite's name.")
     only: tuple[str, ...] = Field(
-        (), description="Run the cells whose name holds every one of these texts; of A,B one is enough."
+        (), description="Run only the cells whose name contains all of these texts; A,B means A or B."
     )
     skip_missing: bool = Field(False, description="Leave out cells whose data or weights are not given.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run; auto: all GPUs, or the CPU.")
     workers_per_device: int = Field(1, ge=1, description="Cells that run at once on a device.")
-    keep_models: bool = Field(True, description="Keep every cell's model, to look into or to evaluate further.")
-    report_only: bool = Field(False, description="Make tables and plot anew from the cells that are done.")
+    keep_models: bool = Field(True, description="Keep every cell's model, to analyse or evaluate it later.")
+    report_only: bool = Field(False, description="Only make tables and plot again, from the cells that are done.")
     overwrite: bool = Field(False, description="Also replace tables and plots that were changed since.")
-    dry_run: bool = Field(False, description="Show the grid and what of it is done, write nothing.")
+    dry_run: bool = Field(False, description="Show the grid and which cells are done, write nothing.")

@@ -19,8 +19,8 @@ from unip.suites.suite import SpeedBatch
 from unip.suites.tasks import CostTask
 from unip.training.optim import count_parameters
 
-SECONDS = 1.0  # of timing, at least
-WARM_UP = 3  # passes
+MIN_TIMING_SECONDS = 1.0  # of timing, at least
+WARM_UP_PASSES = 3  # passes
 
 
 def measure_cost(task: CostTask) -> dict[str, Any]:
@@ -109,11 +109,11 @@ def seconds_per_call(run: Callable[[], None], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    for _ in range(WARM_UP):
+    for _ in range(WARM_UP_PASSES):
         run()
     wait()
     begun, calls = time.perf_counter(), 0
-    while calls < WARM_UP or time.perf_counter() - begun < SECONDS:
+    while calls < WARM_UP_PASSES or time.perf_counter() - begun < MIN_TIMING_SECONDS:
         run()
         wait()
         calls += 1

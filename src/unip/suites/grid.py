@@ -15,21 +15,21 @@ from unip.outputs import write_json
 from unip.pretraining.config import PretrainConfig
 from unip.suites.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
 from unip.suites.settings import RECORD, check_settings, read_corrupted
-from unip.suites.suite import PRETRAINED, TRAINED, Axes, Places, Suite, label_text
+from unip.suites.suite import PRETRAINED, TRAINED_KINDS, Axes, Locations, Suite, budget_text
 from unip.suites.tasks import DONE, RUN, CellTask, PretrainTask
 
 INDEX = "index.json"
 Fill = Callable[[Any], Any]
-Left = Literal["nothing", "corruptions", "all"]
+Remaining = Literal["nothing", "corruptions", "all"]
 
 
 @dataclass(eq=False)
-class Plan:
+class BenchPlan:
     """A suite with everything that its jobs share.
 
     Attributes:
         suite: What to run.
-        places: Where data and weights are.
+        locations: Where data and weights are.
         out: The bench's folder.
         device: Where to run.
         workers: Loader processes of each cell where it leaves them to us; None: as the cell decides.
@@ -38,7 +38,7 @@ class Plan:
     """
 
     suite: Suite
-    places: Places
+    locations: Locations
     out: Path
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int | None = None
@@ -75,15 +75,15 @@ class Plan:
             return str(self.trained[value.removeprefix(PRETRAINED)].folder() / RUN)
         if isinstance(value, list | tuple):
             return [self.fill(item) for item in value]
-        return self.places.fill(value)
+        return self.locations.fill(value)
 
     def missing(self, axes: Axes) -> list[str]:
         """Say which data and weights a cell lacks."""
-        start, source = self.suite.starts[axes.start], self.suite.datasets[axes.dataset]
+        init, source = self.suite.inits[axes.init], self.suite.datasets[axes.dataset]
         protocol = self.suite.protocols[axes.protocol]
-        lacks = self.places.missing([start.model, source.data, start.settings, source.settings, protocol.settings])
+        lacks = self.locations.missing([init.model, source.data, init.settings, source.settings, protocol.settings])
         for job in self.trainings(axes):
-            lacks += self.places.missing(self.suite.pretrain[job.name])
+            lacks += self.locations.missing(self.suite.pretrain[job.name])
         return list(dict.fromkeys(lacks))
 
     def check(self, cells: list[Axes]) -> None:
@@ -93,50 +93,51 @@ class Plan:
 
         Raises:
             UnipError: A setting is unknown or does not fit, there are fewer images than labels that are asked for, or
-                `alike` knows no image.
+                `group_by` matches no image.
         """
         for job in self.jobs(cells):
             if isinstance(job, PretrainJob):
-                job.settings(self.places.fill)
+                job.settings(self.locations.fill)
             else:
-                job.draft(self.places.fill)
+                job.draft(self.locations.fill)
         for name in dict.fromkeys(axes.dataset for axes in cells):
             source = self.suite.datasets[name]
-            data = str(self.places.fill(source.data))
+            data = str(self.locations.fill(source.data))
             try:
                 train, test = (
                     open_segmentation(data, split, remap=source.remap) for split in (source.train, source.test)
                 )
             except UnipError:
                 continue
-            most = max(axes.labels for axes in cells if axes.dataset == name)
+            most = max(axes.label_budget for axes in cells if axes.dataset == name)
             if most > len(train):
                 raise UnipError(
-                    f"{label_text(most)} labelled images of {name} are asked for, but {source.train or data} has "
+                    f"{budget_text(most)} labelled images of {name} are asked for, but {source.train or data} has "
                     f"{len(train)}",
                     "Ask for fewer, or for a share up to 1.0.",
                 )
             names = [path.name for path in test.images]
-            if source.alike is not None and not any(re.search(source.alike, image) for image in names):
+            if source.group_by is not None and not any(re.search(source.group_by, image) for image in names):
                 raise UnipError(
-                    f"`alike` of {name}, {source.alike!r}, is in no image's name of {source.test or data}, such as "
+                    f"`group_by` of {name}, {source.group_by!r}, matches no image's name of {source.test or data}, "
+                    f"such as "
                     f"{names[0]}",
-                    "Correct it; or leave it out, if no images are alike.",
+                    "Correct it, or leave it out if no images belong together.",
                 )
 
     def jobs(self, cells: list[Axes]) -> list[PretrainJob | CellJob]:
         """Return the jobs of some cells: first what is pre-trained for them, longest chains before all."""
         chains = [self.trainings(axes) for axes in cells]
-        left: dict[PretrainJob, int] = {}  # how many trainings there are from one to the end of its chain
+        remaining: dict[PretrainJob, int] = {}  # how many trainings there are from one to the end of its chain
         for chain in chains:
             for place, job in enumerate(chain):
-                left[job] = max(place, left.get(job, 0))
-        first = sorted(left, key=lambda job: -left[job])
+                remaining[job] = max(place, remaining.get(job, 0))
+        first = sorted(remaining, key=lambda job: -remaining[job])
         return [*first, *(self.cell(axes) for axes in cells)]
 
     def trainings(self, axes: Axes) -> list[PretrainJob]:
         """Return the pre-training that a cell starts from, then what that starts from, and so on."""
-        names = _named(self.suite.starts[axes.start].model)
+        names = _named(self.suite.inits[axes.init].model)
         job = self.trained[names[0]] if names else None
         found = []
         while job is not None:
@@ -159,7 +160,7 @@ class Plan:
 class PretrainJob:
     """A pre-training entry: run once for all cells that start from its student."""
 
-    plan: Plan
+    plan: BenchPlan
     name: str
     needs: PretrainJob | None
 
@@ -200,7 +201,7 @@ class PretrainJob:
         """Say whether there is a student."""
         return (self.needs is None or self.needs.done()) and (self.folder() / DONE).exists()
 
-    def prepare(self) -> PretrainTask | None:
+    def pending_task(self) -> PretrainTask | None:
         """Return the task, or None if it is done."""
         if self.done():
             return None
@@ -211,7 +212,7 @@ class PretrainJob:
 class CellJob:
     """A cell of the grid."""
 
-    plan: Plan
+    plan: BenchPlan
     axes: Axes
     needs: PretrainJob | None
 
@@ -229,10 +230,10 @@ class CellJob:
             UnipError: A setting is unknown or does not fit.
         """
         plan, axes = self.plan, self.axes
-        start, source = plan.suite.starts[axes.start], plan.suite.datasets[axes.dataset]
+        init, source = plan.suite.inits[axes.init], plan.suite.datasets[axes.dataset]
         protocol = plan.suite.protocols[axes.protocol]
-        trained = protocol.kind in TRAINED
-        settings = {**protocol.settings, **(source.settings if trained else {}), **(start.settings if trained else {})}
+        trained = protocol.kind in TRAINED_KINDS
+        settings = {**protocol.settings, **(source.settings if trained else {}), **(init.settings if trained else {})}
         if trained and plan.workers is not None:
             settings = {**settings, "workers": plan.workers}
         choosing = bool(protocol.choose or settings.get("eval_every")) or protocol.kind == "layer_probe"
@@ -242,7 +243,7 @@ class CellJob:
             folder=plan.out,
             key="",
             settings={name: fill(value) for name, value in settings.items()},
-            model=fill(start.model),
+            model=fill(init.model),
             data=fill(source.data),
             train=source.train,
             val=source.val if choosing else None,
@@ -272,26 +273,26 @@ class CellJob:
             kind=task.kind,
             settings=settings_identity(every),
             choose=task.choose,
-            labels=self.axes.labels,
+            label_budget=self.axes.label_budget,
             seed=self.axes.seed,
             model=weights_identity(task.model),
             data=[data_identity(task.data, split, task.remap) for split in splits],
         )
         return task.model_copy(update={"key": key, "folder": cell_folder(self.plan.out, self.axes, key)})
 
-    def left(self) -> Left:
+    def remaining(self) -> Remaining:
         """Say what of it is left to do, without changing anything.
 
         Raises:
             UnipError: As :meth:`task` does, if what it starts from is there.
         """
-        return "all" if self.needs is not None and not self.needs.done() else _left(self.task())
+        return "all" if self.needs is not None and not self.needs.done() else _remaining(self.task())
 
-    def prepare(self) -> CellTask | None:
+    def pending_task(self) -> CellTask | None:
         """Return the task, or None if it is done."""
         task = self.task()
         self.plan.remember(self.axes, task.key)
-        return None if _left(task) == "nothing" else task
+        return None if _remaining(task) == "nothing" else task
 
 
 def cell_folder(out: Path, axes: Axes, key: str) -> Path:
@@ -300,7 +301,7 @@ def cell_folder(out: Path, axes: Axes, key: str) -> Path:
     return next(iter(sorted((out / "cells").glob(f"*-{short}"))), out / "cells" / f"{axes}-{short}")
 
 
-def _left(task: CellTask) -> Left:
+def _remaining(task: CellTask) -> Remaining:
     if not (task.folder / RECORD).exists():
         return "all"
     return "nothing" if set(task.corruptions) <= set(read_corrupted(task.folder)) else "corruptions"

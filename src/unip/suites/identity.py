@@ -15,14 +15,21 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.manifests.sources import is_manifest, list_source, split_source
 from unip.errors import UnipError
 from unip.files import sha256
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 from unip.training.config import RESUMABLE
 from unip.vit.sources import WEIGHTS_NAME
 
 VERSION = 4  # raise it when a cell of the same settings would give another result
-MIXED = ["sha256", "modality", "source", "weight", "grey", "reading"]  # columns of a manifest that a mix depends on
+MANIFEST_COLUMNS = [
+    "sha256",
+    "modality",
+    "source",
+    "weight",
+    "grey",
+    "conversion",
+]  # columns of a manifest that a mix depends on
 #: Settings that change where and how fast a result is made, not which.
-FREE = (RESUMABLE - {"val"}) | {"device"}
+NOT_HASHED = (RESUMABLE - {"val"}) | {"device"}
 
 
 def key_of(**parts: Any) -> str:
@@ -33,7 +40,7 @@ def key_of(**parts: Any) -> str:
 
 def settings_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings without what does not matter, and with the content of weights in place of their paths."""
-    return {key: _identity(value) for key, value in settings.items() if key not in FREE}
+    return {key: _identity(value) for key, value in settings.items() if key not in NOT_HASHED}
 
 
 def weights_identity(source: str) -> str:
@@ -50,9 +57,9 @@ def weights_identity(source: str) -> str:
 def data_identity(source: str, split: str, remap: tuple[str, ...]) -> str:
     """Return a hash of a split's images, masks and classes: of their content, not their place."""
     data = open_segmentation(source, split, remap=remap)
-    meaning = [data.classes.to_dict(), repr(data.ids), data.channel, repr(data.reading)]
+    meaning = [data.classes.to_dict(), repr(data.ids), data.channel, repr(data.conversion)]
     files = list(dict.fromkeys([*data.images, *(mask.path for mask in data.masks)]))
-    content = dict(zip(files, threaded(_content, files, f"hashing {split}", unit="files"), strict=True))
+    content = dict(zip(files, map_threads(_content, files, f"hashing {split}", unit="files"), strict=True))
     return key_of(meaning=meaning, pairs=_pairs(data, content))
 
 
@@ -70,14 +77,14 @@ def images_identity(sources: tuple[str, ...]) -> str:
         if is_manifest(location):
             from unip.data.manifests.manifest import read_manifest  # here: folders have no use for pyarrow
 
-            rows += (tuple(row.values()) for row in read_manifest(location).select(MIXED).to_pylist())
+            rows += (tuple(row.values()) for row in read_manifest(location).select(MANIFEST_COLUMNS).to_pylist())
             continue
         root = os.path.abspath(location if location.is_dir() else location.parent)
         for entry in list_source(location, modality):
             # where the pixels of a folder tell the modality, the folder counts
             folder = "" if entry.modality else os.path.relpath(entry.path.parent, root)
             found.setdefault(entry.path, (entry.source, entry.modality or "", folder))
-    content = threaded(_content, list(found), "hashing images", unit="files")
+    content = map_threads(_content, list(found), "hashing images", unit="files")
     files = sorted((*about, path.name, digest) for (path, about), digest in zip(found.items(), content, strict=True))
     return key_of(rows=rows, files=files)
 

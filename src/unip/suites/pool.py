@@ -20,18 +20,18 @@ from unip.runtime.workers import usable_cores
 from unip.suites.tasks import Outcome, Task
 from unip.training.loop import check_gpu
 
-PATIENCE = 120.0  # seconds that a process has to save its state
-GLANCE = 0.2  # seconds between looks at whether someone asked to stop
+SAVE_TIMEOUT_SECONDS = 120.0  # that a process has to save its state
+LOOK_EVERY_SECONDS = 0.2  # between checks whether someone asked to stop
 
 
 @dataclass(frozen=True)
-class Device:
+class VisibleDevice:
     """What a worker process sees: the value of CUDA_VISIBLE_DEVICES, empty for the CPU."""
 
     visible: str
 
 
-def find_devices(kind: str) -> list[Device]:
+def find_devices(kind: str) -> list[VisibleDevice]:
     """Return the devices to work on: every GPU that this process may see, or the CPU.
 
     Raises:
@@ -40,7 +40,7 @@ def find_devices(kind: str) -> list[Device]:
     check_gpu(kind)
     count = 0 if kind == "cpu" else torch.cuda.device_count()
     allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return [Device(name.strip()) for name in (allowed or map(str, range(count)))][:count] or [Device("")]
+    return [VisibleDevice(name.strip()) for name in (allowed or map(str, range(count)))][:count] or [VisibleDevice("")]
 
 
 class Worker:
@@ -48,15 +48,15 @@ class Worker:
 
     Args:
         device: What it may see.
-        among: How many workers share this machine's cores.
+        sharing: How many workers share this machine's cores.
         keep_open: File descriptors that it is to hold as long as it lives.
     """
 
-    def __init__(self, device: Device, *, among: int = 1, keep_open: tuple[int, ...] = ()) -> None:
-        self.device, self.among, self.keep_open = device, among, keep_open
+    def __init__(self, device: VisibleDevice, *, sharing: int = 1, keep_open: tuple[int, ...] = ()) -> None:
+        self.device, self.sharing, self.keep_open = device, sharing, keep_open
         self.process: subprocess.Popen[bytes] | None = None
 
-    def give(self, task: Task) -> None:
+    def submit(self, task: Task) -> None:
         """Start a task."""
         if self.process is None or self.process.poll() is not None:
             self.process = self._start()
@@ -64,7 +64,7 @@ class Worker:
         self.process.stdin.write(task.model_dump_json().encode() + b"\n")
         self.process.stdin.flush()
 
-    def take(self) -> Outcome:
+    def result(self) -> Outcome:
         """Wait for the outcome of the task; a process that died is an outcome too."""
         assert self.process is not None
         assert self.process.stdout is not None
@@ -87,7 +87,7 @@ class Worker:
             assert pipe is not None
             pipe.close()
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(SAVE_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -114,8 +114,8 @@ class Worker:
         own = str(Path(__file__).parents[2])
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self.device.visible}
         environment["PYTHONPATH"] = os.pathsep.join([own, *filter(None, [os.environ.get("PYTHONPATH")])])
-        if self.among > 1:
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.among)))
+        if self.sharing > 1:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.sharing)))
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "unip.suites.worker"],
             stdin=subprocess.PIPE,
@@ -134,12 +134,12 @@ class Job(Protocol):
     def needs(self) -> Job | None:
         """The job that must be done before."""
 
-    def prepare(self) -> Task | None:
+    def pending_task(self) -> Task | None:
         """Return the task, or None if it is done already; a UnipError fails the job."""
 
 
 @dataclass(frozen=True)
-class Ended:
+class JobResult:
     """A job and how it went; ``seconds`` is None for one that was done before."""
 
     job: Any
@@ -147,7 +147,7 @@ class Ended:
     seconds: float | None = None
 
 
-def run_queue(jobs: Sequence[Job], workers: Sequence[Worker], stopped: Callable[[], bool]) -> Iterator[Ended]:
+def run_queue(jobs: Sequence[Job], workers: Sequence[Worker], stopped: Callable[[], bool]) -> Iterator[JobResult]:
     """Run jobs on workers, in their order as far as what they need is done; yield each as it ends.
 
     Args:
@@ -162,14 +162,14 @@ def run_queue(jobs: Sequence[Job], workers: Sequence[Worker], stopped: Callable[
     failed: set[int] = set()
     deadline: float | None = None
 
-    def ended(job: Job, outcome: Outcome, seconds: float | None = None) -> Ended:
+    def ended(job: Job, outcome: Outcome, seconds: float | None = None) -> JobResult:
         if outcome.state != "done":
             failed.add(id(job))
-        return Ended(job, outcome, seconds)
+        return JobResult(job, outcome, seconds)
 
     while waiting or running:
         if stopped() and deadline is None:
-            waiting, deadline = [], time.monotonic() + PATIENCE
+            waiting, deadline = [], time.monotonic() + SAVE_TIMEOUT_SECONDS
             for worker in running:
                 worker.stop()
         if deadline is not None and time.monotonic() > deadline:
@@ -182,27 +182,27 @@ def run_queue(jobs: Sequence[Job], workers: Sequence[Worker], stopped: Callable[
                 waiting.remove(job)
                 pending.discard(id(job))
                 if job.needs is not None and id(job.needs) in failed:
-                    yield ended(job, Outcome(state="failed", what=f"what it starts from failed: {job.needs}"))
+                    yield ended(job, Outcome(state="failed", what=f"its pre-training failed: {job.needs}"))
                     continue
                 try:
-                    task = job.prepare()
+                    task = job.pending_task()
                 except UnipError as error:
                     yield ended(job, Outcome(state="failed", what=error.what, fix=error.fix))
                     continue
                 if task is None:
                     yield ended(job, Outcome(state="done"))
                     continue
-                worker.give(task)
+                worker.submit(task)
                 running[worker] = (job, time.monotonic())
                 busy.add(id(job))
                 break
             if stopped():
                 break
         pipes = {worker.pipe: worker for worker in running}
-        for pipe in select.select(list(pipes), [], [], GLANCE)[0] if pipes else []:
+        for pipe in select.select(list(pipes), [], [], LOOK_EVERY_SECONDS)[0] if pipes else []:
             worker = pipes[pipe]
             job, begun = running.pop(worker)
-            outcome = worker.take()
+            outcome = worker.result()
             if deadline is not None and outcome.state == "died":
                 outcome = Outcome(state="interrupted")
             yield ended(job, outcome, time.monotonic() - begun)

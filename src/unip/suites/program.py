@@ -1,4 +1,4 @@
-"""`unip bench`: starts x data sets x protocols x labels x seeds, each cell once, and tables of it."""
+"""`unip bench`: inits x data sets x protocols x label budgets x seeds, each cell once, and tables of it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from unip.outputs import OutputFolder
 from unip.progress import meter
 from unip.runtime.signals import stop_on_signals
 from unip.suites.config import PAGE, RESULTS, BenchConfig
-from unip.suites.grid import CellJob, Left, Plan, PretrainJob
-from unip.suites.pool import Ended, Job, Worker, find_devices, run_queue
+from unip.suites.grid import BenchPlan, CellJob, PretrainJob, Remaining
+from unip.suites.pool import Job, JobResult, Worker, find_devices, run_queue
 from unip.suites.records import cost_task, read_done
 from unip.suites.report import write_report
-from unip.suites.suite import Axes, label_text
-from unip.suites.tables import Table
+from unip.suites.suite import Axes, budget_text
+from unip.suites.tables import ReportTable
 from unip.suites.tasks import CostTask
 from unip.training.feed import resolve_workers
 
@@ -60,12 +60,12 @@ class CostJob:
         """Return what it measures."""
         return f"cost of {self.task.spec['decoder']} on {self.task.spec['backbone']}"
 
-    def prepare(self) -> CostTask | None:
+    def pending_task(self) -> CostTask | None:
         """Return the task, or None if it is done."""
         return None if self.task.file.exists() else self.task
 
 
-def run_cells(config: BenchConfig, outputs: OutputFolder, plan: Plan, cells: list[Axes]) -> BenchResult | None:
+def run_cells(config: BenchConfig, outputs: OutputFolder, plan: BenchPlan, cells: list[Axes]) -> BenchResult | None:
     """Do what is left of :func:`unip.suites.verbs.bench` once the paths are checked.
 
     Args:
@@ -84,11 +84,11 @@ def run_cells(config: BenchConfig, outputs: OutputFolder, plan: Plan, cells: lis
         show_grid(plan, jobs, count)
         return None
 
-    failed: list[Ended] = []
+    failed: list[JobResult] = []
     ran = kept = 0
     held = () if outputs.lock is None else (outputs.lock,)  # by workers that outlive a bench that is killed, too
     with stop_on_signals() as stop:
-        workers = [Worker(d, among=count, keep_open=held) for _ in range(config.workers_per_device) for d in devices]
+        workers = [Worker(d, sharing=count, keep_open=held) for _ in range(config.workers_per_device) for d in devices]
         try:
             with meter("bench", len(jobs), "jobs") as progress:
                 for ended in run_queue(jobs, workers[: len(jobs)], lambda: bool(stop)):
@@ -123,33 +123,33 @@ def run_cells(config: BenchConfig, outputs: OutputFolder, plan: Plan, cells: lis
     return result
 
 
-def show_grid(plan: Plan, jobs: list[PretrainJob | CellJob], workers: int) -> None:
+def show_grid(plan: BenchPlan, jobs: list[PretrainJob | CellJob], workers: int) -> None:
     """Print a dry run: what of the grid is done, a line for all seeds."""
-    rows: dict[tuple[str, ...], dict[int, Left]] = defaultdict(dict)
+    rows: dict[tuple[str, ...], dict[int, Remaining]] = defaultdict(dict)
     for job in jobs:
         if isinstance(job, PretrainJob):
             log.info(f"{job}: {'done' if job.done() else 'to do'}")
             continue
         axes = job.axes
-        rows[axes.start, axes.dataset, axes.protocol, label_text(axes.labels)][axes.seed] = job.left()
-    table = Shown("start", "data set", "protocol", "labels", "seeds", "done", title=plan.suite.title)
+        rows[axes.init, axes.dataset, axes.protocol, budget_text(axes.label_budget)][axes.seed] = job.remaining()
+    table = Shown("init", "data set", "protocol", "labels", "seeds", "done", title=plan.suite.title)
     for names, seeds in rows.items():
-        left = list(seeds.values())
-        partly = f", {count} but for corruptions" if (count := left.count("corruptions")) else ""
-        table.add_row(*names, " ".join(map(str, seeds)), f"{left.count('nothing')} of {len(left)}{partly}")
+        remaining = list(seeds.values())
+        note = f", {count} but for corruptions" if (count := remaining.count("corruptions")) else ""
+        table.add_row(*names, " ".join(map(str, seeds)), f"{remaining.count('nothing')} of {len(remaining)}{note}")
     log.info(TableMessage(table))
-    cells = [left for seeds in rows.values() for left in seeds.values()]
+    cells = [remaining for seeds in rows.values() for remaining in seeds.values()]
     done = cells.count("nothing")
     log.info(f"dry run: {len(cells)} cells, {done} done; {workers} at a time into {plan.out}; nothing was written")
 
 
-def cost_jobs(plan: Plan) -> list[CostJob]:
+def cost_jobs(plan: BenchPlan) -> list[CostJob]:
     """Return the measurements of cost that are missing for the cells that are done, each once."""
     tasks = {task.key: task for task in (cost_task(plan, cell.record) for cell in read_done(plan))}
     return [CostJob(task) for task in tasks.values() if not task.file.exists()]
 
 
-def report(plan: Plan, *, run: int, kept: int | None) -> BenchResult:
+def report(plan: BenchPlan, *, run: int, kept: int | None) -> BenchResult:
     """Write everything that is made from the cells that are done.
 
     Raises:
@@ -160,15 +160,15 @@ def report(plan: Plan, *, run: int, kept: int | None) -> BenchResult:
         raise UnipError(f"no cell of the suite is done in {plan.out}", "Run the suite without --report-only first.")
     tables = write_report(plan.suite, done, plan.out)
     for table in tables:
-        if table.head[0] == "start" and "seeds" in table.head:
+        if table.head[0] == "init" and "seeds" in table.head:
             log.info(TableMessage(_shown(table)))
     wait = sum(len(cell.corrupted) < len(plan.suite.corruptions_of(cell.axes.protocol)) for cell in done)
-    partly = f", {wait} of them not yet under all corruptions" if wait else ""
-    log.info(f"{len(done)} of {len(plan.suite.cells())} cells are done{partly}. Tables and plot: {plan.out / PAGE}")
+    note = f", {wait} of them not yet under all corruptions" if wait else ""
+    log.info(f"{len(done)} of {len(plan.suite.cells())} cells are done{note}. Tables and plot: {plan.out / PAGE}")
     return BenchResult(plan.out, plan.out / RESULTS, plan.out / PAGE, run, len(done) if kept is None else kept)
 
 
-def _shown(table: Table) -> Shown:
+def _shown(table: ReportTable) -> Shown:
     """Return what of a table fits a terminal: seeds, both means, the difference."""
     width = min(SHOWN, len(table.head))
     shown = Shown(table.head[0], title=table.title)

@@ -17,7 +17,7 @@ from unip.opening import open_regular
 from unip.outputs import writing
 from unip.suites.cells import FRAMES
 from unip.suites.config import RESULTS
-from unip.suites.grid import Plan, cell_folder
+from unip.suites.grid import BenchPlan, cell_folder
 from unip.suites.identity import key_of
 from unip.suites.settings import RECORD, read_corrupted
 from unip.suites.statistics import floor
@@ -29,8 +29,8 @@ COST = ("flops", "parameters", "images_per_second", "speed_batch", "speed_size",
 
 SCHEMA: Any = pa.schema(
     [
-        *((name, pa.string()) for name in ("start", "dataset", "protocol", "kind")),
-        ("labels", pa.float64()),
+        *((name, pa.string()) for name in ("init", "dataset", "protocol", "kind")),
+        ("label_budget", pa.float64()),
         ("labelled_images", pa.int64()),
         ("seed", pa.int64()),
         ("corruption", pa.string()),
@@ -63,7 +63,7 @@ SCHEMA: Any = pa.schema(
 
 
 @dataclass(frozen=True)
-class Done:
+class DoneCell:
     """A cell that is done.
 
     Attributes:
@@ -102,7 +102,7 @@ class Done:
             return [str(name) for name in file["images"]]
 
 
-def read_done(plan: Plan) -> list[Done]:
+def read_done(plan: BenchPlan) -> list[DoneCell]:
     """Return the cells of a suite that are done, in the grid's order."""
     found = []
     for axes in plan.suite.cells():
@@ -114,18 +114,18 @@ def read_done(plan: Plan) -> list[Done]:
         there = read_corrupted(folder)
         corrupted = {name: there[name] for name in plan.suite.corruptions_of(axes.protocol) if name in there}
         file = cost_task(plan, record).file
-        found.append(Done(axes, folder, record, corrupted, read_json(file) if file.exists() else {}))
+        found.append(DoneCell(axes, folder, record, corrupted, read_json(file) if file.exists() else {}))
     return found
 
 
-def cost_task(plan: Plan, record: dict[str, Any]) -> CostTask:
+def cost_task(plan: BenchPlan, record: dict[str, Any]) -> CostTask:
     """Return the task that measures what a cell's model costs."""
     own = {"spec": record["spec"], "backbone_only": record["backbone_only"], "batch": plan.suite.speed_batch}
     key = key_of(**own)
     return CostTask(key=key, file=plan.out / "costs" / f"{key[:16]}.json", device=plan.device, **own)
 
 
-def rows(done: list[Done], out: Path) -> list[dict[str, Any]]:
+def rows(done: list[DoneCell], out: Path) -> list[dict[str, Any]]:
     """Return one row for each cell, and one for each of its corruptions, with the columns of ``SCHEMA``."""
     found = []
     for cell in done:
@@ -160,7 +160,7 @@ def rows(done: list[Done], out: Path) -> list[dict[str, Any]]:
     return found
 
 
-def write_results(done: list[Done], out: Path) -> None:
+def write_results(done: list[DoneCell], out: Path) -> None:
     """Write all rows as one Parquet file."""
     with writing(out / RESULTS) as temporary:
         pq.write_table(pa.Table.from_pylist(rows(done, out), schema=SCHEMA), temporary)

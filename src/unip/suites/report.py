@@ -17,15 +17,15 @@ from matplotlib.transforms import Bbox
 from unip.outputs import write_text, writing
 from unip.pages import file_uri, page_template
 from unip.suites.config import LATEX_FILE, MARKDOWN, PAGE, PLOT
-from unip.suites.records import Done, write_results
-from unip.suites.suite import Suite, label_text
-from unip.suites.tables import Table, all_tables, average, budgets, by_start
+from unip.suites.records import DoneCell, write_results
+from unip.suites.suite import Suite, budget_text
+from unip.suites.tables import ReportTable, all_tables, average, budgets, by_init
 from unip.version import __version__
 
 COLUMNS = 2  # of panels in the plot
 
 
-def write_report(suite: Suite, done: list[Done], out: Path) -> list[Table]:
+def write_report(suite: Suite, done: list[DoneCell], out: Path) -> list[ReportTable]:
     """Write the results, the tables, the plot and the page of the cells that are done; return the tables."""
     tables = all_tables(suite, done)
     total = len(suite.cells())
@@ -45,7 +45,7 @@ def write_report(suite: Suite, done: list[Done], out: Path) -> list[Table]:
         made=f"unip {__version__}, {', '.join(versions)}, on {', '.join(devices)}",
         tables=[table.html() for table in tables],
         plot=file_uri(picture, "image/png") if picture else "",
-        joined=any(start.method for start in suite.starts.values()),
+        joined=any(init.method for init in suite.inits.values()),
     )
     write_text(out / PAGE, page)
     return tables
@@ -53,10 +53,10 @@ def write_report(suite: Suite, done: list[Done], out: Path) -> list[Table]:
 
 @dataclass(frozen=True)
 class Point:
-    """A start in a panel of the plot.
+    """An init in a panel of the plot.
 
     Attributes:
-        name: Of the start.
+        name: Of the init.
         method: What it belongs to; points of one method have one colour.
         gflops: Cost of a crop.
         miou: Mean over seeds and data sets, in percent.
@@ -72,10 +72,10 @@ class Point:
     colour: str
 
 
-def plot_cost(suite: Suite, done: list[Done]) -> bytes:
+def plot_cost(suite: Suite, done: list[DoneCell]) -> bytes:
     """Draw mIoU, the mean over data sets, against GFLOPs: a panel for each protocol and label budget.
 
-    Starts of one ``method`` are joined by a line. Where all cost the same, a panel has a row for each start instead.
+    Inits of one ``method`` are joined by a line. Where all cost the same, a panel has a row for each init instead.
     Returns a PNG file, empty where no cost is known.
     """
     panels = [(budget, points) for budget in budgets(done) if (points := _points(suite, done, budget))]
@@ -83,14 +83,14 @@ def plot_cost(suite: Suite, done: list[Done]) -> bytes:
         return b""
     rows = -(-len(panels) // COLUMNS)
     columns = min(COLUMNS, len(panels))
-    only_rows = all(_cost_alike(points) for _, points in panels)
+    only_rows = all(_equal_costs(points) for _, points in panels)
     height = 0.5 * max(len(points) for _, points in panels) + 1.4 if only_rows else 4.4
     figure = Figure(figsize=(6.4 * columns, height * rows), layout=ConstrainedLayoutEngine(h_pad=0.12), dpi=120)
     FigureCanvasAgg(figure)
     for place, (budget, points) in enumerate(panels, 1):
         axes = figure.add_subplot(rows, columns, place)
-        (_rows if _cost_alike(points) else _curves)(axes, points)
-        axes.set_title(f"{budget[0]}, labels {label_text(budget[1])}", fontsize=10)
+        (_rows if _equal_costs(points) else _curves)(axes, points)
+        axes.set_title(f"{budget[0]}, labels {budget_text(budget[1])}", fontsize=10)
         axes.grid(alpha=0.3)
     spread_labels(figure)
     buffer = io.BytesIO()
@@ -98,22 +98,22 @@ def plot_cost(suite: Suite, done: list[Done]) -> bytes:
     return buffer.getvalue()
 
 
-def _points(suite: Suite, done: list[Done], budget: tuple[str, float]) -> list[Point]:
-    methods = list(dict.fromkeys(start.method or name for name, start in suite.starts.items()))
+def _points(suite: Suite, done: list[DoneCell], budget: tuple[str, float]) -> list[Point]:
+    methods = list(dict.fromkeys(init.method or name for name, init in suite.inits.items()))
     points = []
-    group = by_start(cell for cell in done if _in(cell, budget))
-    for start, cells in sorted(group.items(), key=lambda item: list(suite.starts).index(item[0])):
+    group = by_init(cell for cell in done if _in(cell, budget))
+    for init, cells in sorted(group.items(), key=lambda item: list(suite.inits).index(item[0])):
         found = average(cells, list(dict.fromkeys(c.axes.dataset for c in cells)))
         cost = next((cell.cost for cell in cells if cell.cost), None)
         if cost is not None and found.count:
-            method = suite.starts[start].method or start
+            method = suite.inits[init].method or init
             sd = 0.0 if found.count < 2 else 100 * found.sd
             colour = f"C{methods.index(method) % 10}"
-            points.append(Point(start, method, cost["flops"] / 1e9, 100 * found.mean, sd, colour))
+            points.append(Point(init, method, cost["flops"] / 1e9, 100 * found.mean, sd, colour))
     return points
 
 
-def _cost_alike(points: list[Point]) -> bool:
+def _equal_costs(points: list[Point]) -> bool:
     return len(points) > 1 and len({point.gflops for point in points}) == 1
 
 
@@ -160,5 +160,5 @@ def spread_labels(figure: Figure) -> None:
             placed.append(box)
 
 
-def _in(cell: Done, budget: tuple[str, float]) -> bool:
-    return (cell.axes.protocol, cell.axes.labels) == budget
+def _in(cell: DoneCell, budget: tuple[str, float]) -> bool:
+    return (cell.axes.protocol, cell.axes.label_budget) == budget

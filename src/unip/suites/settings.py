@@ -12,7 +12,7 @@ from unip.features.config import NeighbourSettings
 from unip.files import read_json
 from unip.runtime.memory import Cache
 from unip.segmentation.config import FinetuneConfig
-from unip.suites.suite import TRAINED
+from unip.suites.suite import TRAINED_KINDS
 from unip.suites.tasks import CellTask
 
 RECORD = "cell.json"
@@ -37,7 +37,7 @@ def check_settings(task: CellTask) -> dict[str, Any]:
     Raises:
         UnipError: One is unknown or does not fit.
     """
-    if task.kind in TRAINED:
+    if task.kind in TRAINED_KINDS:
         for choice in choices(task):
             config = finetune_config(task, task.folder / "run", choice)
         return config.model_dump(mode="json")
@@ -73,7 +73,7 @@ def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> Finetu
         "data": task.data,
         "split": task.train,
         "remap": task.remap,
-        "labels": task.labels,
+        "label_budget": task.label_budget,
         "label_seed": task.seed,
         "seed": task.seed,
         "mode": "linear" if task.kind == "linear_probe" else "full",

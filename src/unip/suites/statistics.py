@@ -48,7 +48,7 @@ def spread(values: Sequence[float]) -> Spread:
 def paired_over_seeds(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """Return the mean of paired differences with its Student t interval.
 
-    One pair has no interval; nor have pairs that all differ alike, as when nothing in a cell depends on its seed.
+    One pair has no interval; nor have pairs that all differ by the same, as when nothing in a cell depends on its seed.
     """
     found = spread([a - b for a, b in zip(ours, theirs, strict=True)])
     if found.count < 2 or found.sd < 1e-12:
@@ -71,9 +71,9 @@ def paired_over_images(
     summed confusion matrices, and the difference is that of the means over runs. So the interval says how much the
     choice of test images matters; what training seeds do, it does not say.
 
-    Images that are alike, such as those of one flight, are no independent draws: with ``groups``, whole groups are
-    drawn (the cluster bootstrap; Field and Welsh, J. R. Statist. Soc. B 69, 2007). With few of them it is narrow still,
-    and with one there is none.
+    Images that belong together, such as those of one flight, are not independent draws: with ``groups``, whole groups
+    are drawn (the cluster bootstrap; Field and Welsh, J. R. Statist. Soc. B 69, 2007). With few of them it is narrow
+    still, and with one there is none.
 
     Args:
         ours: Confusion matrices ``(images, C, C)`` of each run.
@@ -103,9 +103,9 @@ def paired_over_images(
 
 def sum_groups(matrices: npt.NDArray[np.integer], groups: Sequence[str]) -> npt.NDArray[np.int64]:
     """Sum confusion matrices ``(images, C, C)`` within groups, which come in the order of their first images."""
-    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
-    total = np.zeros((len(places), *matrices.shape[1:]), np.int64)
-    np.add.at(total, [places[group] for group in groups], matrices)
+    locations = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    total = np.zeros((len(locations), *matrices.shape[1:]), np.int64)
+    np.add.at(total, [locations[group] for group in groups], matrices)
     return total
 
 

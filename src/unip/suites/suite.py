@@ -1,4 +1,4 @@
-"""What a suite file says: starts, data sets, protocols, and the grid they span.
+"""What a suite file says: inits, data sets, protocols, and the grid they span.
 
 Data and weights have names there: ``{hit-uav}`` is the folder given as ``--data hit-uav=FOLDER``, ``{weights}`` the one
 given as ``--weights FOLDER``, and ``pretrain:NAME`` the student of one of the suite's own pre-training entries.
@@ -22,15 +22,18 @@ from unip.errors import UnipError
 from unip.files import read_yaml
 
 Settings = dict[str, Any]
-Labels = Annotated[float, Field(gt=0)]
+LabelBudget = Annotated[float, Field(gt=0)]
 SpeedBatch = Literal["auto"] | Annotated[int, Field(ge=1)]
-Kind = Literal["finetune", "linear_probe", "layer_probe", "knn"]
-TRAINED: frozenset[str] = frozenset({"finetune", "linear_probe"})  # by unip.finetune; the others fit frozen features
+ProtocolKind = Literal["finetune", "linear_probe", "layer_probe", "knn"]
+# By unip.finetune; the others fit frozen features.
+TRAINED_KINDS: frozenset[str] = frozenset({"finetune", "linear_probe"})
 PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
 PRETRAINED = "pretrain:"
 #: Settings that a cell's axes decide.
-OF_THE_GRID = frozenset({"model", "data", "out", "split", "remap", "labels", "label_seed", "seed", "mode", "dry_run"})
-OF_THE_BENCH = frozenset({"out", "dry_run"})  # of pre-training
+GRID_SETTINGS = frozenset(
+    {"model", "data", "out", "split", "remap", "label_budget", "label_seed", "seed", "mode", "dry_run"}
+)
+BENCH_SETTINGS = frozenset({"out", "dry_run"})  # of pre-training
 
 
 def _short(key: str) -> BeforeValidator:
@@ -38,16 +41,16 @@ def _short(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-class Start(Config):
-    """Where training starts from."""
+class Init(Config):
+    """The initial weights of a model."""
 
     model: str = Field(description="As in unip finetune --model; pretrain:NAME is a student of this suite.")
-    settings: Settings = Field({}, description="Fine-tuning settings of this start only.")
+    settings: Settings = Field({}, description="Fine-tuning settings of this init only.")
     method: str = Field("", description="Curve it belongs to in the plot of cost against quality.")
     seeds: tuple[int, ...] | None = Field(None, description="Instead of the protocol's and the suite's seeds.")
 
 
-class Source(Config):
+class DatasetEntry(Config):
     """A labelled data set and its splits."""
 
     data: str = Field(description="As in unip finetune --data, such as soda:{soda}.")
@@ -56,27 +59,27 @@ class Source(Config):
     test: str = "test"
     remap: tuple[str, ...] = ()
     settings: Settings = Field({}, description="Fine-tuning settings for this data set only.")
-    alike: str | None = Field(
+    group_by: str | None = Field(
         None,
-        description="Regular expression: test images in whose names its first group is the same are alike, such as "
-        "those of a flight or a video; intervals over images then draw whole groups. Others are alone.",
+        description="Regular expression on the names of test images. Images with the same first group belong "
+        "together, such as those of a flight or a video; intervals over images then draw whole groups.",
     )
 
-    @field_validator("alike")
+    @field_validator("group_by")
     @classmethod
-    def _has_a_group(cls, alike: str | None) -> str | None:
-        if alike is not None:
+    def _has_a_group(cls, group_by: str | None) -> str | None:
+        if group_by is not None:
             try:
-                groups = re.compile(alike).groups
+                groups = re.compile(group_by).groups
             except re.error as error:
-                raise ValueError(f"{alike!r} is no regular expression: {error}") from None
+                raise ValueError(f"{group_by!r} is not a regular expression: {error}") from None
             if not groups:
-                raise ValueError(f"{alike!r} has no group (in brackets) that says which images are alike")
-        return alike
+                raise ValueError(f"{group_by!r} has no group (in brackets) to group images by")
+        return group_by
 
     def groups(self, images: Sequence[str]) -> list[str]:
-        """Return for each file name the group that it belongs to; without ``alike`` each its own."""
-        found = [re.search(self.alike, image) if self.alike is not None else None for image in images]
+        """Return for each file name the group that it belongs to; without ``group_by`` each its own."""
+        found = [re.search(self.group_by, image) if self.group_by is not None else None for image in images]
         return [image if match is None else str(match[1]) for image, match in zip(images, found, strict=True)]
 
 
@@ -89,21 +92,21 @@ Corruptions = Annotated[tuple[str, ...], AfterValidator(_each)]
 
 
 class Protocol(Config):
-    """How a start is put to use."""
+    """What is done with an init."""
 
-    kind: Kind = "finetune"
+    kind: ProtocolKind = "finetune"
     recipe: str | None = Field(None, description="Recipe of unip finetune, beside the suite, that settings win over.")
     settings: Settings = Field({}, description="Of unip finetune, or of the fit on frozen features.")
-    labels: tuple[Labels, ...] | None = Field(None, description="Instead of the suite's labels.")
+    label_budgets: tuple[LabelBudget, ...] | None = Field(None, description="Instead of the suite's label budgets.")
     seeds: tuple[int, ...] | None = Field(None, description="Instead of the suite's seeds.")
     corruptions: Corruptions | None = Field(None, description="Instead of the suite's corruptions.")
     choose: dict[str, list[Any]] = Field({}, description="Settings whose best value each cell chooses on val.")
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Protocol:
-        if self.kind not in TRAINED and (self.recipe or self.choose):
+        if self.kind not in TRAINED_KINDS and (self.recipe or self.choose):
             raise ValueError(f"{self.kind} takes neither a recipe nor choose")
-        if self.kind not in TRAINED and self.corruptions:
+        if self.kind not in TRAINED_KINDS and self.corruptions:
             raise ValueError(f"{self.kind} is not evaluated under corruptions")
         return self
 
@@ -112,28 +115,30 @@ class Published(Config):
     """Numbers of others to show beside ours: the mean over the suite's data sets."""
 
     source: str = Field(description="Where they are from.")
-    miou: dict[str, dict[str, float]] = Field(description="mIoU in percent, by protocol and start.")
+    miou: dict[str, dict[str, float]] = Field(description="mIoU in percent, by protocol and init.")
 
 
 class Suite(Config):
-    """The grid of a bench: every start on every data set under every protocol."""
+    """The grid of a bench: every init on every data set under every protocol."""
 
     described: ClassVar[str] = "docs/bench.md"
     title: str = "Bench"
-    starts: dict[str, Annotated[Start, _short("model")]] = Field(min_length=1)
-    datasets: dict[str, Annotated[Source, _short("data")]] = Field(min_length=1)
+    inits: dict[str, Annotated[Init, _short("model")]] = Field(min_length=1)
+    datasets: dict[str, Annotated[DatasetEntry, _short("data")]] = Field(min_length=1)
     protocols: dict[str, Protocol] = Field(min_length=1)
-    labels: tuple[Labels, ...] = Field((1.0,), min_length=1, description="Shares of the images up to 1, or counts.")
+    label_budgets: tuple[LabelBudget, ...] = Field(
+        (1.0,), min_length=1, description="Shares of the images up to 1, or counts."
+    )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     corruptions: Corruptions = Field((), description="As in unip evaluate --corruption; for trained protocols.")
     pretrain: dict[str, Settings] = Field(
         {}, description="Settings of unip pretrain, by name; run first, once. They win over those of a recipe there."
     )
-    baseline: str | None = Field(None, description="Start that the others are compared with.")
+    baseline: str | None = Field(None, description="Init that the others are compared with.")
     published: Published | None = None
     speed_batch: SpeedBatch = Field("auto", description="Crops at once when images/s are timed; auto: 8, on CUDA 64.")
 
-    @field_validator("starts", "datasets", "protocols", "pretrain")
+    @field_validator("inits", "datasets", "protocols", "pretrain")
     @classmethod
     def _are_plain_names(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         for name in value:
@@ -143,58 +148,58 @@ class Suite(Config):
 
     @model_validator(mode="after")
     def _refers_to_what_is_there(self) -> Suite:
-        if self.baseline is not None and self.baseline not in self.starts:
-            raise ValueError(f"baseline {self.baseline!r} is none of the starts: {', '.join(self.starts)}")
-        for name, start in self.starts.items():
-            wanted = start.model.removeprefix(PRETRAINED)
-            if start.model.startswith(PRETRAINED) and wanted not in self.pretrain:
+        if self.baseline is not None and self.baseline not in self.inits:
+            raise ValueError(f"baseline {self.baseline!r} is none of the inits: {', '.join(self.inits)}")
+        for name, init in self.inits.items():
+            wanted = init.model.removeprefix(PRETRAINED)
+            if init.model.startswith(PRETRAINED) and wanted not in self.pretrain:
                 near = difflib.get_close_matches(wanted, self.pretrain, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"start {name!r} wants {start.model!r}, which is not under `pretrain`{hint}")
+                raise ValueError(f"init {name!r} wants {init.model!r}, which is not under `pretrain`{hint}")
         for name, protocol in self.protocols.items():
             chooses = protocol.choose or protocol.settings.get("eval_every")
             if chooses and not all(source.val for source in self.datasets.values()):
                 raise ValueError(f"protocol {name!r} chooses on val, but not every data set names its `val`")
         for where, settings in self._all_settings():
-            taken = sorted(OF_THE_GRID & set(settings))
+            taken = sorted(GRID_SETTINGS & set(settings))
             if taken:
                 raise ValueError(f"{where} holds {taken[0]!r}, which the grid decides")
         for name, entry in self.pretrain.items():
-            if taken := sorted(OF_THE_BENCH & set(entry)):
+            if taken := sorted(BENCH_SETTINGS & set(entry)):
                 raise ValueError(f"pre-training entry {name!r} holds {taken[0]!r}, which the bench decides")
             if not isinstance(entry.get("recipe"), str | None):
                 raise ValueError(f"pre-training entry {name!r}: its recipe must be a file, got {entry['recipe']!r}")
         return self
 
-    def _seeds(self, start: str, protocol: Protocol) -> tuple[int, ...]:
-        given = (self.starts[start].seeds, protocol.seeds, self.seeds)
+    def _seeds(self, init: str, protocol: Protocol) -> tuple[int, ...]:
+        given = (self.inits[init].seeds, protocol.seeds, self.seeds)
         return next(seeds for seeds in given if seeds is not None)
 
     def corruptions_of(self, protocol: str) -> tuple[str, ...]:
-        """Return what the cells of a protocol are evaluated under besides, each as ``NAME:SEVERITY``."""
+        """Return the corruptions that the cells of a protocol are evaluated under, each as ``NAME:SEVERITY``."""
         own = self.protocols[protocol]
-        if own.kind not in TRAINED:
+        if own.kind not in TRAINED_KINDS:
             return ()
         return self.corruptions if own.corruptions is None else own.corruptions
 
     def _all_settings(self) -> Iterator[tuple[str, Settings]]:
-        for name, start in self.starts.items():
-            yield f"start {name!r}", start.settings
+        for name, init in self.inits.items():
+            yield f"init {name!r}", init.settings
         for name, source in self.datasets.items():
             yield f"data set {name!r}", source.settings
         for name, protocol in self.protocols.items():
-            if protocol.kind in TRAINED:
+            if protocol.kind in TRAINED_KINDS:
                 yield f"protocol {name!r}", {**protocol.settings, **protocol.choose}
 
     def cells(self) -> list[Axes]:
         """Return the grid: seeds turn fastest, so that tables fill up row by row."""
         return [
-            Axes(start, dataset, name, labels, seed)
+            Axes(init, dataset, name, label_budget, seed)
             for name, protocol in self.protocols.items()
             for dataset in self.datasets
-            for labels in (self.labels if protocol.labels is None else protocol.labels)
-            for start in self.starts
-            for seed in self._seeds(start, protocol)
+            for label_budget in (self.label_budgets if protocol.label_budgets is None else protocol.label_budgets)
+            for init in self.inits
+            for seed in self._seeds(init, protocol)
         ]
 
 
@@ -202,20 +207,22 @@ class Suite(Config):
 class Axes:
     """The place of a cell in the grid."""
 
-    start: str
+    init: str
     dataset: str
     protocol: str
-    labels: float
+    label_budget: float
     seed: int
 
     def __str__(self) -> str:
         """Return a name that is also one of a folder."""
-        return f"{self.start}_{self.dataset}_{self.protocol}_{label_text(self.labels, sign='pct')}_seed{self.seed}"
+        return (
+            f"{self.init}_{self.dataset}_{self.protocol}_{budget_text(self.label_budget, sign='pct')}_seed{self.seed}"
+        )
 
 
-def label_text(labels: float, sign: str = " %") -> str:
+def budget_text(label_budget: float, sign: str = " %") -> str:
     """Return a label budget for people: a share up to 1 in percent, a number of images above."""
-    return f"{100 * labels:g}{sign}" if labels <= 1 else f"{labels:g}"
+    return f"{100 * label_budget:g}{sign}" if label_budget <= 1 else f"{label_budget:g}"
 
 
 def read_suite(path: Path) -> Suite:
@@ -230,23 +237,23 @@ def read_suite(path: Path) -> Suite:
         raise UnipError(f"{path}: {error.what}" if str(path) not in error.what else error.what, error.fix) from None
 
     protocols = {
-        name: each.model_copy(update={"settings": _filled(each.settings, each.recipe, OF_THE_GRID, path)})
+        name: each.model_copy(update={"settings": _filled(each.settings, each.recipe, GRID_SETTINGS, path)})
         for name, each in suite.protocols.items()
     }
     pretrain = {}
     for name, each in suite.pretrain.items():
         own = {key: value for key, value in each.items() if key != "recipe"}
-        pretrain[name] = _filled(own, each.get("recipe"), OF_THE_BENCH, path)
+        pretrain[name] = _filled(own, each.get("recipe"), BENCH_SETTINGS, path)
     return suite.model_copy(update={"protocols": protocols, "pretrain": pretrain})
 
 
 def _filled(settings: Settings, recipe: str | None, decided: Set[str], suite: Path) -> Settings:
-    """Put in what a recipe beside the suite says besides, without what is decided elsewhere."""
+    """Add the settings of a recipe beside the suite, without those that are decided elsewhere."""
     held = {} if recipe is None else read_yaml(suite.parent / recipe)
     return {**{key: value for key, value in held.items() if key not in decided}, **settings}
 
 
-class Places:
+class Locations:
     """Where the named data and weights are.
 
     Args:
@@ -281,7 +288,7 @@ class Places:
         Raises:
             UnipError: A name is not in it.
         """
-        filled: list[Any] = [suite.pretrain, [[start.model, start.settings] for start in suite.starts.values()]]
+        filled: list[Any] = [suite.pretrain, [[init.model, init.settings] for init in suite.inits.values()]]
         filled += [[source.data, source.settings] for source in suite.datasets.values()]
         filled += [[protocol.settings, protocol.choose] for protocol in suite.protocols.values()]
         asked = set(PLACEHOLDER.findall(json.dumps(filled, default=str))) - {"weights"}

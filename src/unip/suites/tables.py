@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from unip.suites.records import CLEAN, Done
+from unip.suites.records import CLEAN, DoneCell
 from unip.suites.statistics import Interval, Spread, paired_over_images, paired_over_seeds, spread
-from unip.suites.suite import TRAINED, Source, Suite, label_text
+from unip.suites.suite import TRAINED_KINDS, DatasetEntry, Suite, budget_text
 
 Budget = tuple[str, float]  # protocol and labels
 LATEX = str.maketrans(
@@ -28,7 +28,7 @@ LATEX = str.maketrans(
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Text in rows and columns, the first column names the row."""
 
     title: str
@@ -60,34 +60,34 @@ class Table:
         return f'{title}<div class="wide"><table>\n<tr>{head}</tr>\n{body}</table></div>\n{note}'
 
 
-def all_tables(suite: Suite, done: list[Done]) -> list[Table]:
+def all_tables(suite: Suite, done: list[DoneCell]) -> list[ReportTable]:
     """Return every table that the cells there make."""
-    found: list[Table] = []
-    for protocol, labels in budgets(done):
-        inside = [cell for cell in done if (cell.axes.protocol, cell.axes.labels) == (protocol, labels)]
+    found: list[ReportTable] = []
+    for protocol, label_budget in budgets(done):
+        inside = [cell for cell in done if (cell.axes.protocol, cell.axes.label_budget) == (protocol, label_budget)]
         datasets = list(dict.fromkeys(cell.axes.dataset for cell in inside))
         for dataset in datasets:
-            group = by_start(cell for cell in inside if cell.axes.dataset == dataset)
+            group = by_init(cell for cell in inside if cell.axes.dataset == dataset)
             title = (
-                f"{protocol}, {dataset}, {label_text(labels)} of the labels"
-                if labels <= 1
-                else (f"{protocol}, {dataset}, {label_text(labels)} labelled images")
+                f"{protocol}, {dataset}, {budget_text(label_budget)} of the labels"
+                if label_budget <= 1
+                else (f"{protocol}, {dataset}, {budget_text(label_budget)} labelled images")
             )
             found += [results_table(suite, title, group), classes_table(title, group)]
             if any(cell.corrupted for cells in group.values() for cell in cells):
                 found.append(corruptions_table(title, group, suite.corruptions_of(protocol)))
             if any("layers_miou" in cell.record for cells in group.values() for cell in cells):
                 found.append(layers_table(title, group))
-        published = suite.published is not None and labels == 1 and bool(suite.published.miou.get(protocol))
+        published = suite.published is not None and label_budget == 1 and bool(suite.published.miou.get(protocol))
         if len(datasets) > 1 or published:
-            found.append(average_table(suite, protocol, labels, inside))
+            found.append(average_table(suite, protocol, label_budget, inside))
     return found
 
 
-def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Table:
-    """Compare starts: quality, difference from the baseline, cost."""
+def results_table(suite: Suite, title: str, group: dict[str, list[DoneCell]]) -> ReportTable:
+    """Compare inits: quality, difference from the baseline, cost."""
     compared = suite.baseline in group and len(group) > 1
-    head = ["start", "seeds", "mIoU", "foreground mean"]
+    head = ["init", "seeds", "mIoU", "foreground mean"]
     head += [f"mIoU less {suite.baseline}", "over seeds", "over images"] if compared else []
     head += ["GFLOPs", "M parameters", "images/s"]
     first = next(iter(group.values()))[0]
@@ -95,21 +95,21 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
     blank = [""] * (len(head) - 4)
     source = suite.datasets[first.axes.dataset]
     body = [(f"all {name}", "", number(lowest["miou"]), number(lowest["foreground_miou"]), *blank)]
-    for start, cells in group.items():
+    for init, cells in group.items():
         line = [
-            start,
+            init,
             str(len(cells)),
             *(mean_sd(spread([value(c.record[k]) for c in cells])) for k in ("miou", "foreground_miou")),
         ]
         if compared:
-            line += ["", "", ""] if start == suite.baseline else differences(cells, group[str(suite.baseline)], source)
+            line += ["", "", ""] if init == suite.baseline else differences(cells, group[str(suite.baseline)], source)
         body.append((*line, *costs(cells[-1].cost)))
     notes = [f"Test images: {first.record['images']}. Percent; mean ± sample standard deviation over seeds."]
     if compared:
         groups = source.groups(first.images())
         drawn, apart = "the test images", len(set(groups))
         if apart < len(groups):
-            drawn = f"groups of test images that are alike ({apart})"
+            drawn = f"groups of test images that belong together ({apart})"
         notes.append(
             f"mIoU less {suite.baseline}: with the seeds that both have. Its 95 % intervals: over seeds by Student's "
             f"t, over images by a paired bootstrap of {drawn}, with the seeds as they are."
@@ -127,24 +127,24 @@ def results_table(suite: Suite, title: str, group: dict[str, list[Done]]) -> Tab
         notes.append(
             f"GFLOPs of one crop, two operations for each multiplication. images/s: crops of {sizes} pixels, {how}."
         )
-    return Table(title, tuple(head), tuple(body), " ".join(notes))
+    return ReportTable(title, tuple(head), tuple(body), " ".join(notes))
 
 
-def _chosen(group: dict[str, list[Done]]) -> str:
+def _chosen(group: dict[str, list[DoneCell]]) -> str:
     """Say which settings trained cells chose, with their seeds."""
     parts = []
-    for start, cells in group.items():
+    for init, cells in group.items():
         seeds: dict[str, list[str]] = {}
         for cell in cells:
-            if cell.record["kind"] in TRAINED and cell.record["chosen"]:
+            if cell.record["kind"] in TRAINED_KINDS and cell.record["chosen"]:
                 values = " ".join(f"{name} {value}" for name, value in cell.record["chosen"].items())
                 seeds.setdefault(values, []).append(str(cell.axes.seed))
         each = [f"{values} (seed {' '.join(of)})" for values, of in seeds.items()]
-        parts += [f"{start} {', '.join(each)}"] if each else []
+        parts += [f"{init} {', '.join(each)}"] if each else []
     return "; ".join(parts)
 
 
-def differences(cells: list[Done], baseline: list[Done], source: Source) -> list[str]:
+def differences(cells: list[DoneCell], baseline: list[DoneCell], source: DatasetEntry) -> list[str]:
     """Return the paired difference in mIoU and its intervals over seeds and over the test images of ``source``."""
     theirs = {cell.axes.seed: cell for cell in baseline}
     pairs = [(cell, theirs[cell.axes.seed]) for cell in cells if cell.axes.seed in theirs]
@@ -159,19 +159,19 @@ def differences(cells: list[Done], baseline: list[Done], source: Source) -> list
     return [number(seeds.mean, sign=True), limits(seeds), limits(images)]
 
 
-def classes_table(title: str, group: dict[str, list[Done]]) -> Table:
+def classes_table(title: str, group: dict[str, list[DoneCell]]) -> ReportTable:
     """Show the IoU of each class."""
     names = next(iter(group.values()))[0].names
     body = []
-    for start, cells in group.items():
+    for init, cells in group.items():
         columns = zip(*([value(row["iou"]) for row in cell.record["classes"]] for cell in cells), strict=True)
-        body.append((start, *(mean_sd(spread(column)) for column in columns)))
-    return Table(f"IoU of each class: {title}", ("start", *names), tuple(body))
+        body.append((init, *(mean_sd(spread(column)) for column in columns)))
+    return ReportTable(f"IoU of each class: {title}", ("init", *names), tuple(body))
 
 
-def corruptions_table(title: str, group: dict[str, list[Done]], names: Sequence[str]) -> Table:
-    """Show mIoU under corruptions, a column for each start; only cells that have all of them count."""
-    whole = {start: [cell for cell in cells if set(names) <= set(cell.corrupted)] for start, cells in group.items()}
+def corruptions_table(title: str, group: dict[str, list[DoneCell]], names: Sequence[str]) -> ReportTable:
+    """Show mIoU under corruptions, a column for each init; only cells that have all of them count."""
+    whole = {init: [cell for cell in cells if set(names) <= set(cell.corrupted)] for init, cells in group.items()}
 
     def line(name: str, *under: str) -> tuple[str, ...]:
         each = ([float(np.mean([miou_under(cell, u) for u in under])) for cell in cells] for cells in whole.values())
@@ -182,18 +182,18 @@ def corruptions_table(title: str, group: dict[str, list[Done]], names: Sequence[
     body += [line("mean of the corruptions", *names)] if len(names) > 1 else []
     left_out = sum(map(len, group.values())) - sum(map(len, whole.values()))
     note = f"Left out, as not yet evaluated under all of these: {left_out} of the cells." if left_out else ""
-    return Table(f"mIoU on corrupted images: {title}", ("corruption", *group), tuple(body), note)
+    return ReportTable(f"mIoU on corrupted images: {title}", ("corruption", *group), tuple(body), note)
 
 
-def miou_under(cell: Done, corruption: str) -> float:
+def miou_under(cell: DoneCell, corruption: str) -> float:
     """Return a cell's mIoU under a corruption."""
     return value((cell.record if corruption == CLEAN else cell.corrupted[corruption])["miou"])
 
 
-def layers_table(title: str, group: dict[str, list[Done]]) -> Table:
-    """Show the mIoU of every layer's probe, a column for each start."""
+def layers_table(title: str, group: dict[str, list[DoneCell]]) -> ReportTable:
+    """Show the mIoU of every layer's probe, a column for each init."""
     found = {
-        start: [c.record["layers_miou"] for c in cells if "layers_miou" in c.record] for start, cells in group.items()
+        init: [c.record["layers_miou"] for c in cells if "layers_miou" in c.record] for init, cells in group.items()
     }
     depth = max(len(values) for many in found.values() for values in many)
     body = []
@@ -201,32 +201,32 @@ def layers_table(title: str, group: dict[str, list[Done]]) -> Table:
         columns = ([value(v[layer]) for v in many if layer < len(v)] for many in found.values())
         body.append((str(layer + 1), *(mean_sd(spread(column)) for column in columns)))
     chosen = "; ".join(
-        f"{start} {', '.join(sorted({str(cell.record['chosen']['layer']) for cell in cells}))}"
-        for start, cells in group.items()
+        f"{init} {', '.join(sorted({str(cell.record['chosen']['layer']) for cell in cells}))}"
+        for init, cells in group.items()
     )
     note = f"The other tables show the layer that was given or chosen on val: {chosen}."
-    return Table(f"mIoU of each layer's probe: {title}", ("layer", *group), tuple(body), note)
+    return ReportTable(f"mIoU of each layer's probe: {title}", ("layer", *group), tuple(body), note)
 
 
-def average_table(suite: Suite, protocol: str, labels: float, inside: list[Done]) -> Table:
+def average_table(suite: Suite, protocol: str, label_budget: float, inside: list[DoneCell]) -> ReportTable:
     """Show the mean over data sets beside published numbers."""
     datasets = list(suite.datasets)
-    theirs = suite.published.miou.get(protocol, {}) if suite.published is not None and labels == 1 else {}
+    theirs = suite.published.miou.get(protocol, {}) if suite.published is not None and label_budget == 1 else {}
     body = []
-    group = by_start(inside)
-    for start in dict.fromkeys([*group, *(name for name in suite.starts if name in theirs)]):
-        cells = group.get(start, [])
+    group = by_init(inside)
+    for init in dict.fromkeys([*group, *(name for name in suite.inits if name in theirs)]):
+        cells = group.get(init, [])
         each = [spread([value(c.record["miou"]) for c in cells if c.axes.dataset == d]) for d in datasets]
-        line = [start, *map(mean_sd, each), mean_sd(average(cells, datasets))]
+        line = [init, *map(mean_sd, each), mean_sd(average(cells, datasets))]
         if theirs:
-            line.append(f"{theirs[start]:.1f}" if start in theirs else "-")
+            line.append(f"{theirs[init]:.1f}" if init in theirs else "-")
         body.append(tuple(line))
-    head = ("start", *datasets, "mean of data sets", *["published"] * bool(theirs))
+    head = ("init", *datasets, "mean of data sets", *["published"] * bool(theirs))
     note = f"Published: {suite.published.source}." if theirs and suite.published is not None else ""
-    return Table(f"mIoU over data sets: {protocol}, labels {label_text(labels)}", head, tuple(body), note)
+    return ReportTable(f"mIoU over data sets: {protocol}, labels {budget_text(label_budget)}", head, tuple(body), note)
 
 
-def average(cells: list[Done], datasets: Sequence[str], key: str = "miou") -> Spread:
+def average(cells: list[DoneCell], datasets: Sequence[str], key: str = "miou") -> Spread:
     """Return the mean over data sets, with its spread over the seeds that have all of them."""
     by_seed: dict[int, dict[str, float]] = {}
     for cell in cells:
@@ -235,16 +235,16 @@ def average(cells: list[Done], datasets: Sequence[str], key: str = "miou") -> Sp
     return spread(whole)
 
 
-def budgets(done: Iterable[Done]) -> list[Budget]:
+def budgets(done: Iterable[DoneCell]) -> list[Budget]:
     """Return protocols with their label budgets, in order."""
-    return list(dict.fromkeys((cell.axes.protocol, cell.axes.labels) for cell in done))
+    return list(dict.fromkeys((cell.axes.protocol, cell.axes.label_budget) for cell in done))
 
 
-def by_start(cells: Iterable[Done]) -> dict[str, list[Done]]:
-    """Group cells by their start."""
-    found: dict[str, list[Done]] = {}
+def by_init(cells: Iterable[DoneCell]) -> dict[str, list[DoneCell]]:
+    """Group cells by their init."""
+    found: dict[str, list[DoneCell]] = {}
     for cell in cells:
-        found.setdefault(cell.axes.start, []).append(cell)
+        found.setdefault(cell.axes.init, []).append(cell)
     return found
 
 

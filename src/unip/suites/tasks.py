@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from unip.config import Config
-from unip.suites.suite import Kind, SpeedBatch
+from unip.suites.suite import ProtocolKind, SpeedBatch
 
 RUN, DONE = "run", "done.json"  # of pre-training: its run folder, and what is written when it is done
 
@@ -26,7 +26,7 @@ class CellTask(Config):
     """Run a cell: train, choose on val where asked, and evaluate on test once.
 
     Attributes:
-        axes: Where it lies in the grid: start, dataset, protocol, labels, seed.
+        axes: Its place in the grid: init, dataset, protocol, label budget, seed.
         kind: What the protocol is.
         folder: Where its run and its record go.
         key: Hash of all that its result depends on.
@@ -38,14 +38,14 @@ class CellTask(Config):
         test: Split to evaluate on.
         remap: Changes of labels.
         choose: Settings and their values to choose from on val.
-        corruptions: To evaluate under besides, each as ``NAME:SEVERITY``.
+        corruptions: To evaluate under as well, each as ``NAME:SEVERITY``.
         device: Where to run.
         keep_model: Leave the model's folder there.
     """
 
     task: Literal["cell"] = "cell"
     axes: dict[str, Any]
-    kind: Kind
+    kind: ProtocolKind
     folder: Path
     key: str
     settings: dict[str, Any]
@@ -61,9 +61,9 @@ class CellTask(Config):
     keep_model: bool
 
     @property
-    def labels(self) -> float | None:
+    def label_budget(self) -> float | None:
         """Label budget as unip.finetune takes it."""
-        return None if self.axes["labels"] == 1 else float(self.axes["labels"])
+        return None if self.axes["label_budget"] == 1 else float(self.axes["label_budget"])
 
     @property
     def seed(self) -> int:

@@ -10,8 +10,8 @@ from unip.config import verb
 from unip.errors import UnipError
 from unip.outputs import output_folder
 from unip.suites.config import REPORT_FILES, BenchConfig
-from unip.suites.grid import INDEX, Plan
-from unip.suites.suite import Axes, Places, read_suite
+from unip.suites.grid import INDEX, BenchPlan
+from unip.suites.suite import Axes, Locations, read_suite
 
 if TYPE_CHECKING:
     from unip.suites.program import BenchResult
@@ -32,15 +32,17 @@ def bench(config: BenchConfig) -> BenchResult | None:
     """
     out = config.out or Path("runs/bench") / config.suite.stem
     alone = not config.report_only  # tables may be made while a bench is at work
-    with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run, alone=alone) as outputs:
+    with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run, exclusive=alone) as outputs:
         outputs.check(*REPORT_FILES, INDEX)
         suite = read_suite(config.suite)
-        plan = Plan(suite, Places(config.data, config.weights), out, config.device, keep_models=config.keep_models)
+        plan = BenchPlan(
+            suite, Locations(config.data, config.weights), out, config.device, keep_models=config.keep_models
+        )
         if config.report_only:
             from unip.suites.program import report  # needs torch
 
             return report(plan, run=0, kept=None)
-        plan.places.check(suite)
+        plan.locations.check(suite)
         cells = chosen_cells(plan, config)
         plan.check(cells)
         from unip.suites.program import run_cells  # needs torch
@@ -48,7 +50,7 @@ def bench(config: BenchConfig) -> BenchResult | None:
         return run_cells(config, outputs, plan, cells)
 
 
-def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
+def chosen_cells(plan: BenchPlan, config: BenchConfig) -> list[Axes]:
     """Return the cells to run.
 
     Raises:
@@ -62,8 +64,8 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
         lacking = useless[0] if useless else f"all of {' '.join(config.only)}"
         some = ", ".join(map(str, every[:3]))
         raise UnipError(
-            f"no cell's name holds {lacking}",
-            f"They are named {some}, ... Where one of several is enough, join them by commas.",
+            f"no cell's name contains {lacking}",
+            f"Cells have names such as {some}, ... Join alternatives by commas.",
         )
     lacks = {axes: plan.missing(axes) for axes in cells}
     missing = list(dict.fromkeys(text for texts in lacks.values() for text in texts))
@@ -76,7 +78,7 @@ def chosen_cells(plan: Plan, config: BenchConfig) -> list[Axes]:
     lines = [f"  {text}, for {sum(text in texts for texts in lacks.values())} cells" for text in missing]
     raise UnipError(
         "\n".join([f"{config.suite} needs data or weights that are not there:", *lines]),
-        "Give them; without them no chosen cell is left."
+        "Give them: without them, no chosen cell is left."
         if config.skip_missing
         else "Give them, choose cells with --only, or leave those cells out with --skip-missing.",
     )

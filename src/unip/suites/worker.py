@@ -81,10 +81,10 @@ def _attempt(task: Task, outputs: OutputFolder) -> Outcome:
     except UnipError as error:
         print(f"error: {error}", file=sys.stderr)
         return Outcome(state="failed", what=error.what[:1500], fix=error.fix[:500])
-    except Exception as error:  # one cell's fault must not take the others along
+    except Exception as error:  # one cell's failure must not stop the others
         traceback.print_exc()
         last = f"{type(error).__name__}: {error}"[:1500]
-        return Outcome(state="failed", what=last, fix=f"A fault of the program itself; see {log}.", fresh=True)
+        return Outcome(state="failed", what=last, fix=f"This is a bug in unip; see {log}.", fresh=True)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -70,7 +70,7 @@ def save_checkpoint(
 
 
 @dataclass(frozen=True)
-class Found:
+class WholeCheckpoint:
     """A checkpoint to continue from, and what to say about it and about newer ones that are damaged.
 
     Attributes:
@@ -84,7 +84,7 @@ class Found:
     damaged: bool
 
 
-def newest_whole(folder: Path) -> Found | None:
+def newest_whole(folder: Path) -> WholeCheckpoint | None:
     """Find the newest checkpoint whose files are what was written, and set damaged newer ones aside.
 
     These are renamed to ``damaged-step-XXXXXXXX``, so that their steps can be written again, and are never deleted.
@@ -106,16 +106,16 @@ def newest_whole(folder: Path) -> Found | None:
         except DamagedCheckpoint as error:
             damaged.append(error)
             continue
-        told = [f"{error.what}; it is kept as {set_aside(error.path).name}" for error in damaged]
+        notes = [f"{error.what}; it is kept as {set_aside(error.path).name}" for error in damaged]
         goes_on = f"continuing from {path}"
-        message = "; ".join([*told, f"{goes_on}, step {step_of(path)}"]) if told else goes_on
-        return Found(path, message, damaged=bool(damaged))
+        message = "; ".join([*notes, f"{goes_on}, step {step_of(path)}"]) if notes else goes_on
+        return WholeCheckpoint(path, message, damaged=bool(damaged))
     before = list_damaged(folder)
     if damaged or before:
-        told = [*(error.what for error in damaged), *(f"{path} was found damaged before" for path in before)]
+        notes = [*(error.what for error in damaged), *(f"{path} was found damaged before" for path in before)]
         raise UnipError(
-            f"cannot continue: no whole checkpoint is left ({'; '.join(told)})",
-            "Put a whole copy of a checkpoint there, or start anew with --overwrite, which deletes them.",
+            f"cannot continue: no whole checkpoint is left ({'; '.join(notes)})",
+            "Put a whole copy of a checkpoint there, or start over with --overwrite, which deletes them.",
         )
     return None
 
@@ -170,7 +170,7 @@ def load_checkpoint(
         lines = [line.strip() for line in str(error).splitlines()[:4]]  # torch lists all keys and shapes
         raise UnipError(
             f"cannot continue from {path}: {' '.join(lines)[:600]}",
-            "It does not fit this run: choose another --out, start anew with --overwrite, or remove that checkpoint.",
+            "It does not fit this run: choose another --out, start over with --overwrite, or remove that checkpoint.",
         ) from error
     return int(record["step"]), dict(record["extra"])
 

@@ -22,7 +22,7 @@ class TrainingConfig(Config):
     batch_size: int = Field(64, ge=1, description="Samples per step, over all devices together.")
     accumulate: int = Field(1, ge=1, description="Split each device's share of a batch into this many passes.")
     seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
-    clip: float | None = Field(None, gt=0, description="Largest gradient norm; none leaves it free.")
+    clip: float | None = Field(None, gt=0, description="Largest gradient norm; none: no limit.")
     ema: float | None = Field(
         None, gt=0, lt=1, description="Decay of a moving average of the weights, which then is the result; none: off."
     )
@@ -31,7 +31,9 @@ class TrainingConfig(Config):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Arithmetic; auto is bf16 where the GPU has it, fp32 on the CPU."
+        "auto",
+        description="Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training, "
+        "else fp32.",
     )
     compile: bool | Literal["auto", "graphs", "compiled-graphs"] = Field(
         "auto",
@@ -45,7 +47,7 @@ class TrainingConfig(Config):
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints stay on disk.")
     tensorboard: bool = Field(True, description="Also log to TensorBoard where it is installed.")
-    overwrite: bool = Field(False, description="Start anew in a folder that holds another run.")
+    overwrite: bool = Field(False, description="Start over in a folder that holds another run.")
     dry_run: bool = Field(False, description="Check data and shapes, print what would happen, write nothing.")
 
     def resumable(self, *, finished: bool = False) -> frozenset[str]:
@@ -64,7 +66,7 @@ class TrainingConfig(Config):
 
     @property
     def graphed(self) -> bool:
-        """Say whether a pass is recorded as a CUDA graph."""
+        """Say whether a pass is captured as a CUDA graph."""
         return self.compile in ("graphs", "compiled-graphs")
 
     def is_compiled(self, on_gpu: bool) -> bool:

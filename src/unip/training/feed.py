@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from unip.errors import UnipError
 from unip.runtime.signals import leave_signals_to_parent
-from unip.runtime.workers import fetch, usable_cores
+from unip.runtime.workers import next_batch, usable_cores
 from unip.training.config import TrainingConfig
 
 Batch = tuple[torch.Tensor, ...]
@@ -146,7 +146,7 @@ class Feed:
 
     def __next__(self) -> Batch:
         begun = time.perf_counter()
-        made = fetch(self._loader)
+        made = next_batch(self._loader)
         self._waiting += time.perf_counter() - begun
         if made.problem is not None:
             raise UnipError(*made.problem)

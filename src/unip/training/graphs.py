@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from unip.errors import UnipError
-from unip.runtime.cuda_graphs import Recorded
+from unip.runtime.cuda_graphs import CudaGraph
 
 Values = dict[str, torch.Tensor]
 
 
 class GraphedPass:
-    """Forward and backward of one pass, recorded at the first call and replayed from then on.
+    """Forward and backward of one pass, captured at the first call and replayed from then on.
 
     Gradients are added to ``.grad`` in place, so they must be zeroed in place too. Random numbers still follow
     torch's seed.
@@ -26,28 +26,28 @@ class GraphedPass:
 
     def __init__(self, compute: Callable[..., Values], model: nn.Module) -> None:
         self.compute, self.model = compute, model
-        self.recorded: Recorded[Values] | None = None
+        self.graph: CudaGraph[Values] | None = None
 
     def __call__(self, *batch: torch.Tensor) -> Values:
         """Run a pass; the values are overwritten by the next one.
 
         Raises:
-            UnipError: The pass cannot be recorded.
+            UnipError: The pass cannot be captured.
         """
-        if self.recorded is None:
+        if self.graph is None:
             try:
                 with torch.random.fork_rng([batch[0].device]):  # a continued run records at another step
-                    self.recorded = self._record(batch)
+                    self.graph = self._capture(batch)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:  # a model that waits for the GPU, or copies from the processor
                 raise UnipError(
-                    f"this step cannot be recorded as a CUDA graph: {str(error).splitlines()[0]}",
+                    f"this step cannot be captured as a CUDA graph: {str(error).splitlines()[0]}",
                     "Use --compile auto, or --no-compile.",
                 ) from error
-        return self.recorded(*batch)
+        return self.graph(*batch)
 
-    def _record(self, batch: tuple[torch.Tensor, ...]) -> Recorded[Values]:
+    def _capture(self, batch: tuple[torch.Tensor, ...]) -> CudaGraph[Values]:
         kept = [buffer.clone() for buffer in self.model.buffers()]
 
         def restore() -> None:
@@ -61,4 +61,4 @@ class GraphedPass:
         def compute(*given: torch.Tensor) -> Values:
             return {name: value.detach() for name, value in self.compute(*given).items()}
 
-        return Recorded(compute, batch, restore)
+        return CudaGraph(compute, batch, restore)

@@ -38,7 +38,7 @@ from unip.training.tensorboard import TensorBoard
 
 log = logging.getLogger(__name__)
 
-Picture = Callable[[], np.ndarray]
+DrawPicture = Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Trainable:
     schedule: Schedule
     betas: tuple[float, float] = (0.9, 0.999)
     compiled: tuple[nn.Module, ...] = ()
-    picture: Picture | None = None
+    picture: DrawPicture | None = None
     picture_every: int = 0
     evaluation: Evaluation | None = None
 
@@ -90,11 +90,11 @@ def check_gpu(device: str) -> None:
         UnipError: There is no GPU.
     """
     if device == "cuda" and not torch.cuda.device_count():
-        raise UnipError("device is cuda, but torch sees no GPU", "Use --device cpu, or install the GPU's driver.")
+        raise UnipError("CUDA was requested, but torch finds no GPU", "Use --device cpu, or install the GPU's driver.")
 
 
 def check_graphs(accelerator: Accelerator) -> None:
-    """Refuse CUDA graphs where they cannot be recorded.
+    """Refuse CUDA graphs where they cannot be captured.
 
     Raises:
         UnipError: There is no GPU, or there are several ranks.
@@ -202,16 +202,16 @@ class _Loop:
         except torch.OutOfMemoryError as error:
             raise UnipError(
                 f"the device ran out of memory at step {self.step}: {str(error).splitlines()[0][:200]}",
-                "Add --checkpoint-activations and the same command goes on; or start anew with a higher --accumulate "
-                "(the batch stays the same), or a lower --batch-size or --size/--crop.",
+                "Add --checkpoint-activations and run the same command again. Or start over with a higher "
+                "--accumulate (the batch stays the same), or a lower --batch-size or --size/--crop.",
             ) from error
         except RuntimeError as error:
             if not (gone := lost_process(error)):
                 raise
             raise UnipError(
                 f"a loader process ended at step {self.step}: {gone}",
-                "Often memory ran out: use fewer --workers or --cache none. The same command goes on from the newest "
-                "checkpoint.",
+                "Memory may have run out: use fewer --workers or --cache none. The same command continues from the "
+                "newest checkpoint.",
             ) from error
         finally:
             self.graph = None  # it refers to this object, and holds the memory of a whole pass
@@ -412,7 +412,7 @@ class _Loop:
                 average=self.average,
                 best=self.best,
             )
-            self.run.outputs.grow("log.jsonl")  # what it is now is ours, should the run be killed
+            self.run.outputs.grow("log.jsonl")  # listed as unip's as it is now, in case the run is killed
         self.accelerator.wait_for_everyone()
 
     def _continue_from_checkpoint(self) -> None:

@@ -1,6 +1,6 @@
 """Ranks that learn at once when one of them ends.
 
-A collective whose peer is gone may wait for ever on a GPU, and a timeout of collectives that is short enough to notice
+A collective whose peer is gone may wait forever on a GPU, and a timeout of collectives that is short enough to notice
 would also end runs in which one rank compiles or writes a checkpoint. So each rank holds a socket to rank 0, and the
 system closes a socket together with its process.
 """
@@ -28,8 +28,8 @@ from unip.errors import UnipError
 #: Collectives may wait this long, since what is gone is found out here: rank 0 may compile and save in the meantime.
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
 #: A rank has these seconds to end by itself (say, to finish a checkpoint); torchrun kills it after 30.
-GRACE = 10.0
-CONNECTING = 60.0  # seconds
+GRACE_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 60.0  # seconds
 #: Silence after which the system asks whether a host is still there, seconds between questions, and their number.
 KEEPALIVE = (10, 5, 4)
 _DONE = {"done": True}
@@ -103,19 +103,19 @@ class _Links:
             torch.distributed.broadcast(where, 0)
             port, secret = where.tolist()
             host = "127.0.0.1" if alone else os.environ["MASTER_ADDR"]  # of rank 0, as torch itself finds it
-            peer = socket.create_connection((host, port), timeout=CONNECTING)
+            peer = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_SECONDS)
             peer.sendall(_line({"rank": self.rank, "secret": secret}))
             return {0: peer}
         family = socket.AF_INET6 if dual else socket.AF_INET
         address = ("127.0.0.1" if alone else "", 0)
         with socket.create_server(address, family=family, dualstack_ipv6=dual, backlog=self.ranks) as server:
-            server.settimeout(CONNECTING)
+            server.settimeout(CONNECT_TIMEOUT_SECONDS)
             secret = secrets.randbits(62)
             torch.distributed.broadcast(where.copy_(torch.tensor([server.getsockname()[1], secret])), 0)
             peers: dict[int, socket.socket] = {}
             while len(peers) < self.ranks - 1:
                 peer, _ = server.accept()
-                peer.settimeout(CONNECTING)
+                peer.settimeout(CONNECT_TIMEOUT_SECONDS)
                 message = _read(peer) or {}
                 if message.get("secret") == secret:
                     peers[int(message["rank"])] = peer
@@ -138,8 +138,8 @@ class _Links:
                     selector.unregister(key.fileobj)
 
     def _is_gone(self, rank: int) -> dict[str, Any]:
-        what = f"rank {rank} of {self.ranks} is gone: its process or its machine ended without a word"
-        fix = "Look for its own messages and for a lack of memory; the same command goes on from the newest checkpoint."
+        what = f"rank {rank} of {self.ranks} is gone: its process or its machine ended without a message"
+        fix = "See its own messages; memory may have run out. The same command continues from the newest checkpoint."
         # without rank 0, one rank a machine speaks: the first that is left
         on_its_machine = self.rank == self.local_rank
         return {"what": what, "fix": fix, "quiet": rank == 0 and self.local_rank != (1 if on_its_machine else 0)}
@@ -150,14 +150,14 @@ class _Links:
         self.verdict.quiet = bool(message.get("quiet"))
         self.send({**message, "quiet": True})
         self.judged.set()
-        if not self.ending.wait(GRACE):
+        if not self.ending.wait(GRACE_SECONDS):
             if not self.verdict.quiet:
                 print(f"error: {self.verdict}", file=sys.stderr, flush=True)
             os._exit(UnipError.exit_code)
 
     def ask(self) -> UnipError | None:
         """Return why the others end, or None if they do not within seconds."""
-        self.judged.wait(GRACE)
+        self.judged.wait(GRACE_SECONDS)
         self.ending.set()
         return self.verdict
 
@@ -165,7 +165,7 @@ class _Links:
         """Tell the others why this rank ends; return whether rank 0 says it, or has said its own."""
         told = self.send({"what": error.what, "fix": error.fix, "quiet": self.rank == 0})
         if not told:  # one of them is ending too; its reason may be on the way
-            self.judged.wait(GRACE)
+            self.judged.wait(GRACE_SECONDS)
         self.ending.set()
         return self.rank != 0 and (told or (self.verdict is not None and self.verdict.quiet))
 

@@ -51,7 +51,7 @@ FILES = (
 
 
 #: Folders of a run whose files have the step or the time in their names.
-NUMBERED = ("checkpoints", "pictures", "tensorboard")
+STEP_FOLDERS = ("checkpoints", "pictures", "tensorboard")
 
 
 @contextmanager
@@ -80,7 +80,7 @@ class RunFolder:
 
     def __init__(self, outputs: OutputFolder) -> None:
         self.outputs = outputs
-        outputs.overwrite_means = "starts anew, and replaces them"
+        outputs.overwrite_means = "starts over, and replaces them"
         self.path = path = outputs.given
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
@@ -91,7 +91,7 @@ class RunFolder:
     def continues(self, config: TrainingConfig) -> bool:
         """Say whether there is something to continue here: a run with a checkpoint that is not to be overwritten.
 
-        A run that ended before its first checkpoint (say, for settings that did not fit) is begun anew instead. One
+        A run that ended before its first checkpoint (say, for settings that did not fit) starts over instead. One
         of which only damaged checkpoints are left is not: training then refuses to go on.
         """
         return self._has_run(config) and self._has_checkpoints()
@@ -129,12 +129,12 @@ class RunFolder:
             main_process: Only this rank looks and writes, so that no rank sees what another has half done.
 
         Raises:
-            UnipError: The folder holds another run, or files that are not ours or were changed.
+            UnipError: The folder holds another run, or files that unip did not write or that were changed.
         """
         if not main_process:
             return
         self._refuse_foreign_files(config)
-        if linked := [name for name in NUMBERED if os.path.islink(self.path / name)]:
+        if linked := [name for name in STEP_FOLDERS if os.path.islink(self.path / name)]:
             raise UnipError(
                 f"{self.path / linked[0]} is a link, through which nothing is written",
                 "Put the folder itself in its place; or choose another --out, which may be a link.",
@@ -184,7 +184,7 @@ class RunFolder:
             kind = "a finished run without checkpoints, of" if finished else "a run with"
             raise UnipError(
                 f"{self.path} holds {kind} other settings ({changes})",
-                "Give the same settings to continue it, another --out, or --overwrite to start anew.",
+                "Give the same settings to continue it, another --out, or --overwrite to start over.",
             )
 
     def _clear(self) -> None:
@@ -202,7 +202,7 @@ class RunFolder:
         kept += self.outputs.clear("config.yaml")  # replaced in a moment; a kill before that leaves a run
         self.outputs.remove("evaluation", "model")  # if they are empty
         if kept:
-            log.warning(f"kept in {self.path}, since unip did not write it: {', '.join(kept[:FILES_NAMED])}")
+            log.warning(f"kept in {self.path}, because unip did not write it: {', '.join(kept[:FILES_NAMED])}")
 
     def trim_log(self, step: int) -> None:
         """Drop log lines beyond ``step``: they were written after the checkpoint that the run continues from."""

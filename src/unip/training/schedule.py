@@ -18,7 +18,7 @@ def check_warmup(warmup: int, steps: int) -> None:
     """
     if warmup >= steps:
         raise UnipError(
-            f"a warm-up of {warmup} steps leaves nothing of a training of {steps}",
+            f"a warm-up of {warmup} steps must be shorter than the training of {steps}",
             "Lower --warmup, or let --warmup auto choose it.",
         )
 

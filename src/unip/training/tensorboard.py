@@ -57,4 +57,4 @@ class TensorBoard:
         except OSError as error:
             self._writer = None
             why = error.strerror or error
-            log.warning("%s is written no further (%s); log.jsonl has the numbers", self._place, why)
+            log.warning(f"{self._place} is written no further ({why}); log.jsonl has the numbers")

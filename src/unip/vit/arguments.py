@@ -16,12 +16,12 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from unip.errors import UnipError
 
-MOST_PARAMETERS = 20e9  # the largest plain ViT that is released has 7 billion
+MAX_PARAMETERS = 20e9  # the largest plain ViT that is released has 7 billion
 
 Count = Annotated[int, Field(ge=1, le=1024)]
-Pixels = Annotated[int, Field(ge=1, le=16384)]
+PixelCount = Annotated[int, Field(ge=1, le=16384)]
 Grid = Annotated[int, Field(ge=1, le=4096)]
-ImageSize = Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)]
+ImageSize = PixelCount | Annotated[list[PixelCount], Field(min_length=2, max_length=2)]
 PatchSize = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 GridSize = Grid | Annotated[list[Grid], Field(min_length=2, max_length=2)]
 Tokens = Annotated[int, Field(ge=0, le=1024)]
@@ -110,11 +110,11 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
                 f"{'; or '.join(allowed)}.",
             ) from None
     count = _parameters(arguments)
-    if count > MOST_PARAMETERS:
+    if count > MAX_PARAMETERS:
         raise UnipError(
             f"a backbone of {', '.join(f'{name} {value}' for name, value in arguments.items())} would have about "
             f"{count / 1e9:,.0f} billion parameters",
-            f"At most {MOST_PARAMETERS / 1e9:.0f} billion are built.",
+            f"At most {MAX_PARAMETERS / 1e9:.0f} billion are built.",
         )
 
 

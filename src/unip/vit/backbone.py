@@ -62,7 +62,7 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
     Args:
         source: ``timm:NAME[.TAG]`` (weights from the hub), ``timm:NAME[.TAG]@FILE`` (weights from a local file of
             any layout), ``hf:OWNER/NAME[@REVISION]`` (a timm model there), a checkpoint file of a plain ViT, a
-            model folder or run folder of ours, or a student's name (random weights).
+            model folder or run folder of unip, or a student's name (random weights).
         drop_path: Stochastic depth rate, the same in every block.
         random_weights: Build the architecture only.
 
@@ -118,7 +118,7 @@ def _from_file(path: Path) -> _Origin:
 
 
 def _description(weights: Checkpoint, source: str) -> dict[str, Any]:
-    """Return what a file of ours says of itself; nothing of any other."""
+    """Return what a file of unip says about itself; nothing for other files."""
     if "unip" not in weights.metadata:
         return {}
     try:

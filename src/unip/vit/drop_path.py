@@ -9,7 +9,7 @@ from timm.layers import DropPath
 class SampleDropPath(DropPath):  # type: ignore[misc]
     """timm's ``DropPath`` that takes its factors from a buffer once there is one, and draws them itself before.
 
-    The buffer is filled anew before each pass; its shape stays, so a compiled model stays compiled. A block that is
+    The buffer is refilled before each pass; its shape stays, so a compiled model stays compiled. A block that is
     run a second time (activation checkpointing) decides as it did the first time.
 
     Attributes:

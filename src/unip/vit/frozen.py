@@ -14,9 +14,9 @@ from timm.layers import Mlp
 from torch import nn
 
 FLOAT8 = torch.float8_e4m3fn
-LARGEST = torch.finfo(FLOAT8).max  # 448
+FLOAT8_MAX = torch.finfo(FLOAT8).max  # 448
 MARGIN = 2.0  # over the largest input seen while measuring; what is larger still is cut off
-SOFTEST = 1e-12  # scale of a layer that sees only zeros
+MIN_SCALE = 1e-12  # scale of a layer that sees only zeros
 
 
 class FusedGelu(nn.Module):
@@ -52,7 +52,7 @@ class TanhGelu(nn.Module):
 class Float8Linear(nn.Module):
     """A linear layer on float8 inputs and weights (e4m3), each with one fixed scale, summed in float32.
 
-    Scales are fixed before: finding the largest value of each input anew costs more than the faster product saves.
+    Scales are fixed before: finding the largest value of each input again costs more than the faster product saves.
 
     Args:
         linear: The layer; its weight becomes float8.
@@ -62,19 +62,19 @@ class Float8Linear(nn.Module):
     def __init__(self, linear: nn.Linear, largest: float) -> None:
         super().__init__()
         weight = linear.weight.detach().float()
-        weight_scale = weight.abs().max().clamp(min=SOFTEST) / LARGEST
+        weight_scale = weight.abs().max().clamp(min=MIN_SCALE) / FLOAT8_MAX
         self.bias = linear.bias
         self.weight: torch.Tensor
         self.scale: torch.Tensor
         self.weight_scale: torch.Tensor
         # as bytes: not everything that moves a model's weights knows float8
         self.register_buffer("weight", (weight / weight_scale).to(FLOAT8).view(torch.uint8))
-        self.register_buffer("scale", torch.full_like(weight_scale, max(largest, SOFTEST) / LARGEST))
+        self.register_buffer("scale", torch.full_like(weight_scale, max(largest, MIN_SCALE) / FLOAT8_MAX))
         self.register_buffer("weight_scale", weight_scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., C) to (..., D), in the input's precision."""
-        narrow = (x.float() / self.scale).clamp(-LARGEST, LARGEST).to(FLOAT8)
+        narrow = (x.float() / self.scale).clamp(-FLOAT8_MAX, FLOAT8_MAX).to(FLOAT8)
         weight = self.weight.view(FLOAT8)
         if not x.is_cuda:  # the same numbers; the product in float32
             wide = F.linear(narrow.float() * self.scale, weight.float() * self.weight_scale)
@@ -130,10 +130,10 @@ def to_float8(blocks: Sequence[Any], run: Callable[[], object]) -> int:
     }
     largest = dict.fromkeys(found.values(), 0.0)
 
-    def look(layer: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+    def observe(layer: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         largest[layer] = max(largest[layer], inputs[0].abs().max().item())
 
-    handles = [layer.register_forward_pre_hook(look) for layer in largest]
+    handles = [layer.register_forward_pre_hook(observe) for layer in largest]
     try:
         run()
     finally:

@@ -60,7 +60,7 @@ def timm_weights(name: str, cfg: dict[str, Any]) -> Path:
     """Return the local file of a timm model's pretrained weights, downloaded if it is not in the cache.
 
     timm's own ``pretrained=True`` names the same files, but loads some of them with the unsafe unpickler in its
-    older releases and does not say which keys stayed random; so the file is fetched here and read by ours.
+    older releases and does not say which keys stayed random; so the file is fetched and read here.
 
     Args:
         name: ``NAME`` or ``NAME.TAG``, for messages.
@@ -95,7 +95,7 @@ def hub_model(repository: str) -> tuple[BackboneSpec, dict[str, Any], Path]:
     config = read_json(file)
     architecture = config.get("architecture") if isinstance(config, dict) else None
     if not isinstance(architecture, str):
-        raise UnipError(f"hf:{repository} is no timm model: its config.json names none", remedy)
+        raise UnipError(f"hf:{repository} is not a timm model: its config.json names none", remedy)
     spec, _ = timm_model(architecture)
     cfg = config.get("pretrained_cfg", config)  # older files have one level only
     arguments = config.get("model_args") or {}
@@ -122,7 +122,7 @@ def _fetch(repository: str, files: tuple[str, ...], remedy: str) -> Path:
         except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
             raise UnipError(f"the hub has no {repository}, or it needs a login", remedy) from error
         except hub_errors.HFValidationError as error:
-            raise UnipError(f"hf:{repository} is no repository name", "Give hf:OWNER/NAME.") from error
+            raise UnipError(f"hf:{repository} is not a repository name", "Give hf:OWNER/NAME.") from error
         except Exception as error:  # whatever the HTTP library of this hub client raises without a network
             unreachable = error
     if unreachable is not None:

@@ -1,4 +1,4 @@
-"""Tell a plain ViT's architecture from the tensors of its checkpoint."""
+"""Infer a plain ViT's architecture from the tensors of its checkpoint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEADS = {1280: 16, 1408: 16, 1664: 16}
 
 
 def infer_spec(checkpoint: Checkpoint) -> BackboneSpec:
-    """Tell the architecture of a plain ViT from its tensors.
+    """Infer the architecture of a plain ViT from its tensors.
 
     Heads are not in the tensors: q/k norms tell them, else they are 64 channels wide as in all standard ViTs up
     to ViT-L (16 heads in ViT-H, -g and -G).
@@ -60,7 +60,7 @@ def infer_spec(checkpoint: Checkpoint) -> BackboneSpec:
     width, patch = int(kernel.shape[0]), (int(kernel.shape[2]), int(kernel.shape[3]))
     hidden = int(state["blocks.0.mlp.fc1.weight"].shape[0])
     if state["blocks.0.mlp.fc2.weight"].shape[1] != hidden:
-        raise _name_it(checkpoint, "its MLPs are gated (SwiGLU)")
+        raise _unclear(checkpoint, "its MLPs are gated (SwiGLU)")
     registers = next((int(state[k].shape[1]) for k in ("reg_token", "register_tokens") if k in state), 0)
     prefix = registers + ("cls_token" in state) + ("dist_token" in state)
     side, bare = _grid(checkpoint, prefix)
@@ -88,13 +88,13 @@ def infer_spec(checkpoint: Checkpoint) -> BackboneSpec:
 def _refuse_unknown(checkpoint: Checkpoint) -> None:
     state = checkpoint.state
     if "storage_tokens" in state:
-        raise _name_it(checkpoint, "it is a DINOv3", "timm:vit_small_patch16_dinov3@FILE")
+        raise _unclear(checkpoint, "it is a DINOv3", "timm:vit_small_patch16_dinov3@FILE")
     odd = [name for name in state if not PLAIN.fullmatch(name) and not NOT_BACKBONE.search(name)]
     if odd:
-        raise _name_it(checkpoint, f"it holds {odd[0]}, which a plain ViT has not")
+        raise _unclear(checkpoint, f"it holds {odd[0]}, which a plain ViT has not")
     absent = [name for name in NEEDED if name not in state]
     if absent:
-        raise _name_it(checkpoint, f"it has no {absent[0]}")
+        raise _unclear(checkpoint, f"it has no {absent[0]}")
 
 
 def _grid(checkpoint: Checkpoint, prefix: int) -> tuple[int, bool]:
@@ -106,7 +106,7 @@ def _grid(checkpoint: Checkpoint, prefix: int) -> tuple[int, bool]:
         return math.isqrt(count - prefix), False
     if "register_tokens" in checkpoint.state and is_square(count - 1):
         return math.isqrt(count - 1), True  # DINOv2: only the class token has a position; it goes into the token
-    raise _name_it(checkpoint, f"its {count} positions are no square grid")
+    raise _unclear(checkpoint, f"its {count} positions are no square grid")
 
 
 def _heads(checkpoint: Checkpoint, width: int) -> int:
@@ -115,7 +115,7 @@ def _heads(checkpoint: Checkpoint, width: int) -> int:
         return width // int(norm.shape[0])
     if width in HEADS or width % 64 == 0:
         return HEADS.get(width, width // 64)
-    raise _name_it(checkpoint, f"its head count cannot be told ({width} channels are no multiple of 64)")
+    raise _unclear(checkpoint, f"its head count cannot be inferred ({width} channels are no multiple of 64)")
 
 
 def _uneven_last_heads(checkpoint: Checkpoint, depth: int, width: int) -> int | None:
@@ -129,7 +129,7 @@ def _uneven_last_heads(checkpoint: Checkpoint, depth: int, width: int) -> int | 
         return fitting[0]
     counts = f"may be {', '.join(map(str, fitting))}" if fitting else f"have {together} channels"
     raise UnipError(
-        f"{checkpoint.file}: the heads of its last block cannot be told from the tensors: they {counts}",
+        f"{checkpoint.file}: the heads of its last block cannot be inferred from the tensors: they {counts}",
         "Give the run folder or its model/, whose config.json tells the count.",
     )
 
@@ -139,8 +139,8 @@ def _ratio(hidden: int, width: int) -> float:
     return exact if int(width * exact) == hidden else (hidden + 0.5) / width  # timm truncates
 
 
-def _name_it(checkpoint: Checkpoint, why: str, example: str = "timm:vit_base_patch16_224@FILE") -> UnipError:
+def _unclear(checkpoint: Checkpoint, why: str, example: str = "timm:vit_base_patch16_224@FILE") -> UnipError:
     return UnipError(
-        f"{checkpoint.file}: the architecture cannot be told from the tensors: {why}",
+        f"{checkpoint.file}: the architecture cannot be inferred from the tensors: {why}",
         f"Name it with timm:NAME@FILE, for instance {example}.",
     )

@@ -115,7 +115,7 @@ def fit_prefix_positions(tensors: dict[str, Tensor], model: nn.Module) -> dict[s
 
     Args:
         tensors: Backbone tensors, ``pos_embed`` of shape ``(1, [prefix +] patches, width)`` among them.
-        model: The timm model that shall take them.
+        model: The timm model that will take them.
 
     Returns:
         The tensors, with ``pos_embed`` and ``cls_token`` changed where needed.

@@ -53,7 +53,7 @@ def parse_source(source: str) -> Source:
         return Source("timm", name, Path(file).expanduser() if at else None)
     if colon and kind == "hf":
         if not REPOSITORY.fullmatch(name):
-            raise UnipError(f"hf:{name} is no repository name", "Give hf:OWNER/NAME.")
+            raise UnipError(f"hf:{name} is not a repository name", "Give hf:OWNER/NAME.")
         return Source("hf", name)
     path = Path(source).expanduser()
     if path.is_dir():
@@ -91,12 +91,14 @@ def read_model_folder(folder: Path) -> tuple[Path, dict[str, Any]]:
         folder = folder / "model"  # a run folder
     file = folder / "config.json"
     if not file.is_file():
-        raise UnipError(f"{folder} is no model folder: it has no config.json", "Give a run's model/ folder, or a file.")
+        raise UnipError(
+            f"{folder} is not a model folder: it has no config.json", "Give a run's model/ folder, or a file."
+        )
     config = read_json(file)
     kind = config.get("format") if isinstance(config, dict) else None
     if kind not in (BACKBONE_FORMAT, SEGMENTER_FORMAT):
         hint = f"For a timm model give timm:{config['architecture']}@{folder}/FILE." if _is_timm(config) else ""
-        raise UnipError(f"{file} is not of ours: format {kind!r}", hint or f"Expected {BACKBONE_FORMAT!r}.")
+        raise UnipError(f"{file} was not written by unip: format {kind!r}", hint or f"Expected {BACKBONE_FORMAT!r}.")
     return folder, config
 
 

@@ -35,7 +35,7 @@ def student_spec(name: str, last_heads: int | None = None) -> BackboneSpec:
     if name not in STUDENTS:
         near = difflib.get_close_matches(name, STUDENTS, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(STUDENTS)}."
-        raise UnipError(f"no student is called {name!r}", hint)
+        raise UnipError(f"unknown student {name!r}", hint)
     spec = STUDENTS[name]
     if last_heads is None or last_heads == spec.arguments["num_heads"]:
         return spec

@@ -122,7 +122,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         if value.is_floating_point():
             state[name] = value.to(torch.float32)
             if not torch.isfinite(state[name]).all():
-                raise UnipError(f"{file}: tensor {name} holds NaN or infinity", "The file is spoilt: take another.")
+                raise UnipError(f"{file}: tensor {name} holds NaN or infinity", "The file is damaged: use another one.")
     return Checkpoint(file, sha256(file), layout, state, outside, heads, metadata)
 
 

@@ -74,7 +74,7 @@ def test_what_is_of_the_camera_stays_and_the_rest_changes_with_each_frame(frame)
     assert kept == set(NAMES) - drawn_for_each
     for name in ("fixed_pattern", "stripes", "dead_pixels"):
         other = CorruptFrames(name, 3, 10)(frame, 0)
-        assert CORRUPTIONS[name].of_camera and not np.array_equal(other, CorruptFrames(name, 3, 9)(frame, 0))
+        assert CORRUPTIONS[name].per_camera and not np.array_equal(other, CorruptFrames(name, 3, 9)(frame, 0))
 
 
 def test_reading_what_a_user_asks_for():
@@ -87,12 +87,12 @@ def test_reading_what_a_user_asks_for():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fogg", "no corruption is called 'fogg'; did you mean fog?"),
-        ("zzz:3", "Known are all, temporal_noise"),
+        ("fogg", "unknown corruption 'fogg'; did you mean fog?"),
+        ("zzz:3", "Known: all, temporal_noise"),
         ("fog:6", "severity of fog must be 1, 2, 3, 4 or 5"),
         ("fog:", "severity of fog must be"),
         ("all:0", "severity of all must be"),
-        ("", "no corruption is called ''"),
+        ("", "unknown corruption ''"),
     ],
 )
 def test_what_cannot_be_read(text, message):

@@ -12,7 +12,7 @@ from unip.data.corruptions.corruption import LEVELS_PER_KELVIN
 from unip.data.corruptions.detector import DEAD_ROWS, ROWS_TO_COLUMNS, dead_pixels, stripes, temporal_noise
 from unip.data.corruptions.electronics import agc_pumping, jpeg, low_contrast, polarity, saturation
 from unip.data.corruptions.optics import defocus, motion, motion_kernel, resolution
-from unip.data.corruptions.weather import PATH, fog, fog_extinction, rain, rain_extinction
+from unip.data.corruptions.weather import PATH_KM, fog, fog_extinction, rain, rain_extinction
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_air_takes_contrast_and_adds_its_own_level(rng):
     scene = np.full((128, 160), 100, np.uint8)
     scene[60:68, 70:90] = 200
     wet = rain(scene, 25.0, rng)
-    through = math.exp(-rain_extinction(25.0) * PATH)
+    through = math.exp(-rain_extinction(25.0) * PATH_KM)
     assert np.median(wet[60:68, 70:90]) == pytest.approx(100 + 100 * through, abs=1)
     assert np.median(wet) == 100 and wet.min() == 90  # traces of drops
     misty = fog(scene, 0.65, rng)

@@ -15,28 +15,28 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.data.images.radiometric_files import dji_jpeg
 from unip.data.images import dji
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.decoding import read_grey8, read_samples
 from unip.data.images.dji import LIBRARY, dji_kelvin, thermal_sdk
 from unip.data.images.radiometric import read_temperature
 from unip.errors import UnipError
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 needs_compiler = pytest.mark.skipif(not COMPILER or LIBRARY[-3:] != ".so", reason="needs a C compiler on Linux")
 COUNTS = (12000 + np.arange(60 * 80).reshape(60, 80)).astype(np.uint16)
 KELVIN = (293.15 + np.arange(60 * 80).reshape(60, 80) / 100).astype(np.float32)
-WINDOW = Reading(conversion="window", window=(300, 320))
+WINDOW = Conversion(method="window", window=(300, 320))
 Build = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Another environment, without the SDK."""
-    monkeypatch.setattr(dji, "PLACE", tmp_path / "environment/dji-thermal-sdk")
+    monkeypatch.setattr(dji, "SDK_FOLDER", tmp_path / "environment/dji-thermal-sdk")
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     dji._opened.cache_clear()
-    yield dji.PLACE
+    yield dji.SDK_FOLDER
     dji._opened.cache_clear()
 
 
@@ -66,7 +66,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def number(name: str) -> int:
-    return ctypes.c_int32.in_dll(ctypes.CDLL(str(dji.PLACE / LIBRARY)), name).value
+    return ctypes.c_int32.in_dll(ctypes.CDLL(str(dji.SDK_FOLDER / LIBRARY)), name).value
 
 
 @needs_compiler
@@ -90,7 +90,7 @@ def test_temperatures_come_from_the_sdk_once_it_is_taken_over(build: Build, imag
 @needs_compiler
 def test_other_conversions_see_the_same_with_the_sdk_and_without(build: Build, image: Path) -> None:
     thermal_sdk(source=build())
-    np.testing.assert_array_equal(read_samples(image, Reading(conversion="minmax", radiometric=True)), COUNTS)
+    np.testing.assert_array_equal(read_samples(image, Conversion(method="minmax", radiometric=True)), COUNTS)
 
 
 @needs_compiler
@@ -180,10 +180,10 @@ class Frames(Dataset[npt.NDArray[np.uint8]]):
 def test_threads_take_turns_and_workers_measure_for_themselves(build: Build, image: Path) -> None:
     thermal_sdk(source=build())
     expected = read_grey8(image, WINDOW)
-    for grey in threaded(lambda _: read_grey8(image, WINDOW), range(40), "reading", workers=4, quiet=True):
+    for grey in map_threads(lambda _: read_grey8(image, WINDOW), range(40), "reading", workers=4, quiet=True):
         np.testing.assert_array_equal(grey, expected)
     assert number("overlaps") == 0 and number("open_handles") == 0
-    frames = threaded(lambda _: read_grey8(image, WINDOW), range(200), "reading", workers=2, quiet=True)
+    frames = map_threads(lambda _: read_grey8(image, WINDOW), range(200), "reading", workers=2, quiet=True)
     next(frames)  # so that workers are forked while threads measure
     for batch in DataLoader(Frames(image), batch_size=2, num_workers=2, multiprocessing_context="fork", timeout=60):
         np.testing.assert_array_equal(batch[1], expected)

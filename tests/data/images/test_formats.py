@@ -14,7 +14,7 @@ from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 import unip
 from tests.data.images.radiometric_files import flir_jpeg
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.decoding import decode_samples, read_image, read_image8, read_samples
 from unip.data.images.formats import FORMATS, open_image
 from unip.data.images.jpeg import jpeg_grey8
@@ -89,7 +89,7 @@ def test_a_picture_inside_a_flir_file_is_opened_in_these_formats_too(started: li
     flyr = pytest.importorskip("flyr")
     counts = np.full((60, 80), 17000, np.uint16)
     file = flir_jpeg(counts, np.zeros((60, 80), np.uint8), photo=EPS)
-    kelvin = decode_samples(file, "x.jpg", Reading(conversion="window", window=(273, 373)))
+    kelvin = decode_samples(file, "x.jpg", Conversion(method="window", window=(273, 373)))
     assert kelvin.shape == (60, 80) and started == []
     photo = io.BytesIO()
     Image.fromarray(np.full((60, 80), 9, np.uint8)).save(photo, "JPEG")

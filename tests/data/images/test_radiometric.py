@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.data.images.radiometric_files import dji_jpeg, flir_jpeg, kelvin_of_counts
 from unip.data.images import radiometric
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.decoding import read_grey8, read_image, read_image8, read_samples
 from unip.data.images.radiometric import decode_radiometric, read_temperature
 from unip.errors import UnipError
@@ -22,7 +22,7 @@ from unip.errors import UnipError
 COUNTS = (12000 + np.arange(60 * 80).reshape(60, 80)).astype(np.uint16)
 PICTURE = np.dstack([np.full((60, 80), level, np.uint8) for level in (200, 90, 20)])  # colour-mapped
 LARGE = np.repeat(np.repeat(PICTURE, 2, 0), 2, 1)
-WINDOW = Reading(conversion="window", window=(415, 430))
+WINDOW = Conversion(method="window", window=(415, 430))
 
 
 def needs_flyr() -> None:
@@ -52,9 +52,9 @@ def test_window_and_other_conversions_of_a_flir_file(tmp_path: Path) -> None:
     expected = np.clip((kelvin - 415) / 15 * 255, 0, 255)
     assert np.abs(read_grey8(path, WINDOW) - expected).max() <= 0.51
     stretched = (kelvin - kelvin.min()) / np.ptp(kelvin) * 255
-    got = read_image8(path, Reading(conversion="minmax", radiometric=True))
+    got = read_image8(path, Conversion(method="minmax", radiometric=True))
     assert np.abs(got - stretched).max() <= 0.51
-    assert read_image8(path, Reading(conversion="minmax")).ndim == 3  # not asked for
+    assert read_image8(path, Conversion(method="minmax")).ndim == 3  # not asked for
 
 
 def test_temperatures_are_enlarged_to_the_picture(tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_dji_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None and found.maker == "DJI" and found.kelvin is None
     assert found.counts is not None
     np.testing.assert_array_equal(found.counts, COUNTS)
-    reading = Reading(radiometric=True, conversion="minmax")
-    np.testing.assert_array_equal(read_samples(path, reading), COUNTS)
-    assert np.abs(read_grey8(path, reading) - (COUNTS - 12000.0) / 4799 * 255).max() <= 0.51
+    conversion = Conversion(radiometric=True, method="minmax")
+    np.testing.assert_array_equal(read_samples(path, conversion), COUNTS)
+    assert np.abs(read_grey8(path, conversion) - (COUNTS - 12000.0) / 4799 * 255).max() <= 0.51
     for read in (read_temperature, lambda p: read_grey8(p, WINDOW)):
         with pytest.raises(UnipError, match="only DJI's Thermal SDK"):
             read(path)
@@ -155,9 +155,9 @@ def test_other_files_are_not_radiometric(tmp_path: Path) -> None:
 def test_a_window_sees_tiff_samples_as_stored(tmp_path: Path) -> None:
     celsius = np.linspace(-20, 60, 48, dtype=np.float32).reshape(6, 8)
     tifffile.imwrite(tmp_path / "a.tif", celsius)
-    reading = Reading(conversion="window", window=(0, 40))
-    np.testing.assert_array_equal(read_samples(tmp_path / "a.tif", reading), celsius)
-    assert np.abs(read_grey8(tmp_path / "a.tif", reading) - np.clip(celsius / 40 * 255, 0, 255)).max() <= 0.51
+    conversion = Conversion(method="window", window=(0, 40))
+    np.testing.assert_array_equal(read_samples(tmp_path / "a.tif", conversion), celsius)
+    assert np.abs(read_grey8(tmp_path / "a.tif", conversion) - np.clip(celsius / 40 * 255, 0, 255)).max() <= 0.51
     assert read_image(tmp_path / "a.tif").dtype == np.uint16  # as before
     tifffile.imwrite(tmp_path / "b.tif", (celsius * 100).astype(np.int16))
-    assert read_samples(tmp_path / "b.tif", reading).min() == -2000
+    assert read_samples(tmp_path / "b.tif", conversion).min() == -2000

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes, default_palette
-from unip.data.labelled.datasets import check_segmentation, few_labels, open_segmentation, read_mask, subset
+from unip.data.labelled.datasets import check_segmentation, limit_labels, open_segmentation, read_mask, subset
 from unip.data.labelled.masks import MaskFile
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
@@ -82,7 +82,7 @@ def test_folder_problems(tmp_path: Path) -> None:
         ('{"names": []}', "0 names, but 1 to 254"),
         ('{"names": ["a", 3]}', "must be a text"),
         ('{"names": ["a", ""]}', "must be a text"),
-        ('{"names": ["a", "b", "a"]}', "the name 'a' is there twice"),
+        ('{"names": ["a", "b", "a"]}', "the name 'a' appears twice"),
         ('{"names": ["a"], "ignore_index": "x"}', "must be an integer"),
         ('{"names": ["a"], "ignore_index": 0}', "must lie above the class ids 0..0"),
         ('{"names": ["a"], "ignore_index": 70000}', "within 65535"),
@@ -227,10 +227,12 @@ def test_few_labels_are_part_of_more(unequal: SegmentationData) -> None:
 
 
 def test_few_labels_are_a_share_or_a_whole_number(unequal: SegmentationData) -> None:
-    assert [len(few_labels(unequal, labels, 0)) for labels in (0.25, 1, 1.0, 3.0, 3)] == [5, 20, 20, 3, 3]
+    assert [len(limit_labels(unequal, labels, 0)) for labels in (0.25, 1, 1.0, 3.0, 3)] == [5, 20, 20, 3, 3]
     for labels in (1.5, 19.999):
-        with pytest.raises(UnipError, match=f"labels {labels} is above 1, so it is a number of images, but it is not"):
-            few_labels(unequal, labels, 0)
+        with pytest.raises(
+            UnipError, match=f"label_budget {labels} is above 1, so it is a number of images and must be"
+        ):
+            limit_labels(unequal, labels, 0)
 
 
 @pytest.mark.parametrize("labels", [0, 21, -1, 0.0, 1.5, -0.1])
@@ -240,8 +242,8 @@ def test_impossible_numbers_of_labels(unequal: SegmentationData, labels: float) 
 
 
 def test_the_data_may_say_how_its_images_are_read(tmp_path: Path) -> None:
-    root = write(tmp_path / "set", {"a": ids(0)}, classes={"names": ["sky"], "reading": {"polarity": "black-hot"}})
+    root = write(tmp_path / "set", {"a": ids(0)}, classes={"names": ["sky"], "conversion": {"polarity": "black-hot"}})
     data = open_segmentation(root)
-    assert data.reading is not None and data.reading.polarity == "black-hot"
-    assert (data.read_image(0) == 255 - data.read_image(0, Reading())).all()
-    assert data.take([0]).reading == data.reading
+    assert data.conversion is not None and data.conversion.polarity == "black-hot"
+    assert (data.read_image(0) == 255 - data.read_image(0, Conversion())).all()
+    assert data.take([0]).conversion == data.conversion

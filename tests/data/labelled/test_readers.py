@@ -13,7 +13,7 @@ from PIL import Image
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import check_segmentation, list_splits, open_segmentation, split_kind
 from unip.data.labelled.masks import box_corners, draw_polygon
-from unip.data.labelled.readers import KINDS
+from unip.data.labelled.readers import READERS
 from unip.data.labelled.readers.ade20k import ADE20K
 from unip.data.labelled.readers.coco import decode_runs, encode_runs
 from unip.data.labelled.readers.depth import NYU, SUN
@@ -192,7 +192,7 @@ def test_hit_uav_fills_turned_boxes(tmp_path: Path) -> None:
     for found in boxes:
         found["bbox"] = found["bbox"][:4]
     (tmp_path / "rotate_json/annotations/val.json").write_text(json.dumps(record))
-    with pytest.raises(UnipError, match="no annotation file of HIT-UAV with oriented boxes"):
+    with pytest.raises(UnipError, match="not a HIT-UAV annotation file with oriented boxes"):
         open_segmentation(f"hit-uav:{tmp_path}", "val")
 
 
@@ -392,7 +392,7 @@ def test_yolo(tmp_path: Path, turned: bool) -> None:
 # all of them
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "folder"])
+@pytest.mark.parametrize("kind", [kind for kind in READERS if kind != "folder"])
 def test_wrong_folders_say_what_was_expected(tmp_path: Path, kind: str) -> None:
     for root in (tmp_path, tmp_path / "gone"):
         with pytest.raises(UnipError) as caught:
@@ -405,7 +405,7 @@ def test_kinds(tmp_path: Path) -> None:
     assert split_kind("plain/folder") == ("folder", Path("plain/folder"))
     assert split_kind(r"C:\data\set") == ("folder", Path(r"C:\data\set"))
     assert split_kind(Path("soda:/data/SODA")) == ("soda", Path("/data/SODA"))
-    with pytest.raises(UnipError, match="no kind of segmentation data is called 'mfnt'") as caught:
+    with pytest.raises(UnipError, match="unknown kind of segmentation data 'mfnt'") as caught:
         split_kind("mfnt:/data")
     assert "Did you mean mfnet:/data?" in caught.value.fix
     assert len(SODA.classes.names) == 21

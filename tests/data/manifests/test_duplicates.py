@@ -9,8 +9,15 @@ import torch
 from PIL import Image
 
 import unip.data.manifests.facts
-from unip.data.manifests.duplicates import Likeness, choose, describe, find_duplicates, mark, near_features
-from unip.data.manifests.facts import Facts
+from unip.data.manifests.duplicates import (
+    DuplicateThresholds,
+    choose_kept,
+    describe_duplicate,
+    find_duplicates,
+    mark,
+    near_features,
+)
+from unip.data.manifests.facts import FileFacts
 from unip.data.manifests.inventory import Item, take_inventory
 from unip.data.manifests.manifest import Row, read_manifest, table_of, write_manifest
 from unip.errors import UnipError
@@ -19,7 +26,7 @@ from unip.features.verbs import dedup
 
 def item(name, phash, *, sha="", modality="infrared", side=10, sharp=0.0, group=""):
     row = Row(name.encode(), modality, "s", side, side, 1, sha or name, phash=phash, group=group)
-    return Item(row, Facts(row.path, sharpness=sharp))
+    return Item(row, FileFacts(row.path, sharpness=sharp))
 
 
 def kept_and_dropped(groups):
@@ -38,25 +45,25 @@ def scene(seed, side=96):
 
 def test_one_of_each_kind_of_duplicate_is_kept():
     items = [item("a", 0, sha="x"), item("b", 0, sha="x"), item("c", bits(4)), item("d", bits(20)), item("e", bits(25))]
-    groups = find_duplicates(items, Likeness(4))
+    groups = find_duplicates(items, DuplicateThresholds(4))
     assert kept_and_dropped(groups) == {"a": ["b", "c"]}
-    assert [describe(d) for d in groups[0].dropped] == ["exact copy of", "near duplicate (4 bits) of"]
-    assert kept_and_dropped(find_duplicates(items, Likeness(5))) == {"a": ["b", "c"], "d": ["e"]}
-    assert kept_and_dropped(find_duplicates(items, Likeness(-1))) == {"a": ["b"]}
+    assert [describe_duplicate(d) for d in groups[0].dropped] == ["exact copy of", "near duplicate (4 bits) of"]
+    assert kept_and_dropped(find_duplicates(items, DuplicateThresholds(5))) == {"a": ["b", "c"], "d": ["e"]}
+    assert kept_and_dropped(find_duplicates(items, DuplicateThresholds(-1))) == {"a": ["b"]}
 
 
 def test_larger_then_sharper_then_first_is_kept():
     items = [item("a", 0), item("b", 0, sharp=9.0), item("c", 0, sharp=1.0), item("d", 1, side=20)]
-    assert kept_and_dropped(find_duplicates(items, Likeness())) == {"d": ["a", "b", "c"]}
-    assert kept_and_dropped(find_duplicates(items[:3], Likeness())) == {"b": ["a", "c"]}
-    assert kept_and_dropped(find_duplicates([items[0], items[0]], Likeness())) == {"a": ["a"]}
+    assert kept_and_dropped(find_duplicates(items, DuplicateThresholds())) == {"d": ["a", "b", "c"]}
+    assert kept_and_dropped(find_duplicates(items[:3], DuplicateThresholds())) == {"b": ["a", "c"]}
+    assert kept_and_dropped(find_duplicates([items[0], items[0]], DuplicateThresholds())) == {"a": ["a"]}
 
 
 def test_a_pan_keeps_a_frame_now_and_then_and_chain_only_one():
     items = [item(f"{i:02}", bits(i)) for i in range(20)]
-    near = kept_and_dropped(find_duplicates(items, Likeness(4)))
+    near = kept_and_dropped(find_duplicates(items, DuplicateThresholds(4)))
     assert list(near) == ["00", "05", "10", "15"] and all(len(dropped) == 4 for dropped in near.values())
-    assert list(kept_and_dropped(find_duplicates(items, Likeness(4), "chain"))) == ["00"]
+    assert list(kept_and_dropped(find_duplicates(items, DuplicateThresholds(4), "chain"))) == ["00"]
 
 
 def test_frames_of_one_video_may_have_their_own_radius():
@@ -66,22 +73,22 @@ def test_frames_of_one_video_may_have_their_own_radius():
         item("c", bits(16), group="w"),
         item("d", bits(24)),
     ]
-    assert kept_and_dropped(find_duplicates(items, Likeness(4, frame_radius=8))) == {"a": ["b"]}
-    assert find_duplicates(items, Likeness(4)) == []
+    assert kept_and_dropped(find_duplicates(items, DuplicateThresholds(4, frame_radius=8))) == {"a": ["b"]}
+    assert find_duplicates(items, DuplicateThresholds(4)) == []
 
 
 def test_modalities_are_never_mixed():
     items = [item("a", 0, sha="x"), item("b", 0, sha="x", modality="rgb")]
-    assert find_duplicates(items, Likeness()) == []
+    assert find_duplicates(items, DuplicateThresholds()) == []
 
 
 def test_features_find_what_hashes_do_not():
     items = [item("a", 0), item("b", bits(30)), item("c", bits(60))]
     features = np.array([[1, 0], [0.99, np.sqrt(1 - 0.99**2)], [0, 1]], dtype=np.float32)
-    groups = find_duplicates(items, Likeness(similarity=0.98), features=features)
+    groups = find_duplicates(items, DuplicateThresholds(similarity=0.98), features=features)
     assert kept_and_dropped(groups) == {"a": ["b"]}
     assert groups[0].dropped[0].similarity == pytest.approx(0.99)
-    assert find_duplicates(items, Likeness(similarity=0.995), features=features) == []
+    assert find_duplicates(items, DuplicateThresholds(similarity=0.995), features=features) == []
 
 
 def test_feature_groups_are_those_of_all_pairs(monkeypatch):
@@ -99,7 +106,9 @@ def test_every_dropped_item_is_near_to_its_keeper():
     rng = np.random.default_rng(1)
     hashes = rng.integers(0, 2**10, 300, dtype=np.uint64)
     order = rng.permutation(300)
-    keepers = choose(np.zeros(300, int), order, lambda best, rest: np.bitwise_count(hashes[rest] ^ hashes[best]) <= 2)
+    keepers = choose_kept(
+        np.zeros(300, int), order, lambda best, rest: np.bitwise_count(hashes[rest] ^ hashes[best]) <= 2
+    )
     place = np.argsort(order)
     kept = np.flatnonzero(keepers == np.arange(300))
     for index in range(300):
@@ -110,7 +119,7 @@ def test_every_dropped_item_is_near_to_its_keeper():
 def test_rows_say_why_they_were_dropped():
     items = [item("a", 0), item("b\n", 3), item("c", bits(40))]
     items.append(Item(replace(item("z", 0).row, kept=False, reason="cap"), None))
-    rows = mark(items, find_duplicates(items, Likeness()))
+    rows = mark(items, find_duplicates(items, DuplicateThresholds()))
     assert [(row.kept, row.reason) for row in rows] == [
         (True, ""),
         (False, "near duplicate (2 bits) of a"),

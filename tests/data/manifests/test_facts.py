@@ -10,7 +10,7 @@ from PIL import Image
 
 from unip.data.images.decoding import to_grey8
 from unip.data.manifests import facts as module
-from unip.data.manifests.facts import Facts, facts_of, percentiles, perceptual_hash, read_facts
+from unip.data.manifests.facts import FileFacts, facts_of, percentiles, perceptual_hash, read_facts
 
 imagehash = pytest.importorskip("imagehash")
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
         path = os.fsencode(tmp_path / f"{name}.png")
         problem = read_facts(path).problem
         assert problem and words in problem and "\n" not in problem
-        assert read_facts(path) == Facts(path, problem=problem)
+        assert read_facts(path) == FileFacts(path, problem=problem)
 
 
 def test_a_journal_spares_reading_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,14 +130,14 @@ def test_work_goes_on_without_a_journal(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.os, "write", full)
-    monkeypatch.setattr(module, "SECONDS_UNSYNCED", 0)
+    monkeypatch.setattr(module, "SYNC_EVERY_SECONDS", 0)
     assert list(facts_of(paths, tmp_path / "journal")) == expected
 
 
 def test_a_stopped_reader_keeps_what_is_done(tmp_path: Path) -> None:
     paths = [os.fsencode(save(tmp_path / f"{i}.png", smooth())) for i in range(8)]
-    reading = facts_of(paths, tmp_path / "journal", workers=1)
-    next(reading), next(reading)
-    reading.close()
+    conversion = facts_of(paths, tmp_path / "journal", workers=1)
+    next(conversion), next(conversion)
+    conversion.close()
     lines = [json.loads(line) for line in (tmp_path / "journal").read_bytes().splitlines() if line]
     assert len(lines) == 2

@@ -38,7 +38,7 @@ def test_groups_are_those_of_brute_force(radius):
 @pytest.mark.parametrize("shared", [1, 2, 3])
 def test_every_number_of_shared_blocks_finds_all(shared, monkeypatch):
     monkeypatch.setattr(hamming, "_shared_blocks", lambda count, radius: shared)
-    monkeypatch.setattr(hamming, "PAIRS", 100)  # many portions
+    monkeypatch.setattr(hamming, "PAIRS_AT_ONCE", 100)  # many portions
     hashes = clustered(600, 3)
     assert np.array_equal(near_groups(hashes, 6), brute_force(hashes, 6))
 

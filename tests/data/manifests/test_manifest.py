@@ -79,7 +79,7 @@ def test_the_infmix_layout_is_recognised(tmp_path: Path) -> None:
         "phash": read_facts(str(path)).phash,
         "weight": 1.0,
         "grey": True,
-        "reading": None,
+        "conversion": None,
         "kept": True,
         "reason": "",
     }

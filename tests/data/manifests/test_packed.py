@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from unip.analysis.samples import draw_sample
 from unip.data.images.addresses import file_of, read_bytes
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.manifests.facts import read_facts
 from unip.data.manifests.manifest import (
     open_images,
@@ -28,7 +28,7 @@ from unip.data.manifests.manifest import (
 )
 from unip.data.manifests.packed import open_packed
 from unip.data.manifests.sources import find_index
-from unip.data.sampling.pretraining_crops import MixDataset, squashed
+from unip.data.sampling.pretraining_crops import PretrainDataset, read_squares
 from unip.data.verbs import pack
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
@@ -51,8 +51,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image.save(root / f"images/{i:02d}.png")
     files = sorted((root / "images").iterdir())
     table = table_of([row_of(read_facts(str(path)), "infrared", "cam") for path in files])
-    hot = [Reading(polarity="black-hot").as_json() if i % 2 else None for i in range(COUNT)]
-    table = table.set_column(table.schema.get_field_index("reading"), "reading", pa.array(hot, pa.string()))
+    hot = [Conversion(polarity="black-hot").as_json() if i % 2 else None for i in range(COUNT)]
+    table = table.set_column(table.schema.get_field_index("conversion"), "conversion", pa.array(hot, pa.string()))
     write_manifest(table, root / "m.parquet")
     size = sum(path.stat().st_size for path in files)
     assert pack(manifest=root / "m.parquet", out=root / "packed", shard_mb=size / 4e6).shards == 4
@@ -136,21 +136,21 @@ def test_packed_sets_mix_with_other_sources(place: Path, tmp_path: Path) -> None
     write_manifest(both, tmp_path / "m.parquet")  # as a run keeps it
     again = read_manifest(tmp_path / "m.parquet")
     assert paths_of(again) == paths_of(both)
-    assert len(MixDataset(again, size=16, cache="ram")) == COUNT + 1
+    assert len(PretrainDataset(again, size=16, cache="ram")) == COUNT + 1
 
 
 def test_a_mix_is_the_same_from_files_and_from_shards(place: Path) -> None:
     files, packed = open_images([str(place / "m.parquet")]), open_images([str(place / "packed")])
     order = np.random.default_rng(seed_for(0, COUNT)).permutation(COUNT)
-    left = MixDataset(files.take(order), size=24, seed=3, cache="none")
+    left = PretrainDataset(files.take(order), size=24, seed=3, cache="none")
     for cache in ("none", "ram"):
-        right = MixDataset(packed, size=24, seed=3, cache=cache)
+        right = PretrainDataset(packed, size=24, seed=3, cache=cache)
         for position in range(0, 2 * COUNT, 3):
             torch.testing.assert_close(left[position], right[position], rtol=0, atol=0)
-    chosen = squashed(paths_of(packed)[:4], 16, readings=packed["reading"].to_pylist()[:4])
-    same = squashed(paths_of(files.take(order))[:4], 16, readings=packed["reading"].to_pylist()[:4])
+    chosen = read_squares(paths_of(packed)[:4], 16, conversions=packed["conversion"].to_pylist()[:4])
+    same = read_squares(paths_of(files.take(order))[:4], 16, conversions=packed["conversion"].to_pylist()[:4])
     torch.testing.assert_close(chosen, same, rtol=0, atol=0)
-    assert not torch.equal(chosen, squashed(paths_of(packed)[:4], 16))  # black-hot frames are inverted
+    assert not torch.equal(chosen, read_squares(paths_of(packed)[:4], 16))  # black-hot frames are inverted
 
 
 def test_images_within_a_manifest_are_mixed(place: Path) -> None:
@@ -158,7 +158,7 @@ def test_images_within_a_manifest_are_mixed(place: Path) -> None:
     data = [read_bytes(path) for path in paths_of(files)]
     inside = files.set_column(files.schema.get_field_index("image"), "image", pa.array(data, pa.binary()))
     inside = inside.set_column(inside.schema.get_field_index("path"), "path", pa.nulls(COUNT, pa.binary()))
-    expected, found = (MixDataset(table, size=16, cache="none") for table in (files, inside))
+    expected, found = (PretrainDataset(table, size=16, cache="none") for table in (files, inside))
     torch.testing.assert_close(found[5], expected[5], rtol=0, atol=0)
 
 
@@ -167,7 +167,7 @@ def test_an_analysis_draws_from_a_packed_set(place: Path) -> None:
     assert len(set(sample.paths)) == 6 and all(read_bytes(path) for path in sample.paths)
 
 
-class Shown(MixDataset):
+class Shown(PretrainDataset):
     """Gives the number of the image instead of its crop."""
 
     def __getitem__(self, position: int) -> torch.Tensor:
@@ -197,7 +197,7 @@ def test_ranks_and_workers_share_an_epoch(place: Path, tmp_path: Path, ranks: in
 
 
 def test_forked_and_copied_datasets_read_the_same(place: Path) -> None:
-    dataset = MixDataset(open_images([str(place / "packed")]), size=16, seed=2, cache="none")
+    dataset = PretrainDataset(open_images([str(place / "packed")]), size=16, seed=2, cache="none")
     expected = [dataset[i] for i in range(8)]  # the parent has read before it forks
     loader = DataLoader(dataset, batch_size=None, sampler=range(8), num_workers=2, multiprocessing_context="fork")
     for found, wanted in zip(loader, expected, strict=True):

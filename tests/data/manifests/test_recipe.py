@@ -19,14 +19,14 @@ def write(path: Path, **values: Any) -> Path:
 
 def test_a_recipe_is_read(tmp_path: Path) -> None:
     sources = [
-        {"name": "ours", "folder": "ir", "modality": "infrared", "cap": 9, "reading": {"polarity": "black-hot"}},
+        {"name": "ours", "folder": "ir", "modality": "infrared", "cap": 9, "conversion": {"polarity": "black-hot"}},
         {"video": "a.mp4", "name": "drive", "modality": "rgb", "every": 10, "group": r"(\d+)", "weight": 0.5},
     ]
     recipe = read_recipe(write(tmp_path / "r.yaml", sources=sources, seed=3, copies="drop"))
     assert (recipe.seed, recipe.copies, recipe.root) == (3, "drop", tmp_path)
     first, second = recipe.sources
     assert (first.kind, first.place, first.cap) == ("folder", "ir", 9)
-    assert first.reading is not None and first.reading.polarity == "black-hot"
+    assert first.conversion is not None and first.conversion.polarity == "black-hot"
     assert (second.kind, second.every, second.weight, second.grey) == ("video", 10, 0.5, True)
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())
     assert read_recipe(tmp_path / "again.yaml") == recipe
@@ -59,12 +59,12 @@ def test_arguments_are_a_recipe_too(tmp_path: Path) -> None:
         ({"folder": "a", "cap": 0}, "cap: .*greater than or equal to 1"),
         ({"folder": "a", "name": "a/b"}, "name must be a plain word"),
         ({"folder": "a", "modality": "sonar"}, "modality"),
-        ({"folder": "a", "group": "("}, "no regular expression"),
+        ({"folder": "a", "group": "("}, "not a regular expression"),
         ({"video": "a", "modality": "rgb"}, "a video needs a name"),
         ({"video": "a", "name": "a"}, "a video needs its modality"),
         ({"manifest": "a", "modality": "rgb"}, "tells the modality itself"),
         ({"dataset": "a", "name": "a", "modality": "rgb", "cap_per_class": 2}, "needs its label_column"),
-        ({"folder": "a", "reading": {"polarty": 1}}, "Did you mean 'polarity'"),
+        ({"folder": "a", "conversion": {"polarty": 1}}, "Did you mean 'polarity'"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, source: dict[str, Any], message: str) -> None:

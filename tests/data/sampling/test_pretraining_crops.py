@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from unip.data.images.decoding import read_image, to_grey8
 from unip.data.images.jpeg import jpeg_grey8, reduction
 from unip.data.manifests.manifest import FIELDS, paths_of, scan_sources
-from unip.data.sampling.pretraining_crops import MixDataset, crop_box, sample_indices, squashed
+from unip.data.sampling.pretraining_crops import PretrainDataset, crop_box, read_squares, sample_indices
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 
@@ -38,26 +38,26 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
 
 
 def test_items_are_a_function_of_seed_and_position(table: pa.Table) -> None:
-    first = MixDataset(table, size=32, seed=5, cache="ram")
-    second = MixDataset(table, size=32, seed=5, cache="none")
+    first = PretrainDataset(table, size=32, seed=5, cache="ram")
+    second = PretrainDataset(table, size=32, seed=5, cache="none")
     positions = [37, 0, 12, 3, 37]
     for position in positions:
         crop, flip = first[position]
         assert crop.shape == (1, 32, 32) and crop.dtype == torch.uint8 and isinstance(flip, bool)
         torch.testing.assert_close(first[position], second[position], rtol=0, atol=0)
-    other = MixDataset(table, size=32, seed=6, cache="ram")
+    other = PretrainDataset(table, size=32, seed=6, cache="ram")
     assert any(not torch.equal(first[i][0], other[i][0]) for i in range(3))
     assert not torch.equal(first[0][0], first[len(first) + first_again(first)][0])
 
 
-def first_again(dataset: MixDataset) -> int:
+def first_again(dataset: PretrainDataset) -> int:
     """Return where in the second epoch the image of position 0 is shown: it must be cut differently."""
     n = len(dataset)
     return next(i for i in range(n) if dataset.order(n + i) == dataset.order(0))
 
 
 def test_workers_and_copies_give_the_same_items(table: pa.Table) -> None:
-    dataset = MixDataset(table, size=24, seed=1, cache="ram")
+    dataset = PretrainDataset(table, size=24, seed=1, cache="ram")
     expected = [dataset[i] for i in range(8)]
     batches = list(DataLoader(Subset(dataset, range(8)), batch_size=4, num_workers=2))
     crops, flips = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -68,13 +68,13 @@ def test_workers_and_copies_give_the_same_items(table: pa.Table) -> None:
 
 
 def test_every_image_is_shown_once_an_epoch(table: pa.Table) -> None:
-    dataset = MixDataset(table, size=16, cache="none")
+    dataset = PretrainDataset(table, size=16, cache="none")
     assert len(dataset) == 10
     assert sorted(dataset.order(i) for i in range(10, 20)) == list(range(10))
 
 
 def test_an_item_is_the_resized_box(table: pa.Table) -> None:
-    dataset = MixDataset(table, size=40, seed=2, flip=0.0, cache="none")
+    dataset = PretrainDataset(table, size=40, seed=2, flip=0.0, cache="none")
     for position in range(6):
         image = dataset.image(dataset.order(position))
         top, left, height, width = crop_box(*image.shape, (0.2, 1.0), np.random.default_rng(seed_for(2, position)))
@@ -84,7 +84,7 @@ def test_an_item_is_the_resized_box(table: pa.Table) -> None:
 
 
 def test_flips(table: pa.Table) -> None:
-    never, half, always = (MixDataset(table, size=16, flip=flip, cache="ram") for flip in (0.0, 0.5, 1.0))
+    never, half, always = (PretrainDataset(table, size=16, flip=flip, cache="ram") for flip in (0.0, 0.5, 1.0))
     for i in range(4):
         torch.testing.assert_close(always[i][0], never[i][0], rtol=0, atol=0)
         assert (never[i][1], always[i][1]) == (False, True)
@@ -94,7 +94,7 @@ def test_flips(table: pa.Table) -> None:
 def test_the_cache_notices_a_changed_file(table: pa.Table) -> None:
     wrong = table.set_column(FIELDS.index("width"), "width", pa.array([9] * table.num_rows, pa.int32()))
     with pytest.raises(UnipError, match=r"is \d+x\d+, but its manifest says 9x"):
-        MixDataset(wrong, cache="ram")
+        PretrainDataset(wrong, cache="ram")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -104,7 +104,7 @@ def test_large_jpeg_files_are_decoded_reduced(tmp_path: Path, mode: str) -> None
     for i, size in enumerate([(403, 301), (90, 70)]):
         small.resize(size, Image.Resampling.BICUBIC).convert(mode).save(tmp_path / f"{i}.jpg", quality=95)
     table = scan_sources([f"rgb={tmp_path}"])
-    kept, read = (MixDataset(table, size=32, seed=5, cache=cache) for cache in ("ram", "none"))
+    kept, read = (PretrainDataset(table, size=32, seed=5, cache=cache) for cache in ("ram", "none"))
     for i, shape in enumerate([(151, 202), (70, 90)]):  # the first: 301 * sqrt(0.2 * 3/4) / 2 >= 32
         assert kept.image(i).shape == read.image(i).shape == shape
         whole = Image.fromarray(to_grey8(read_image(paths_of(table)[i])))
@@ -122,7 +122,7 @@ def test_reductions() -> None:
 
 def test_a_damaged_jpeg_is_named(table: pa.Table, tmp_path: Path) -> None:
     Image.new("L", (64, 64)).save(tmp_path / "a.jpg")
-    mix = MixDataset(scan_sources([f"rgb={tmp_path}"]), size=16, cache="none")
+    mix = PretrainDataset(scan_sources([f"rgb={tmp_path}"]), size=16, cache="none")
     data = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[:-40])
     with pytest.raises(UnipError, match=r"a\.jpg is truncated or damaged"):
@@ -135,16 +135,18 @@ def test_a_damaged_jpeg_is_named(table: pa.Table, tmp_path: Path) -> None:
 def test_weights_of_a_manifest(table: pa.Table) -> None:
     place = table.schema.get_field_index("weight")
     weights = [0.0] * 5 + [1.0] * 5
-    half = MixDataset(table.set_column(place, table.schema.field(place), pa.array(weights, pa.float32())), cache="none")
+    half = PretrainDataset(
+        table.set_column(place, table.schema.field(place), pa.array(weights, pa.float32())), cache="none"
+    )
     assert len(half) == 10 and sorted(half.order(i) for i in range(10)) == sorted(2 * list(range(5, 10)))
     wrong = table.set_column(place, table.schema.field(place), pa.array([-1.0] * 10, pa.float32()))
     with pytest.raises(UnipError, match="column weight"):
-        MixDataset(wrong, cache="none")
+        PretrainDataset(wrong, cache="none")
 
 
 def test_a_mix_of_nothing_is_refused(table: pa.Table) -> None:
     with pytest.raises(UnipError, match="lists no image"):
-        MixDataset(table.slice(0, 0))
+        PretrainDataset(table.slice(0, 0))
 
 
 def test_crop_boxes_have_the_asked_areas_and_shapes() -> None:
@@ -174,7 +176,7 @@ def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
     ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8), (30, 1))
     path = Path(paths_of(table)[0]).parent / "ramp.webp"
     Image.fromarray(ramp).save(path, lossless=True)
-    out = squashed([path], 45)
+    out = read_squares([path], 45)
     assert out.shape == (1, 1, 45, 45) and out.dtype == torch.uint8
     expected = ramp.reshape(30, 45, 2).mean(axis=(0, 2))
     np.testing.assert_allclose(out[0, 0].numpy().mean(axis=0)[2:-2], expected[2:-2], atol=1.5)
@@ -182,7 +184,7 @@ def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
     assert np.abs(out[0, 0].numpy() - pillow).max() <= 1
     colour = np.stack([ramp, ramp[:, ::-1], np.full_like(ramp, 9)], axis=2)
     Image.fromarray(colour).save(path, lossless=True)
-    both = squashed([path, path], 45, colour=True)
+    both = read_squares([path, path], 45, colour=True)
     assert both.shape == (2, 3, 45, 45) and both.dtype == torch.uint8
     torch.testing.assert_close(both[1, 0], out[0, 0], rtol=0, atol=0)
     torch.testing.assert_close(both[1, 1], out[0, 0].flip(-1), rtol=0, atol=1)
@@ -190,7 +192,7 @@ def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
 
 
 def test_squashing_leaves_the_progress_to_its_caller(table: pa.Table, capsys: pytest.CaptureFixture[str]) -> None:
-    squashed(paths_of(table), 16)
+    read_squares(paths_of(table), 16)
     assert capsys.readouterr() == ("", "")
 
 

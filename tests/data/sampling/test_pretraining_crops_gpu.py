@@ -1,4 +1,4 @@
-"""Pre-training crops made in a batch on a device are those of the mix."""
+"""Pre-training crops made in a batch on a device are those of the data set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from unip.data.manifests.manifest import scan_sources
-from unip.data.sampling.pretraining_crops import MixDataset
-from unip.data.sampling.pretraining_crops_gpu import DeviceMix, fits
+from unip.data.sampling.pretraining_crops import PretrainDataset
+from unip.data.sampling.pretraining_crops_gpu import DevicePretrainCrops, images_fit
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def table(tmp_path_factory):
 
 @pytest.mark.parametrize("size", [16, 48, 96])  # smaller and larger than the crops
 def test_a_batch_is_what_the_mix_gives(table, size):
-    mix = MixDataset(table, size=size, seed=4, cache="ram")
-    device = DeviceMix(mix, torch.device("cpu"), numbered=True)
+    mix = PretrainDataset(table, size=size, seed=4, cache="ram")
+    device = DevicePretrainCrops(mix, torch.device("cpu"), with_positions=True)
     positions = list(range(7, 27))
     numbers = torch.stack([device[position][0] for position in positions])
     crops, flips, told = device.finish((numbers, torch.tensor([device[position][1] for position in positions])))
@@ -38,18 +38,18 @@ def test_a_batch_is_what_the_mix_gives(table, size):
 
 
 def test_positions_are_told_only_where_they_are_asked_for(table):
-    mix = MixDataset(table, size=16, cache="ram")
-    device = DeviceMix(mix, torch.device("cpu"))
+    mix = PretrainDataset(table, size=16, cache="ram")
+    device = DevicePretrainCrops(mix, torch.device("cpu"))
     (numbers,) = device[3]
     assert len(device.finish((numbers[None],))) == 2
 
 
 def test_what_a_gpu_can_keep(table, monkeypatch):
-    ram, files = (MixDataset(table, size=16, cache=cache) for cache in ("ram", "none"))
+    ram, files = (PretrainDataset(table, size=16, cache=cache) for cache in ("ram", "none"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 3 * 97 * 80, 0))
     gpu = torch.device("cuda")
-    assert fits(ram, gpu)
-    assert not fits(files, gpu)
-    assert not fits(ram, torch.device("cpu"))
+    assert images_fit(ram, gpu)
+    assert not images_fit(files, gpu)
+    assert not images_fit(ram, torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 3 * 97 * 80 - 1, 0))
-    assert not fits(ram, gpu)
+    assert not images_fit(ram, gpu)

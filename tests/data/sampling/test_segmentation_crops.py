@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform, draw_light
+from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform, draw_distortion
 from unip.errors import UnipError
 
 PLAIN = SegmentationTrainTransform(crop=64, base=(256, 64), photometric=False)
@@ -157,7 +157,7 @@ def test_distortion_of_grey_is_a_table_of_levels() -> None:
     ramp = torch.arange(256, dtype=torch.uint8).repeat(1, 3, 1)
     seen = set()
     for seed in range(60):
-        out = draw_light(generator(seed))(ramp)
+        out = draw_distortion(generator(seed))(ramp)
         assert out.shape == ramp.shape and out.dtype == torch.uint8
         torch.testing.assert_close(out[:, 0], out[:, 2], rtol=0, atol=0)
         steps = out[0, 0].int().diff()
@@ -176,7 +176,7 @@ def test_distortion_of_colour_moves_hue_and_saturation() -> None:
         return np.asarray(pixels)[0, 0, :2].astype(int)
 
     before = hue_saturation(colour)
-    after = np.array([hue_saturation(draw_light(generator(seed))(colour)) for seed in range(200)])
+    after = np.array([hue_saturation(draw_distortion(generator(seed))(colour)) for seed in range(200)])
     turn = (after[:, 0] - before[0] + 128) % 256 - 128
     assert 18 <= turn.max() <= 32 and -32 <= turn.min() <= -18  # 36 of 360 degrees are 26 of 256; clipping adds some
     assert after[:, 1].min() < before[1] - 30 and after[:, 1].max() > before[1] + 20
@@ -186,7 +186,7 @@ def test_distortion_leaves_its_input_alone() -> None:
     image = pair(16, 16, 3)[0].as_subclass(Tensor)
     before = image.clone()
     for seed in range(5):
-        draw_light(generator(seed))(image)
+        draw_distortion(generator(seed))(image)
     torch.testing.assert_close(image, before, rtol=0, atol=0)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
-from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, fits
+from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, crops_fit
 from unip.errors import UnipError
 
 SIZES = [(40, 60), (40, 60), (33, 47), (64, 50)]
@@ -68,7 +68,7 @@ def test_what_cannot_be_cut_on_a_gpu(tmp_path, monkeypatch):
     colour = open_segmentation(write(tmp_path / "colour", colour=True), None)
 
     def possible(data, device=gpu, **more):
-        return fits(SegmentationTrainDataset(data, transform, **{"cache": "ram", **more}), device)
+        return crops_fit(SegmentationTrainDataset(data, transform, **{"cache": "ram", **more}), device)
 
     assert possible(grey)
     assert not possible(grey, torch.device("cpu"))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from unip.data.synthetic import files
 from unip.data.synthetic.config import ScenesConfig
-from unip.data.synthetic.files import KINDS, scene_seed, write_scenes
+from unip.data.synthetic.files import SCENE_IMAGES, scene_seed, write_scenes
 from unip.data.synthetic.generator import generate_scene
 from unip.data.synthetic.materials import SCENE_CLASSES
 from unip.errors import Interrupted, UnipError
@@ -25,7 +25,7 @@ def _stamps(root: Path) -> dict[str, int]:
 def test_layout_and_content(tmp_path: Path) -> None:
     result = write_scenes(out=tmp_path / "s", **SMALL)
     assert result.counts == {"train": 4, "val": 1, "test": 1} and (result.made, result.kept) == (6, 0)
-    names = {kind: [p.name for p in sorted((tmp_path / "s/train" / kind).iterdir())] for kind in KINDS}
+    names = {kind: [p.name for p in sorted((tmp_path / "s/train" / kind).iterdir())] for kind in SCENE_IMAGES}
     assert all(name == [f"scene-{i:06d}.png" for i in range(4)] for name in names.values())
     classes = read_json(tmp_path / "s/classes.json")
     assert tuple(classes["names"]) == SCENE_CLASSES and classes["ignore_index"] == 255

@@ -1,4 +1,4 @@
-"""Infrared frames gone bad, each way after a model of the camera or of the air, in five severities.
+"""Corruptions of infrared frames, each from a model of the camera or of the air, in five severities.
 
 They work on 8-bit grey, after gain control: the only frames that all data sets have.
 """
@@ -20,16 +20,16 @@ from unip.runtime.seeds import seed_for
 
 CORRUPTIONS: dict[str, Corruption] = {
     "temporal_noise": Corruption(temporal_noise, (0.06, 0.12, 0.24, 0.48, 0.96)),  # Kelvin
-    "fixed_pattern": Corruption(fixed_pattern, (0.06, 0.12, 0.24, 0.48, 0.96), of_camera=True),  # Kelvin
-    "stripes": Corruption(stripes, (0.04, 0.08, 0.16, 0.32, 0.64), of_camera=True),  # Kelvin
-    "dead_pixels": Corruption(dead_pixels, (0.0005, 0.002, 0.005, 0.015, 0.04), of_camera=True),  # share of the pixels
+    "fixed_pattern": Corruption(fixed_pattern, (0.06, 0.12, 0.24, 0.48, 0.96), per_camera=True),  # Kelvin
+    "stripes": Corruption(stripes, (0.04, 0.08, 0.16, 0.32, 0.64), per_camera=True),  # Kelvin
+    "dead_pixels": Corruption(dead_pixels, (0.0005, 0.002, 0.005, 0.015, 0.04), per_camera=True),  # share of the pixels
     "defocus": Corruption(defocus, (1.0, 1.5, 2.5, 4.0, 6.0)),  # radius, pixels
     "motion": Corruption(motion, (1.0, 2.0, 3.5, 6.0, 10.0)),  # pixels in a time constant
     "resolution": Corruption(resolution, (1.25, 2.0, 3.0, 4.0, 6.0)),  # old pixels in the side of a new one
     "low_contrast": Corruption(low_contrast, (0.75, 0.55, 0.4, 0.28, 0.18)),  # share of the contrast left
     "agc_pumping": Corruption(agc_pumping, (1.3, 1.7, 2.3, 3.2, 5.0)),  # ratio of spans
     "saturation": Corruption(saturation, (0.8, 0.65, 0.5, 0.35, 0.2)),  # share of the span left
-    "polarity": Corruption(polarity, (1.0, 1.0, 1.0, 1.0, 1.0)),  # a switch: alike at all severities
+    "polarity": Corruption(polarity, (1.0, 1.0, 1.0, 1.0, 1.0)),  # a switch: the same at all severities
     "jpeg": Corruption(jpeg, (50, 30, 18, 10, 5)),  # quality
     "fog": Corruption(fog, (1.0, 0.85, 0.75, 0.65, 0.55)),  # km of visibility
     "rain": Corruption(rain, (5, 12, 25, 50, 100)),  # mm/h
@@ -53,7 +53,7 @@ class CorruptFrames:
     def __call__(self, image: Grey8, index: int) -> Grey8:
         """Corrupt the frame ``index``: ``(H, W)`` or ``(H, W, 3)`` uint8."""
         corruption = CORRUPTIONS[self.name]
-        return corruption(image, self.severity, self.seed if corruption.of_camera else seed_for(self.seed, index))
+        return corruption(image, self.severity, self.seed if corruption.per_camera else seed_for(self.seed, index))
 
     def __str__(self) -> str:
         """Return ``NAME:SEVERITY``."""
@@ -79,7 +79,7 @@ def parse_corruptions(texts: Iterable[str], seed: int = 0) -> tuple[CorruptFrame
         if name != "all" and name not in CORRUPTIONS:
             near = difflib.get_close_matches(name, CORRUPTIONS, n=1)
             guess = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"no corruption is called {name!r}; {guess}Known are all, {', '.join(CORRUPTIONS)}")
+            raise ValueError(f"unknown corruption {name!r}; {guess}Known: all, {', '.join(CORRUPTIONS)}")
         if colon and level not in ("1", "2", "3", "4", "5"):
             raise ValueError(f"severity of {name} must be 1, 2, 3, 4 or 5")
         severity = int(level) if colon else DEFAULT_SEVERITY

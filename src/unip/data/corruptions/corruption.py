@@ -14,30 +14,30 @@ from unip.runtime.seeds import seed_for
 
 Grey8 = npt.NDArray[np.uint8]
 Image32 = npt.NDArray[np.float32]
-Spoil = Callable[[Grey8, float, np.random.Generator], Grey8]
+CorruptFunction = Callable[[Grey8, float, np.random.Generator], Grey8]
 
 # An 8-bit frame does not say how many Kelvin its gain control has spread over its levels. Ten is an assumption: a
 # scene without sun. In twice as many Kelvin, half as many levels of noise would be seen.
-SPAN = 10.0
-LEVELS_PER_KELVIN = 255.0 / SPAN
+SPAN_KELVIN = 10.0
+LEVELS_PER_KELVIN = 255.0 / SPAN_KELVIN
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way in which frames go bad, in five severities.
+    """A corruption of frames, in five severities.
 
-    Calling it is a pure function of image, severity and seed. What is random is drawn alike for every severity: the
-    same noise grows, more pixels die.
+    Calling it is a pure function of image, severity and seed. Random numbers are the same for every severity: the same
+    noise grows, more pixels die.
 
     Attributes:
-        spoil: What is done to ``(H, W)`` uint8 grey, with a parameter and a source of random numbers.
+        function: What is done to ``(H, W)`` uint8 grey, with a parameter and a source of random numbers.
         by_severity: The parameter for severities 1 to 5.
-        of_camera: Belongs to the camera: all its frames have it alike, and want one seed.
+        per_camera: Belongs to the camera: all its frames are corrupted the same way, with one seed.
     """
 
-    spoil: Spoil
+    function: CorruptFunction
     by_severity: tuple[float, float, float, float, float]
-    of_camera: bool = False
+    per_camera: bool = False
 
     def __call__(self, image: Grey8, severity: int, seed: int = 0) -> Grey8:
         """Corrupt one image.
@@ -46,7 +46,7 @@ class Corruption:
             image: ``(H, W)`` or ``(H, W, 3)`` uint8, never written to. Three channels that differ are each corrupted
                 alone, with the same random numbers.
             severity: 1 to 5; 0 gives ``image`` itself.
-            seed: Of the frame, or of the camera where it is ``of_camera``.
+            seed: Of the frame, or of the camera where it is ``per_camera``.
 
         Returns:
             uint8 of the same shape.
@@ -56,24 +56,24 @@ class Corruption:
         if severity == 0:
             return image
 
-        def spoilt(grey: Grey8) -> Grey8:
-            return self.spoil(grey, self.by_severity[severity - 1], np.random.default_rng(seed_for(seed)))
+        def corrupt(grey: Grey8) -> Grey8:
+            return self.function(grey, self.by_severity[severity - 1], np.random.default_rng(seed_for(seed)))
 
         if image.ndim == 2:
-            return spoilt(image)
+            return corrupt(image)
         if (image == image[..., :1]).all():
-            return np.repeat(spoilt(np.ascontiguousarray(image[..., 0]))[..., None], 3, axis=2)
-        return np.stack([spoilt(np.ascontiguousarray(image[..., channel])) for channel in range(3)], axis=-1)
+            return np.repeat(corrupt(np.ascontiguousarray(image[..., 0]))[..., None], 3, axis=2)
+        return np.stack([corrupt(np.ascontiguousarray(image[..., channel])) for channel in range(3)], axis=-1)
 
 
-def to_grey8(levels: npt.NDArray[Any]) -> Grey8:
+def clip_to_uint8(levels: npt.NDArray[Any]) -> Grey8:
     """Round to uint8, values beyond 0..255 cut off."""
     return np.asarray(np.rint(np.clip(levels, 0.0, 255.0)), dtype=np.uint8)
 
 
-def through(curve: npt.NDArray[Any], image: Grey8) -> Grey8:
-    """Replace level i by ``curve[i]``; ``curve`` is ``(256,)``, rounded and cut off as by :func:`to_grey8`."""
-    return np.take(to_grey8(curve), image)
+def apply_curve(curve: npt.NDArray[Any], image: Grey8) -> Grey8:
+    """Replace level i by ``curve[i]``; ``curve`` is ``(256,)``, rounded and cut off as by :func:`clip_to_uint8`."""
+    return np.take(clip_to_uint8(curve), image)
 
 
 def level_below(image: Grey8, share: float) -> int:

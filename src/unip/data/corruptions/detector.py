@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unip.data.corruptions.corruption import LEVELS_PER_KELVIN, Grey8, smooth_field, to_grey8
+from unip.data.corruptions.corruption import LEVELS_PER_KELVIN, Grey8, clip_to_uint8, smooth_field
 
 ROWS_TO_COLUMNS = 0.3  # spread of row offsets: arrays are read through one amplifier a column
 SHADING = 1.0  # spread of the slow part of the fixed pattern over that of its pixels
@@ -26,7 +26,9 @@ def temporal_noise(image: Grey8, netd: float, rng: np.random.Generator) -> Grey8
             grows with the square of the f-number, with a cold scene and with a short exposure.
         rng: Of the frame.
     """
-    return to_grey8(image + np.float32(netd * LEVELS_PER_KELVIN) * rng.standard_normal(image.shape, dtype=np.float32))
+    return clip_to_uint8(
+        image + np.float32(netd * LEVELS_PER_KELVIN) * rng.standard_normal(image.shape, dtype=np.float32)
+    )
 
 
 def fixed_pattern(image: Grey8, sigma: float, rng: np.random.Generator) -> Grey8:
@@ -42,7 +44,7 @@ def fixed_pattern(image: Grey8, sigma: float, rng: np.random.Generator) -> Grey8
     """
     pattern = rng.standard_normal(image.shape, dtype=np.float32)
     pattern += np.float32(SHADING) * smooth_field(image.shape, rng)
-    return to_grey8(image + np.float32(sigma * LEVELS_PER_KELVIN) * pattern)
+    return clip_to_uint8(image + np.float32(sigma * LEVELS_PER_KELVIN) * pattern)
 
 
 def stripes(image: Grey8, sigma: float, rng: np.random.Generator) -> Grey8:
@@ -55,7 +57,7 @@ def stripes(image: Grey8, sigma: float, rng: np.random.Generator) -> Grey8:
     """
     columns = rng.standard_normal(image.shape[1], dtype=np.float32)
     rows = rng.standard_normal((image.shape[0], 1), dtype=np.float32)
-    return to_grey8(image + np.float32(sigma * LEVELS_PER_KELVIN) * (columns + np.float32(ROWS_TO_COLUMNS) * rows))
+    return clip_to_uint8(image + np.float32(sigma * LEVELS_PER_KELVIN) * (columns + np.float32(ROWS_TO_COLUMNS) * rows))
 
 
 def dead_pixels(image: Grey8, share: float, rng: np.random.Generator) -> Grey8:
@@ -73,6 +75,6 @@ def dead_pixels(image: Grey8, share: float, rng: np.random.Generator) -> Grey8:
     stuck = rng.integers(0, 2, image.shape, dtype=np.uint8) * np.uint8(255)
     dead = rng.random(image.shape, dtype=np.float32) < share
     rows = rng.permutation(height)[: round(DEAD_ROWS * share * height)]
-    stuck[rows] = stuck[rows, :1]  # of one row all pixels alike
+    stuck[rows] = stuck[rows, :1]  # all pixels of a row are equal
     dead[rows] = True
     return np.where(dead, stuck, image)

@@ -13,7 +13,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from unip.data.corruptions.corruption import Grey8, level_below, through
+from unip.data.corruptions.corruption import Grey8, apply_curve, level_below
 from unip.data.images.formats import open_image
 
 LEVELS = np.arange(256, dtype=np.float64)
@@ -30,7 +30,7 @@ def low_contrast(image: Grey8, contrast: float, rng: np.random.Generator) -> Gre
         rng: Not used.
     """
     mean = float(image.mean())
-    return through(mean + contrast * (LEVELS - mean), image)
+    return apply_curve(mean + contrast * (LEVELS - mean), image)
 
 
 def agc_pumping(image: Grey8, widening: float, rng: np.random.Generator) -> Grey8:
@@ -46,7 +46,7 @@ def agc_pumping(image: Grey8, widening: float, rng: np.random.Generator) -> Grey
         rng: Of the frame.
     """
     free = 1.0 - 1.0 / widening
-    return through(255.0 * free * rng.uniform() + LEVELS / widening, image)
+    return apply_curve(255.0 * free * rng.uniform() + LEVELS / widening, image)
 
 
 def saturation(image: Grey8, span: float, rng: np.random.Generator) -> Grey8:
@@ -61,7 +61,7 @@ def saturation(image: Grey8, span: float, rng: np.random.Generator) -> Grey8:
         rng: Not used.
     """
     median = level_below(image, 0.5)
-    return through(median + (LEVELS - median) / span, image)
+    return apply_curve(median + (LEVELS - median) / span, image)
 
 
 def polarity(image: Grey8, amount: float, rng: np.random.Generator) -> Grey8:
@@ -72,7 +72,7 @@ def polarity(image: Grey8, amount: float, rng: np.random.Generator) -> Grey8:
         amount: Not used: frames are flipped or they are not.
         rng: Not used.
     """
-    return through(255.0 - LEVELS, image)
+    return apply_curve(255.0 - LEVELS, image)
 
 
 def jpeg(image: Grey8, quality: float, rng: np.random.Generator) -> Grey8:

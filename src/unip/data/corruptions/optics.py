@@ -7,9 +7,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from unip.data.corruptions.corruption import Grey8, Image32, to_grey8
+from unip.data.corruptions.corruption import Grey8, Image32, clip_to_uint8
 
-TAIL = 4.0  # time constants after which a pixel has forgotten all but 2 %
+TAIL_TIME_CONSTANTS = 4.0  # time constants after which a pixel has forgotten all but 2 %
 NEGLIGIBLE = 0.02  # weight in a kernel beside its largest
 
 
@@ -36,7 +36,7 @@ def defocus(image: Grey8, radius: float, rng: np.random.Generator) -> Grey8:
         right, left = reach + 1 + half, reach - half
         total += part[:, right : right + width] - part[:, left : left + width]
         area += 2 * half + 1
-    return to_grey8(total.astype(np.float32) / np.float32(area))
+    return clip_to_uint8(total.astype(np.float32) / np.float32(area))
 
 
 def motion(image: Grey8, pixels: float, rng: np.random.Generator) -> Grey8:
@@ -58,7 +58,7 @@ def motion(image: Grey8, pixels: float, rng: np.random.Generator) -> Grey8:
     total = np.zeros((height, width), np.float32)
     for row, column in np.argwhere(kernel).tolist():
         total += kernel[row, column] * wide[row : row + height, column : column + width]
-    return to_grey8(total)
+    return clip_to_uint8(total)
 
 
 def motion_kernel(pixels: float, angle: float) -> tuple[Image32, int]:
@@ -68,7 +68,7 @@ def motion_kernel(pixels: float, angle: float) -> tuple[Image32, int]:
         pixels: Moved in one time constant.
         angle: Direction, radians.
     """
-    steps = np.arange(math.ceil(TAIL * pixels) + 1)
+    steps = np.arange(math.ceil(TAIL_TIME_CONSTANTS * pixels) + 1)
     weights = np.exp(-steps / pixels)
     along = steps - (weights * steps).sum() / weights.sum()
     reach = math.ceil(np.abs(along).max()) + 1

@@ -3,7 +3,7 @@
 Both follow the law of Beer and Lambert: of an object's radiance the share ``t = exp(-extinction * path)`` arrives, and
 the air on the way radiates the rest at its own temperature. That is the contrast model of N. S. Kopeika, "A System
 Engineering Approach to Imaging", SPIE Press, 1998. A frame says neither its distances nor the temperature of its air:
-``PATH`` is assumed for all of it, and the frame's median level for the air.
+``PATH_KM`` is assumed for all of it, and the frame's median level for the air.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from unip.data.corruptions.corruption import (
     LEVELS_PER_KELVIN,
     Grey8,
     Image32,
+    clip_to_uint8,
     level_below,
     smooth_field,
-    to_grey8,
 )
 from unip.data.images.filters import smooth
 
-PATH = 0.3  # km
-PATCHES = 0.3  # spread of the density of fog over the frame
-FORWARD = 0.3  # share of the scattered radiance that arrives all the same, from beside the object
-GLOW = 32.0  # width of that, pixels
+PATH_KM = 0.3  # km
+FOG_SPREAD = 0.3  # spread of the density of fog over the frame
+FORWARD = 0.3  # share of the scattered radiance that still arrives, from beside the object
+GLOW_PIXELS = 32.0  # width of that, pixels
 DROPS = 3e-5  # drops on a pixel for each mm/h
-STREAK = 14  # length of a drop's trace, pixels
-DROP = 0.4  # Kelvin by which its trace is colder than what is behind
+STREAK_PIXELS = 14  # length of a drop's trace, pixels
+DROP_KELVIN = 0.4  # Kelvin by which its trace is colder than what is behind
 
 
 def fog(image: Grey8, visibility: float, rng: np.random.Generator) -> Grey8:
@@ -36,17 +36,17 @@ def fog(image: Grey8, visibility: float, rng: np.random.Generator) -> Grey8:
 
     Sources: extinction from I. I. Kim, B. McArthur and E. Korevaar, "Comparison of laser beam propagation at 785 nm and
     1550 nm in fog and haze for optical wireless communications", Proc. SPIE 4214, 2001; glow from the aerosol transfer
-    function of Kopeika (1998). Its patches, ``FORWARD`` and ``GLOW`` are assumptions.
+    function of Kopeika (1998). Its patches, ``FORWARD`` and ``GLOW_PIXELS`` are assumptions.
 
     Args:
         image: ``(H, W)``.
         visibility: Distance at which 2 % of the visible contrast is left, km.
         rng: Of the frame.
     """
-    patches = np.maximum(0.0, 1.0 + PATCHES * smooth_field(image.shape, rng))
-    lost = 1.0 - np.exp(-fog_extinction(visibility) * PATH * patches)
+    patches = np.maximum(0.0, 1.0 + FOG_SPREAD * smooth_field(image.shape, rng))
+    lost = 1.0 - np.exp(-fog_extinction(visibility) * PATH_KM * patches)
     air, seen = np.float32(level_below(image, 0.5)), image.astype(np.float32)
-    return to_grey8(seen + lost * (air - seen + np.float32(FORWARD) * (smooth(seen, GLOW) - air)))
+    return clip_to_uint8(seen + lost * (air - seen + np.float32(FORWARD) * (smooth(seen, GLOW_PIXELS) - air)))
 
 
 def rain(image: Grey8, rate: float, rng: np.random.Generator) -> Grey8:
@@ -60,9 +60,11 @@ def rain(image: Grey8, rate: float, rng: np.random.Generator) -> Grey8:
         rate: Of rain, mm/h.
         rng: Of the frame.
     """
-    lost = np.float32(1.0 - math.exp(-rain_extinction(rate) * PATH))
+    lost = np.float32(1.0 - math.exp(-rain_extinction(rate) * PATH_KM))
     air, seen = np.float32(level_below(image, 0.5)), image.astype(np.float32)
-    return to_grey8(seen + lost * (air - seen) - np.float32(DROP * LEVELS_PER_KELVIN) * _traces(image, rate, rng))
+    return clip_to_uint8(
+        seen + lost * (air - seen) - np.float32(DROP_KELVIN * LEVELS_PER_KELVIN) * _traces(image, rate, rng)
+    )
 
 
 def fog_extinction(visibility: float, wavelength: float = 10.5) -> float:
@@ -88,9 +90,9 @@ def _traces(image: Grey8, rate: float, rng: np.random.Generator) -> Image32:
     """Draw where drops have passed, 0 or 1; those of a weaker rain are among those of a stronger one."""
     height, width = image.shape
     slant = rng.uniform(-0.3, 0.3)
-    drops = rng.random((height + STREAK, width + STREAK), dtype=np.float32) < rate * DROPS
+    drops = rng.random((height + STREAK_PIXELS, width + STREAK_PIXELS), dtype=np.float32) < rate * DROPS
     traces = np.zeros((height, width), bool)
-    for row in range(STREAK):
-        column = round(slant * row) + STREAK // 2
+    for row in range(STREAK_PIXELS):
+        column = round(slant * row) + STREAK_PIXELS // 2
         traces |= drops[row : row + height, column : column + width]
     return traces.astype(np.float32)

@@ -36,7 +36,7 @@ def read_bytes(path: bytes | str | os.PathLike[str]) -> bytes:
     if len(data) != PREFIX + size or int.from_bytes(data[:PREFIX], "little") != size:
         raise UnipError(
             f"{os.fsdecode(shard)} holds no image of {size} bytes at byte {offset}",
-            "It is damaged or was packed again: open the packed set anew, or run `unip data pack` again.",
+            "It is damaged or was packed again: open the packed set again, or run `unip data pack` again.",
         )
     return data[PREFIX:]
 

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from unip.config import Config, describe_validation
 from unip.errors import UnipError
 
-Conversion = Literal["percentile", "minmax", "plateau", "window"]
+ConversionMethod = Literal["percentile", "minmax", "plateau", "window"]
 
 Polarity = Literal["white-hot", "black-hot"]
 
@@ -21,10 +21,10 @@ PERCENTILES = (0.5, 99.5)
 PLATEAU = 0.003  # 3/4 of what each of 256 levels would hold in equal shares
 
 
-class Reading(Config):
+class Conversion(Config):
     """How the samples of a frame become 8-bit grey; frames that are 8-bit already keep their contrast."""
 
-    conversion: Conversion = Field(
+    method: ConversionMethod = Field(
         "percentile", description="Stretch between percentiles or minimum..maximum, plateau equalisation, or a window."
     )
     percentiles: tuple[float, float] = Field(PERCENTILES, description="Of the frame; they become black and white.")
@@ -41,37 +41,41 @@ class Reading(Config):
     @classmethod
     def _check_percentiles(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
-            raise ValueError("percentiles must be two rising numbers within 0..100")
+            raise ValueError("percentiles must be two increasing numbers within 0..100")
         return percentiles
 
     @field_validator("window")
     @classmethod
     def _check_window(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
         if window is not None and not -math.inf < window[0] < window[1] < math.inf:
-            raise ValueError("window must be two rising numbers")
+            raise ValueError("window must be two increasing numbers")
         return window
 
     @model_validator(mode="after")
     def _check_conversion(self) -> Self:
-        if (self.conversion == "window") != (self.window is not None):
-            raise ValueError("the conversion window needs a window, such as 280 and 320 Kelvin, and no other takes one")
+        if (self.method == "window") != (self.window is not None):
+            raise ValueError("the method window needs a window, such as 280 and 320 Kelvin; no other method takes one")
         return self
 
     @property
     def takes_temperature(self) -> bool:
         """Whether radiometric files are read as temperatures rather than as their picture."""
-        return self.radiometric or self.conversion == "window"
+        return self.radiometric or self.method == "window"
+
+    def as_settings(self) -> dict[str, Any]:
+        """Return the values of :class:`ConversionOptions`, in which the method is called ``conversion``."""
+        return {"conversion" if name == "method" else name: value for name, value in self}
 
     def as_json(self) -> str:
-        """Return the reading as one line of JSON, all fields in it."""
+        """Return the conversion as one line of JSON, with all fields."""
         return self.model_dump_json()
 
     @classmethod
     def from_json(cls, text: str | None) -> Self:
-        """Read what :meth:`as_json` wrote; None or an empty text is the default reading.
+        """Read what :meth:`as_json` wrote; None or an empty text is the default conversion.
 
         Raises:
-            UnipError: It does not describe a reading.
+            UnipError: It does not describe a conversion.
         """
         return _from_json(cls, text) if text else cls()
 
@@ -83,15 +87,15 @@ class Reading(Config):
             "minmax": "minimum..maximum stretched to black..white",
             "plateau": f"plateau equalisation, a level counts at most {100 * self.plateau:g} % of the pixels",
             "window": "window {:g}..{:g} (Kelvin of radiometric files, else counts)".format(*self.window or (0, 0)),
-        }[self.conversion]
-        files = ", radiometric files as temperatures" if self.radiometric and self.conversion != "window" else ""
+        }[self.method]
+        files = ", radiometric files as temperatures" if self.radiometric and self.method != "window" else ""
         return f"{rule}{files}, {self.polarity}{' inverted' * (self.polarity == 'black-hot')}"
 
 
-class ReadingOptions(Config):
-    """A reading as settings of a program; what is left out comes from the data, else from the default reading."""
+class ConversionOptions(Config):
+    """A conversion as settings of a verb; what is left out comes from the data, else from the default conversion."""
 
-    conversion: Conversion | None = Field(
+    conversion: ConversionMethod | None = Field(
         None, description="How counts become 8-bit grey; none: as the data says, else percentile."
     )
     percentiles: tuple[float, float] | None = Field(None, description="Of a frame; they become black and white.")
@@ -102,19 +106,23 @@ class ReadingOptions(Config):
     polarity: Polarity | None = Field(None, description="How the frames are stored; black-hot ones are inverted.")
     radiometric: bool | None = Field(None, description="Take temperatures of radiometric JPEGs, not their picture.")
 
-    def resolve_reading(self, stated: Reading | None) -> Reading:
-        """Return the reading that these settings mean for data that states one, or none.
+    def resolve_conversion(self, stated: Conversion | None) -> Conversion:
+        """Return the conversion that these settings give, for data that states one or none.
 
         Raises:
             UnipError: They do not fit together.
         """
-        given = {name: value for name in Reading.model_fields if (value := getattr(self, name)) is not None}
-        values = (stated or Reading()).model_dump() | given
-        if "window" in given and "conversion" not in given:
-            values["conversion"] = "window"
-        if values["conversion"] != "window" and "window" not in given:
+        given = {
+            name: value
+            for name in Conversion.model_fields
+            if (value := getattr(self, "conversion" if name == "method" else name)) is not None
+        }
+        values = (stated or Conversion()).model_dump() | given
+        if "window" in given and "method" not in given:
+            values["method"] = "window"
+        if values["method"] != "window" and "window" not in given:
             values["window"] = None
-        return Reading.make(**values)
+        return Conversion.make(**values)
 
 
 @lru_cache(maxsize=256)  # one source's rows of a manifest all say the same
@@ -122,9 +130,9 @@ def _from_json(cls: type[Any], text: str) -> Any:
     try:
         return cls.model_validate_json(text)
     except ValidationError as error:
-        raise UnipError(f"reading {text[:200]!r}: {describe_validation(error)}") from None
+        raise UnipError(f"conversion {text[:200]!r}: {describe_validation(error)}") from None
     except UnipError as error:
-        raise UnipError(f"reading {text[:200]!r}: {error.what}", error.fix) from None
+        raise UnipError(f"conversion {text[:200]!r}: {error.what}", error.fix) from None
 
 
 Format = Literal["keep", "webp", "jpeg", "png"]

@@ -1,7 +1,7 @@
-"""From the counts or temperatures of an infrared frame to the 8-bit grey that models see, by a rule that is kept.
+"""Conversion of the counts or temperatures of an infrared frame to the 8-bit grey that models see.
 
-Cameras store 14- or 16-bit counts, radiometric files temperatures; models see 256 levels of grey, white hot. Which rule
-leads from one to the other is part of the data and of a model trained on it: a :class:`Reading` is written beside both.
+Cameras store 14- or 16-bit counts, radiometric files temperatures; models see 256 levels of grey, white hot. The rule
+is part of the data and of a model trained on it: a :class:`Conversion` is saved with both.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 
 Values = npt.NDArray[Any]  # uint8, uint16 or float32 (Kelvin), (H, W) or (H, W, 3)
 Grey8 = npt.NDArray[np.uint8]
 
-DEFAULT = Reading()
+DEFAULT = Conversion()
 LEVELS = 256  # about so many bins of the histogram lie between the two percentiles
-MOST_LEVELS = 65536  # bins between minimum and maximum
+MAX_BINS = 65536  # bins between minimum and maximum
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def grey8(image: Values, reading: Reading = DEFAULT) -> Grey8:
+def grey8(image: Values, conversion: Conversion = DEFAULT) -> Grey8:
     """Turn a frame into 8-bit grey, white hot.
 
     Colour becomes luma (ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B). 8-bit frames keep their values, because their
@@ -38,7 +38,7 @@ def grey8(image: Values, reading: Reading = DEFAULT) -> Grey8:
 
     Args:
         image: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 (counts) or float (Kelvin; not finite counts as the minimum).
-        reading: The rule.
+        conversion: The rule.
 
     Returns:
         ``(H, W)`` uint8.
@@ -47,8 +47,8 @@ def grey8(image: Values, reading: Reading = DEFAULT) -> Grey8:
         grey = image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
     else:
         grey = luma(image)
-        grey = to_levels(grey, grey, reading)
-    return grey if reading.polarity == "white-hot" else np.uint8(255) - grey
+        grey = to_uint8(grey, grey, conversion)
+    return grey if conversion.polarity == "white-hot" else np.uint8(255) - grey
 
 
 def luma(image: Values) -> Values:
@@ -56,20 +56,20 @@ def luma(image: Values) -> Values:
     return image if image.ndim == 2 else image @ np.array(LUMA, dtype=np.float32)
 
 
-def to_levels(values: Values, grey: Values, reading: Reading = DEFAULT) -> Grey8:
-    """Map ``values`` (any shape, not 8-bit) to 0..255 by the curve that ``reading`` finds for the frame ``grey``.
+def to_uint8(values: Values, grey: Values, conversion: Conversion = DEFAULT) -> Grey8:
+    """Map ``values`` (any shape, not 8-bit) to 0..255 by the curve that ``conversion`` finds for the frame ``grey``.
 
     The polarity is left to the caller.
     """
     if grey.dtype.kind == "f":
         values, grey = _finite(values, grey)
-    if reading.conversion == "plateau":
-        at, levels = plateau_curve(grey, reading)
+    if conversion.method == "plateau":
+        at, levels = plateau_curve(grey, conversion)
         return np.rint(np.interp(values, at, levels)).astype(np.uint8)
-    if reading.window is not None:
-        low, high = reading.window
+    if conversion.window is not None:
+        low, high = conversion.window
     else:
-        low, high = np.percentile(grey, reading.percentiles) if reading.conversion == "percentile" else (0, 0)
+        low, high = np.percentile(grey, conversion.percentiles) if conversion.method == "percentile" else (0, 0)
         if low == high:
             low, high = float(grey.min()), float(grey.max())
         if low == high:
@@ -79,7 +79,7 @@ def to_levels(values: Values, grey: Values, reading: Reading = DEFAULT) -> Grey8
     return levels8
 
 
-def plateau_curve(grey: Values, reading: Reading) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def plateau_curve(grey: Values, conversion: Conversion) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the curve of plateau equalisation of a frame as corners ``(values, levels)``, levels 0..255.
 
     Histogram equalisation gives large even surfaces (sky, road) most of the grey levels, and their noise with them.
@@ -90,26 +90,26 @@ def plateau_curve(grey: Values, reading: Reading) -> tuple[npt.NDArray[np.float6
         h'(b) = min(h(b), P),   level(b) = 255 * sum of h' up to b / sum of h' over all bins.
 
     A small P approaches one share for every bin that is not empty, a large P plain equalisation. Here P is
-    ``reading.plateau`` times the pixels for each 256th of the span between the frame's two percentiles, whatever the
+    ``conversion.plateau`` times the pixels for each 256th of the span between the frame's two percentiles, whatever the
     camera's counts a Kelvin. Bins of about that width (of whole counts) go on outside of the percentiles, so that a few
     hot pixels neither coarsen the rest nor are lost. Within a bin the curve is linear.
 
     Args:
         grey: ``(H, W)``, finite.
-        reading: Gives ``plateau`` and ``percentiles``.
+        conversion: Gives ``plateau`` and ``percentiles``.
     """
     smallest, largest = float(grey.min()), float(grey.max())
     if smallest == largest:
         return np.array([smallest, smallest + 1]), np.zeros(2)
-    low, high = np.percentile(grey, reading.percentiles)
+    low, high = np.percentile(grey, conversion.percentiles)
     level = (high - low) / LEVELS
-    step = max(level, (largest - smallest) / (MOST_LEVELS - 1))
+    step = max(level, (largest - smallest) / (MAX_BINS - 1))
     if grey.dtype.kind in "iu":
         step = max(1.0, np.floor(step))  # whole counts: else some bins would hold one more count than others
         smallest -= 0.5
     bins = int((largest - smallest) / step) + 1
     histogram = np.bincount(((grey - smallest) / step).astype(np.int64).ravel(), minlength=bins)
-    plateau = reading.plateau * grey.size * (step / level if level else 1.0)
+    plateau = conversion.plateau * grey.size * (step / level if level else 1.0)
     cut = np.minimum(histogram, plateau)
     levels = np.concatenate([[0.0], np.cumsum(cut)]) * (255.0 / cut.sum())
     return smallest + step * np.arange(len(levels)), levels

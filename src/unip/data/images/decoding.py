@@ -15,8 +15,8 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from unip.data.images.addresses import read_bytes
-from unip.data.images.config import Reading
-from unip.data.images.conversion import DEFAULT, grey8, luma, to_levels
+from unip.data.images.config import Conversion
+from unip.data.images.conversion import DEFAULT, grey8, luma, to_uint8
 from unip.data.images.formats import open_image
 from unip.data.images.radiometric import Radiometric, decode_radiometric, kelvin_of
 from unip.errors import UnipError
@@ -54,24 +54,24 @@ def decode_image(data: bytes, name: Path | str) -> Pixels:
     return _decode(data, name, as_stored=False)
 
 
-def read_samples(path: Path | str, reading: Reading = DEFAULT) -> Pixels:
-    """Read what a reading turns into 8 bits: :func:`decode_samples` of a file."""
-    return decode_samples(_bytes(path), path, reading)
+def read_samples(path: Path | str, conversion: Conversion = DEFAULT) -> Pixels:
+    """Read the samples that a conversion turns into 8 bits: :func:`decode_samples` of a file."""
+    return decode_samples(_bytes(path), path, conversion)
 
 
-def decode_samples(data: bytes, name: Path | str, reading: Reading = DEFAULT) -> Pixels:
-    """Decode the bytes of an image file to what a reading turns into 8 bits.
+def decode_samples(data: bytes, name: Path | str, conversion: Conversion = DEFAULT) -> Pixels:
+    """Decode the bytes of an image file to the samples that a conversion turns into 8 bits.
 
-    A reading that takes temperatures gets those of a radiometric file, in Kelvin. Of a DJI file it gets the counts,
-    unless it is a window: only DJI's Thermal SDK knows their temperatures, and a reading must give the same with it and
-    without. Both are enlarged to the size of the file's picture if that is a multiple, because masks are drawn on
+    A conversion that takes temperatures gets those of a radiometric file, in Kelvin. Of a DJI file it gets the counts,
+    unless it is a window: only DJI's Thermal SDK knows their temperatures, and a conversion must give the same with it
+    and without. Both are enlarged to the size of the file's picture if that is a multiple, because masks are drawn on
     pictures. A window gets the samples of a TIFF as they are stored, floats and numbers beyond 16 bits too. All else
     comes from :func:`decode_image`.
 
     Args:
         data: The bytes of the file.
         name: For messages.
-        reading: What will be done with it.
+        conversion: What will be done with it.
 
     Returns:
         ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 or float32.
@@ -79,11 +79,11 @@ def decode_samples(data: bytes, name: Path | str, reading: Reading = DEFAULT) ->
     Raises:
         UnipError: As :func:`read_image`; or a radiometric file cannot be read as temperatures.
     """
-    if reading.takes_temperature:
+    if conversion.takes_temperature:
         found = decode_radiometric(data, name)
         if found is not None:
-            return _radiometric_samples(found, data, name, counts=reading.conversion != "window")
-    return _decode(data, name, as_stored=reading.conversion == "window")
+            return _radiometric_samples(found, data, name, counts=conversion.method != "window")
+    return _decode(data, name, as_stored=conversion.method == "window")
 
 
 def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
@@ -110,12 +110,12 @@ def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
 
 
 def to_grey8(image: Pixels) -> Pixels8:
-    """Turn an image into 8-bit grey by the default reading: ``(H, W)`` uint8, see :func:`.conversion.grey8`."""
+    """Turn an image into 8-bit grey by the default conversion: ``(H, W)`` uint8, see :func:`.conversion.grey8`."""
     return grey8(image)
 
 
 def to_rgb8(image: Pixels) -> Pixels8:
-    """Turn an image into 8-bit RGB for display: grey is repeated, 16 bits are stretched as in :func:`to_grey8`.
+    """Turn an image into 8-bit RGB for display: grey is repeated, 16 bits are stretched as in :func:`clip_to_uint8`.
 
     Args:
         image: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
@@ -123,24 +123,24 @@ def to_rgb8(image: Pixels) -> Pixels8:
     Returns:
         ``(H, W, 3)`` uint8.
     """
-    image8 = image if image.dtype == np.uint8 else to_levels(image, luma(image))
+    image8 = image if image.dtype == np.uint8 else to_uint8(image, luma(image))
     return image8 if image8.ndim == 3 else np.repeat(image8[..., None], 3, axis=2)
 
 
-def read_image8(path: Path | str, reading: Reading = DEFAULT) -> Pixels8:
+def read_image8(path: Path | str, conversion: Conversion = DEFAULT) -> Pixels8:
     """Read an image as a segmentation model sees it: ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
 
-    Grey images follow ``reading``; colour images of more than 8 bits its conversion, but never its polarity.
+    Grey images follow ``conversion``; colour images of more than 8 bits its method, but never its polarity.
     """
-    image = read_samples(path, reading)
+    image = read_samples(path, conversion)
     if is_grey(image):
-        return grey8(image, reading)
-    return image if image.dtype == np.uint8 else to_levels(image, luma(image), reading)
+        return grey8(image, conversion)
+    return image if image.dtype == np.uint8 else to_uint8(image, luma(image), conversion)
 
 
-def read_grey8(path: Path | str, reading: Reading = DEFAULT) -> Pixels8:
+def read_grey8(path: Path | str, conversion: Conversion = DEFAULT) -> Pixels8:
     """Read an image as pre-training sees it: ``(H, W)`` uint8, see :func:`decode_samples` and ``grey8``."""
-    return grey8(read_samples(path, reading), reading)
+    return grey8(read_samples(path, conversion), conversion)
 
 
 def is_grey(image: Pixels) -> bool:
@@ -177,7 +177,7 @@ def _radiometric_samples(found: Radiometric, data: bytes, name: Path | str, *, c
 def _bomb(prefix: str) -> tuple[str, str]:
     return (
         f"{prefix} claims more than {MAX_PIXELS // 10**6} million pixels",
-        "Cut it into tiles if it is real; it may be made to fill the memory.",
+        "Split it into tiles if it is real. Its header may also be forged to exhaust memory.",
     )
 
 

@@ -3,7 +3,7 @@
 DJI offers it for Linux and Windows on x86 under terms of its own, so it is neither part of this package nor fetched by
 it. The user unpacks it once and says where it lies (:func:`thermal_sdk`, ``unip data thermal-sdk``); its library is
 copied into the Python environment, as an installed package would be. So every verb and every worker process finds it,
-and no path gets into the reading that is saved with data and models. A ``libdirp`` that the system's loader finds by
+and no path gets into the conversion that is saved with data and models. A ``libdirp`` that the system's loader finds by
 itself is used too.
 
 The facts about its interface are those of its header ``dirp_api.h`` (MIT): handles made from the bytes of a file, which
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 Kelvin = npt.NDArray[np.float32]
 
 LIBRARY = "libdirp.dll" if sys.platform == "win32" else "libdirp.so"
-PLACE = Path(sys.prefix) / "share" / "unip" / "dji-thermal-sdk"  # of the library and those that it loads
+SDK_FOLDER = Path(sys.prefix) / "share" / "unip" / "dji-thermal-sdk"  # of the library and those that it loads
 ZERO_CELSIUS = 273.15  # Kelvin
-MOST_PIXELS = 10**8  # a frame that claims more was misread; cameras have up to 1280 x 1024
-WHERE = (
+MAX_FRAME_PIXELS = 10**8  # a frame that claims more was misread; cameras have up to 1280 x 1024
+LIBRARY_HINT = (
     "It needs the library for this system and processor: 64-bit Linux or Windows on x86, as DJI's zip file holds it."
 )
-NEWER = "Newer releases of the SDK know newer cameras; a file that was edited has lost what the SDK needs."
+NEWER_SDK_HINT = "Newer releases of the SDK know newer cameras; a file that was edited has lost what the SDK needs."
 
 # What the codes mean; others are not documented.
 CODES = {
@@ -104,19 +104,20 @@ def thermal_sdk(config: ThermalSdkConfig) -> ThermalSdkResult:
         if not config.dry_run:
             _copy(library.parent, overwrite=config.overwrite)
         log.info(
-            f"DJI's Thermal SDK: {library} can be loaded; {'not copied' if config.dry_run else f'copied to {PLACE}'}"
+            f"DJI's Thermal SDK: {library} can be loaded; "
+            f"{'not copied' if config.dry_run else f'copied to {SDK_FOLDER}'}"
         )
-        return ThermalSdkResult(library, PLACE / LIBRARY)
-    raise UnipError(problem, WHERE)
+        return ThermalSdkResult(library, SDK_FOLDER / LIBRARY)
+    raise UnipError(problem, LIBRARY_HINT)
 
 
 def _copy(source: Path, *, overwrite: bool) -> None:
     files = [file for file in source.iterdir() if file.is_file()]
-    with output_folder(PLACE, overwrite=overwrite) as outputs:
+    with output_folder(SDK_FOLDER, overwrite=overwrite) as outputs:
         outputs.check(*outputs.files(""), *(file.name for file in files))
         with ExitStack() as stack:  # all are copied before the first takes its place
             for file in files:
-                shutil.copy(file, stack.enter_context(writing(PLACE / file.name)))
+                shutil.copy(file, stack.enter_context(writing(SDK_FOLDER / file.name)))
         outputs.remove(*(name for name in outputs.files("") if name not in {file.name for file in files}))
     _opened.cache_clear()
 
@@ -144,8 +145,8 @@ def dji_kelvin(data: bytes, name: Path | str) -> Kelvin | None:
 @lru_cache(maxsize=1)
 def _opened() -> _Sdk | None:
     _keep_forks_apart()
-    if (PLACE / LIBRARY).is_file():
-        return _Sdk(PLACE / LIBRARY)
+    if (SDK_FOLDER / LIBRARY).is_file():
+        return _Sdk(SDK_FOLDER / LIBRARY)
     known = ctypes.util.find_library(LIBRARY if sys.platform == "win32" else "dirp")
     return _Sdk(Path(known)) if known else None
 
@@ -167,7 +168,7 @@ class _Sdk:
                 found = getattr(self._library, f"dirp_{function}")
                 found.argtypes, found.restype = arguments, c_int32
         except (OSError, AttributeError) as error:  # not for this machine; a function is not there
-            raise UnipError(f"DJI's Thermal SDK, {library}, cannot be loaded: {error}", WHERE) from error
+            raise UnipError(f"DJI's Thermal SDK, {library}, cannot be loaded: {error}", LIBRARY_HINT) from error
         self._exact = hasattr(self._library, "dirp_measure_ex")  # not in the earliest releases
         if self._exact:
             self._library.dirp_measure_ex.argtypes = SIGNATURES["measure"]
@@ -181,8 +182,10 @@ class _Sdk:
         try:
             size = _Resolution()
             self._call("get_rjpeg_resolution", name, handle, byref(size))
-            if size.width <= 0 or size.height <= 0 or size.width * size.height > MOST_PIXELS:
-                raise UnipError(f"DJI's Thermal SDK sees a frame of {size.width}x{size.height} in image {name}", NEWER)
+            if size.width <= 0 or size.height <= 0 or size.width * size.height > MAX_FRAME_PIXELS:
+                raise UnipError(
+                    f"DJI's Thermal SDK sees a frame of {size.width}x{size.height} in image {name}", NEWER_SDK_HINT
+                )
             values = np.zeros((size.height, size.width), dtype=np.float32 if self._exact else np.int16)
             self._call("measure_ex" if self._exact else "measure", name, handle, values.ctypes.data, values.nbytes)
         finally:
@@ -194,7 +197,7 @@ class _Sdk:
         code = getattr(self._library, f"dirp_{function}")(*arguments)
         if code != 0:
             meaning = f"{CODES[code]}, code {code}" if code in CODES else f"code {code}"
-            raise UnipError(f"DJI's Thermal SDK refuses image {name} ({meaning}, from dirp_{function})", NEWER)
+            raise UnipError(f"DJI's Thermal SDK refuses image {name} ({meaning}, from dirp_{function})", NEWER_SDK_HINT)
 
 
 def _load(library: Path) -> ctypes.CDLL:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from unip.data.images.config import Format, Reading
-from unip.data.images.conversion import grey8, luma, to_levels
+from unip.data.images.config import Conversion, Format
+from unip.data.images.conversion import grey8, luma, to_uint8
 from unip.data.images.decoding import Pixels, decode_image, decode_samples, is_grey
 from unip.errors import UnipError
 
@@ -29,7 +29,7 @@ class Encoded:
     height: int
     bits: int
     sha256: str
-    reading: str | None
+    conversion: str | None
 
 
 def encode(data: bytes, row: dict[str, Any], *, short_side: int | None, format: Format, quality: int) -> Encoded:
@@ -38,7 +38,8 @@ def encode(data: bytes, row: dict[str, Any], *, short_side: int | None, format: 
     What needs no change is taken over byte by byte, after a check that it is still the file of the manifest. A smaller
     copy shows the whole picture: bicubic with antialiasing, 16-bit counts too; nothing is ever enlarged. With ``keep``
     it stays JPEG or WebP if it was, else it becomes PNG. PNG holds 16-bit grey, every other target 8 bits, for which
-    the row's reading is used; that row then needs no reading any more. What is written anew is grey if its row says so.
+    the row's conversion is used; that row then needs no conversion any more. A re-encoded image is grey if its row says
+    so.
 
     Args:
         data: The file.
@@ -57,18 +58,18 @@ def encode(data: bytes, row: dict[str, Any], *, short_side: int | None, format: 
     known = bool(row["sha256"]) and row["width"] > 0
     fits = known and (short_side is None or min(row["width"], row["height"]) <= short_side)
     if format == "keep" and fits:
-        return Encoded(data, ending, row["width"], row["height"], row["bits"], digest, row["reading"])
+        return Encoded(data, ending, row["width"], row["height"], row["bits"], digest, row["conversion"])
     image = decode_image(data, "file")
     height, width = image.shape[:2]
     if format == "keep" and (short_side is None or min(height, width) <= short_side):
-        return Encoded(data, ending, width, height, 8 * image.dtype.itemsize, digest, row["reading"])
+        return Encoded(data, ending, width, height, 8 * image.dtype.itemsize, digest, row["conversion"])
     target = LOSSY.get(ending, "png") if format == "keep" else format
-    reading, rule = row["reading"], Reading.from_json(row["reading"])
+    conversion, rule = row["conversion"], Conversion.from_json(row["conversion"])
     image = decode_samples(data, "file", rule) if rule.takes_temperature else image
     stays = image.dtype == np.uint8 or (image.dtype == np.uint16 and image.ndim == 2 and target == "png")
     if not stays:
         grey = is_grey(image)
-        image, reading = grey8(image, rule) if grey else to_levels(image, luma(image), rule), None
+        image, conversion = grey8(image, rule) if grey else to_uint8(image, luma(image), rule), None
     if image.ndim == 3 and row.get("grey", True):
         image = np.array(Image.fromarray(image).convert("L"))
     height, width = image.shape[:2]  # temperatures may be fewer than the picture's pixels
@@ -90,7 +91,7 @@ def encode(data: bytes, row: dict[str, Any], *, short_side: int | None, format: 
         image.shape[0],
         8 * image.dtype.itemsize,
         hashlib.sha256(stored).hexdigest(),
-        reading,
+        conversion,
     )
 
 

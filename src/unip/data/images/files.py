@@ -12,8 +12,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _KNOWN = f"Known endings: {', '.join(SUFFIXES)}."
 
 
-def check_is_there(location: Path) -> None:
-    """Refuse a folder or file that is not there.
+def check_exists(location: Path) -> None:
+    """Refuse a folder or file that does not exist.
 
     Raises:
         UnipError: It is not, or is a pipe, a device or a socket.
@@ -62,7 +62,7 @@ def _find_images(location: Path, on_error: Callable[[OSError], None] | None = No
             raise UnipError(f"{location} is not an image file by its name", _KNOWN)
         yield location
         return
-    check_is_there(location)
+    check_exists(location)
     seen: set[str] = set()  # a link may lead back up
     for folder, folders, files in os.walk(location, onerror=on_error, followlinks=True):
         real = os.path.realpath(folder)

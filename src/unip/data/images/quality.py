@@ -1,4 +1,4 @@
-"""Signs in a decoded image that a file's size and brightness do not show: sharpness, tilt, false colours."""
+"""Quality measures of a decoded image: sharpness, tilt, false colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCKS = 1200  # looked at for false colours
 POINTS = 400  # the evenest of them that are compared
 NEIGHBOURS = 30  # that must lie on a line
 FALSE_COLOUR = 0.02  # of colour_spread; natural colours are rarely below
-LEAST_COLOUR = 25.0  # levels (RMS) from the grey axis, below which false colours cannot be told
+MIN_COLOUR_LEVELS = 25.0  # levels (RMS) from the grey axis, below which false colours cannot be told
 PALETTE = 256  # colours of a colour map stored without loss
 SAMPLE = 65536  # pixels whose colours are counted
 
@@ -62,7 +62,7 @@ def colour_spread(image: Pixels) -> float:
     evenest = np.argsort(pixels.std(axis=1).sum(axis=1), kind="stable")[: len(pixels) // 2]
     points = pixels.mean(axis=1)[evenest[:: -(-len(evenest) // POINTS)]]
     colour = points - points.mean(axis=1, keepdims=True)
-    if np.sqrt((colour**2).sum(axis=1).mean()) < LEAST_COLOUR:
+    if np.sqrt((colour**2).sum(axis=1).mean()) < MIN_COLOUR_LEVELS:
         return 1.0
     if image.dtype == np.uint8 and _few_colours(image):
         return 0.0

@@ -32,16 +32,16 @@ Counts = npt.NDArray[np.uint16]
 Maker = Literal["FLIR", "DJI"]
 
 MAKE = 271  # Exif tag
-LARGEST_FACTOR = 4  # by which a picture may be larger than the frame of counts
-SMALLEST_FRAME = 2 * 80 * 60  # bytes; less in APP3 is something else
-MOST_RECORDS = 4096  # in a FLIR file; a camera writes about 14
-DAMAGED = "Copy it again from the camera; editing software may have dropped them."
-PLAUSIBLE = (50.0, 5000.0)  # Kelvin; a frame whose median lies outside was decoded wrongly
+MAX_PICTURE_FACTOR = 4  # by which a picture may be larger than the frame of counts
+MIN_FRAME_BYTES = 2 * 80 * 60  # bytes; less in APP3 is something else
+MAX_RECORDS = 4096  # in a FLIR file; a camera writes about 14
+DAMAGED_HINT = "Copy it again from the camera; editing software may have dropped them."
+PLAUSIBLE_KELVIN = (50.0, 5000.0)  # Kelvin; a frame whose median lies outside was decoded wrongly
 
 
 @dataclass(frozen=True)
 class Radiometric:
-    """What a radiometric file holds besides its picture.
+    """What a radiometric file holds in addition to its picture.
 
     Attributes:
         maker: Whose format it is.
@@ -90,15 +90,15 @@ def kelvin_of(found: Radiometric, data: bytes, name: Path | str) -> Kelvin:
     if kelvin is None:
         raise UnipError(
             f"image {name} is a DJI R-JPEG: its counts can be read, but only DJI's Thermal SDK turns them into Kelvin",
-            "Unpack the SDK, a download of DJI's, and run `unip data thermal-sdk FOLDER` once; or convert the files to "
-            "float TIFF with DJI's tools and give the window in the unit of those; or use --conversion percentile, "
+            "Download and unpack DJI's SDK and run `unip data thermal-sdk FOLDER` once. Or convert the files to float "
+            "TIFF with DJI's tools and give the window in their unit. Or use --conversion percentile, "
             "minmax or plateau with --radiometric.",
         )
     return _plausible(kelvin, name)
 
 
 def decode_radiometric(data: bytes, name: Path | str) -> Radiometric | None:
-    """Decode what the bytes of a file hold besides its picture; None if that is nothing. ``name`` is for messages.
+    """Decode what the bytes of a file hold in addition to its picture; None if nothing. ``name`` is for messages.
 
     Raises:
         UnipError: It is radiometric but damaged, or flyr is missing.
@@ -118,15 +118,15 @@ def decode_radiometric(data: bytes, name: Path | str) -> Radiometric | None:
     if flir:
         return Radiometric("FLIR", _flir_kelvin(data, flir[0], name), None, picture)
     raw = b"".join(content for kind, content in segments if kind == "APP3")
-    if len(raw) >= SMALLEST_FRAME and make.strip("\0 ").upper() == "DJI":
+    if len(raw) >= MIN_FRAME_BYTES and make.strip("\0 ").upper() == "DJI":
         return Radiometric("DJI", None, _dji_counts(raw, picture, name), picture)
     return None
 
 
 def _flir_kelvin(data: bytes, first: bytes, name: Path | str) -> Kelvin:
     # its header: eight bytes of the segment, then FFF or AFF, and 28 bytes on the number of records
-    if first[8:12] not in (b"FFF\0", b"AFF\0") or int.from_bytes(first[36:40], "big") > MOST_RECORDS:
-        raise UnipError(f"the temperatures in image {name} are damaged", DAMAGED)  # flyr would search for hours
+    if first[8:12] not in (b"FFF\0", b"AFF\0") or int.from_bytes(first[36:40], "big") > MAX_RECORDS:
+        raise UnipError(f"the temperatures in image {name} are damaged", DAMAGED_HINT)  # flyr would search for hours
     try:
         import flyr
     except ImportError:
@@ -142,25 +142,29 @@ def _flir_kelvin(data: bytes, first: bytes, name: Path | str) -> Kelvin:
             kelvin = np.asarray(flyr.unpack(io.BytesIO(data)).kelvin, dtype=np.float32)
     except Exception as error:  # on broken bytes it raises nearly anything
         raise UnipError(
-            f"the temperatures in image {name} are damaged or of an unknown kind ({error})", DAMAGED
+            f"the temperatures in image {name} are damaged or of an unknown kind ({error})", DAMAGED_HINT
         ) from error
     return _plausible(kelvin, name)
 
 
 def _plausible(kelvin: Kelvin, name: Path | str) -> Kelvin:
-    if kelvin.ndim != 2 or not np.isfinite(kelvin).any() or not PLAUSIBLE[0] <= np.nanmedian(kelvin) <= PLAUSIBLE[1]:
-        raise UnipError(f"the temperatures in image {name} make no sense", DAMAGED)
+    if (
+        kelvin.ndim != 2
+        or not np.isfinite(kelvin).any()
+        or not PLAUSIBLE_KELVIN[0] <= np.nanmedian(kelvin) <= PLAUSIBLE_KELVIN[1]
+    ):
+        raise UnipError(f"the temperatures in image {name} make no sense", DAMAGED_HINT)
     return kelvin
 
 
 def _dji_counts(raw: bytes, picture: tuple[int, int], name: Path | str) -> Counts:
     """Take the frame of counts: as large as the picture, or smaller by a whole factor (Matrice 4T: 2)."""
-    for factor in range(1, LARGEST_FACTOR + 1):
+    for factor in range(1, MAX_PICTURE_FACTOR + 1):
         height, width = picture[0] // factor, picture[1] // factor
         if (height * factor, width * factor) == picture and 2 * height * width == len(raw):
             return np.frombuffer(raw, dtype="<u2").reshape(height, width).astype(np.uint16)
     raise UnipError(
         f"image {name} is a DJI R-JPEG of an unknown kind: {len(raw)} bytes of counts do not fit its picture of "
         f"{picture[1]}x{picture[0]}",
-        "It may be cut off: copy it again; or read its picture instead, without --radiometric and without a window.",
+        "It may be truncated: copy it again. Or read its picture instead, without --radiometric and without a window.",
     )

@@ -35,7 +35,7 @@ class Classes:
             raise UnipError("classes: every name must be a text that is not empty")
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
-            raise UnipError(f"classes: the name {twice[0]!r} is there twice", "Give each class its own name.")
+            raise UnipError(f"classes: the name {twice[0]!r} appears twice", "Give each class its own name.")
         if isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, int):
             raise UnipError(f"classes: ignore_index must be an integer, but is {self.ignore_index!r}")
         if not len(self.names) <= self.ignore_index <= 65535:

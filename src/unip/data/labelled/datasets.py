@@ -1,4 +1,4 @@
-"""Segmentation data: opened from any known layout, checked pair by pair, and cut to few labels."""
+"""Segmentation data: opened from any known layout, checked pair by pair, and limited to a label budget."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from unip.data.labelled.masks import MaskFile, plain_ids, translate
 from unip.data.labelled.pairs import SegmentationData as SegmentationData
 from unip.data.labelled.pairs import check_pair as check_pair
 from unip.data.labelled.pairs import classes_shown
-from unip.data.labelled.readers import KINDS
+from unip.data.labelled.readers import READERS
 from unip.data.labelled.remap import remapped
-from unip.data.labelled.settings import check_labels
+from unip.data.labelled.settings import check_label_budget
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
-from unip.runtime.workers import in_processes
+from unip.runtime.workers import map_processes
 
 T = TypeVar("T")
 
@@ -44,13 +44,13 @@ def open_segmentation(source: Path | str, split: str | None = None, *, remap: It
         UnipError: A folder, a mask or the classes are missing or bad, there is no image, or no such kind or split.
     """
     kind, root = split_kind(source)
-    return remapped(KINDS[kind].open(root, split or None), remap)
+    return remapped(READERS[kind].open(root, split or None), remap)
 
 
 def list_splits(source: Path | str) -> list[str]:
     """Return the names of the splits that are there, of those that the layout can have."""
     kind, root = split_kind(source)
-    return KINDS[kind].splits(root)
+    return READERS[kind].splits(root)
 
 
 def split_kind(source: Path | str) -> tuple[str, Path]:
@@ -60,13 +60,13 @@ def split_kind(source: Path | str) -> tuple[str, Path]:
         UnipError: The kind is not known.
     """
     kind, colon, rest = str(source).partition(":")
-    if not colon or len(kind) < 2 or "/" in kind or "\\" in kind or (kind not in KINDS and Path(source).exists()):
+    if not colon or len(kind) < 2 or "/" in kind or "\\" in kind or (kind not in READERS and Path(source).exists()):
         return "folder", Path(source)
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.5)
+    if kind not in READERS:
+        near = difflib.get_close_matches(kind, READERS, n=1, cutoff=0.5)
         raise UnipError(
-            f"no kind of segmentation data is called {kind!r}",
-            (f"Did you mean {near[0]}:{rest}? " if near else "") + f"Known: {', '.join(KINDS)}.",
+            f"unknown kind of segmentation data {kind!r}",
+            (f"Did you mean {near[0]}:{rest}? " if near else "") + f"Known: {', '.join(READERS)}.",
         )
     return kind, Path(rest).expanduser()
 
@@ -104,17 +104,17 @@ def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str,
     return by_name(np.sum(counts, axis=0), data.classes)
 
 
-def check_pairs(data: SegmentationData, look: Callable[[Pixels8, Pixels8], T], *, workers: int = 0) -> list[T]:
+def check_pairs(data: SegmentationData, function: Callable[[Pixels8, Pixels8], T], *, workers: int = 0) -> list[T]:
     """Decode every pair and look at it.
 
     Args:
         data: The pairs.
-        look: Called with each image, as :meth:`SegmentationData.read_image` gives it, and its mask, ``(H, W)`` uint8
-            class ids and 255; its results travel between processes.
+        function: Called with each image, as :meth:`SegmentationData.read_image` gives it, and its mask, ``(H, W)``
+            uint8 class ids and 255; its results travel between processes.
         workers: Threads or processes; 0 means one for each core.
 
     Returns:
-        What ``look`` returned, in the order of the pairs.
+        What ``function`` returned, in the order of the pairs.
 
     Raises:
         UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
@@ -125,11 +125,11 @@ def check_pairs(data: SegmentationData, look: Callable[[Pixels8, Pixels8], T], *
             image, mask = data.read(i)
         except UnipError as error:
             return error
-        return look(image, mask)
+        return function(image, mask)
 
     seen: list[T] = []
     bad: list[UnipError] = []
-    for result in in_processes(check, range(len(data)), "checking pairs", workers=workers, unit="pairs"):
+    for result in map_processes(check, range(len(data)), "checking pairs", workers=workers, unit="pairs"):
         if isinstance(result, UnipError):
             bad.append(result)
         else:
@@ -148,17 +148,17 @@ def by_name(counts: npt.NDArray[np.int64], classes: Classes) -> dict[str, int]:
     return {**pixels, "ignore": int(counts[IGNORE])}
 
 
-def few_labels(data: SegmentationData, labels: float, seed: int) -> SegmentationData:
-    """Keep few labels as :func:`subset` does; ``labels`` is a share up to 1 and a whole number of images above.
+def limit_labels(data: SegmentationData, label_budget: float, seed: int) -> SegmentationData:
+    """Keep few labels as :func:`subset` does; ``label_budget`` is a share up to 1 and a whole number of images above.
 
     Raises:
-        UnipError: ``labels`` is not possible, or a mask is bad.
+        UnipError: ``label_budget`` is not possible, or a mask is bad.
     """
-    check_labels(labels)
-    return subset(data, float(labels) if labels <= 1 else int(labels), seed)
+    check_label_budget(label_budget)
+    return subset(data, float(label_budget) if label_budget <= 1 else int(label_budget), seed)
 
 
-def subset(data: SegmentationData, labels: float | int, seed: int) -> SegmentationData:
+def subset(data: SegmentationData, label_budget: float | int, seed: int) -> SegmentationData:
     """Keep few labels: a seeded choice in which every class occurs as long as there is room for it.
 
     Classes are served from the rarest on, each with a random image that shows it, unless one chosen before does;
@@ -166,21 +166,21 @@ def subset(data: SegmentationData, labels: float | int, seed: int) -> Segmentati
 
     Args:
         data: The pairs.
-        labels: A share in (0, 1] when a float, a number of images when an int.
+        label_budget: A share in (0, 1] when a float, a number of images when an int.
         seed: Seed of the choice.
 
     Returns:
         The chosen pairs, in the order of ``data``.
 
     Raises:
-        UnipError: ``labels`` is not possible, or a mask is bad.
+        UnipError: ``label_budget`` is not possible, or a mask is bad.
     """
-    if isinstance(labels, float):
-        if not 0.0 < labels <= 1.0:
-            raise UnipError(f"a share of labels must lie in (0, 1], but is {labels}")
-        count = max(1, round(labels * len(data)))
+    if isinstance(label_budget, float):
+        if not 0.0 < label_budget <= 1.0:
+            raise UnipError(f"a share of labels must lie in (0, 1], but is {label_budget}")
+        count = max(1, round(label_budget * len(data)))
     else:
-        count = labels
+        count = label_budget
     if not 1 <= count <= len(data):
         raise UnipError(
             f"{count} labelled images are asked for, but there are {len(data)}",
@@ -193,8 +193,8 @@ def subset(data: SegmentationData, labels: float | int, seed: int) -> Segmentati
     shuffled = np.random.default_rng(seed_for(seed, len(data))).permutation(len(data))
     chosen: list[int] = []
     images_with = present.sum(axis=0)
-    for label in np.argsort(images_with, kind="stable"):
-        if images_with[label] and not present[chosen, label].any():
-            chosen.append(int(next(i for i in shuffled if present[i, label])))
+    for class_id in np.argsort(images_with, kind="stable"):
+        if images_with[class_id] and not present[chosen, class_id].any():
+            chosen.append(int(next(i for i in shuffled if present[i, class_id])))
     chosen += [int(i) for i in shuffled if i not in set(chosen)]
     return data.take(sorted(chosen[:count]))

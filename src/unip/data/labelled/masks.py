@@ -77,7 +77,7 @@ class ColourFile:
         colours, file_format, _ = _decode(data, self.path, mode="RGB")
         _refuse_lossy(file_format, self.path)
         codes = _codes(colours.astype(np.int32))
-        known = sorted((int(_codes(np.array(colour))), label) for colour, label in self.colours)
+        known = sorted((int(_codes(np.array(colour))), class_id) for colour, class_id in self.colours)
         places = np.searchsorted([code for code, _ in known[1:]], codes, side="right")
         found = np.array([code for code, _ in known])[places] == codes
         if not found.all():
@@ -86,7 +86,7 @@ class ColourFile:
                 f"mask {self.path} holds the colour {wrong}, which no class has ({int((~found).sum())} pixels)",
                 "Correct the mask or the palette; soft edges come from resizing or lossy saving.",
             )
-        ids: Pixels8 = np.array([label for _, label in known], np.uint8)[places]
+        ids: Pixels8 = np.array([class_id for _, class_id in known], np.uint8)[places]
         return ids
 
 
@@ -120,8 +120,8 @@ def translate(raw: Pixels, ids: Ids, classes: Classes, path: Path) -> Pixels8:
     if unknown.any():
         values = np.unique(raw[unknown])
         more = f" and {len(values) - 1} more" if len(values) > 1 else ""
-        known = [value for value, label in ids if label != IGNORE]
-        ignored = [str(value) for value, label in ids if label == IGNORE]
+        known = [value for value, class_id in ids if class_id != IGNORE]
+        ignored = [str(value) for value, class_id in ids if class_id == IGNORE]
         dense = known == list(range(len(known)))
         shown = f"0..{len(known) - 1}" if dense else ", ".join(map(str, known))
         names = ", ".join(classes.names[:8]) + (", ..." if len(classes.names) > 8 else "")
@@ -137,12 +137,12 @@ def translate(raw: Pixels, ids: Ids, classes: Classes, path: Path) -> Pixels8:
 @functools.lru_cache(maxsize=64)
 def _table(ids: Ids) -> npt.NDArray[np.uint16]:
     table = np.full(65536, UNKNOWN, np.uint16)
-    for value, label in ids:
-        table[value] = label
+    for value, class_id in ids:
+        table[value] = class_id
     return table
 
 
-def draw_polygon(mask: Pixels8, points: Sequence[Sequence[float]] | npt.NDArray[Any], label: int) -> None:
+def draw_polygon(mask: Pixels8, points: Sequence[Sequence[float]] | npt.NDArray[Any], class_id: int) -> None:
     """Fill the pixels of ``mask`` ``(H, W)`` whose centres lie inside a polygon (even-odd rule), in place.
 
     Pixel (column, row) covers [column, column + 1) x [row, row + 1), as COCO, LabelMe and YOLO count. Not by
@@ -152,7 +152,7 @@ def draw_polygon(mask: Pixels8, points: Sequence[Sequence[float]] | npt.NDArray[
     Args:
         mask: Where to draw.
         points: ``(N, 2)`` corners x, y in pixels; it is closed by itself.
-        label: What to fill in.
+        class_id: What to fill in.
     """
     height, width = mask.shape
     corners = np.asarray(points, np.float64).reshape(-1, 2)
@@ -172,7 +172,7 @@ def draw_polygon(mask: Pixels8, points: Sequence[Sequence[float]] | npt.NDArray[
     turns = np.zeros((bottom - top, width + 1), np.int64)
     np.add.at(turns, (rows, first), 1)
     inside = np.cumsum(turns, axis=1)[:, :width] % 2 == 1
-    mask[top:bottom][inside] = label
+    mask[top:bottom][inside] = class_id
 
 
 def polygon_area(points: Sequence[Sequence[float]] | npt.NDArray[Any]) -> float:
@@ -209,7 +209,9 @@ def _decode(data: bytes, path: Path, mode: str | None = None) -> tuple[Pixels, s
             image.load()
             return np.asarray(image.convert(mode) if mode else image), image.format, image.mode
     except Exception as error:  # on broken bytes the decoders raise nearly anything
-        raise UnipError(f"mask {path} is truncated, damaged or no image ({error})", "Write it again as PNG.") from error
+        raise UnipError(
+            f"mask {path} is truncated, damaged or not an image ({error})", "Write it again as PNG."
+        ) from error
 
 
 def _refuse_lossy(file_format: str | None, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT, grey8
 from unip.data.images.decoding import Pixels, Pixels8, read_image8, read_samples
 from unip.data.images.formats import open_image
@@ -19,7 +19,7 @@ from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import Ids, MaskSource, plain_ids, translate
 from unip.errors import UnipError
 from unip.opening import open_regular
-from unip.runtime.workers import threaded
+from unip.runtime.workers import map_threads
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SegmentationData:
         classes: Names and colours of the classes.
         ids: What the ids that the masks hold mean; left out, class ids as they are.
         channel: The channel of the image files that is the image, from 0; None: all of them.
-        reading: How the images are to be read, where the data says so.
+        conversion: How counts become 8 bits, where the data says so.
     """
 
     images: tuple[Path, ...]
@@ -40,7 +40,7 @@ class SegmentationData:
     classes: Classes
     ids: Ids = ()
     channel: int | None = None
-    reading: Reading | None = None
+    conversion: Conversion | None = None
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -57,25 +57,25 @@ class SegmentationData:
             self, images=tuple(self.images[i] for i in chosen), masks=tuple(self.masks[i] for i in chosen)
         )
 
-    def read_image(self, index: int, reading: Reading | None = None) -> Pixels8:
+    def read_image(self, index: int, conversion: Conversion | None = None) -> Pixels8:
         """Return an image as a model sees it, ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
 
         Args:
             index: Which.
-            reading: How counts become 8 bits; left out, as the data says, or by default.
+            conversion: How counts become 8 bits; left out, as the data says, or by default.
 
         Raises:
             UnipError: The file is damaged, or has not the channel.
         """
-        reading = reading or self.reading or DEFAULT
+        conversion = conversion or self.conversion or DEFAULT
         if self.channel is None:
-            return read_image8(self.images[index], reading)
-        return grey8(self.read_samples(index, reading), reading)
+            return read_image8(self.images[index], conversion)
+        return grey8(self.read_samples(index, conversion), conversion)
 
-    def read_samples(self, index: int, reading: Reading) -> Pixels:
-        """Return what a reading turns into 8 bits, see :func:`unip.data.images.decoding.decode_samples`."""
+    def read_samples(self, index: int, conversion: Conversion) -> Pixels:
+        """Return the samples to convert, see :func:`unip.data.images.decoding.decode_samples`."""
         if self.channel is None:
-            return read_samples(self.images[index], reading)
+            return read_samples(self.images[index], conversion)
         return read_channel(self.images[index], self.channel)
 
     def read_mask(self, index: int) -> Pixels8:
@@ -87,13 +87,13 @@ class SegmentationData:
         source = self.masks[index]
         return translate(source.read(), self.ids, self.classes, source.path)
 
-    def read(self, index: int, reading: Reading | None = None) -> tuple[Pixels8, Pixels8]:
+    def read(self, index: int, conversion: Conversion | None = None) -> tuple[Pixels8, Pixels8]:
         """Return an image and its mask; see :meth:`read_image` and :meth:`read_mask`.
 
         Raises:
             UnipError: One of them is damaged, they have two sizes, or the mask an unknown id.
         """
-        image, mask = self.read_image(index, reading), self.read_mask(index)
+        image, mask = self.read_image(index, conversion), self.read_mask(index)
         check_pair(image, mask, self.images[index], self.masks[index].path)
         return image, mask
 
@@ -130,7 +130,7 @@ def check_pair(image: npt.NDArray[Any], mask: Pixels8, image_path: Path, mask_pa
         turned = (height, width) == (mask_width, mask_height)
         raise UnipError(
             f"mask {mask_path} is {mask_width}x{mask_height} but its image {image_path} is {width}x{height}",
-            "Images are read as stored, without their EXIF rotation: save this one turned."
+            "Images are read as stored, without their EXIF rotation: save this one rotated."
             if turned
             else "Save the mask at the size of its image.",
         )
@@ -142,4 +142,4 @@ def classes_shown(read_mask: Callable[[int], Pixels8], masks: int, classes: int)
     def shown(index: int) -> npt.NDArray[np.bool_]:
         return np.bincount(read_mask(index).ravel(), minlength=256)[:classes] > 0
 
-    return np.stack(list(threaded(shown, range(masks), "reading masks", unit="masks")))
+    return np.stack(list(map_threads(shown, range(masks), "reading masks", unit="masks")))

@@ -19,7 +19,7 @@ def remapped(data: SegmentationData, changes: Iterable[str]) -> SegmentationData
 
     Each change is ``OLD=NEW``. OLD is the name of a class, or a number: an id as the mask files hold it (for outlines
     and colours: the class id). NEW is the name of a class, old or new, or ``ignore``. Classes that nothing is left of
-    are dropped; the others keep their order, new names come after them, and ids are counted anew.
+    are dropped; the others keep their order, new names come after them, and ids are renumbered.
 
     Raises:
         UnipError: A change cannot be read, or names a class that is not there, or names one twice.
@@ -39,7 +39,10 @@ def remapped(data: SegmentationData, changes: Iterable[str]) -> SegmentationData
                 f"remap: there is no class {old!r}",
                 (f"Did you mean {near[0]!r}? " if near else "") + f"Classes: {', '.join(names)}.",
             )
-    meaning = {raw: IGNORED if label == IGNORE else rules.get(names[label], names[label]) for raw, label in data.ids}
+    meaning = {
+        raw: IGNORED if class_id == IGNORE else rules.get(names[class_id], names[class_id])
+        for raw, class_id in data.ids
+    }
     for old, new in rules.items():
         if old not in names:
             if int(old) > 65535:

@@ -38,7 +38,7 @@ DATA_HELP = (
 )
 
 
-def check_labels(labels: float) -> None:
+def check_label_budget(labels: float) -> None:
     """Refuse a number of images that is not whole.
 
     Raises:
@@ -46,7 +46,7 @@ def check_labels(labels: float) -> None:
     """
     if labels > 1 and labels % 1:
         raise UnipError(
-            f"labels {labels:g} is above 1, so it is a number of images, but it is not whole",
+            f"label_budget {labels:g} is above 1, so it is a number of images and must be whole",
             "Give a whole number of images, or a share of them up to 1.",
         )
 

@@ -14,8 +14,8 @@ from unip.data.labelled.datasets import by_name, check_pairs
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.regions import regions
 
-RARE = 0.1  # of an equal share of the labelled pixels: cross-entropy hardly sees a class with less
-SPECK = 9  # pixels: smaller regions are more often slips of the labelling than objects
+RARE_SHARE = 0.1  # of an equal share of the labelled pixels: cross-entropy hardly sees a class with less
+MIN_OBJECT_PIXELS = 9  # pixels: smaller regions are more often slips of the labelling than objects
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ def label_facts(data: SegmentationData, *, workers: int = 0) -> LabelFacts:
         UnipError: As :func:`unip.data.labelled.datasets.check_segmentation` does.
     """
 
-    def look(
+    def measure(
         image: Pixels8, mask: Pixels8
     ) -> tuple[tuple[int, ...], npt.NDArray[np.int64], npt.NDArray[np.int64], bool]:
         ids, areas = regions(mask)
-        whole = (ids != IGNORE) & (areas >= SPECK)
+        whole = (ids != IGNORE) & (areas >= MIN_OBJECT_PIXELS)
         natural = image.ndim == 3 and colour_spread(image) >= FALSE_COLOUR
         return mask.shape, np.bincount(mask.ravel(), minlength=256), np.stack([ids[whole], areas[whole]]), natural
 
-    sizes, counts, found, natural = zip(*check_pairs(data, look, workers=workers), strict=True)
+    sizes, counts, found, natural = zip(*check_pairs(data, measure, workers=workers), strict=True)
     total = np.sum(counts, axis=0)
     ground = int(np.argmax(total[: len(data.classes.names)]))
     ids, areas = np.concatenate(found, axis=1)
@@ -98,5 +98,7 @@ def rare_classes(pixels: dict[str, int]) -> dict[str, float]:
     """
     shown = {name: count for name, count in pixels.items() if count and name != "ignore"}
     labelled = sum(shown.values())
-    found = sorted((count / labelled, name) for name, count in shown.items() if count * len(shown) < RARE * labelled)
+    found = sorted(
+        (count / labelled, name) for name, count in shown.items() if count * len(shown) < RARE_SHARE * labelled
+    )
     return {name: share for share, name in found}

@@ -19,8 +19,8 @@ class Draw:
         entries: What the source offers; those with a reason are left alone.
         name: Of the source.
         seed: Of the recipe.
-        cap: At most so many images; None: all.
-        cap_per_class: At most so many of each label.
+        cap: Maximum number of images; None: all.
+        cap_per_class: Maximum number of each label.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ BLOCK = 2048  # features compared at once, with as many
 
 
 @dataclass(frozen=True)
-class Likeness:
+class DuplicateThresholds:
     """When two images of one modality count as near duplicates: any of the three.
 
     Attributes:
@@ -68,13 +68,13 @@ class Group:
 
 
 def find_duplicates(
-    items: Sequence[Item], likeness: Likeness, rule: Rule = "near", features: Features | None = None
+    items: Sequence[Item], thresholds: DuplicateThresholds, rule: Rule = "near", features: Features | None = None
 ) -> list[Group]:
     """Group the images that can be used; those of different modalities are never duplicates of each other.
 
     Args:
         items: The images; dropped ones are passed over.
-        likeness: When two are near.
+        thresholds: When two are near.
         rule: Which are kept, see the top of this file.
         features: ``(N, D)`` float32 of length 1, a row for each item, or None.
 
@@ -94,32 +94,32 @@ def find_duplicates(
     videos[[not row.group for row in rows]] = -1
     kinds = np.unique([row.modality for row in rows], return_inverse=True)[1]
     vectors = None if features is None else features[used]
-    frames = likeness.radius if likeness.frame_radius is None else likeness.frame_radius
+    frames = thresholds.radius if thresholds.frame_radius is None else thresholds.frame_radius
 
     def near(best: int, others: Indices) -> npt.NDArray[np.bool_]:
         distance = np.bitwise_count(hashes[others] ^ hashes[best]).astype(np.int64)
         same_video = (videos[others] == videos[best]) & (videos[best] >= 0)
         found: npt.NDArray[np.bool_] = (files[others] == files[best]) | (
-            distance <= np.where(same_video, frames, likeness.radius)
+            distance <= np.where(same_video, frames, thresholds.radius)
         )
         if vectors is not None:
-            found |= vectors[others] @ vectors[best] >= likeness.similarity
+            found |= vectors[others] @ vectors[best] >= thresholds.similarity
         found &= kinds[others] == kinds[best]
         return found
 
     labels = _connected(kinds, files, np.arange(len(rows)))
-    if likeness.radius >= 0:
-        labels = _connected(kinds, hashes, labels, lambda part: near_groups(part, likeness.radius))
-    if frames > likeness.radius:
+    if thresholds.radius >= 0:
+        labels = _connected(kinds, hashes, labels, lambda part: near_groups(part, thresholds.radius))
+    if frames > thresholds.radius:
         keys = np.where(videos >= 0, videos, -1)
         labels = _connected(keys, hashes, labels, lambda part: near_groups(part, frames), skip=-1)
     if vectors is not None:
-        labels = _connected(kinds, vectors, labels, lambda part: near_features(part, likeness.similarity))
-    keepers = choose(labels, order, near if rule == "near" else None)
+        labels = _connected(kinds, vectors, labels, lambda part: near_features(part, thresholds.similarity))
+    keepers = choose_kept(labels, order, near if rule == "near" else None)
     return _groups(rows, keepers, hashes, files, vectors)
 
 
-def choose(
+def choose_kept(
     labels: Labels, order: Sequence[int], near: Callable[[int, Indices], npt.NDArray[np.bool_]] | None
 ) -> Indices:
     """Choose for each item the one that is kept for it.
@@ -167,7 +167,10 @@ def near_features(features: Features, similarity: float) -> Labels:
 def mark(items: Sequence[Item], groups: Sequence[Group]) -> list[Row]:
     """Return the rows of all items, those of duplicates with ``kept`` false and the reason."""
     reasons = {
-        (duplicate.row.path, duplicate.row.source): f"{describe(duplicate)} {printable(group.kept.path or b'')}"
+        (
+            duplicate.row.path,
+            duplicate.row.source,
+        ): f"{describe_duplicate(duplicate)} {printable(group.kept.path or b'')}"
         for group in groups
         for duplicate in group.dropped
     }
@@ -178,7 +181,7 @@ def mark(items: Sequence[Item], groups: Sequence[Group]) -> list[Row]:
     return rows
 
 
-def describe(duplicate: Duplicate) -> str:
+def describe_duplicate(duplicate: Duplicate) -> str:
     """Say how a duplicate is one, in the words in front of the kept image's path."""
     if duplicate.exact:
         return "exact copy of"

@@ -15,7 +15,7 @@ from unip.data.manifests.sources import printable
 from unip.errors import UnipError
 
 if TYPE_CHECKING:
-    from unip.data.manifests.facts import Facts
+    from unip.data.manifests.facts import FileFacts
     from unip.data.manifests.manifest import Row
 
 
@@ -32,7 +32,7 @@ class Entry:
         group: The video or flight that neighbouring frames share.
         frame: Place in it.
         row: Its row in a manifest, where it comes from one.
-        facts: What reading it told.
+        facts: What was found by reading it.
         reason: Why it is dropped; empty if it is not.
     """
 
@@ -44,7 +44,7 @@ class Entry:
     group: str = ""
     frame: int | None = None
     row: Row | None = None
-    facts: Facts | None = None
+    facts: FileFacts | None = None
     reason: str = ""
 
 

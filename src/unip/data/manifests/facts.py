@@ -1,4 +1,4 @@
-"""What one decode of an image file tells: size, hashes, brightness. A journal keeps it, so that a cut run goes on."""
+"""Facts of an image file from one decode: size, hashes, brightness. A journal keeps them for an interrupted run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from unip.data.images.decoding import Pixels, Pixels8, decode_image, is_grey, to
 from unip.data.images.quality import colour_spread, sharpness, tilt
 from unip.errors import UnipError
 from unip.opening import NotRegularError, read_regular, regular
-from unip.runtime.workers import in_processes
+from unip.runtime.workers import map_processes
 
 PERCENTILES = (0.5, 99.5)
 DEPTHS = (8, 10, 12, 14, 16)  # bits that sensors count in; the smallest that holds a frame is taken for its range
-SECONDS_UNSYNCED = 2.0  # of work that a power cut may lose
+SYNC_EVERY_SECONDS = 2.0  # of work that a power cut may lose
 VERSION = 2  # of the journal's lines
 
 Bytes = bytes  # a field of Facts has the name of the type
@@ -34,7 +34,7 @@ Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileFacts:
     """What was read from one image file; counts are those of the grey image (luma, where it has colour).
 
     Attributes:
@@ -78,26 +78,26 @@ class Facts:
     problem: str | None = None
 
 
-def read_facts(path: bytes | str) -> Facts:
+def read_facts(path: bytes | str) -> FileFacts:
     """Read and decode a file once; what is wrong with it comes as ``problem``, never as an exception."""
     raw = os.fsencode(path)
     try:
         data = read_bytes(raw)
     except UnipError as error:
-        return Facts(raw, problem=error.what)
+        return FileFacts(raw, problem=error.what)
     except (NotRegularError, IsADirectoryError):
-        return Facts(raw, problem="not a regular file")
+        return FileFacts(raw, problem="not a regular file")
     except OSError as error:
-        return Facts(raw, problem=f"cannot be read: {error.strerror or type(error).__name__}")
+        return FileFacts(raw, problem=f"cannot be read: {error.strerror or type(error).__name__}")
     return facts_from(data, raw)
 
 
-def facts_from(data: bytes, path: bytes = b"") -> Facts:
+def facts_from(data: bytes, path: bytes = b"") -> FileFacts:
     """Tell the same of an encoded image in memory; ``path`` is only carried along."""
     try:
         image = decode_image(data, "file")
     except UnipError as error:
-        return Facts(path, problem=re.sub(r" at 0x[0-9a-fA-F]+", "", error.what))  # the same words in every run
+        return FileFacts(path, problem=re.sub(r" at 0x[0-9a-fA-F]+", "", error.what))  # the same words in every run
     grey8, grey = to_grey8(image), is_grey(image)
     counts = histogram(image, grey8)
     low, high = percentiles(counts, PERCENTILES)
@@ -107,7 +107,7 @@ def facts_from(data: bytes, path: bytes = b"") -> Facts:
     variance = float(counts @ (levels - mean) ** 2) / pixels
     used = int(np.flatnonzero(counts)[-1])
     top = next(2**bits - 1 for bits in DEPTHS if used < 2**bits)
-    return Facts(
+    return FileFacts(
         path=path,
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
@@ -177,7 +177,7 @@ def perceptual_hash(grey: Pixels8) -> int:
 
 def facts_of(
     paths: Sequence[bytes], journal: Path | None = None, *, workers: int = 0, what: str = "reading images"
-) -> Iterator[Facts]:
+) -> Iterator[FileFacts]:
     """Read many files with threads or processes.
 
     Args:
@@ -193,7 +193,7 @@ def facts_of(
     known = _read_journal(journal) if journal else {}
     log = _Journal(journal) if journal else None
 
-    def read(path: bytes) -> tuple[Facts, tuple[int, int] | None]:
+    def read(path: bytes) -> tuple[FileFacts, tuple[int, int] | None]:
         try:
             state = os.stat(file_of(path))
         except OSError:
@@ -203,7 +203,7 @@ def facts_of(
         return (old, None) if old else (read_facts(path), stamp)
 
     try:
-        for facts, stamp in in_processes(read, paths, what, workers=workers):
+        for facts, stamp in map_processes(read, paths, what, workers=workers):
             if log and stamp:
                 log.add(facts, stamp)
             yield facts
@@ -226,11 +226,11 @@ class _Journal:
         except OSError:
             pass  # a journal saves time, nothing else
 
-    def add(self, facts: Facts, stamp: tuple[int, int]) -> None:
+    def add(self, facts: FileFacts, stamp: tuple[int, int]) -> None:
         values: list[Any] = list(dataclasses.astuple(facts))
         values[0] = facts.path.decode("latin-1")  # any bytes, one character each
         self._lines.append(json.dumps([VERSION, *stamp, *values]))
-        if time.monotonic() - self._synced > SECONDS_UNSYNCED:
+        if time.monotonic() - self._synced > SYNC_EVERY_SECONDS:
             self._sync()
 
     def close(self) -> None:
@@ -251,8 +251,8 @@ class _Journal:
         self._synced = time.monotonic()
 
 
-def _read_journal(path: Path) -> dict[tuple[bytes, int, int], Facts]:
-    known: dict[tuple[bytes, int, int], Facts] = {}
+def _read_journal(path: Path) -> dict[tuple[bytes, int, int], FileFacts]:
+    known: dict[tuple[bytes, int, int], FileFacts] = {}
     try:
         lines = read_regular(path).splitlines()
     except OSError:
@@ -261,7 +261,7 @@ def _read_journal(path: Path) -> dict[tuple[bytes, int, int], Facts]:
         try:
             version, size, changed, name, *values = json.loads(line)
             if version == VERSION:
-                facts = Facts(name.encode("latin-1"), *values)
+                facts = FileFacts(name.encode("latin-1"), *values)
                 known[facts.path, size, changed] = facts
         except (ValueError, TypeError):
             continue  # a line that a kill has cut

@@ -18,8 +18,8 @@ Hashes = npt.NDArray[np.uint64]
 Labels = npt.NDArray[np.int64]
 
 BITS = 64
-PAIRS = 1 << 22  # compared at once: about 150 MB
-SORTING = 3.0  # time of sorting one hash once, in units of comparing one pair (measured)
+PAIRS_AT_ONCE = 1 << 22  # compared at once: about 150 MB
+SORT_COST = 3.0  # time of sorting one hash once, in units of comparing one pair (measured)
 
 
 def near_groups(hashes: Hashes, radius: int) -> Labels:
@@ -102,12 +102,12 @@ def _candidates(unique: Hashes, radius: int) -> Iterator[tuple[npt.NDArray[np.in
 
 
 def _portions(later: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut the sorted list so that each portion makes about ``PAIRS`` pairs."""
+    """Cut the sorted list so that each portion makes about ``PAIRS_AT_ONCE`` pairs."""
     total = np.cumsum(later)
     low = 0
     while low < len(later):
         done = int(total[low - 1]) if low else 0
-        high = max(low + 1, int(np.searchsorted(total, done + PAIRS, side="right")))
+        high = max(low + 1, int(np.searchsorted(total, done + PAIRS_AT_ONCE, side="right")))
         if total[high - 1] > done:
             yield low, high
         low = high
@@ -118,7 +118,7 @@ def _shared_blocks(count: int, radius: int) -> int:
 
     def time(same: int) -> float:
         pairs: float = count**2 / 2 / 2.0 ** (BITS * same / (radius + same))
-        return math.comb(radius + same, same) * (count * SORTING + pairs)
+        return math.comb(radius + same, same) * (count * SORT_COST + pairs)
 
     choices: Sequence[int] = range(1, min(BITS - radius, 6) + 1)
     return min(choices, key=time)

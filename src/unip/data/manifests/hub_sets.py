@@ -17,7 +17,14 @@ from unip.outputs import writing
 from unip.progress import meter
 
 # First bytes of the formats that are read; the name of a file matters to nothing but people.
-_KINDS = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"RIFF": ".webp", b"II": ".tif", b"MM": ".tif", b"BM": ".bmp"}
+_SUFFIX_BY_MAGIC = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8": ".jpg",
+    b"RIFF": ".webp",
+    b"II": ".tif",
+    b"MM": ".tif",
+    b"BM": ".bmp",
+}
 
 
 def list_dataset(config: SourceConfig, root: Path, store: Path) -> Listing:
@@ -89,7 +96,7 @@ def _fetch_row(value: dict[str, Any] | None, entry: Entry, store: Path) -> None:
     if data is None:
         entry.path = os.fsencode(os.path.abspath(value["path"]))
         return
-    suffix = next((suffix for start, suffix in _KINDS.items() if data.startswith(start)), ".bin")
+    suffix = next((suffix for start, suffix in _SUFFIX_BY_MAGIC.items() if data.startswith(start)), ".bin")
     path = store / f"{os.fsdecode(entry.key)}{suffix}"
     entry.path = os.fsencode(path)
     try:
@@ -100,5 +107,5 @@ def _fetch_row(value: dict[str, Any] | None, entry: Entry, store: Path) -> None:
     except OSError as error:
         raise UnipError(
             f"cannot write {printable(str(path))}: {error.strerror}",
-            f"{advice(error)}; what is written stays and is not done again.",
+            f"{advice(error)}; files that are already written are kept.",
         ) from error

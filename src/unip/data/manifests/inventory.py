@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unip.data.manifests.facts import Facts, facts_of
+from unip.data.manifests.facts import FileFacts, facts_of
 from unip.data.manifests.manifest import Row, measured, modalities_by_pixels, modality_notes, read_manifest, row_of
-from unip.data.manifests.sources import Found, find_index, is_manifest, list_source, split_source
+from unip.data.manifests.sources import ImageFile, find_index, is_manifest, list_source, split_source
 from unip.errors import UnipError
 
 JOURNAL = "facts.jsonl"  # in the hidden folder of an output folder
@@ -17,10 +17,10 @@ JOURNAL = "facts.jsonl"  # in the hidden folder of an output folder
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its row, and the facts of its file; None where the row had been dropped before."""
+    """One image: its row, and the facts of its file; None if the row was dropped before."""
 
     row: Row
-    facts: Facts | None
+    facts: FileFacts | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def take_inventory(sources: Sequence[str], journal: Path | None, *, workers: int
     if not sources:
         raise UnipError("no image source was given", "Give a folder, infrared=FOLDER, rgb=FOLDER or a manifest.")
     rows: dict[bytes, Row] = {}
-    found: dict[bytes, Found] = {}
+    found: dict[bytes, ImageFile] = {}
     notes: list[str] = []
     for source in sources:
         modality, location = split_source(source)
@@ -83,7 +83,7 @@ def _rows_of(location: Path) -> dict[bytes, Row]:
     return rows
 
 
-def _with_facts(row: Row, facts: Facts) -> Row:
+def _with_facts(row: Row, facts: FileFacts) -> Row:
     if facts.problem:
         return replace(row, kept=False, reason=f"unreadable: {facts.problem}")
     return replace(row, **measured(facts))

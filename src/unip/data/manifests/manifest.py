@@ -1,4 +1,4 @@
-"""The manifest of a pre-training mix: one Parquet row for each image, made by reading every file."""
+"""The manifest of a pre-training data set: one Parquet row per image, made by reading every file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from unip.data.images.addresses import file_of
-from unip.data.manifests.facts import Facts, facts_of
+from unip.data.manifests.facts import FileFacts, facts_of
 from unip.data.manifests.packed import open_packed
 from unip.data.manifests.sources import (
     MODALITIES,
-    Found,
+    ImageFile,
     check_manifest,
     find_index,
     is_manifest,
@@ -48,7 +48,7 @@ SCHEMA: Any = pa.schema(
         ("phash", pa.uint64()),
         ("weight", pa.float32()),
         ("grey", pa.bool_()),
-        ("reading", pa.string()),
+        ("conversion", pa.string()),
         ("kept", pa.bool_()),
         ("reason", pa.string()),
     ]
@@ -62,7 +62,7 @@ Bytes = bytes  # a field of Row has the name of the type
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a mix; the fields are the columns of a manifest.
+    """One image of a data set; the fields are the columns of a manifest.
 
     Attributes:
         path: The file; absolute in memory. None where ``image`` holds the encoded file itself.
@@ -79,7 +79,7 @@ class Row:
         phash: Perceptual hash, see :func:`unip.data.manifests.facts.perceptual_hash`.
         weight: How often it is shown, relative to the others.
         grey: Whether it is turned to grey when it is shown or packed.
-        reading: How counts become 8 bits (JSON); None: the default.
+        conversion: How counts become 8 bits (JSON); None: the default.
         kept: False for a row that is only listed.
         reason: Why it was dropped.
     """
@@ -98,13 +98,13 @@ class Row:
     phash: int = 0
     weight: float = 1.0
     grey: bool = True
-    reading: str | None = None
+    conversion: str | None = None
     kept: bool = True
     reason: str = ""
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Row) if field.name not in REQUIRED}
-MAY_BE_EMPTY = ("path", "image", "frame", "reading")
+MAY_BE_EMPTY = ("path", "image", "frame", "conversion")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def scan_sources(sources: Sequence[str], *, workers: int = 0) -> Any:
     if not sources:
         raise UnipError("no image source was given", "Give a folder, infrared=FOLDER, rgb=FOLDER or a manifest.")
     rows: list[Row] = []
-    found: list[Found] = []
+    found: list[ImageFile] = []
     for source in sources:
         modality, location = split_source(source)
         if is_manifest(location):
@@ -174,12 +174,12 @@ def scan_sources(sources: Sequence[str], *, workers: int = 0) -> Any:
     return table_of(ordered, modality_notes(names, by_content))
 
 
-def measured(facts: Facts) -> dict[str, Any]:
-    """Return the fields of a row that reading its file told."""
+def measured(facts: FileFacts) -> dict[str, Any]:
+    """Return the fields of a row that are measured from its file."""
     return {name: getattr(facts, name) for name in ("width", "height", "bits", "bytes", "sha256", "phash")}
 
 
-def row_of(facts: Facts, modality: str, source: str) -> Row:
+def row_of(facts: FileFacts, modality: str, source: str) -> Row:
     """Make the row of a file that was read; one with a problem is not kept."""
     return Row(
         path=facts.path,
@@ -191,10 +191,10 @@ def row_of(facts: Facts, modality: str, source: str) -> Row:
     )
 
 
-def table_of(rows: Sequence[Row], said: Sequence[str] = ()) -> Any:
-    """Make a table of rows; ``said`` are its :func:`notes`."""
+def table_of(rows: Sequence[Row], note_lines: Sequence[str] = ()) -> Any:
+    """Make a table of rows; ``note_lines`` are its :func:`notes`."""
     columns = {name: [getattr(row, name) for row in rows] for name in FIELDS}
-    return pa.table(columns, schema=SCHEMA.with_metadata({"unip.notes": json.dumps(list(said))}))
+    return pa.table(columns, schema=SCHEMA.with_metadata({"unip.notes": json.dumps(list(note_lines))}))
 
 
 def paths_of(table: Any) -> list[str]:
@@ -257,6 +257,8 @@ def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = 
         raise UnipError(
             f"{path} is not a manifest: no column {', '.join(missing)}", f"Its columns must be {', '.join(REQUIRED)}."
         )
+    if "reading" in table.column_names:  # how its frames become 8 bits would be lost without a word
+        raise UnipError(f"{path} is of unip 0.1, where the column `conversion` was `reading`", "Build it again.")
     for name, value in DEFAULTS.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, SCHEMA.field(name).type))
@@ -304,8 +306,8 @@ def open_images(sources: Sequence[str], *, workers: int = 0) -> Any:
 
 def notes(table: Any) -> list[str]:
     """Return what a scan had to guess, one sentence a folder."""
-    said: list[str] = json.loads((table.schema.metadata or {}).get(b"unip.notes", b"[]"))
-    return said
+    note_lines: list[str] = json.loads((table.schema.metadata or {}).get(b"unip.notes", b"[]"))
+    return note_lines
 
 
 def summary(table: Any) -> list[SourceSummary]:
@@ -342,7 +344,7 @@ def summary_table(rows: Sequence[SourceSummary]) -> Table:
     return table
 
 
-def modalities_by_pixels(found: Sequence[Found], read: Sequence[Facts]) -> dict[Path, str]:
+def modalities_by_pixels(found: Sequence[ImageFile], read: Sequence[FileFacts]) -> dict[Path, str]:
     """Tell the modality of the folders whose names did not: mostly grey files are infrared."""
     grey: dict[Path, list[bool]] = {}
     for entry, facts in zip(found, read, strict=True):
@@ -361,7 +363,7 @@ def modality_notes(names: Mapping[Path, str], by_content: Mapping[Path, str]) ->
     ]
 
 
-def _read_all(found: Sequence[Found], workers: int) -> list[Facts]:
+def _read_all(found: Sequence[ImageFile], workers: int) -> list[FileFacts]:
     paths = [os.fsencode(entry.path) for entry in found]
     read = list(facts_of(paths, workers=workers, what="scanning images"))
     bad = [f"{printable(facts.path)}: {facts.problem}" for facts in read if facts.problem]

@@ -9,13 +9,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from unip.config import Config
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.manifests.sources import MODALITIES, is_manifest, split_source
 from unip.errors import UnipError
 from unip.files import read_yaml
 
 Modality = Literal["infrared", "rgb", "depth"]
-KINDS = ("folder", "glob", "manifest", "video", "dataset")
+SOURCE_KINDS = ("folder", "glob", "manifest", "video", "dataset")
 
 
 class SourceConfig(Config):
@@ -32,8 +32,8 @@ class SourceConfig(Config):
     image_column: str = Field("image", description="Column of the dataset that holds the images.")
     label_column: str | None = Field(None, description="Column of the dataset that holds the class.")
     modality: Modality | None = Field(None, description="By default folders' names tell it, else the pixels.")
-    cap: int | None = Field(None, ge=1, description="At most so many images.")
-    cap_per_class: int | None = Field(None, ge=1, description="At most so many images of each sub-folder (class).")
+    cap: int | None = Field(None, ge=1, description="Maximum number of images.")
+    cap_per_class: int | None = Field(None, ge=1, description="Maximum number of images of each sub-folder (class).")
     every: int = Field(1, ge=1, description="Take every n-th frame of a video, or of each group of files.")
     group: int | str | None = Field(
         None, description="What neighbouring frames share (video, flight): first n sub-folders, or a pattern."
@@ -43,13 +43,13 @@ class SourceConfig(Config):
     )
     weight: float = Field(1.0, gt=0, description="How often an image is shown, relative to others.")
     grey: bool = Field(True, description="Turned to grey when it is shown and packed.")
-    reading: Reading | None = Field(None, description="How 16-bit counts or temperatures become 8 bits.")
+    conversion: Conversion | None = Field(None, description="How 16-bit counts or temperatures become 8 bits.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        given = [kind for kind in SOURCE_KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(KINDS)}, has {' and '.join(given) or 'none'}")
+            raise ValueError(f"needs exactly one of {', '.join(SOURCE_KINDS)}, has {' and '.join(given) or 'none'}")
         if self.name is not None and (not self.name or self.name.startswith(".") or re.search(r"[/\\\n]", self.name)):
             raise ValueError("name must be a plain word")
         if self.name is None and self.kind in ("video", "dataset"):
@@ -66,13 +66,13 @@ class SourceConfig(Config):
             try:
                 re.compile(self.group)
             except re.error as error:
-                raise ValueError(f"group is no regular expression: {error}") from None
+                raise ValueError(f"group is not a regular expression: {error}") from None
         return self
 
     @property
     def kind(self) -> str:
-        """Which of ``KINDS`` it is."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+        """Which of ``SOURCE_KINDS`` it is."""
+        return next(kind for kind in SOURCE_KINDS if getattr(self, kind) is not None)
 
     @property
     def place(self) -> str:

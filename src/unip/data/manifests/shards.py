@@ -89,7 +89,7 @@ def _grouped(items: Iterable[tuple[dict[str, Any], Encoded]]) -> Iterator[list[d
     room = GROUP_BYTES
     for values, image in items:
         name = printable(os.path.basename(values["path"] or b"")) or image.sha256
-        facts = {key: getattr(image, key) for key in ("width", "height", "bits", "sha256", "reading")}
+        facts = {key: getattr(image, key) for key in ("width", "height", "bits", "sha256", "conversion")}
         stored = {"bytes": image.data, "path": f"{name.removesuffix(f'.{image.ending}')}.{image.ending}"}
         rows.append({**values, **facts, "bytes": len(image.data), "image": stored})
         room -= len(image.data)

@@ -1,4 +1,4 @@
-"""Where the images of a mix come from: folders, with what their names tell about dataset and modality."""
+"""The image files of a data set's folders, and the dataset and modality that folder names tell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN_NAMES = {
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageFile:
     """An image file of a source; ``modality`` is None where the pixels must tell."""
 
     path: Path
@@ -75,7 +75,7 @@ def check_manifest(path: Path | str) -> None:
 
 def list_source(
     location: Path, modality: str | None, on_error: Callable[[OSError], None] | None = None
-) -> Iterator[Found]:
+) -> Iterator[ImageFile]:
     """List the images of a folder (or one file) with absolute paths; masks beside images are left out.
 
     Args:
@@ -98,7 +98,7 @@ def list_source(
             masks[path.parent] = any(p.name == "masks" and (p.parent / "images").is_dir() for p in between)
         if not masks[path.parent]:
             source, named = name_source(path, folder)
-            yield Found(path, source, modality or named)
+            yield ImageFile(path, source, modality or named)
 
 
 def name_source(path: Path, folder: Path) -> tuple[str, str | None]:

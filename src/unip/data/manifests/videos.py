@@ -137,7 +137,7 @@ def _save_frames(av: Any, video: str, entries: Sequence[Entry], folder: Path, *,
     except OSError as error:
         raise UnipError(
             f"cannot write the frames of {printable(video)} to {printable(str(folder))}: {error.strerror}",
-            f"{advice(error)}; what is written stays and is not done again.",
+            f"{advice(error)}; files that are already written are kept.",
         ) from error
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from unip.data.corruptions import CorruptFrames
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.data.images.decoding import read_image8
 from unip.data.labelled.pairs import SegmentationData
@@ -53,18 +53,18 @@ class Frames(Dataset[Frame]):
     Args:
         images: Image files, or pairs of images and masks.
         short_side: To resize to, in pixels; bilinear with antialiasing, as in training.
-        reading: How counts become 8 bits; left out, as pairs say, or by default.
-        corruption: What befalls the 8-bit images, at their own size.
+        conversion: How counts become 8 bits; left out, as pairs say, or by default.
+        corruption: Corruption of the 8-bit images, at their own size.
     """
 
     def __init__(
         self,
         images: Sequence[Path] | SegmentationData,
         short_side: int,
-        reading: Reading | None = None,
+        conversion: Conversion | None = None,
         corruption: CorruptFrames | None = None,
     ) -> None:
-        self.images, self.short_side, self.reading, self.corruption = images, short_side, reading, corruption
+        self.images, self.short_side, self.conversion, self.corruption = images, short_side, conversion, corruption
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,9 +72,9 @@ class Frames(Dataset[Frame]):
     def __getitem__(self, index: int) -> Frame:
         try:
             if isinstance(self.images, SegmentationData):
-                pixels8, mask = self.images.read(index, self.reading)
+                pixels8, mask = self.images.read(index, self.conversion)
             else:
-                pixels8, mask = read_image8(self.images[index], self.reading or DEFAULT), None
+                pixels8, mask = read_image8(self.images[index], self.conversion or DEFAULT), None
             image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text

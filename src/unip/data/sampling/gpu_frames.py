@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unip.data.images.decoding import Pixels8
 
-SHARE = 0.25  # of the device's free memory that frames may take
+FREE_MEMORY_SHARE = 0.25  # of the device's free memory that frames may take
 Sizes = Sequence[tuple[int, int]] | npt.NDArray[np.int64]  # height and width of each
 Kernel = Callable[[Tensor], Tensor]
 
@@ -31,7 +31,7 @@ def has_room(sizes: Sizes, copies: int, device: torch.device) -> bool:
         return False
     tall, wide = np.max(np.asarray(sizes), axis=0).tolist()
     free, _ = torch.cuda.mem_get_info(device)
-    return bool(copies * len(sizes) * tall * wide <= SHARE * free)
+    return bool(copies * len(sizes) * tall * wide <= FREE_MEMORY_SHARE * free)
 
 
 def triangle(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from unip.data.images.addresses import read_bytes
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
 from unip.data.images.decoding import Pixels8, decode_samples, read_grey8, read_image, to_rgb8
 from unip.data.images.jpeg import jpeg_grey8, reduction
@@ -27,12 +27,12 @@ from unip.data.sampling.order import SampleOrder
 from unip.errors import UnipError
 from unip.runtime.memory import Cache, use_ram
 from unip.runtime.seeds import seed_for
-from unip.runtime.workers import in_processes, threaded
+from unip.runtime.workers import map_processes, map_threads
 
 ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
 
 
-class MixDataset(Dataset[tuple[Tensor, bool]]):
+class PretrainDataset(Dataset[tuple[Tensor, bool]]):
     """Grey crops for pre-training, cut as in the paper: RandomResizedCrop (bicubic) and a horizontal flip.
 
     ``dataset[position]`` is a ``(1, size, size)`` uint8 tensor and whether it is to be flipped, a pure function of
@@ -42,7 +42,7 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
 
     An epoch shows as many samples as there are images, each once; where weights differ, each as often as its share of
     all weights says, rounded up or down by turns. Images are read wherever the manifest says that they are: in files,
-    in the shards of a packed set, or in the manifest itself; wider samples become 8-bit by the reading of their row.
+    in the shards of a packed set, or in the manifest itself; wider samples become 8-bit by the conversion of their row.
 
     Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size if even the smallest crop then has ``size`` pixels.
     This depends on the listed size alone, not on the crop or the cache.
@@ -84,7 +84,7 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
         except ValueError as error:
             raise UnipError(f"the manifest's column weight: {error}", "Build it again.") from error
         # Columns stay with Arrow: forked workers share them, which they would not with a million Python objects.
-        self._paths, self._images, self._readings = (table[name] for name in ("path", "image", "reading"))
+        self._paths, self._images, self._conversions = (table[name] for name in ("path", "image", "conversion"))
         heights = table["height"].to_numpy().astype(np.int64)
         widths = table["width"].to_numpy().astype(np.int64)
         self._listed = np.stack([heights, widths], axis=1)
@@ -94,7 +94,7 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
         if use_ram(cache, int(self._ends[-1])):
             # memory that processes share, without the limits of /dev/shm
             self._block = np.frombuffer(mmap.mmap(-1, int(self._ends[-1])), dtype=np.uint8)
-            kept = in_processes(self._keep, range(len(self)), "reading images")
+            kept = map_processes(self._keep, range(len(self)), "reading images")
             for index, shape in enumerate(kept):
                 self._shapes[index] = shape
 
@@ -138,14 +138,14 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
         return self._block[end - height * width : end].reshape(height, width)
 
     def _read(self, index: int) -> Pixels8:
-        reading = Reading.from_json(self._readings[index].as_py())
+        conversion = Conversion.from_json(self._conversions[index].as_py())
         path, name = self._paths[index].as_py(), self._name(index)
         try:
             data = self._images[index].as_py() if path is None else read_bytes(path)
         except OSError as error:
             raise UnipError(f"cannot read image {name}: {error.strerror or error}") from error
-        image = None if reading.takes_temperature else jpeg_grey8(data, self._reduction(index))
-        return grey8(decode_samples(data, name, reading) if image is None else image, reading)
+        image = None if conversion.takes_temperature else jpeg_grey8(data, self._reduction(index))
+        return grey8(decode_samples(data, name, conversion) if image is None else image, conversion)
 
     def _reduction(self, index: int) -> int:
         """Return by how much an image may be reduced: the shortest side of a crop must keep ``size`` pixels."""
@@ -163,7 +163,7 @@ class MixDataset(Dataset[tuple[Tensor, bool]]):
         reduce = self._reduction(index)
         known = ((height, width), (-(-height // reduce), -(-width // reduce)))
         # a radiometric file may hold fewer temperatures than its picture, whose size is listed, has pixels
-        if image.shape not in known and not (image.size < height * width and self._readings[index].is_valid):
+        if image.shape not in known and not (image.size < height * width and self._conversions[index].is_valid):
             raise UnipError(
                 f"image {self._name(index)} is {image.shape[1]}x{image.shape[0]}, "
                 f"but its manifest says {width}x{height}",
@@ -225,37 +225,37 @@ def sample_indices(table: Any, modality: str | None, count: int, seed: int) -> l
     return sorted(rows[i] for i in chosen)
 
 
-def squashed(
-    paths: Sequence[str | Path], size: int, *, colour: bool = False, readings: Sequence[str | None] | None = None
+def read_squares(
+    paths: Sequence[str | Path], size: int, *, colour: bool = False, conversions: Sequence[str | None] | None = None
 ) -> Tensor:
-    """Read whole images and squash each to a square (bicubic, antialiased), for measuring attention.
+    """Read whole images and resize each to a square (bicubic, antialiased), for measuring attention.
 
     Args:
         paths: Image files, or addresses in a packed set.
         size: Side of the square, pixels.
         colour: Keep RGB; else all become grey.
-        readings: How each becomes 8-bit grey (JSON, None for the default); they do not apply to colour.
+        conversions: How each becomes 8-bit grey (JSON, None for the default); they do not apply to colour.
 
     Returns:
         ``(len(paths), 1, size, size)`` uint8, in colour ``(len(paths), 3, size, size)``.
     """
 
     def read(item: tuple[str | Path, str | None]) -> Tensor:
-        path, reading = item
+        path, conversion = item
         if colour:
             channels = to_rgb8(read_image(path)).transpose(2, 0, 1)
         else:
-            channels = read_grey8(path, Reading.from_json(reading))[None]
+            channels = read_grey8(path, Conversion.from_json(conversion))[None]
         out: Tensor = F.resize(
             torch.from_numpy(np.array(channels)), [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True
         )
         return out
 
-    items = list(zip(paths, readings or [None] * len(paths), strict=True))
-    return torch.stack(list(threaded(read, items, "reading images", quiet=True)))
+    items = list(zip(paths, conversions or [None] * len(paths), strict=True))
+    return torch.stack(list(map_threads(read, items, "reading images", quiet=True)))
 
 
-def squashed_rows(table: Any, indices: Sequence[int], size: int) -> Tensor:
-    """Read the whole images of some rows of a manifest, each by its own reading, as :func:`squashed` does."""
+def read_row_squares(table: Any, indices: Sequence[int], size: int) -> Tensor:
+    """Read the whole images of some rows of a manifest, each by its own conversion, as :func:`read_squares` does."""
     some = table.take(indices)
-    return squashed(paths_of(some), size, readings=some["reading"].to_pylist())
+    return read_squares(paths_of(some), size, conversions=some["conversion"].to_pylist())

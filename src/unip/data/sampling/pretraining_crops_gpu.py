@@ -8,25 +8,25 @@ import torch
 from torch import Tensor
 
 from unip.data.sampling.gpu_frames import cubic, has_room, resize_weights, resized, stack
-from unip.data.sampling.pretraining_crops import MixDataset
+from unip.data.sampling.pretraining_crops import PretrainDataset
 
 AT_ONCE = 256  # crops; their source images in floats take a few hundred MB
 
 
-class DeviceMix:
-    """The crops of a :class:`MixDataset`, made on a device.
+class DevicePretrainCrops:
+    """The crops of a :class:`PretrainDataset`, made on a device.
 
-    ``mix[position]`` is what is random about a sample, a float64 vector; ``mix.finish(batch)`` makes crops of a batch
-    of them: those of the data set, but for single levels, since sums are rounded otherwise.
+    ``crops[position]`` is what is random about a sample, a float64 vector; ``crops.finish(batch)`` makes crops of a
+    batch of them: those of the data set, but for single levels, since sums are rounded otherwise.
 
     Args:
         dataset: With its images in memory.
         device: Where images and crops are.
-        numbered: Tell the position of each sample too.
+        with_positions: Also return the position of each sample.
     """
 
-    def __init__(self, dataset: MixDataset, device: torch.device, *, numbered: bool = False) -> None:
-        self.dataset, self.numbered = dataset, numbered
+    def __init__(self, dataset: PretrainDataset, device: torch.device, *, with_positions: bool = False) -> None:
+        self.dataset, self.with_positions = dataset, with_positions
         self.frames = stack(dataset.image, dataset.shapes, device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class DeviceMix:
     def __getitem__(self, position: int) -> tuple[Any, ...]:
         """Return the numbers of the sample shown at ``position``, and if asked for that position."""
         index, box, flip = self.dataset.draw(position)
-        return torch.tensor([index, *box, flip], dtype=torch.float64), *([position] if self.numbered else [])
+        return torch.tensor([index, *box, flip], dtype=torch.float64), *([position] if self.with_positions else [])
 
     def finish(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Cut a batch of crops.
@@ -63,6 +63,6 @@ class DeviceMix:
         return resized(self.frames[numbers[:, 0].long()], *weights).byte()[:, None]
 
 
-def fits(dataset: MixDataset, device: torch.device) -> bool:
-    """Say whether a GPU can keep the images of a mix."""
+def images_fit(dataset: PretrainDataset, device: torch.device) -> bool:
+    """Say whether a GPU can keep the images of a data set."""
     return dataset.in_memory and has_room(dataset.shapes, 1, device)

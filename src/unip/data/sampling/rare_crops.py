@@ -9,7 +9,7 @@ from unip.data.labelled.classes import Classes, has_background
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 
-RARE = 2  # sets these draws apart from other uses of (seed, position)
+RARE_STREAM = 2  # sets these draws apart from other uses of (seed, position)
 
 
 class RareCrops:
@@ -33,8 +33,8 @@ class RareCrops:
     def __init__(self, shown: npt.NDArray[np.bool_], classes: Classes, share: float, seed: int) -> None:
         self.share, self.seed = share, seed
         first = 1 if has_background(classes.names) else 0
-        holders = {label: np.flatnonzero(shown[:, label]) for label in range(first, shown.shape[1])}
-        self.holders = [(label, images) for label, images in holders.items() if len(images)]
+        holders = {class_id: np.flatnonzero(shown[:, class_id]) for class_id in range(first, shown.shape[1])}
+        self.holders = [(class_id, images) for class_id, images in holders.items() if len(images)]
         if not self.holders:
             raise UnipError("no labelled image shows a class to draw crops for", "Leave rare_crops out.")
 
@@ -42,6 +42,6 @@ class RareCrops:
         """Return image and class id at ``position``, by (seed, position) alone; None for an ordinary sample."""
         if int((position + 1) * self.share) == int(position * self.share):
             return None
-        rng = np.random.default_rng(seed_for(self.seed, position, RARE))
-        label, images = self.holders[rng.integers(len(self.holders))]
-        return int(images[rng.integers(len(images))]), label
+        rng = np.random.default_rng(seed_for(self.seed, position, RARE_STREAM))
+        class_id, images = self.holders[rng.integers(len(self.holders))]
+        return int(images[rng.integers(len(images))]), class_id

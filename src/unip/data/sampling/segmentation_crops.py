@@ -22,14 +22,14 @@ from unip.data.sampling.order import SampleOrder
 from unip.data.sampling.rare_crops import RareCrops
 from unip.runtime.memory import Cache, use_ram
 from unip.runtime.seeds import seed_for
-from unip.runtime.workers import in_processes
+from unip.runtime.workers import map_processes
 
 REDRAWS = 10  # of a crop that one class fills
-COUNTED = 64  # pixels along a side of a crop, at the least, that tell which class fills it
+COUNTED_PIXELS = 64  # pixels along a side of a crop, at the least, that tell which class fills it
 BRIGHTNESS = 32.0  # levels added or taken away
 FACTORS = (0.5, 1.5)  # of contrast and saturation
 HUE = 0.1  # of a turn either way: 36 of 360 degrees
-CORRUPTED = 1  # sets the seeds of corruptions apart from those of the other augmentation
+CORRUPTION_STREAM = 1  # sets the seeds of corruptions apart from those of the other augmentation
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SegmentationTrainTransform:
     fill: tuple[int, int, int] = (0, 0, 0)
 
     def __call__(
-        self, image: Tensor, mask: Tensor, rng: np.random.Generator, label: int | None = None
+        self, image: Tensor, mask: Tensor, rng: np.random.Generator, class_id: int | None = None
     ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """Augment one pair; the same state of ``rng`` gives the same result.
 
@@ -74,12 +74,12 @@ class SegmentationTrainTransform:
             image: ``(1, H, W)`` or ``(3, H, W)`` uint8.
             mask: ``(H, W)`` uint8 class ids.
             rng: Where every random number comes from.
-            label: Class id that the crop must show; None: none.
+            class_id: Class id that the crop must show; None: none.
 
         Returns:
             The image ``(3, crop, crop)`` uint8, grey repeated, and the mask ``(crop, crop)`` uint8.
         """
-        drawn = self.draw(mask.numpy(), rng, label)
+        drawn = self.draw(mask.numpy(), rng, class_id)
         height, width = image.shape[-2:]
         rows = nearest(height, drawn.height)[drawn.top : drawn.top + self.crop]
         columns = nearest(width, drawn.width)[drawn.left : drawn.left + self.crop]
@@ -88,17 +88,17 @@ class SegmentationTrainTransform:
         labels = torch.from_numpy(mask.numpy()[rows[:, None], columns[None]])
         if drawn.flip:
             out, labels = out.flip(-1), labels.flip(-1)
-        if drawn.light is not None:
-            out = drawn.light(out)
+        if drawn.distortion is not None:
+            out = drawn.distortion(out)
         canvas, ids = self.padded(out, labels, self.crop, self.crop)
         return tv_tensors.Image(canvas), tv_tensors.Mask(ids)
 
-    def draw(self, ids: Pixels8, rng: np.random.Generator, label: int | None = None) -> Crop:
+    def draw(self, ids: Pixels8, rng: np.random.Generator, class_id: int | None = None) -> Crop:
         """Draw all that is random for a frame with the class ids ``(H, W)``; arguments are those of a call."""
         height, width = self.resized(ids.shape[0], ids.shape[1], rng.uniform(*self.ratio))
-        top, left = self._choose_crop(ids, nearest(ids.shape[0], height), nearest(ids.shape[1], width), rng, label)
+        top, left = self._choose_crop(ids, nearest(ids.shape[0], height), nearest(ids.shape[1], width), rng, class_id)
         flip = bool(rng.random() < self.flip)
-        return Crop(height, width, top, left, flip, draw_light(rng) if self.photometric else None)
+        return Crop(height, width, top, left, flip, draw_distortion(rng) if self.photometric else None)
 
     def padded(self, image: Tensor, mask: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Pad an image ``(1 or 3, h, w)`` and its mask ``(h, w)``, uint8, at the right and below; grey becomes RGB."""
@@ -108,7 +108,7 @@ class SegmentationTrainTransform:
         ids[: mask.shape[0], : mask.shape[1]] = mask
         return canvas, ids
 
-    def is_mixed(self, ids: Pixels8) -> bool:
+    def is_varied(self, ids: Pixels8) -> bool:
         """Say whether ids ``(h, w)`` have labels, and no class fills more than ``cat_max_ratio`` of them."""
         if self.cat_max_ratio >= 1.0:
             return True
@@ -128,12 +128,12 @@ class SegmentationTrainTransform:
         rows: npt.NDArray[np.int64],
         columns: npt.NDArray[np.int64],
         rng: np.random.Generator,
-        label: int | None,
+        class_id: int | None,
     ) -> tuple[int, int]:
         """Return top and left of the crop in the resized frame."""
         room = max(0, len(rows) - self.crop), max(0, len(columns) - self.crop)
         spans = [(0, space) for space in room]
-        spot = None if label is None else _any_pixel(ids, rows, columns, rng, label)
+        spot = None if class_id is None else _any_pixel(ids, rows, columns, rng, class_id)
         if spot is not None:
             spans = [(max(0, at - self.crop + 1), min(at, space)) for at, space in zip(spot, room, strict=True)]
         tall, wide = min(self.crop, len(rows)), min(self.crop, len(columns))
@@ -156,38 +156,38 @@ class SegmentationTrainTransform:
         """
         for _ in range(1 + REDRAWS):
             top, left = (int(rng.integers(low, high + 1)) for low, high in spans)
-            if all(low == high for low, high in spans) or self.is_mixed(shown(top, left)):
+            if all(low == high for low, high in spans) or self.is_varied(shown(top, left)):
                 break
         return top, left
 
 
-class Light(NamedTuple):
-    """A photometric distortion: brightness, contrast, saturation, hue and, if ``late``, contrast only now.
+class PhotometricDistortion(NamedTuple):
+    """A photometric distortion: brightness, contrast, saturation, hue and, if ``contrast_last``, contrast only now.
 
     Attributes:
         brightness: Levels that are added.
         contrast: Factor on all levels.
         saturation: Factor, for colour images.
         hue: Turn, -0.5..0.5, for colour images.
-        late: Whether contrast comes behind the colours.
+        contrast_last: Whether contrast comes behind the colours.
     """
 
     brightness: float
     contrast: float
     saturation: float
     hue: float
-    late: bool
+    contrast_last: bool
 
     def __call__(self, image: Tensor) -> Tensor:
         """Apply it to ``(1 or 3, H, W)`` uint8."""
         colour = image.shape[0] == 3
-        late = self.late and colour
-        image = _levels(image, self.brightness, 1.0 if late else self.contrast)
+        contrast_last = self.contrast_last and colour
+        image = _levels(image, self.brightness, 1.0 if contrast_last else self.contrast)
         if colour and self.saturation != 1.0:
             image = F.adjust_saturation(image, self.saturation)
         if colour and self.hue != 0.0:
             image = F.adjust_hue(image, self.hue)
-        return _levels(image, 0.0, self.contrast) if late else image
+        return _levels(image, 0.0, self.contrast) if contrast_last else image
 
 
 class Crop(NamedTuple):
@@ -199,7 +199,7 @@ class Crop(NamedTuple):
         top: Of the crop in the resized frame.
         left: Likewise.
         flip: Whether it is mirrored.
-        light: The photometric distortion, if there is one.
+        distortion: The photometric distortion, if there is one.
     """
 
     height: int
@@ -207,17 +207,17 @@ class Crop(NamedTuple):
     top: int
     left: int
     flip: bool
-    light: Light | None
+    distortion: PhotometricDistortion | None
 
 
-def draw_light(rng: np.random.Generator) -> Light:
+def draw_distortion(rng: np.random.Generator) -> PhotometricDistortion:
     """Draw a photometric distortion (see :class:`SegmentationTrainTransform`)."""
-    late = bool(rng.random() < 0.5)
+    contrast_last = bool(rng.random() < 0.5)
     brightness = rng.uniform(-BRIGHTNESS, BRIGHTNESS) if rng.random() < 0.5 else 0.0
     contrast = rng.uniform(*FACTORS) if rng.random() < 0.5 else 1.0
     saturation = rng.uniform(*FACTORS) if rng.random() < 0.5 else 1.0
     hue = rng.uniform(-HUE, HUE) if rng.random() < 0.5 else 0.0
-    return Light(brightness, contrast, saturation, hue, late)
+    return PhotometricDistortion(brightness, contrast, saturation, hue, contrast_last)
 
 
 class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -259,7 +259,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         self._pairs: list[tuple[Pixels8, Pixels8]] | None = None
         first = self._read(0)
         if use_ram(cache, sum(part.nbytes for part in first) * len(data)):
-            self._pairs = list(in_processes(self._read, range(len(data)), "reading pairs", unit="pairs"))
+            self._pairs = list(map_processes(self._read, range(len(data)), "reading pairs", unit="pairs"))
         self.rare: RareCrops | None = None
         if rare_crops:
             kept = self._pairs
@@ -273,12 +273,12 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """Return the augmented pair shown at ``position``."""
-        index, label = self.choose(position)
+        index, class_id = self.choose(position)
         image, mask = self.pair(index)
         if self.corrupt:
-            image = corrupt_some(image, self.corrupt, seed_for(self.seed, position, CORRUPTED))
+            image = corrupt_some(image, self.corrupt, seed_for(self.seed, position, CORRUPTION_STREAM))
         channels = torch.from_numpy(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
-        out, labels = self.transform(channels, torch.from_numpy(mask), self.generator(position), label)
+        out, labels = self.transform(channels, torch.from_numpy(mask), self.generator(position), class_id)
         return out.as_subclass(Tensor), labels.as_subclass(Tensor)
 
     @property
@@ -314,11 +314,11 @@ def _any_pixel(
     rows: npt.NDArray[np.int64],
     columns: npt.NDArray[np.int64],
     rng: np.random.Generator,
-    label: int,
+    class_id: int,
 ) -> tuple[int, int] | None:
     """Return row and column, in the resized frame, of a random pixel of a class; None if there is none."""
     kept = np.unique(rows), np.unique(columns)  # source pixels that are left: all of them in an enlarged frame
-    found = np.flatnonzero(ids[np.ix_(*kept)] == label)
+    found = np.flatnonzero(ids[np.ix_(*kept)] == class_id)
     if not len(found):
         return None
     row, column = divmod(int(found[rng.integers(len(found))]), len(kept[1]))
@@ -326,7 +326,7 @@ def _any_pixel(
 
 
 def _thinned(first: int, last: int) -> slice:
-    return slice(first, last + 1, max(1, (last - first) // COUNTED))
+    return slice(first, last + 1, max(1, (last - first) // COUNTED_PIXELS))
 
 
 def _levels(image: Tensor, add: float, factor: float) -> Tensor:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from unip.data.sampling.gpu_frames import has_room, resize_weights, resized, stack
-from unip.data.sampling.segmentation_crops import Light, SegmentationTrainDataset
+from unip.data.sampling.segmentation_crops import PhotometricDistortion, SegmentationTrainDataset
 from unip.errors import UnipError
 
-PLAIN = Light(0.0, 1.0, 1.0, 0.0, False)
+PLAIN = PhotometricDistortion(0.0, 1.0, 1.0, 0.0, False)
 
 
 class DeviceCrops:
@@ -45,11 +45,20 @@ class DeviceCrops:
 
     def __getitem__(self, position: int) -> Tensor:
         """Return the numbers of the sample shown at ``position``."""
-        index, label = self.dataset.choose(position)
-        drawn = self.dataset.transform.draw(self.dataset.pair(index)[1], self.dataset.generator(position), label)
-        light = drawn.light or PLAIN
+        index, class_id = self.dataset.choose(position)
+        drawn = self.dataset.transform.draw(self.dataset.pair(index)[1], self.dataset.generator(position), class_id)
+        distortion = drawn.distortion or PLAIN
         return torch.tensor(
-            [index, drawn.height, drawn.width, drawn.top, drawn.left, drawn.flip, light.brightness, light.contrast],
+            [
+                index,
+                drawn.height,
+                drawn.width,
+                drawn.top,
+                drawn.left,
+                drawn.flip,
+                distortion.brightness,
+                distortion.contrast,
+            ],
             dtype=torch.float64,
         )
 
@@ -100,7 +109,7 @@ class DeviceCrops:
         return images.round_().byte(), torch.where(inside, labels, transform.ignore_index)
 
 
-def fits(dataset: SegmentationTrainDataset, device: torch.device) -> bool:
+def crops_fit(dataset: SegmentationTrainDataset, device: torch.device) -> bool:
     """Say whether the crops of a data set can be made on a GPU: frames grey, in memory, small enough, not corrupted."""
     if dataset.corrupt or not dataset.in_memory:
         return False

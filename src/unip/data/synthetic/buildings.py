@@ -8,14 +8,14 @@ import numpy as np
 
 from unip.data.synthetic import materials as of
 from unip.data.synthetic.camera import Floats
-from unip.data.synthetic.parts import UP, Frame, Material, Parts
+from unip.data.synthetic.parts import UP, Material, Parts, Pose
 from unip.data.synthetic.weather import Weather
 
 STOREY = 3.0
 
 
 def add_building(
-    parts: Parts, rng: np.random.Generator, weather: Weather, at: Frame, *, width: float, depth: float, floors: int
+    parts: Parts, rng: np.random.Generator, weather: Weather, at: Pose, *, width: float, depth: float, floors: int
 ) -> None:
     """Add a building.
 
@@ -68,7 +68,7 @@ def add_building(
 
 
 def _wall(
-    parts: Parts, at: Frame, line: list[tuple[float, float]], height: float, way: float, material: Material
+    parts: Parts, at: Pose, line: list[tuple[float, float]], height: float, way: float, material: Material
 ) -> None:
     (x0, z0), (x1, z1) = line
     quad = at.points([[x0, 0, z0], [x0, height, z0], [x1, height, z1], [x1, 0, z1]])
@@ -77,7 +77,7 @@ def _wall(
 
 def _add_roof(
     parts: Parts,
-    at: Frame,
+    at: Pose,
     left: float,
     right: float,
     depth: float,
@@ -100,7 +100,7 @@ def _add_roof(
 def _add_windows(
     parts: Parts,
     rng: np.random.Generator,
-    at: Frame,
+    at: Pose,
     bay: tuple[float, float],
     depth: float,
     floor: int,
@@ -139,7 +139,7 @@ def _add_windows(
 
 
 def _add_vent(
-    parts: Parts, rng: np.random.Generator, at: Frame, x: float, z: float, y: float, half: float = 0.7
+    parts: Parts, rng: np.random.Generator, at: Pose, x: float, z: float, y: float, half: float = 0.7
 ) -> None:
     """A chimney, vent or cooling unit on a roof: often the hottest thing on a building."""
     shade = float(rng.uniform(0.15, 0.5))

@@ -87,7 +87,7 @@ class Camera:
         return np.array(kept).reshape(-1, 3)
 
 
-def look(
+def make_camera(
     eye: tuple[float, float, float],
     *,
     yaw: float,
@@ -130,7 +130,9 @@ def draw_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
             float(rng.normal(0, 10) if rng.uniform() < 0.75 else rng.choice([-1, 1]) * rng.uniform(15, 50))
         )
         pitch = math.radians(float(rng.uniform(-3.0, 4.0)))
-        return look(eye, yaw=yaw, pitch=pitch, roll=roll, field=math.radians(float(rng.uniform(32, 62))), size=size)
+        return make_camera(
+            eye, yaw=yaw, pitch=pitch, roll=roll, field=math.radians(float(rng.uniform(32, 62))), size=size
+        )
     if kind < 0.72:
         height, pitch = float(rng.uniform(4, 11)), math.radians(float(rng.uniform(6, 24)))
         yaw = math.radians(float(rng.uniform(-40, 40)))
@@ -142,4 +144,4 @@ def draw_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
     # Look at a point of the street near the world's origin.
     reach = min(height / math.tan(pitch), 45.0)
     eye = (float(rng.uniform(-7, 7)) - reach * math.sin(yaw), height, -reach * math.cos(yaw))
-    return look(eye, yaw=yaw, pitch=pitch, roll=roll, field=field_of_view, size=size)
+    return make_camera(eye, yaw=yaw, pitch=pitch, roll=roll, field=field_of_view, size=size)

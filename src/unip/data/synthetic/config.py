@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from unip.config import Config
 
-SMALLEST = 32
+MIN_SIDE = 32
 
 SPLITS = ("train", "val", "test")
 
@@ -32,8 +32,8 @@ class ScenesConfig(Config):
     @field_validator("size")
     @classmethod
     def _check_size(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if not all(SMALLEST <= side <= 4096 for side in size):
-            raise ValueError(f"height and width must be between {SMALLEST} and 4096")
+        if not all(MIN_SIDE <= side <= 4096 for side in size):
+            raise ValueError(f"height and width must be between {MIN_SIDE} and 4096")
         return size
 
     @field_validator("workers")

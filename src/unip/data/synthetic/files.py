@@ -32,7 +32,7 @@ from unip.progress import meter
 from unip.runtime.workers import usable_cores
 
 log = logging.getLogger(__name__)
-KINDS = ("thermal16", "visible", "masks", "images")  # images last: its presence says that a frame is whole
+SCENE_IMAGES = ("thermal16", "visible", "masks", "images")  # images last: its presence says that a frame is whole
 RECORD = "scenes.json"
 GENERATOR = 1  # raise it when the same seed gives another picture, so that old and new ones do not mix
 _BATCH = 8  # frames handed to a worker at once
@@ -58,7 +58,7 @@ class ScenesResult:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class _SceneFile:
     folder: Path
     name: str
     seed: int
@@ -126,7 +126,7 @@ def _record(config: ScenesConfig) -> dict[str, Any]:
 
 
 def _check_folder(config: ScenesConfig, outputs: OutputFolder) -> None:
-    """Refuse a folder with other scenes (unless overwrite) or with anything that is not ours."""
+    """Refuse a folder with other scenes (unless overwrite) or with files that unip did not write."""
     out = config.out
     if out.exists() and not out.is_dir():
         raise UnipError(f"{out} is a file", "Give a folder to write the scenes to.")
@@ -158,16 +158,16 @@ def _prepare(config: ScenesConfig, outputs: OutputFolder) -> None:
     write_json(config.out / RECORD, _record(config))
 
 
-def _frames(config: ScenesConfig, counts: dict[str, int]) -> Iterator[_Frame]:
+def _frames(config: ScenesConfig, counts: dict[str, int]) -> Iterator[_SceneFile]:
     index = 0
     for split, count in counts.items():
         for _ in range(count):
-            yield _Frame(config.out / split, f"scene-{index:06d}.png", scene_seed(config.seed, index), config.size)
+            yield _SceneFile(config.out / split, f"scene-{index:06d}.png", scene_seed(config.seed, index), config.size)
             index += 1
 
 
-def _is_whole(frame: _Frame) -> bool:
-    return all(frame.path(kind).is_file() for kind in reversed(KINDS))
+def _is_whole(frame: _SceneFile) -> bool:
+    return all(frame.path(kind).is_file() for kind in reversed(SCENE_IMAGES))
 
 
 def _workers(config: ScenesConfig, frames: int) -> int:
@@ -175,7 +175,7 @@ def _workers(config: ScenesConfig, frames: int) -> int:
     return max(1, min(wanted, math.ceil(frames / _BATCH)))
 
 
-def _generate(frames: list[_Frame], workers: int, out: Path, *, overwrite: bool) -> None:
+def _generate(frames: list[_SceneFile], workers: int, out: Path, *, overwrite: bool) -> None:
     batches = [frames[i : i + _BATCH] for i in range(0, len(frames), _BATCH)]
     done = 0
     again = f"Run the same command again{' (without --overwrite)' * overwrite}"
@@ -225,7 +225,7 @@ def _start_worker(parent: int, out: Path) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _write_batch(frames: list[_Frame]) -> int:
+def _write_batch(frames: list[_SceneFile]) -> int:
     for frame in frames:
         scene = generate_scene(frame.seed, frame.size)
         pictures: dict[str, NDArray[Any]] = {
@@ -234,7 +234,7 @@ def _write_batch(frames: list[_Frame]) -> int:
             "masks": scene.mask,
             "images": scene.thermal8,
         }
-        for kind in KINDS:
+        for kind in SCENE_IMAGES:
             _save(pictures[kind], frame.path(kind))
     return len(frames)
 

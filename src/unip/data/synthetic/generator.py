@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unip.data.synthetic.camera import draw_camera
-from unip.data.synthetic.config import SMALLEST
+from unip.data.synthetic.config import MIN_SIDE
 from unip.data.synthetic.layout import lay_out
 from unip.data.synthetic.materials import SCENE_CLASSES, SCENE_PALETTE
 from unip.data.synthetic.rendering import OVERSAMPLING, render
@@ -57,8 +57,8 @@ def generate_scene(seed: int, size: tuple[int, int] = (256, 320)) -> Scene:
     height, width = size
     if seed < 0:
         raise UnipError(f"the scene's seed is {seed}", "Give an integer from 0 on.")
-    if min(height, width) < SMALLEST:
-        raise UnipError(f"a scene of {height}x{width} pixels is too small", f"Give at least {SMALLEST}x{SMALLEST}.")
+    if min(height, width) < MIN_SIDE:
+        raise UnipError(f"a scene of {height}x{width} pixels is too small", f"Give at least {MIN_SIDE}x{MIN_SIDE}.")
     streams = [np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(4)]
     weather = draw_weather(streams[0])
     camera = draw_camera(streams[1], (height * OVERSAMPLING, width * OVERSAMPLING))

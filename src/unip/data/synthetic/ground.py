@@ -9,7 +9,7 @@ import numpy as np
 
 from unip.data.synthetic import materials as of
 from unip.data.synthetic.camera import Camera
-from unip.data.synthetic.parts import UP, Frame, Material, Parts
+from unip.data.synthetic.parts import UP, Material, Parts, Pose
 from unip.data.synthetic.weather import Weather
 
 HORIZON = 130.0  # metres; farther things are only a skyline
@@ -41,14 +41,12 @@ class Site:
     road: Material
     taken: list[tuple[float, float, float]] = field(default_factory=list)
 
-    def frame(self, across: float, z: float, turn: float = 0.0) -> Frame:
+    def pose(self, across: float, z: float, turn: float = 0.0) -> Pose:
         """The place ``across`` metres to the right of the road's middle, heading along the road."""
         slope = 2 * self.bend * z
-        return Frame(
-            self.bend * z * z + across * math.cos(slope), z - across * math.sin(slope), math.atan(slope) + turn
-        )
+        return Pose(self.bend * z * z + across * math.cos(slope), z - across * math.sin(slope), math.atan(slope) + turn)
 
-    def free(self, at: Frame, radius: float) -> bool:
+    def free(self, at: Pose, radius: float) -> bool:
         """Take the place if nothing stands there and the camera is not inside it."""
         eye = self.parts.camera.eye
         others = (*self.taken, (float(eye[0]), float(eye[2]), 1.2 if eye[1] < 4 else 0.0))
@@ -57,7 +55,7 @@ class Site:
         self.taken.append((at.x, at.z, radius))
         return True
 
-    def visible(self, at: Frame, height: float) -> bool:
+    def visible(self, at: Pose, height: float) -> bool:
         """Whether something of that height, standing there, reaches into the frame."""
         return self.parts.camera.sees(np.array([at.x, height / 2, at.z]), 0.2 * height)
 
@@ -85,7 +83,7 @@ def strip(site: Site, left: float, right: float, z0: float, z1: float, material:
     """A band along the road between two offsets, following its bend."""
     pieces = 1 if site.bend == 0 else max(2, round(abs(z1 - z0) / 8))
     for a, b in zip(np.linspace(z0, z1, pieces + 1)[:-1], np.linspace(z0, z1, pieces + 1)[1:], strict=True):
-        frames = [site.frame(left, a), site.frame(right, a), site.frame(right, b), site.frame(left, b)]
+        frames = [site.pose(left, a), site.pose(right, a), site.pose(right, b), site.pose(left, b)]
         site.parts.face([(f.x, 0.0, f.z) for f in frames], UP, material)
 
 
@@ -149,7 +147,7 @@ def _add_repairs(site: Site, z0: float, z1: float) -> None:
         strip(site, x, min(half, x + float(rng.uniform(0.8, 3))), z, z + float(rng.uniform(1, 6)), patch)
     for _ in range(int(rng.integers(0, 3))):
         x, z = float(rng.uniform(-0.8, 0.8)) * half, float(rng.uniform(z0, z1))
-        at = site.frame(x, z)
+        at = site.pose(x, z)
         disc = [(at.x + 0.35 * math.cos(t), 0.0, at.z + 0.35 * math.sin(t)) for t in turn]
         lid = road.but(warmth=road.warmth + float(rng.uniform(0, 5)), shade=0.7, emissivity=0.85)
         site.parts.face(disc, UP, lid)
@@ -165,4 +163,4 @@ def add_crossroad(site: Site) -> None:
     half = 0.8 * site.half_road
     width = float(site.rng.uniform(30, 70))
     strip(site, -width, width, z - half, z + half, site.road)
-    site.taken.append((site.frame(0, z).x, z, 0.0))
+    site.taken.append((site.pose(0, z).x, z, 0.0))

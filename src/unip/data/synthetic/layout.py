@@ -11,7 +11,7 @@ from unip.data.synthetic.buildings import add_building
 from unip.data.synthetic.camera import Camera
 from unip.data.synthetic.ground import HORIZON, Site, add_crossroad, add_patches, add_road, strip, visible_span
 from unip.data.synthetic.objects import add_bush, add_lamp, add_person, add_tree
-from unip.data.synthetic.parts import GROUND_LAYER, UP, Frame, Parts
+from unip.data.synthetic.parts import GROUND_LAYER, UP, Parts, Pose
 from unip.data.synthetic.vehicles import add_ground_heat, add_vehicle
 from unip.data.synthetic.weather import Weather
 
@@ -71,11 +71,11 @@ def _add_lot(site: Site) -> None:
             site.parts.begin(0, 0, GROUND_LAYER)
             strip(site, x - 2.4, x + 2.4, float(z) - 0.05, float(z) + 0.05, line)
             if rng.uniform() < occupied:
-                at = site.frame(x, float(z) + 1.35, math.pi / 2 * float(rng.choice([-1.0, 1.0])))
+                at = site.pose(x, float(z) + 1.35, math.pi / 2 * float(rng.choice([-1.0, 1.0])))
                 _place_vehicle(site, at, driven=rng.uniform() < 0.2, small=True, radius=1.25)
 
 
-def _place_vehicle(site: Site, at: Frame, *, driven: bool, small: bool = False, radius: float = 2.4) -> bool:
+def _place_vehicle(site: Site, at: Pose, *, driven: bool, small: bool = False, radius: float = 2.4) -> bool:
     eye = site.parts.camera.eye
     away = math.hypot(at.x - eye[0], at.z - eye[2], eye[1])
     if away < 7.0 or not site.visible(at, 1.5) or not site.free(at, radius):
@@ -98,12 +98,12 @@ def _add_vehicles(site: Site, kind: str) -> None:
         turn = 0.0 if side > 0 else math.pi
         z = site.distance(6.0)
         if parked and rng.uniform() < 0.6:
-            at, driven = site.frame(side * (half - 1.05), z, turn), bool(rng.uniform() < 0.1)
+            at, driven = site.pose(side * (half - 1.05), z, turn), bool(rng.uniform() < 0.1)
         elif kind == "park" and rng.uniform() < 0.5:
-            at = site.frame(side * (half + float(rng.uniform(2, 10))), z, float(rng.uniform(0, 6.3)))
+            at = site.pose(side * (half + float(rng.uniform(2, 10))), z, float(rng.uniform(0, 6.3)))
             driven = bool(rng.uniform() < 0.3)
         else:
-            at, driven = site.frame(side * half / 2, z, turn + float(rng.normal(0, 0.03))), True
+            at, driven = site.pose(side * half / 2, z, turn + float(rng.normal(0, 0.03))), True
         wanted -= _place_vehicle(site, at, driven=driven)
 
 
@@ -127,7 +127,7 @@ def _add_people(site: Site, kind: str) -> None:
                 heading = float(rng.uniform(0, 2 * math.pi))
         group = int(rng.choice([1, 2, 3], p=[0.68, 0.24, 0.08]))
         for member in range(group):
-            at = site.frame(across + 0.7 * member, z + 0.25 * member * float(rng.normal()), heading)
+            at = site.pose(across + 0.7 * member, z + 0.25 * member * float(rng.normal()), heading)
             if site.visible(at, 1.7) and site.free(at, 0.28):
                 add_person(site.parts, rng, site.weather, at, walking=walking)
                 wanted -= 1
@@ -150,7 +150,7 @@ def _add_buildings(site: Site, kind: str) -> None:
             depth = float(rng.uniform(7, 13))
             floors = int(np.clip(round(rows + float(rng.normal(0.5, 1.2))), 1, 6 - 2 * tall))
             setback = back + float(rng.uniform(0, 2.5))
-            at = site.frame(side * (site.half_road + site.walk + setback), z + width / 2, -side * math.pi / 2)
+            at = site.pose(side * (site.half_road + site.walk + setback), z + width / 2, -side * math.pi / 2)
             add_building(site.parts, rng, site.weather, at, width=width, depth=depth, floors=floors)
             x, _, behind = at.points([(0, 0, -depth / 2)])[0]
             site.taken.append((x, behind, depth / 2))
@@ -168,7 +168,7 @@ def _add_trees(site: Site, kind: str) -> None:
             break
         side, z = float(rng.choice([-1.0, 1.0])), site.distance(7.0)
         across = edge + (0.6 if avenue else float(rng.uniform(0.5, 14 if kind != "park" else 30)))
-        at = site.frame(side * across, z)
+        at = site.pose(side * across, z)
         height = float(np.clip(rng.normal(mean, 0.2 * mean), 3, 16))
         if site.visible(at, height) and site.free(at, 1.4):
             wanted -= 1
@@ -185,9 +185,7 @@ def _add_lamps(site: Site) -> None:
     step, height = float(rng.uniform(18, 30)), float(rng.uniform(5, 8))
     side = float(rng.choice([-1.0, 1.0]))
     for z in np.arange(max(site.span[0] - 10, -10.0 if site.parts.camera.eye[1] < 12 else -60), site.span[1] + 5, step):
-        at = site.frame(
-            side * (site.half_road + 0.5), float(z) + float(rng.uniform(0, 2)), 0.0 if side < 0 else math.pi
-        )
+        at = site.pose(side * (site.half_road + 0.5), float(z) + float(rng.uniform(0, 2)), 0.0 if side < 0 else math.pi)
         if site.free(at, 0.4) and len(site.parts.lamps) < 8:
             add_lamp(site.parts, site.weather, at, height)
         side = -side if rng.uniform() < 0.4 else side

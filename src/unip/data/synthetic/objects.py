@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from unip.data.synthetic import materials as of
-from unip.data.synthetic.parts import Frame, Material, Parts
+from unip.data.synthetic.parts import Material, Parts, Pose
 from unip.data.synthetic.weather import CELSIUS, Weather
 
 
-def add_person(parts: Parts, rng: np.random.Generator, weather: Weather, at: Frame, *, walking: bool) -> None:
+def add_person(parts: Parts, rng: np.random.Generator, weather: Weather, at: Pose, *, walking: bool) -> None:
     """Add a person of 1.1 to 1.95 m: head, hair or hat, trunk, limbs in a stride, now and then a bag or coat."""
     height = float(rng.uniform(1.55, 1.93) if rng.uniform() < 0.88 else rng.uniform(1.05, 1.4))
     stout = float(rng.uniform(0.85, 1.25))
@@ -72,7 +72,7 @@ def add_person(parts: Parts, rng: np.random.Generator, weather: Weather, at: Fra
         limb((0.0, 1.745, 0.0), (0.0, 1.75, 0.01), 0.072, 0.07, skull, over=2)
 
 
-def _faces_eye(parts: Parts, at: Frame) -> bool:
+def _faces_eye(parts: Parts, at: Pose) -> bool:
     x, _, z = at.direction((0.0, 0.0, 1.0))
     return bool(x * (parts.camera.eye[0] - at.x) + z * (parts.camera.eye[2] - at.z) > 0)
 
@@ -154,7 +154,7 @@ def add_bush(parts: Parts, rng: np.random.Generator, weather: Weather, x: float,
         parts.ball((x + dx, radius * 0.9, z + dz), radius, material, rng.uniform(0.75, 1.25, 14))
 
 
-def add_lamp(parts: Parts, weather: Weather, at: Frame, height: float) -> None:
+def add_lamp(parts: Parts, weather: Weather, at: Pose, height: float) -> None:
     """Add a lamp post (labelled as building) whose arm reaches to its local right; it is lit at night."""
     parts.begin(at.x, at.z)
     steel = Material(of.BUILDING, 0.3, 8.0, 2.0, 0.9, 0.25, 0.26, 0.27, 0.1, 0.05)

@@ -58,7 +58,7 @@ class Material(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Frame:
+class Pose:
     """A place on the ground and a heading; local coordinates are (to the right, up, ahead) in metres."""
 
     x: float

@@ -204,7 +204,7 @@ def _temperature(
     kelvin = brightness(np.maximum(surface, np.float32(1e-5)))
     grain = table.grain[place.labels]
     kelvin += grain * (0.3 * fine + 0.45 * small + 0.45 * large + 0.45 * huge * place.flat)
-    # A shadow has not been there for ever: the ground keeps a part of the sun's heat.
+    # A shadow has not been there forever: the ground keeps a part of the sun's heat.
     kelvin -= 0.6 * shadow * table.sun_gain[place.labels]
     through = np.exp(np.float32(-weather.extinction) * place.distance)
     scene = through * radiance(kelvin) + (1 - through) * np.float32(radiance(weather.air))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unip.data.synthetic import materials as of
-from unip.data.synthetic.parts import UP, Frame, Material, Parts
+from unip.data.synthetic.parts import UP, Material, Parts, Pose
 from unip.data.synthetic.weather import CELSIUS, Weather
 
 # Corners of the side outline from the rear bottom over the roof to the front bottom: (along, up), both as shares
@@ -56,7 +56,7 @@ class _Heat(NamedTuple):
 
 
 def add_vehicle(
-    parts: Parts, rng: np.random.Generator, weather: Weather, at: Frame, *, driven: bool, small: bool = False
+    parts: Parts, rng: np.random.Generator, weather: Weather, at: Pose, *, driven: bool, small: bool = False
 ) -> None:
     """Add a vehicle heading along its frame's z axis.
 
@@ -87,7 +87,7 @@ def _add_truck(
     parts: Parts,
     rng: np.random.Generator,
     weather: Weather,
-    at: Frame,
+    at: Pose,
     body: Material,
     heat: _Heat,
     driven: bool,
@@ -95,9 +95,9 @@ def _add_truck(
     """A cab and a box (or tank) behind it."""
     long = float(rng.uniform(4.0, 7.5))
     x, _, z = at.direction((0.0, 0.0, 1.0))
-    cab_at = Frame(at.x + x * (long / 2 + 0.4), at.z + z * (long / 2 + 0.4), at.yaw)
+    cab_at = Pose(at.x + x * (long / 2 + 0.4), at.z + z * (long / 2 + 0.4), at.yaw)
     cab = _Kind(_BUS, 2.0, 2.3, 2.7, ((-0.15, 0.4, 0.5, 0.85),), (0.1,), 0.48)
-    box_at = Frame(at.x - x * 0.8, at.z - z * 0.8, at.yaw)
+    box_at = Pose(at.x - x * 0.8, at.z - z * 0.8, at.yaw)
     outline = "-.5 .25 b|-.5 1.0 b|.5 1.0 b|.5 .25 b"
     box = _Kind(outline, long, 2.4, float(rng.uniform(2.6, 3.5)), (), (-0.36, -0.2), 0.48)
     load = of.paint(rng).but(grain=0.25)
@@ -105,12 +105,12 @@ def _add_truck(
     near_box = math.dist((box_at.x, box_at.z), parts.camera.eye[[0, 2]].tolist())
     over = 0
     for part in ("box", "cab") if near_cab < near_box else ("cab", "box"):
-        frame, kind, material = (cab_at, cab, body) if part == "cab" else (box_at, box, load)
+        pose, kind, material = (cab_at, cab, body) if part == "cab" else (box_at, box, load)
         warm = heat if part == "cab" else _Heat(0, 0, heat.tyre, heat.under)
-        _add_shell(parts, rng, weather, frame, kind, material, warm, over)
-        _add_wheels(parts, frame, kind, warm, over)
+        _add_shell(parts, rng, weather, pose, kind, material, warm, over)
+        _add_wheels(parts, pose, kind, warm, over)
         if part == "cab":
-            _add_lights(parts, weather, frame, kind, driven, over)
+            _add_lights(parts, weather, pose, kind, driven, over)
         over += 4
 
 
@@ -130,7 +130,7 @@ def _add_shell(
     parts: Parts,
     rng: np.random.Generator,
     weather: Weather,
-    at: Frame,
+    at: Pose,
     kind: _Kind,
     body: Material,
     heat: _Heat,
@@ -181,7 +181,7 @@ def _add_shell(
             parts.face(quad, normal, glass, over=over + 1)
 
 
-def _add_wheels(parts: Parts, at: Frame, kind: _Kind, heat: _Heat, over: int) -> None:
+def _add_wheels(parts: Parts, at: Pose, kind: _Kind, heat: _Heat, over: int) -> None:
     tyre = Material(of.VEHICLE, 0.5 + heat.tyre, 6.0, 1.0, 0.95, 0.02, 0.02, 0.02, 0.2, 0.05)
     rim = tyre.but(warmth=0.4 * heat.tyre, red=0.3, green=0.3, blue=0.3, emissivity=0.6)
     turn = [2 * math.pi * i / 12 for i in range(12)]
@@ -200,7 +200,7 @@ def _add_wheels(parts: Parts, at: Frame, kind: _Kind, heat: _Heat, over: int) ->
                 parts.face(quad, at.direction((0.0, 0.0, way)), tyre, over=over - 1)
 
 
-def _add_lights(parts: Parts, weather: Weather, at: Frame, kind: _Kind, driven: bool, over: int = 0) -> None:
+def _add_lights(parts: Parts, weather: Weather, at: Pose, kind: _Kind, driven: bool, over: int = 0) -> None:
     on = weather.night and driven
     white = Material(of.VEHICLE, 6.0 if on else 0.5, 4.0, 1.0, 0.9, 0.6, 0.6, 0.6, 0.1, 0.02, glow=4.0 if on else 0.0)
     red = white.but(red=0.35, green=0.02, blue=0.02, warmth=2.0 if on else 0.3, glow=0.8 if on else 0.0, glow_red=1.0)
@@ -222,7 +222,7 @@ def _add_lights(parts: Parts, weather: Weather, at: Frame, kind: _Kind, driven: 
         parts.face(quad, normal, dark, over=over + 1)
 
 
-def add_ground_heat(parts: Parts, at: Frame, material: Material, kelvin: float) -> None:
+def add_ground_heat(parts: Parts, at: Pose, material: Material, kelvin: float) -> None:
     """Add the patch under a vehicle: dark in the visible, warmed by the engine or shaded from sky and sun."""
     quad = at.points([[-0.8, 0.0, -2.0], [-0.8, 0.0, 2.0], [0.8, 0.0, 2.0], [0.8, 0.0, -2.0]])
     parts.face(

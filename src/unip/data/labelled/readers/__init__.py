@@ -15,7 +15,7 @@ from unip.data.labelled.readers.thermal import MFNET, MFNET_RGB, PST900, PST900_
 
 
 @dataclass(frozen=True)
-class Kind:
+class Reader:
     """A layout: what it is called for people, how it is opened, and which splits a folder of it has."""
 
     title: str
@@ -23,14 +23,14 @@ class Kind:
     splits: Callable[[Path], list[str]]
 
 
-def _released(layout: Layout) -> Kind:
-    return Kind(
+def _released(layout: Layout) -> Reader:
+    return Reader(
         layout.title, lambda root, split: open_layout(layout, root, split), lambda root: layout_splits(layout, root)
     )
 
 
-KINDS: dict[str, Kind] = {
-    "folder": Kind("segmentation folder", folder.open_folder, folder.folder_splits),
+READERS: dict[str, Reader] = {
+    "folder": Reader("segmentation folder", folder.open_folder, folder.folder_splits),
     "soda": _released(SODA),
     "mfnet": _released(MFNET),
     "mfnet-rgb": _released(MFNET_RGB),
@@ -42,10 +42,10 @@ KINDS: dict[str, Kind] = {
     "sunrgbd": _released(SUN_DEPTH),
     "sunrgbd-rgb": _released(SUN_RGB),
     "ade20k": _released(ADE20K),
-    "hit-uav": Kind("HIT-UAV", hit_uav.open_hit_uav, hit_uav.hit_uav_splits),
-    "colours": Kind("colour-coded masks", colours.open_colours, folder.folder_splits),
-    "cityscapes": Kind("Cityscapes-like", cityscapes.open_cityscapes, cityscapes.cityscapes_splits),
-    "coco": Kind("COCO JSON", coco.open_coco, coco.coco_splits),
-    "labelme": Kind("LabelMe", labelme.open_labelme, labelme.labelme_splits),
-    "yolo-seg": Kind("YOLO segmentation", yolo.open_yolo, yolo.yolo_splits),
+    "hit-uav": Reader("HIT-UAV", hit_uav.open_hit_uav, hit_uav.hit_uav_splits),
+    "colours": Reader("colour-coded masks", colours.open_colours, folder.folder_splits),
+    "cityscapes": Reader("Cityscapes-like", cityscapes.open_cityscapes, cityscapes.cityscapes_splits),
+    "coco": Reader("COCO JSON", coco.open_coco, coco.coco_splits),
+    "labelme": Reader("LabelMe", labelme.open_labelme, labelme.labelme_splits),
+    "yolo-seg": Reader("YOLO segmentation", yolo.open_yolo, yolo.yolo_splits),
 }

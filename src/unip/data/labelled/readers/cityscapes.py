@@ -70,14 +70,14 @@ def open_cityscapes(root: Path, split: str | None) -> SegmentationData:
             "Is the download of gtFine complete?",
         )
     if (root / "classes.json").is_file():
-        classes, reading = read_classes([root])
+        classes, conversion = read_classes([root])
         ids = plain_ids(classes)
     else:
-        reading = None
+        conversion = None
         classes = Classes(tuple(LABELS), palette=tuple(colour for _, colour in LABELS.values()))
         table = dict.fromkeys([*range(LAST_ID + 1), IGNORE], IGNORE)  # a licence plate is -1, which files hold as 255
         ids = make_ids({**table, **{stored: i for i, (stored, _) in enumerate(LABELS.values())}})
-    return SegmentationData(tuple(images), tuple(MaskFile(mask) for mask in masks), classes, ids, reading=reading)
+    return SegmentationData(tuple(images), tuple(MaskFile(mask) for mask in masks), classes, ids, conversion=conversion)
 
 
 def cityscapes_splits(root: Path) -> list[str]:

@@ -59,13 +59,13 @@ class CocoMask:
             UnipError: A segmentation cannot be drawn.
         """
         mask = np.zeros(self.size, np.uint8)
-        for label, segmentation in self.objects:
+        for class_id, segmentation in self.objects:
             try:
                 if isinstance(segmentation, dict):
-                    mask[decode_runs(segmentation, self.size)] = label
+                    mask[decode_runs(segmentation, self.size)] = class_id
                 else:
                     for polygon in segmentation:
-                        draw_polygon(mask, polygon, label)
+                        draw_polygon(mask, polygon, class_id)
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise UnipError(f"{self.path}: a segmentation in {self.name} is broken ({error})") from None
         return mask

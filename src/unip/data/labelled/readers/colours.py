@@ -44,8 +44,10 @@ def open_colours(root: Path, split: str | None) -> SegmentationData:
         raise UnipError(f"{path}: the colour {twice} stands for two classes", "Give each class its own colour.")
     classes = Classes(tuple(names), palette=tuple(colour for name, colour in named if name != "ignore"))
     ids = make_ids({**{i: i for i in range(len(names))}, IGNORE: IGNORE})
-    reading = read_classes([path.parent])[1] if path.suffix == ".json" else None
-    return SegmentationData(images, tuple(ColourFile(mask, colours) for mask in masks), classes, ids, reading=reading)
+    conversion = read_classes([path.parent])[1] if path.suffix == ".json" else None
+    return SegmentationData(
+        images, tuple(ColourFile(mask, colours) for mask in masks), classes, ids, conversion=conversion
+    )
 
 
 def read_palette(path: Path) -> list[tuple[str, Colour]]:
@@ -69,7 +71,7 @@ def read_palette(path: Path) -> list[tuple[str, Colour]]:
             red, green, blue = (int(part) for part in text.split(","))
         except ValueError:
             raise UnipError(
-                f"{path}, line {number}: {line!r} is no name with three colour values",
+                f"{path}, line {number}: {line!r} is not a name with three colour values",
                 "Write name:r,g,b:: in labelmap.txt and name,r,g,b in class_dict.csv.",
             ) from None
         found.append((name, (red, green, blue)))

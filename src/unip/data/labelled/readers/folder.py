@@ -3,7 +3,8 @@
 ```
 ROOT/
   classes.json            {"names": ["background", "person"], "ignore_index": 255}, see unip.data.labelled.classes;
-                          "reading": {"conversion": "plateau"} says how to read images, see unip.data.images.conversion
+                          "conversion": {"method": "plateau"} says how counts become 8 bits, see
+                          unip.data.images.conversion
   train/images/0001.png   any image; `train` may be any name, or be left out
   train/masks/0001.png    PNG, one channel: the id of the class at each pixel
 ```
@@ -15,7 +16,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from unip.data.images.config import Reading
+from unip.data.images.config import Conversion
 from unip.data.images.files import list_images
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import MaskFile
@@ -34,8 +35,8 @@ def open_folder(root: Path, split: str | None) -> SegmentationData:
     """
     base = base_of(root, split)
     images, masks = pair_files(base)
-    classes, reading = read_classes([base, root] if split else [base, base.parent])
-    return SegmentationData(images, tuple(MaskFile(path) for path in masks), classes, reading=reading)
+    classes, conversion = read_classes([base, root] if split else [base, base.parent])
+    return SegmentationData(images, tuple(MaskFile(path) for path in masks), classes, conversion=conversion)
 
 
 def folder_splits(root: Path) -> list[str]:
@@ -85,8 +86,8 @@ def pair_files(base: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     return tuple(images), tuple(masks)
 
 
-def read_classes(folders: list[Path]) -> tuple[Classes, Reading | None]:
-    """Read the first ``classes.json`` of some folders: the classes, and how the images are read if it says so.
+def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None]:
+    """Read the first ``classes.json`` of some folders: the classes, and the conversion of the images if it states one.
 
     Raises:
         UnipError: There is none, or it is bad.
@@ -96,9 +97,9 @@ def read_classes(folders: list[Path]) -> tuple[Classes, Reading | None]:
         if path.exists():
             try:
                 value = read_json(path)
-                said = value.pop("reading", None) if isinstance(value, dict) else None
-                reading = None if said is None else Reading.from_json(json.dumps(said))
-                return Classes.from_dict(value), reading
+                stated = value.pop("conversion", None) if isinstance(value, dict) else None
+                conversion = None if stated is None else Conversion.from_json(json.dumps(stated))
+                return Classes.from_dict(value), conversion
             except UnipError as error:
                 raise UnipError(f"{path}: {error.what}", error.fix) from None
     raise UnipError(

@@ -44,8 +44,8 @@ class BoxMask:
     def read(self) -> Pixels:
         """Return the filled boxes, ``(H, W)`` uint8 class ids."""
         mask = np.zeros(self.size, np.uint8)
-        for label, box in self.boxes:
-            draw_polygon(mask, box_corners(*box), label)
+        for class_id, box in self.boxes:
+            draw_polygon(mask, box_corners(*box), class_id)
         return mask
 
 
@@ -69,7 +69,7 @@ def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
         sizes = [(int(image["height"]), int(image["width"])) for image in frames]
     except (KeyError, TypeError, ValueError) as error:
         raise UnipError(
-            f"{path} is no annotation file of HIT-UAV with oriented boxes ({type(error).__name__}: {error})",
+            f"{path} is not a HIT-UAV annotation file with oriented boxes ({type(error).__name__}: {error})",
             "Use rotate_json, not normal_json, which holds upright boxes.",
         ) from None
     files = [images / image["filename"] for image in frames]
@@ -93,5 +93,5 @@ def hit_uav_splits(root: Path) -> list[str]:
 
 
 def _late(item: tuple[int, Box]) -> tuple[bool, float]:
-    label, (_, _, width, height, _) = item
-    return label != IGNORE, -width * height
+    class_id, (_, _, width, height, _) = item
+    return class_id != IGNORE, -width * height

@@ -50,7 +50,7 @@ class LabelmeMask:
             mask = np.zeros((int(record["imageHeight"]), int(record["imageWidth"])), np.uint8)
             shapes = [(str(s["label"]), s.get("shape_type") or "polygon", s["points"]) for s in record["shapes"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise UnipError(f"{self.path} is no LabelMe file ({type(error).__name__}: {error})") from None
+            raise UnipError(f"{self.path} is not a LabelMe file ({type(error).__name__}: {error})") from None
         for label, kind, points in shapes:
             if label not in labels:
                 raise UnipError(

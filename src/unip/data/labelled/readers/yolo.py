@@ -57,20 +57,20 @@ class YoloMask:
             if not words:
                 continue
             try:
-                label, values = int(words[0]), np.array(words[1:], np.float64)
+                class_id, values = int(words[0]), np.array(words[1:], np.float64)
             except ValueError:
                 raise UnipError(f"{self.path}, line {number}: {line[:60]!r} is not CLASS x1 y1 x2 y2 ...") from None
             if len(values) < 6 or len(values) % 2:
                 what = "a box, not a polygon" if len(values) == 4 else f"{len(values)} numbers, not corners"
                 raise UnipError(f"{self.path}, line {number} holds {what}", "Export polygons (YOLO segmentation).")
-            if not 0 <= label < len(self.names):
+            if not 0 <= class_id < len(self.names):
                 raise UnipError(
-                    f"{self.path}, line {number} holds the unknown class {label}",
+                    f"{self.path}, line {number} holds the unknown class {class_id}",
                     f"data.yaml names 0..{len(self.names) - 1}: {', '.join(self.names[:8])}.",
                 )
-            polygons.append((label + 1, values.reshape(-1, 2) * (width, height)))
-        for label, corners in sorted(polygons, key=lambda item: -polygon_area(item[1])):
-            draw_polygon(mask, corners, label)
+            polygons.append((class_id + 1, values.reshape(-1, 2) * (width, height)))
+        for class_id, corners in sorted(polygons, key=lambda item: -polygon_area(item[1])):
+            draw_polygon(mask, corners, class_id)
         return mask
 
     def _lines(self) -> list[str]:

@@ -7,8 +7,8 @@ import torch
 from unip.training.feed import PositionDataset
 
 
-class Numbered:
-    """A data set of crops that tells with each its position in training.
+class WithPositions:
+    """A data set of crops that returns each with its position in training.
 
     Args:
         dataset: Gives a crop and whether to mirror it.
@@ -37,12 +37,12 @@ def seeded_noise(seed: int, positions: torch.Tensor, count: int) -> torch.Tensor
         (B, count) int64, uniform in 0 .. 2^32 - 1.
     """
     low, high = seed & 0xFFFFFFFF, seed >> 32
-    key = _mix(_mix((positions & 0xFFFFFFFF) ^ low) ^ (positions >> 32) ^ high)
-    counter = _mix(torch.arange(count, device=positions.device) + 0x1B873593)
-    return _mix(key[:, None] ^ counter)
+    key = _hash32(_hash32((positions & 0xFFFFFFFF) ^ low) ^ (positions >> 32) ^ high)
+    counter = _hash32(torch.arange(count, device=positions.device) + 0x1B873593)
+    return _hash32(key[:, None] ^ counter)
 
 
-def _mix(x: torch.Tensor) -> torch.Tensor:
+def _hash32(x: torch.Tensor) -> torch.Tensor:
     """Scramble 32-bit numbers (T. Mueller's integer hash); products stay below 2^63, so that none overflows."""
     for _ in range(2):
         x = (((x >> 16) ^ x) * 0x45D9F3B) & 0xFFFFFFFF
