@@ -41,6 +41,7 @@ GROUND = (  # modules beside the rooms
     "log",
     "opening",
     "written",
+    "output_folder",
     "outputs",
     "pages",
     "progress",
