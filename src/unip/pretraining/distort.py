@@ -1,4 +1,7 @@
-"""What cameras do to a scene: the student sees it distorted, the teachers as it is."""
+"""What cameras do to a scene: the student sees it distorted, the teachers as it is.
+
+The corruptions of an evaluation are in ``data/corruptions``.
+"""
 
 from __future__ import annotations
 

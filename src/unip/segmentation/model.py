@@ -56,6 +56,10 @@ def default_channels(decoder: Decoder, width: int) -> int:
     return 128 if decoder == "light" else width
 
 
+#: The decoders that work on a pyramid, by their names in the settings.
+PYRAMID_HEADS: dict[str, type[UPerNetHead] | type[LightHead]] = {"upernet": UPerNetHead, "light": LightHead}
+
+
 class Segmenter(nn.Module):
     """uint8 images in, class logits of the same size out; normalisation and padding happen inside.
 
@@ -93,8 +97,7 @@ class Segmenter(nn.Module):
             self.head = LinearHead(width * len(spec.layers), count, norm=spec.probe_norm)
         else:
             self.pyramid = LLFPN(width) if spec.pyramid == "llfpn" else FPN(width)
-            head = UPerNetHead if spec.decoder == "upernet" else LightHead
-            self.head = head(width, spec.channels, count)
+            self.head = PYRAMID_HEADS[spec.decoder](width, spec.channels, count)
             if spec.auxiliary_weight > 0:
                 self.auxiliary = FCNHead(width, 256, count)
         for name, parameter in self.backbone.named_parameters():

@@ -1,4 +1,4 @@
-"""The wrappers, prefixes and names that ViT checkpoints come with, reduced to one flat dict of timm-like names."""
+"""What ViT checkpoints wrap their tensors in, reduced to one flat dict; tensors are renamed in weights.py."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from unip.data.labelled.readers.ade20k import ADE20K
 from unip.data.labelled.readers.coco import decode_runs, encode_runs
 from unip.data.labelled.readers.depth import NYU, SUN
 from unip.data.labelled.readers.thermal import SCUT, SODA
+from unip.data.labelled.settings import KindName
 from unip.errors import UnipError
 
 SIZE = (6, 8)
@@ -429,3 +431,7 @@ def test_polygons_are_filled_where_centres_lie_inside(seed: int) -> None:
     draw_polygon(mask, points, 3)
     np.testing.assert_array_equal(mask, 3 * inside(points, (16, 20)))
     np.testing.assert_allclose(box_corners(5, 5, 4, 2, 0.0), [[3, 4], [7, 4], [7, 6], [3, 6]])
+
+
+def test_every_kind_of_the_help_has_a_reader() -> None:
+    assert list(get_args(KindName)) == list(READERS)

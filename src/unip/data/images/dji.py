@@ -1,5 +1,7 @@
 """Temperatures of DJI R-JPEGs by DJI's own Thermal SDK, the one authority on them: a shared library with a C interface.
 
+The counts in the files are read in ``radiometric.py``.
+
 DJI offers it for Linux and Windows on x86 under terms of its own, so it is neither part of this package nor fetched by
 it. The user unpacks it once and says where it lies (:func:`thermal_sdk`, ``unip data thermal-sdk``); its library is
 copied into the Python environment, as an installed package would be. So every verb and every worker process finds it,

@@ -1,4 +1,4 @@
-"""The image formats that are read, and the one way in which Pillow opens a file."""
+"""The formats that Pillow may open, and the one way in which it does; temperatures are in radiometric.py."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from unip.errors import UnipError
 
-#: Kinds of segmentation data; :data:`unip.data.labelled.readers.KINDS` has a reader for each.
+#: Kinds of segmentation data; :data:`unip.data.labelled.readers.READERS` has a reader for each; a test compares them.
 KindName = Literal[
     "folder",
     "soda",
