@@ -280,7 +280,7 @@ def split(
         splits: Splits of data to take together; none: all that are there.
         shares: Of train, val and test; 0 leaves out.
         seed: Another seed gives another split.
-        group: Pattern (regex) in the image's path: its first bracket, or all of it, names the video.
+        group: Pattern (regex) in the image's path: its first capture group, or all of it, names the video.
         groups: CSV file that names each image's video or flight.
         group_column: Column of groups with the video or flight.
         file_column: Column of groups with the image's name, with or without ending.

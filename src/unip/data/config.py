@@ -67,7 +67,8 @@ class SplitConfig(Config):
     shares: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="Of train, val and test; 0 leaves out.")
     seed: int = Field(0, ge=0, description="Another seed gives another split.")
     group: str | None = Field(
-        None, description="Pattern (regex) in the image's path: its first bracket, or all of it, names the video."
+        None,
+        description="Pattern (regex) in the image's path: its first capture group, or all of it, names the video.",
     )
     groups: Path | None = Field(None, description="CSV file that names each image's video or flight.")
     group_column: str = Field("flight", description="Column of groups with the video or flight.")

@@ -206,7 +206,7 @@ def lr(config: FinetuneConfig, facts: TaskFacts) -> Choice:
         return 1e-4, PAPER
     if config.mode == "linear":
         return 4e-3, "one layer learns fast"
-    return (1e-3, "adapters learn fast") if config.lora is not None else (4e-4, "a short run wants more than 1e-4")
+    return (1e-3, "adapters learn fast") if config.lora is not None else (4e-4, "short runs need a rate above 1e-4")
 
 
 def layer_decay(config: FinetuneConfig, facts: TaskFacts) -> Choice:
