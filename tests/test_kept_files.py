@@ -52,7 +52,7 @@ FUNCTIONS = {
 
 
 @pytest.fixture(scope="module")
-def things(tmp_path_factory):
+def things(undrawn, tmp_path_factory):
     """A backbone, labelled and unlabelled frames, and a fine-tuned run."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("things")
@@ -96,8 +96,8 @@ def things(tmp_path_factory):
     }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _undrawn():
+@pytest.fixture(scope="module")
+def undrawn():
     with pytest.MonkeyPatch.context() as patch:
         leave_undrawn(patch)
         yield

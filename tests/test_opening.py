@@ -62,7 +62,7 @@ from unip.vit.weights import read_checkpoint
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 
-SECONDS = 2  # in which a door that reads on is taken for one that hangs
+SECONDS = 20  # in which a door that reads on is taken for one that hangs
 BYTES = 2**31  # that a door may take before it is taken for one that reads without end
 VIT = BackboneSpec(arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2})
 

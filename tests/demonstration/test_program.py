@@ -18,15 +18,15 @@ from unip.vit.backbone import load_backbone
 TINY = {"scenes": (10, 4), "distil_steps": 2, "finetune_steps": 2, "label_budget": 8, "seeds": (0, 1)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_images():
+@pytest.fixture(scope="module")
+def small_images():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "SIDE", 64)
         yield
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory):
+def shown(small_images, tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
     return out, demo(out=out, **TINY)
 
