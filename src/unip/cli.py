@@ -21,7 +21,6 @@ from rich.console import Console
 import unip
 from unip import log
 from unip.errors import Interrupted, UnipError
-from unip.files import read_yaml
 from unip.verbs import DATA_VERBS, VERBS
 
 app = App(
@@ -55,6 +54,8 @@ def _launch(
 
 def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     from cyclopts.config import Dict as FromDict  # here: most calls have no recipe
+
+    from unip.files import read_yaml
 
     recipe = read_yaml(path)
     known = [name.removeprefix("--").replace("-", "_") for argument in arguments for name in argument.names]

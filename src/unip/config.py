@@ -10,12 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from unip.errors import UnipError
-from unip.files import read_yaml
-from unip.signatures import signature_of
 
 C = TypeVar("C", bound="Config")
 R = TypeVar("R")
@@ -74,10 +71,14 @@ class Config(BaseModel):
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> Self:
         """Read a recipe file; keyword arguments win over what it says."""
+        from unip.files import read_yaml  # here: most calls have no use for it
+
         return cls.make(**{**read_yaml(Path(path)), **overrides})
 
     def to_yaml(self) -> str:
         """Return the config as YAML that :meth:`from_yaml` reads back equal."""
+        import yaml  # here: most calls have no use for it
+
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
@@ -135,6 +136,7 @@ def verb(config_type: type[C]) -> Callable[[Callable[[C], R | None]], Callable[[
     ``f(key=value, ..., dry_run=True)`` or ``f(config, dry_run=True)``. A config that has ``dry_run`` set is refused.
     (Type checkers see the calls with a config here, and those with keywords in ``unip/__init__.pyi``.)
     """
+    from unip.signatures import signature_of  # here: settings alone have no use for it
 
     def wrap(function: Callable[[C], R | None]) -> Callable[[C], R]:
         @functools.wraps(function)

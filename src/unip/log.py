@@ -11,10 +11,12 @@ import io
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 ROOT = "unip"
 TEXT_WIDTH = 1000  # characters; wide enough that no cell of a table is cut or wrapped
@@ -81,7 +83,7 @@ class TerminalHandler(logging.Handler):
         message: object = record.msg
         what = message.table if isinstance(message, TableMessage) else self.format(record)
         # made anew each time, as sys.stdout may have been replaced and the terminal resized
-        console = TerminalConsole(soft_wrap=not isinstance(what, Table), emoji=False)
+        console = TerminalConsole(soft_wrap=not isinstance(message, TableMessage), emoji=False)
         try:
             try:
                 console.print(what, highlight=False, markup=False)
