@@ -1,6 +1,6 @@
 """Help, misspelt settings, wrong values and wrong paths are answered before torch is imported, which takes seconds.
 
-All calls of one kind share a process, which tells after each what has been imported so far.
+All calls of one kind share a process, which tells after each what it was the first to import.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ for words in calls:
             cli.main()
         except SystemExit as end:
             code = end.code or 0
-    found.append([code, errors.getvalue(), [name for name in watched if name in sys.modules]])
+    new = [name for name in watched if name in sys.modules]
+    watched = [name for name in watched if name not in new]
+    found.append([code, errors.getvalue(), new])
 print(json.dumps(found))
 """
 
@@ -54,14 +56,16 @@ for module, name, settings in calls:
         getattr(importlib.import_module(module), name)(**settings)
     except UnipError as error:
         code, what = error.exit_code, error.what
-    found.append([code, what, [name for name in watched if name in sys.modules]])
+    new = [name for name in watched if name in sys.modules]
+    watched = [name for name in watched if name not in new]
+    found.append([code, what, new])
 print(json.dumps(found))
 """
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call gave, and which of the modules that it must not need had been imported after it."""
+    """What a call gave, and which of the modules that it must not need it was the first to import."""
 
     code: int
     error: str
