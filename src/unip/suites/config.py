@@ -10,6 +10,7 @@ from pydantic import Field
 from unip.config import Config
 
 RESULTS = "results.parquet"
+INDEX = "index.json"
 PAGE, MARKDOWN, LATEX_FILE, PLOT = "report.html", "tables.md", "tables.tex", "cost.png"
 REPORT_FILES = (RESULTS, PAGE, MARKDOWN, LATEX_FILE, PLOT)
 

@@ -13,12 +13,12 @@ from unip.errors import UnipError
 from unip.files import read_json
 from unip.outputs import write_json
 from unip.pretraining.config import PretrainConfig
+from unip.suites.config import INDEX
 from unip.suites.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
 from unip.suites.settings import RECORD, check_settings, read_corrupted
 from unip.suites.suite import PRETRAINED, TRAINED_KINDS, Axes, Locations, Suite, budget_text
 from unip.suites.tasks import DONE, RUN, CellTask, PretrainTask
 
-INDEX = "index.json"
 Fill = Callable[[Any], Any]
 Remaining = Literal["nothing", "corruptions", "all"]
 

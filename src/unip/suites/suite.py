@@ -17,7 +17,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from unip.config import Config
-from unip.data.corruptions import parse_corruptions
 from unip.errors import UnipError
 from unip.files import read_yaml
 
@@ -85,6 +84,8 @@ class DatasetEntry(Config):
 
 def _each(corruptions: tuple[str, ...]) -> tuple[str, ...]:
     """Write out what is asked for, such as ``all``: each as ``NAME:SEVERITY``."""
+    from unip.data.corruptions import parse_corruptions  # here: it needs numpy
+
     return tuple(map(str, parse_corruptions(corruptions)))
 
 

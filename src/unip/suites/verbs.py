@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from unip.config import verb
 from unip.errors import UnipError
 from unip.outputs import output_folder
-from unip.suites.config import REPORT_FILES, BenchConfig
-from unip.suites.grid import INDEX, BenchPlan
+from unip.suites.config import INDEX, REPORT_FILES, BenchConfig
 from unip.suites.suite import Axes, Locations, read_suite
 
 if TYPE_CHECKING:
+    from unip.suites.grid import BenchPlan
     from unip.suites.program import BenchResult
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ def bench(config: BenchConfig) -> BenchResult | None:
     with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run, exclusive=alone) as outputs:
         outputs.check(*REPORT_FILES, INDEX)
         suite = read_suite(config.suite)
+        from unip.suites.grid import BenchPlan  # needs numpy
+
         plan = BenchPlan(
             suite, Locations(config.data, config.weights), out, config.device, keep_models=config.keep_models
         )
