@@ -121,6 +121,8 @@ def test_verb_takes_a_config_or_its_fields():
         run("a")
     with pytest.raises(TypeError, match="run takes a Recipe or keyword arguments, not Some"):
         run(Some())
+    with pytest.raises(TypeError, match="run takes its settings as keyword arguments, or one Recipe"):
+        run("a", 3)
 
 
 class Dry(Config):

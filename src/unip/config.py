@@ -140,7 +140,9 @@ def verb(config_type: type[C]) -> Callable[[Callable[[C], R | None]], Callable[[
 
     def wrap(function: Callable[[C], R | None]) -> Callable[[C], R]:
         @functools.wraps(function)
-        def call(config: C | None = None, /, **values: Any) -> R | None:
+        def call(config: C | None = None, /, *more: object, **values: Any) -> R | None:
+            if more:
+                raise TypeError(f"{name} takes its settings as keyword arguments, or one {config_type.__name__}")
             if config is None:
                 return function(config_type.make(**values))
             if not isinstance(config, config_type):
