@@ -157,3 +157,16 @@ def test_bad_yaml(tmp_path, text, message):
 def test_missing_yaml(tmp_path):
     with pytest.raises(UnipError, match=r"cannot read .*none.yaml: No such file"):
         Recipe.from_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", ["file.txt", b"file.txt", None])
+def test_what_may_not_be_read_is_one_message(name):
+    """Wherever a verb comes upon it."""
+
+    @verb(Recipe)
+    def denied(config: Recipe) -> int:
+        raise PermissionError(13, "Permission denied", *([] if name is None else [name]))
+
+    for call in (lambda: denied(teacher="a"), lambda: denied(Recipe.make(teacher="a"))):
+        with pytest.raises(UnipError, match=r"cannot read or write (file\.txt|a file): Permission denied"):
+            call()

@@ -144,7 +144,7 @@ def verb(config_type: type[C]) -> Callable[[Callable[[C], R | None]], Callable[[
             if more:
                 raise TypeError(f"{name} takes its settings as keyword arguments, or one {config_type.__name__}")
             if config is None:
-                return function(config_type.make(**values))
+                return run(config_type.make(**values))
             if not isinstance(config, config_type):
                 raise TypeError(f"{name} takes a {config_type.__name__} or keyword arguments, not {config!r}")
             dry_run = values.pop("dry_run", False)
@@ -152,7 +152,14 @@ def verb(config_type: type[C]) -> Callable[[Callable[[C], R | None]], Callable[[
                 raise TypeError(f"{name}: give a config or keyword arguments, not both (but for dry_run)")
             if getattr(config, "dry_run", False) and not dry_run:
                 raise UnipError(f"{name}: dry_run is set in the config", f"Write {name}(config, dry_run=True).")
-            return function(config.model_copy(update={"dry_run": True}) if dry_run else config)
+            return run(config.model_copy(update={"dry_run": True}) if dry_run else config)
+
+        def run(config: C) -> R | None:
+            try:
+                return function(config)
+            except PermissionError as error:  # wherever it is: never a mistake of the program
+                what = f"cannot read or write {os.fsdecode(error.filename or 'a file')}: {error.strerror}"
+                raise UnipError(what, "Change the rights of the file and of its folders.") from error
 
         name = getattr(function, "__name__", "the verb")
         call.__signature__ = signature_of(config_type)  # type: ignore[attr-defined]
