@@ -42,7 +42,7 @@ class _Command(App):
     """A command whose parameters say themselves what they are for.
 
     For its help, cyclopts would look into the source of the settings, which takes longer than all else, and list the
-    parameters for each part of the page anew.
+    parameters for each part of the page.
     """
 
     _for_help: ArgumentCollection | None = None

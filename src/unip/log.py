@@ -82,7 +82,7 @@ class TerminalHandler(logging.Handler):
             return
         message: object = record.msg
         what = message.table if isinstance(message, TableMessage) else self.format(record)
-        # made anew each time, as sys.stdout may have been replaced and the terminal resized
+        # made again each time, as sys.stdout may have been replaced and the terminal resized
         console = TerminalConsole(soft_wrap=not isinstance(message, TableMessage), emoji=False)
         try:
             try:
