@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import numpy as np
 import pytest
@@ -23,6 +24,21 @@ def test_numbers_and_pictures_are_written_and_listed(tmp_path):
     assert [event.step for event in found.Images("picture")] == [3]
     folder = OutputFolder(tmp_path / "run")
     assert [folder.state(name) for name in folder.files("tensorboard")] == ["ours"]
+
+
+def test_what_its_thread_cannot_write_is_one_line(tmp_path, monkeypatch, capfd):
+    def full(*arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    hook = threading.excepthook
+    monkeypatch.setattr("tensorboard.compat.tensorflow_stub.io.gfile.LocalFileSystem._write", full)
+    with output_folder(tmp_path / "run") as outputs:
+        board = TensorBoard(RunFolder(outputs))
+        board.scalars({"loss": 0.5}, 1)
+        board.close()
+    said = "".join(capfd.readouterr())
+    assert said.count("is written no further (No space left on device)") == 1 and "Traceback" not in said
+    assert threading.excepthook is hook
 
 
 @pytest.mark.parametrize("call", ["__init__", "add_scalar", "add_image", "close"])

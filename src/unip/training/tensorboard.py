@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -24,12 +25,14 @@ class TensorBoard:
 
     def __init__(self, run: RunFolder) -> None:
         self._writer: Any = None
+        self._hook = threading.excepthook
         self._place = run.path / "tensorboard"
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # the extra `tensorboard` is not installed; log.jsonl has the same numbers
             return
         make: Any = SummaryWriter  # untyped in torch
+        threading.excepthook = self._ignore_its_thread
         before = set(run.outputs.files("tensorboard"))
         self._try(lambda: setattr(self, "_writer", make(str(self._place))))
         for name in set(run.outputs.files("tensorboard")) - before:
@@ -50,6 +53,12 @@ class TensorBoard:
         """Write what is still in memory."""
         if self._writer is not None:
             self._try(self._writer.close)
+        threading.excepthook = self._hook
+
+    def _ignore_its_thread(self, args: threading.ExceptHookArgs) -> None:
+        """Print no traceback of the thread that writes: the next call raises the same error."""
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            self._hook(args)
 
     def _try(self, act: Callable[[], object]) -> None:
         try:
