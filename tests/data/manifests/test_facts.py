@@ -120,6 +120,21 @@ def test_a_journal_spares_reading_again(tmp_path: Path, monkeypatch: pytest.Monk
     assert read == paths[:1]
 
 
+@pytest.mark.parametrize("value", [None, "x", -1, 1e400, 0.5, [], {}, 10**30, True], ids=str)
+def test_a_line_of_a_journal_that_cannot_be_is_read_anew(tmp_path: Path, value: object) -> None:
+    """Each value in turn is replaced by one that is of another type, or too large."""
+    Image.new("L", (40, 30), 7).save(tmp_path / "a.png")
+    path = os.fsencode(tmp_path / "a.png")
+    (expected,) = facts_of([path], tmp_path / "journal")
+    line = json.loads((tmp_path / "journal").read_text())
+    for place in range(len(line)):
+        wrong = [*line[:place], value, *line[place + 1 :]]
+        allowed = type(value) is type(line[place]) and value not in (-1, 10**30, 1e400)
+        if not allowed and not (place == len(line) - 1 and isinstance(value, str)):
+            (tmp_path / "journal").write_text(f"{json.dumps(wrong)}\n{'[' * 100_000}\n")
+            assert list(facts_of([path], tmp_path / "journal")) == [expected], place
+
+
 def test_work_goes_on_without_a_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [os.fsencode(save(tmp_path / f"{i}.png", smooth())) for i in range(3)]
     expected = list(facts_of(paths))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -262,7 +263,23 @@ def _read_journal(path: Path) -> dict[tuple[bytes, int, int], FileFacts]:
             version, size, changed, name, *values = json.loads(line)
             if version == VERSION:
                 facts = FileFacts(name.encode("latin-1"), *values)
-                known[facts.path, size, changed] = facts
-        except (ValueError, TypeError):
-            continue  # a line that a kill has cut
+                if _is_possible(facts):
+                    known[facts.path, size, changed] = facts
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            continue  # a line that a kill has cut, or that someone has changed
     return known
+
+
+def _is_possible(facts: FileFacts) -> bool:
+    """Say whether all values are of the types and ranges that reading a file gives."""
+    for name, kinds in _KINDS.items():
+        value = getattr(facts, name)
+        if type(value) not in kinds or (type(value) is int and not 0 <= value < 2**64):
+            return False
+        if type(value) is float and not math.isfinite(value):
+            return False
+    return True
+
+
+_TYPES = {"int": (int,), "float": (float,), "bool": (bool,), "str": (str,), "str | None": (str, type(None))}
+_KINDS = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(FileFacts)[1:]}
