@@ -131,8 +131,8 @@ def test_json_has_no_nan(tmp_path):
 def test_what_we_wrote_and_nobody_changed_is_replaced(out):
     with output_folder(out) as outputs:
         outputs.check("a.txt", folders=("folder",))
-        write_text(out / "a.txt", "anew")
-    assert visible(out)["a.txt"] == "anew"
+        write_text(out / "a.txt", "new")
+    assert visible(out)["a.txt"] == "new"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

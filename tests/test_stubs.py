@@ -42,7 +42,7 @@ def parameters_of(node: ast.FunctionDef) -> Iterator[tuple[str, Any, Any]]:
 
 @pytest.mark.parametrize("path", STUBS.values(), ids=["unip", "unip.data"])
 def test_stubs_are_fresh(path):
-    assert path.read_text(encoding="utf-8") == write_stubs.stubs()[path], "write it anew: make stubs"
+    assert path.read_text(encoding="utf-8") == write_stubs.stubs()[path], "stale: run make stubs"
 
 
 @pytest.mark.parametrize(("module", "name"), PLACES, ids=NAMES)

@@ -373,7 +373,7 @@ def test_a_key_is_of_content(make_suite, scenes, weights, tmp_path):
     suite = make_suite()
     shutil.copy(heavy / "b/model.safetensors", heavy / "a/model.safetensors")
     assert key(suite, scenes, heavy, tmp_path) != first
-    damaged = Path(shutil.copytree(scenes, tmp_path / "spoilt"))
+    damaged = Path(shutil.copytree(scenes, tmp_path / "damaged"))
     mask = sorted((damaged / "test/masks").glob("*.png"))[0]
     pixels = np.array(Image.open(mask))
     pixels[0, 0] = (pixels[0, 0] + 1) % 3
