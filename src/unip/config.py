@@ -7,8 +7,9 @@ import functools
 import itertools
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -24,6 +25,25 @@ def _as_text(value: Any) -> Any:
 
 #: Text that may be a path: the name of a model, ``infrared=FOLDER``, a file. Python callers may give a ``Path``.
 NameOrPath = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | os.PathLike[str])]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for a setting whatever its value; it stands beside the type: ``Annotated[int, Setting(...)]``.
+
+    Attributes:
+        resume: Whether it may differ when a run is resumed; ``unfinished``: as long as the run has checkpoints.
+        resume_unless: Another setting; where that is given, this one may not differ.
+        machine: It says where and how fast a result is made, not which.
+        empty_is_auto: 0, none and () leave it open, as ``auto`` does.
+        decided_by: The grid of `unip bench` gives it to each cell; or the bench also to each pre-training.
+    """
+
+    resume: Literal["never", "unfinished", "always"] = "never"
+    resume_unless: str | None = None
+    machine: bool = False
+    empty_is_auto: bool = False
+    decided_by: Literal["grid", "bench"] | None = None
 
 
 class Config(BaseModel):
@@ -54,6 +74,16 @@ class Config(BaseModel):
         given = {key: _known_path(value) for key, value in values.items()}
         many = {key for key, value in given.items() if isinstance(value, str | Path | int | float)} & _many(cls)
         return given | {key: (given[key],) for key in many}
+
+    @classmethod
+    def about(cls, name: str) -> Setting:
+        """Return what holds for a setting whatever its value."""
+        return next((one for one in cls.model_fields[name].metadata if isinstance(one, Setting)), Setting())
+
+    @classmethod
+    def names_where(cls, holds: Callable[[Setting], bool]) -> set[str]:
+        """Return the names of the settings for which something holds."""
+        return {name for name in cls.model_fields if holds(cls.about(name))}
 
     @classmethod
     def make(cls, **values: Any) -> Self:

@@ -10,7 +10,11 @@ from PIL import Image
 
 from unip.data.manifests.manifest import scan_sources, write_manifest
 from unip.errors import UnipError
-from unip.suites.identity import images_identity
+from unip.features.config import NeighbourSettings
+from unip.pretraining.config import PretrainConfig
+from unip.segmentation.config import FinetuneConfig
+from unip.suites.identity import images_identity, key_of, settings_identity
+from unip.suites.settings import LayerSettings
 
 
 @pytest.fixture
@@ -70,3 +74,17 @@ def test_a_manifest_counts_with_its_weights(mix, tmp_path):
         write_manifest(table.set_column(index, "weight", [[weight] * table.num_rows]), tmp_path / f"{name}.parquet")
         found.append(images_identity((str(tmp_path / f"{name}.parquet"),)))
     assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        (PretrainConfig.make(data="x", teacher="timm:y", out="o"), "b48dfe09925f8303"),
+        (FinetuneConfig.make(model="m", data="d", out="o", val="v", eval_every=3), "85d84166b3e6cd84"),
+        (NeighbourSettings(), "6d32e53929b498b7"),
+        (LayerSettings(), "84860eae82de94b6"),
+    ],
+)
+def test_the_key_of_settings_stays(config, key):
+    """Another one would run every cell again; after a new setting or default, put in the new key."""
+    assert key_of(settings=settings_identity(config, but={"model", "data"}))[:16] == key

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from unip.attention.patterns import HYBRID_NMI
-from unip.config import NameOrPath
-from unip.training.config import TrainingConfig
+from unip.config import NameOrPath, Setting
+from unip.training.config import MACHINE, TrainingConfig
 
 T = TypeVar("T")
 Layer = Literal["auto"] | int
@@ -63,7 +63,7 @@ class PretrainConfig(TrainingConfig):
     init: NameOrPath = Field(
         "random", description="Model to start from, a source as for teacher; its architecture is then the student's."
     )
-    init_share: float = Field(
+    init_share: Annotated[float, Setting(resume="unfinished")] = Field(
         0.0, ge=0, lt=1, description="Share of init's weights in the student that is saved: 0.5 averages both."
     )
     student_layers: tuple[int, ...] = Field(
@@ -88,7 +88,7 @@ class PretrainConfig(TrainingConfig):
     max_images: int | None = Field(None, ge=1, description="Maximum number of images, drawn with the seed; none: all.")
     size: int = Field(224, ge=16, description="Side of the training crops, in pixels.")
     scale: tuple[float, float] = Field((0.2, 1.0), description="Share of an image's area that a crop covers.")
-    cache: Literal["auto", "ram", "none", "gpu"] = Field(
+    cache: Annotated[Literal["auto", "ram", "none", "gpu"], MACHINE] = Field(
         "auto", description="Keep decoded images in memory; gpu: on the GPU, which then cuts the crops too."
     )
     batch_size: int = Field(4096, ge=1, description="Samples per step, over all devices together.")
@@ -100,7 +100,9 @@ class PretrainConfig(TrainingConfig):
     )
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay of matrices.")
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every student block.")
-    picture_every: int = Field(500, ge=0, description="Steps between pictures of what is learnt; 0: none.")
+    picture_every: Annotated[int, MACHINE] = Field(
+        500, ge=0, description="Steps between pictures of what is learnt; 0: none."
+    )
 
     @field_validator("scale")
     @classmethod
@@ -131,10 +133,6 @@ class PretrainConfig(TrainingConfig):
             if self.teacher and count not in (1, len(self.teacher)):
                 raise ValueError(f"{name} has {count} values for {len(self.teacher)} teachers: give one, or one each")
         return self
-
-    def resumable(self, *, finished: bool = False) -> frozenset[str]:
-        """Return what may differ in a continuation: with checkpoints, how much of the start is saved."""
-        return super().resumable(finished=finished) | (set() if finished else {"init_share"})
 
     @property
     def attentive(self) -> bool:

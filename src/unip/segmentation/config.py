@@ -7,27 +7,33 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from unip.config import Config, NameOrPath
+from unip.config import Config, NameOrPath, Setting
 from unip.data.images.config import ConversionOptions
 from unip.data.labelled.settings import DATA_HELP, Remap, check_label_budget
 from unip.errors import UnipError
 from unip.runtime.memory import Cache
 from unip.runtime.settings import Device, Precision
 from unip.segmentation.settings import Decoder, LossName, PyramidName, Weighting, Window, WindowBatch, Workers
-from unip.training.config import TrainingConfig
+from unip.training.config import MACHINE, TrainingConfig
 
 Recipe = Literal["paper", "fast"]
+CELL = Setting(decided_by="grid")
+OPEN = Setting(empty_is_auto=True)
 
 
 class FinetuneConfig(ConversionOptions, TrainingConfig):
     """What to train on which labels; what is left open is chosen by the recipe and from the data."""
 
-    model: NameOrPath = Field(
+    model: Annotated[NameOrPath, CELL] = Field(
         description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch."
     )
-    data: Path = Field(description=DATA_HELP)
-    split: str | None = Field("train", description='Split to train on; "" for a folder without splits.')
-    val: str | None = Field(None, description="Split to evaluate on at the end, and with eval_every meanwhile.")
+    data: Annotated[Path, CELL] = Field(description=DATA_HELP)
+    split: Annotated[str | None, CELL] = Field(
+        "train", description='Split to train on; "" for a folder without splits.'
+    )
+    val: Annotated[str | None, Setting(resume="always", resume_unless="eval_every")] = Field(
+        None, description="Split to evaluate on at the end, and with eval_every meanwhile."
+    )
     eval_every: int | None = Field(
         None,
         ge=1,
@@ -36,19 +42,25 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     patience: int | None = Field(
         None, ge=1, description="Stop after this many evaluations in a row without a better one; none: never."
     )
-    remap: Remap = ()
-    label_budget: float | None = Field(
+    remap: Annotated[Remap, CELL] = ()
+    label_budget: Annotated[float | None, CELL] = Field(
         None, gt=0, description="Labelled images to use: a share up to 1, or a number above 1."
     )
-    label_seed: int = Field(0, ge=0, description="Seed of the choice of few labels.")
-    mode: Literal["full", "linear"] = Field("full", description="Train all, or a linear probe on the frozen backbone.")
+    label_seed: Annotated[int, CELL] = Field(0, ge=0, description="Seed of the choice of few labels.")
+    mode: Annotated[Literal["full", "linear"], CELL] = Field(
+        "full", description="Train all, or a linear probe on the frozen backbone."
+    )
     recipe: Recipe = Field("fast", description="How open settings are chosen: as in the paper, or fast, from the data.")
-    steps: int = Field(0, ge=0, description="Optimiser steps; 0: as many as epochs make, or as the recipe says.")
+    steps: Annotated[int, OPEN] = Field(
+        0, ge=0, description="Optimiser steps; 0: as many as epochs make, or as the recipe says."
+    )
     decoder: Literal["auto"] | Decoder = Field(
         "auto", description="auto: light, the paper's upernet, linear in a probe."
     )
     pyramid: PyramidName = Field("llfpn", description="Levels from the last layer, or (fpn) from four layers.")
-    layers: tuple[int, ...] = Field((), description="Layers for the decoder, 1-based; none: the paper's.")
+    layers: Annotated[tuple[int, ...], OPEN] = Field(
+        (), description="Layers for the decoder, 1-based; none: the paper's."
+    )
     channels: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="Decoder channels; auto: backbone's width, light 128."
     )
@@ -91,10 +103,10 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     crop: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="Side of crops and, later, windows, in pixels; auto: 512, 256 on the CPU."
     )
-    base: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+    base: Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None, OPEN] = Field(
         None, description="Long and short side that ratio multiplies, in pixels; none: larger for small objects."
     )
-    ratio: tuple[float, float] | None = Field(
+    ratio: Annotated[tuple[float, float] | None, OPEN] = Field(
         None, description="Range of the random resize; none: 0.75 to 1.5, the paper's 0.5 to 2, 1 in a probe."
     )
     cat_max_ratio: float = Field(0.75, gt=0, le=1, description="A crop that one class fills more than this is redrawn.")
@@ -111,7 +123,7 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         description="Share of the crops drawn to show a class, each foreground class as often; auto: 0, fast 0.33 for "
         "rare classes.",
     )
-    cache: Cache | Literal["gpu"] = Field(
+    cache: Annotated[Cache | Literal["gpu"], MACHINE] = Field(
         "auto", description="Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too."
     )
     cache_features: bool | Literal["auto"] = Field(
@@ -146,14 +158,6 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
                 f"mode linear freezes the whole backbone: {option} cannot be used with it", "Leave one out."
             )
         return self
-
-    def resumable(self, *, finished: bool = False) -> frozenset[str]:
-        """Return what may differ in a continuation: not the split that the best weights are chosen on."""
-        return super().resumable(finished=finished) - ({"val"} if self.eval_every is not None else set())
-
-    def is_open(self, name: str) -> bool:
-        """Say whether a setting is left to be chosen."""
-        return super().is_open(name) or (name in ("base", "ratio", "layers") and not getattr(self, name))
 
 
 class ResolvedConfig(FinetuneConfig):

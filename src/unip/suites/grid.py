@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from unip.config import Config
 from unip.data.labelled.datasets import open_segmentation
 from unip.errors import UnipError
 from unip.files import read_json
@@ -192,9 +193,8 @@ class PretrainJob:
     def folder(self) -> Path:
         """Return its folder, which is named after all that the student depends on."""
         settings = self.settings(self.plan.fill)
-        every = PretrainConfig.make(**settings, out=Path("unused")).model_dump(mode="json")
-        data = images_identity(tuple(every.pop("data")))
-        key = key_of(settings=settings_identity(every), data=data)
+        config = PretrainConfig.make(**settings, out=Path("unused"))
+        key = key_of(settings=settings_identity(config, but={"data"}), data=images_identity(config.data))
         return self.plan.out / "pretrain" / f"{self.name}-{key[:16]}"
 
     def done(self) -> bool:
@@ -220,7 +220,7 @@ class CellJob:
         """Return its place in the grid."""
         return str(self.axes)
 
-    def draft(self, fill: Fill) -> tuple[CellTask, dict[str, Any]]:
+    def draft(self, fill: Fill) -> tuple[CellTask, Config]:
         """Return the task as far as the suite says it, without key and folder, and its settings with their defaults.
 
         Args:
@@ -265,13 +265,11 @@ class CellJob:
         Raises:
             UnipError: A setting, the data or the weights are wrong.
         """
-        task, every = self.draft(self.plan.fill)
-        for name in ("model", "data"):
-            every.pop(name, None)
+        task, config = self.draft(self.plan.fill)
         splits = [name for name in (task.train, task.val, task.test) if name is not None]
         key = key_of(
             kind=task.kind,
-            settings=settings_identity(every),
+            settings=settings_identity(config, but={"model", "data"}),
             choose=task.choose,
             label_budget=self.axes.label_budget,
             seed=self.axes.seed,

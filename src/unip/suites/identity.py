@@ -6,17 +6,17 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from unip.config import Config
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.manifests.sources import is_manifest, list_source, split_source
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.runtime.workers import map_threads
-from unip.training.config import RESUMABLE
 from unip.vit.sources import WEIGHTS_NAME
 
 VERSION = 4  # raise it when a cell of the same settings would give another result
@@ -28,8 +28,6 @@ MANIFEST_COLUMNS = [
     "grey",
     "conversion",
 ]  # columns of a manifest that a mix depends on
-#: Settings that change where and how fast a result is made, not which.
-NOT_HASHED = (RESUMABLE - {"val"}) | {"device"}
 
 
 def key_of(**parts: Any) -> str:
@@ -38,9 +36,15 @@ def key_of(**parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def settings_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without what does not matter, and with the content of weights in place of their paths."""
-    return {key: _identity(value) for key, value in settings.items() if key not in NOT_HASHED}
+def settings_identity(config: Config, *, but: Set[str] = frozenset()) -> dict[str, Any]:
+    """Return settings without those of the machine, and with the content of weights in place of their paths.
+
+    Args:
+        config: The settings, with their defaults.
+        but: Settings that are left out as well.
+    """
+    exclude = config.names_where(lambda setting: setting.machine) | but
+    return {key: _identity(value) for key, value in config.model_dump(mode="json", exclude=exclude).items()}
 
 
 def weights_identity(source: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from unip.config import Config
 from unip.errors import UnipError
@@ -14,6 +14,7 @@ from unip.runtime.memory import Cache
 from unip.segmentation.config import FinetuneConfig
 from unip.suites.suite import TRAINED_KINDS
 from unip.suites.tasks import CellTask
+from unip.training.config import MACHINE
 
 RECORD = "cell.json"
 
@@ -28,10 +29,10 @@ class LayerSettings(Config):
     batch_size: int = 4
     l2: float = 1e-4
     max_iterations: int = 200
-    cache: Cache = "auto"
+    cache: Annotated[Cache, MACHINE] = "auto"
 
 
-def check_settings(task: CellTask) -> dict[str, Any]:
+def check_settings(task: CellTask) -> Config:
     """Return all settings of a cell with their defaults filled in.
 
     Raises:
@@ -40,7 +41,7 @@ def check_settings(task: CellTask) -> dict[str, Any]:
     if task.kind in TRAINED_KINDS:
         for choice in choices(task):
             config = finetune_config(task, task.folder / "run", choice)
-        return config.model_dump(mode="json")
+        return config
     of_kind: type[Config] = NeighbourSettings if task.kind == "knn" else LayerSettings
     settings = of_kind.make(**task.settings)
     if isinstance(settings, LayerSettings) and settings.layer is None and task.val is None:
@@ -48,7 +49,7 @@ def check_settings(task: CellTask) -> dict[str, Any]:
             f"{task.axes['protocol']}: no layer is given, and {task.axes['dataset']} has no val to choose one on",
             "Name the data set's `val`, or give `layer` in the protocol's settings.",
         )
-    return settings.model_dump(mode="json")
+    return settings
 
 
 def read_corrupted(folder: Path) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from unip.config import Config
 from unip.errors import UnipError
 from unip.files import read_yaml
+from unip.pretraining.config import PretrainConfig
+from unip.segmentation.config import FinetuneConfig
 
 Settings = dict[str, Any]
 LabelBudget = Annotated[float, Field(gt=0)]
@@ -28,11 +30,9 @@ ProtocolKind = Literal["finetune", "linear_probe", "layer_probe", "knn"]
 TRAINED_KINDS: frozenset[str] = frozenset({"finetune", "linear_probe"})
 PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
 PRETRAINED = "pretrain:"
-#: Settings that a cell's axes decide.
-GRID_SETTINGS = frozenset(
-    {"model", "data", "out", "split", "remap", "label_budget", "label_seed", "seed", "mode", "dry_run"}
-)
-BENCH_SETTINGS = frozenset({"out", "dry_run"})  # of pre-training
+#: Settings of fine-tuning that a cell's axes decide.
+GRID_SETTINGS = FinetuneConfig.names_where(lambda setting: setting.decided_by is not None)
+BENCH_SETTINGS = PretrainConfig.names_where(lambda setting: setting.decided_by == "bench")  # of pre-training
 
 
 def _short(key: str) -> BeforeValidator:

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unip.config import Config
+from unip.config import Config, Setting
 
 DEFAULT_STEPS = 1000
+
+MACHINE = Setting(machine=True, resume="always")
 
 
 class TrainingConfig(Config):
     """How long, where and how to train; each program adds what it trains."""
 
-    out: Path = Field(description="Run folder; the same command run again continues an interrupted run.")
-    steps: int = Field(0, ge=0, description="Optimiser steps; 0: as many as epochs make, or 1000 without epochs.")
+    out: Annotated[Path, replace(MACHINE, decided_by="bench")] = Field(
+        description="Run folder; the same command run again continues an interrupted run."
+    )
+    steps: Annotated[int, Setting(empty_is_auto=True)] = Field(
+        0, ge=0, description="Optimiser steps; 0: as many as epochs make, or 1000 without epochs."
+    )
     epochs: float | None = Field(None, gt=0, description="Passes over the data, where steps are not given.")
     batch_size: int = Field(64, ge=1, description="Samples per step, over all devices together.")
     accumulate: int = Field(1, ge=1, description="Split each device's share of a batch into this many passes.")
-    seed: int = Field(0, ge=0, description="Seed of weights, sample order and augmentation.")
+    seed: Annotated[int, Setting(decided_by="grid")] = Field(
+        0, ge=0, description="Seed of weights, sample order and augmentation."
+    )
     clip: float | None = Field(None, gt=0, description="Largest gradient norm; none: no limit.")
     ema: float | None = Field(
         None, gt=0, lt=1, description="Decay of a moving average of the weights, which then is the result; none: off."
     )
-    checkpoint_activations: bool = Field(
+    checkpoint_activations: Annotated[bool, MACHINE] = Field(
         False, description="Compute activations again in the backward pass: less memory, slower."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run.")
+    device: Annotated[Literal["auto", "cpu", "cuda"], Setting(machine=True)] = Field(
+        "auto", description="Where to run."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training, "
@@ -40,23 +51,31 @@ class TrainingConfig(Config):
         description="torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once; compiled-graphs: "
         "both.",
     )
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], MACHINE] = Field(
         "auto", description="Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops."
     )
-    log_every: int = Field(10, ge=1, description="Steps between lines of log.jsonl.")
-    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints.")
-    keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints stay on disk.")
-    tensorboard: bool = Field(True, description="Also log to TensorBoard where it is installed.")
-    overwrite: bool = Field(False, description="Start over in a folder that holds another run.")
-    dry_run: bool = Field(False, description="Check data and shapes, print what would happen, write nothing.")
+    log_every: Annotated[int, MACHINE] = Field(10, ge=1, description="Steps between lines of log.jsonl.")
+    checkpoint_every: Annotated[int, MACHINE] = Field(500, ge=1, description="Steps between checkpoints.")
+    keep_checkpoints: Annotated[int, MACHINE] = Field(
+        2, ge=1, description="How many of the newest checkpoints stay on disk."
+    )
+    tensorboard: Annotated[bool, MACHINE] = Field(True, description="Also log to TensorBoard where it is installed.")
+    overwrite: Annotated[bool, MACHINE] = Field(False, description="Start over in a folder that holds another run.")
+    dry_run: Annotated[bool, replace(MACHINE, decided_by="bench")] = Field(
+        False, description="Check data and shapes, print what would happen, write nothing."
+    )
 
-    def resumable(self, *, finished: bool = False) -> frozenset[str]:
-        """Return the settings that may differ between this run and its continuation.
+    def may_change(self, name: str, *, finished: bool = False) -> bool:
+        """Say whether a setting may differ between this run and its continuation.
 
         Args:
+            name: Of the setting.
             finished: Whether only the run's model is left, and none of its checkpoints.
         """
-        return RESUMABLE
+        about = self.about(name)
+        if about.resume_unless and getattr(self, about.resume_unless) is not None:
+            return False
+        return about.resume == "always" or (about.resume == "unfinished" and not finished)
 
     def count_steps(self, samples: int) -> int:
         """Return the optimiser steps that the settings mean for a data set of ``samples``."""
@@ -74,25 +93,6 @@ class TrainingConfig(Config):
         return on_gpu if self.compile == "auto" else self.compile in (True, "compiled-graphs")
 
     def is_open(self, name: str) -> bool:
-        """Say whether a setting is left to be chosen when the data is known: at ``auto``, or steps that are 0."""
+        """Say whether a setting is left to be chosen when the data is known: at ``auto``, or empty instead."""
         value = getattr(self, name)
-        return value == "auto" or (name == "steps" and not value)
-
-
-#: Settings that may differ between a run and its continuation: they do not change what is trained on one device.
-RESUMABLE = frozenset(
-    {
-        "out",
-        "workers",
-        "checkpoint_activations",
-        "log_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "tensorboard",
-        "overwrite",
-        "dry_run",
-        "cache",
-        "picture_every",
-        "val",
-    }
-)
+        return value == "auto" or (self.about(name).empty_is_auto and not value)

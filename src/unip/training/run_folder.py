@@ -117,8 +117,8 @@ class RunFolder:
         if not (self.continues(config) or self.is_finished(config)):
             return config
         there = read_yaml(self.config)
-        free = config.resumable()
-        known = {name: there[name] for name, _ in config if config.is_open(name) and name not in free and name in there}
+        left = [name for name, _ in config if config.is_open(name) and not config.may_change(name)]
+        known = {name: there[name] for name in left if name in there}
         return config.make(**{**config.model_dump(), **known})
 
     def open(self, config: TrainingConfig, *, main_process: bool = True) -> None:
@@ -177,7 +177,7 @@ class RunFolder:
         # settings that came after the run was begun: their defaults are what was done before there was a choice
         new = {k for k, field in type(config).model_fields.items() if getattr(config, k) == field.default} - set(there)
         finished = self.is_finished(config)
-        free = config.resumable(finished=finished) | new
+        free = {name for name, _ in config if config.may_change(name, finished=finished)} | new
         keys = [k for k in {**there, **wanted} if k not in free and there.get(k) != wanted.get(k)]
         if keys:
             changes = "; ".join(f"{k}: {there.get(k)!r} there, {wanted.get(k)!r} now" for k in keys)
