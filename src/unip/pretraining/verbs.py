@@ -33,6 +33,6 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
             student_spec(config.student)  # refuses an unknown name
         for source in [source for source, *_ in config.targets()] + [config.init] * (config.init != "random"):
             check_backbone(source)
-        from unip.pretraining.program import train_student  # needs torch
+        from unip.pretraining.program import run_pretraining  # needs torch
 
-        return train_student(config, run)
+        return run_pretraining(config, run)

@@ -1,0 +1,219 @@
+"""The first step of `unip pretrain`: read, resolve what was left open, refuse; nothing is written yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from unip.data.manifests.manifest import open_images
+from unip.data.sampling.pretraining_crops import read_row_squares, sample_indices
+from unip.errors import UnipError
+from unip.files import read_json
+from unip.pretraining.attention_distillation import AttentionDistillation
+from unip.pretraining.config import PretrainConfig
+from unip.pretraining.feature_distillation import FeatureDistillation
+from unip.pretraining.inputs import normalise_crops
+from unip.pretraining.layers import make_targets, resolve_layers
+from unip.pretraining.mae import MaskedAutoencoding
+from unip.pretraining.objective import Distillation, Objective
+from unip.pretraining.speed import speed_up
+from unip.pretraining.student import make_student
+from unip.pretraining.teachers import Target
+from unip.training.feed import Positions
+from unip.training.run_folder import RunFolder
+from unip.training.schedule import check_warmup
+from unip.vit.architecture import BackboneSpec
+from unip.vit.backbone import Backbone, load_backbone
+from unip.vit.shape import depth_of, patch_size
+from unip.vit.student import student_spec
+
+SPEED_IMAGES = 64  # on which a faster teacher is compared with itself
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """What is trained on what, with nothing left open.
+
+    Attributes:
+        config: Every setting resolved.
+        accelerator: Device, ranks and precision.
+        table: The manifest of the images.
+        loaded: What was read of each model, a line each.
+        layers: The layers that are distilled, and how they were found; none for mae.
+        student: What is trained.
+        spec: Its architecture.
+        start: Its weights before training, if a share of them is kept; else nothing.
+        objective: Student and teachers together.
+        speed: What was done to make the teachers faster, in lines.
+        finished: Whether the run has its model, and no checkpoints to go on from.
+    """
+
+    config: PretrainConfig
+    accelerator: Accelerator
+    table: pa.Table
+    loaded: list[str]
+    layers: list[dict[str, Any]]
+    student: nn.Module
+    spec: BackboneSpec
+    start: dict[str, torch.Tensor]
+    objective: Objective
+    speed: list[str]
+    finished: bool
+
+
+def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) -> PretrainPlan:
+    """Read data and models, resolve what was left open, and refuse what cannot be trained.
+
+    Raises:
+        UnipError: Data, teachers, layers or settings do not fit together.
+    """
+    torch.manual_seed(config.seed)  # what of the weights is random must be the same where the run goes on
+    teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
+    init = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
+    check_student_layers(config, init)
+    models = [*teachers.items(), *([(config.init, init)] if init else [])]
+    loaded = [str(backbone.report or f"{source}: random weights") for source, backbone in models]
+    table = open_table(config)
+    for backbone in teachers.values():
+        backbone.model.to(accelerator.device)
+    patch = patch_size(init.model) if init else int(student_spec(config.student).arguments["patch_size"])
+    layers = resolve_layers(config, teachers, table, patch=patch, known=known_layers(config, run))
+    targets = make_targets(layers, teachers)
+    config = resolve_pretraining(config, layers, images=table.num_rows)
+    Positions(config, start=0, rank=accelerator.process_index, ranks=accelerator.num_processes)  # can it be shared?
+
+    student, spec = make_student(config, init, targets)
+    start = {name: tensor.clone() for name, tensor in student.state_dict().items()} if config.init_share else {}
+    student.to(accelerator.device)
+    if config.checkpoint_activations:  # before parts of the student are taken
+        student.set_grad_checkpointing(True)  # type: ignore[operator]
+    config = resolve_decoder(config, student)
+    on_gpu = accelerator.device.type == "cuda"
+    half = torch.bfloat16 if accelerator.mixed_precision == "bf16" and on_gpu else None
+    objective = make_objective(config, student, targets, dtype=half)
+    speed = speed_up_teachers(objective, table, config, accelerator.device)
+    return PretrainPlan(
+        config=config,
+        accelerator=accelerator,
+        table=table,
+        loaded=loaded,
+        layers=layers,
+        student=student,
+        spec=spec,
+        start=start,
+        objective=objective,
+        speed=speed,
+        finished=run.is_finished(config),
+    )
+
+
+def check_student_layers(config: PretrainConfig, init: Backbone | None) -> None:
+    """Refuse ``student_layers`` that the student does not have, before anything is measured.
+
+    Raises:
+        UnipError: There is no such layer; or of attention, the last one is not among them.
+    """
+    depth = depth_of(init.model) if init else int(student_spec(config.student).arguments["depth"])
+    wrong = [layer for layer in config.student_layers if not 1 <= layer <= depth]
+    if wrong:
+        raise UnipError(f"student_layers: the student has no layer {wrong[0]}", f"Its layers are 1 to {depth}.")
+    if config.attentive and config.student_layers and depth not in config.student_layers:
+        raise UnipError(
+            f"student_layers: none of {', '.join(map(str, config.student_layers))} is the student's last layer",
+            f"What lies behind the last one that learns would stay as it is: let layer {depth} learn one.",
+        )
+
+
+def open_table(config: PretrainConfig) -> pa.Table:
+    """List the images, at most ``max_images``, and refuse a warm-up that is too long for them."""
+    table = open_images(config.data)
+    if config.max_images is not None:
+        table = table.take(sample_indices(table, None, config.max_images, config.seed))
+    if config.warmup != "auto":
+        check_warmup(config.warmup, config.count_steps(table.num_rows))
+    return table
+
+
+def known_layers(config: PretrainConfig, run: RunFolder) -> list[dict[str, Any]]:
+    """Return what a run that is continued found out about its teachers when it started."""
+    file = run.path / "teacher.json"
+    if not ((run.continues(config) or run.is_finished(config)) and file.exists()):
+        return []
+    found: list[dict[str, Any]] = read_json(file).get("teachers", [])
+    return found
+
+
+def resolve_pretraining(config: PretrainConfig, records: list[dict[str, Any]], *, images: int) -> PretrainConfig:
+    """Replace what was left at ``auto`` by numbers."""
+    steps = config.count_steps(images)
+    layers = tuple(record["layer"] for record in records)
+    return config.model_copy(
+        update={
+            "teacher_layer": layers or config.teacher_layer,
+            "steps": steps,
+            "lr": 1.5e-4 * config.batch_size / 256 if config.lr == "auto" else config.lr,
+            "warmup": min(max(1, steps // 20), steps - 1) if config.warmup == "auto" else config.warmup,
+        }
+    )
+
+
+def resolve_decoder(config: PretrainConfig, student: nn.Module) -> PretrainConfig:
+    """Replace the shape of mae's decoder where it was left at ``auto``: the paper's, for small students a lighter."""
+    if config.objective != "mae":
+        return config
+    depth, width = (8, 512) if int(student.embed_dim) >= 384 else (4, 256)  # type: ignore[arg-type]
+    return config.model_copy(
+        update={
+            "decoder_depth": depth if config.decoder_depth == "auto" else config.decoder_depth,
+            "decoder_width": width if config.decoder_width == "auto" else config.decoder_width,
+        }
+    )
+
+
+def make_objective(
+    config: PretrainConfig, student: nn.Module, targets: list[Target], *, dtype: torch.dtype | None = None
+) -> Objective:
+    """Put the student together with what it learns from; ``dtype`` is that of :class:`AttentionDistillation`."""
+    if config.objective == "mae":
+        return MaskedAutoencoding(
+            student,
+            size=config.size,
+            seed=config.seed,
+            mask_ratio=config.mask_ratio,
+            depth=int(config.decoder_depth),
+            width=int(config.decoder_width),
+        )
+    made: Distillation
+    if config.objective == "features":
+        made = FeatureDistillation(targets, student, size=config.size, layers=config.student_layers)
+    else:
+        values = config.values_weight if config.objective == "nmi_had+values" else 0.0
+        made = AttentionDistillation(
+            targets, student, size=config.size, layers=config.student_layers, values_weight=values, dtype=dtype
+        )
+    made.distort, made.seed = config.distort, config.seed
+    return made
+
+
+def speed_up_teachers(objective: Objective, table: pa.Table, config: PretrainConfig, device: torch.device) -> list[str]:
+    """Make the teachers faster where they are run in half precision or float8; return what was done, in lines."""
+    if not isinstance(objective, AttentionDistillation):
+        return []
+    precision, tolerance = config.teacher_precision, config.teacher_tolerance
+    if objective.teachers.dtype is None and precision != "fp8":
+        return []
+    pixels = normalise_crops(some_images(table, config, SPEED_IMAGES).to(device))
+    return speed_up(objective.teachers, objective.targets, pixels, precision=precision, tolerance=tolerance)
+
+
+def some_images(table: pa.Table, config: PretrainConfig, count: int) -> torch.Tensor:
+    """Read images of the data, infrared ones if there are any, as squares: (N, 1, S, S) uint8."""
+    infrared = "infrared" in table["modality"].to_pylist()
+    return read_row_squares(
+        table, sample_indices(table, "infrared" if infrared else None, count, config.seed), config.size
+    )
