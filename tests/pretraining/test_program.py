@@ -232,6 +232,20 @@ def test_a_finished_run_called_again_measures_and_trains_nothing(done, place, mo
     assert files(run / "checkpoints") | {run: (run / "teacher.json").read_bytes()} == before
 
 
+def test_a_teacher_record_that_was_changed_is_named(place, tmp_path):
+    values = settings(place, tmp_path / "run", steps=1)
+    pretrain(**values)
+    file = tmp_path / "run" / "teacher.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({"teachers": [{**record["teachers"][0], "layer": "first"}]}))
+    with pytest.raises(UnipError, match=r"teacher\.json: layer: input should be a valid integer") as caught:
+        pretrain(**values)
+    assert "measured again" in caught.value.fix
+    file.unlink()
+    pretrain(**values)
+    assert json.loads(file.read_text()) == record
+
+
 def test_the_recorded_config_repeats_the_run(done, tmp_path):
     run, _ = done
     config = PretrainConfig.from_yaml(run / "config.yaml", out=tmp_path / "again", steps=60)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
 
 from unip.attention.measuring import measure_nmi
-from unip.attention.patterns import LayerChoice, choose_hybrid_layer, name_patterns
+from unip.attention.patterns import Pattern, choose_hybrid_layer, name_patterns
+from unip.config import Config
 from unip.data.sampling.pretraining_crops import read_row_squares, sample_indices
 from unip.errors import UnipError
 from unip.pretraining.config import PretrainConfig
@@ -20,14 +21,54 @@ from unip.vit.backbone import Backbone
 from unip.vit.shape import check_layer, patch_size
 
 
+class TeacherLayer(Config):
+    """A teacher's layer that is distilled, and how it was found: an entry of teacher.json.
+
+    Attributes:
+        source: As in the settings.
+        sha256: Of the weights; None for random ones.
+        weight: Of its loss.
+        zoom: How many times enlarged the teacher sees the images.
+        layer: 1-based.
+        nmi: Of each layer, if they were measured; only then the following are given, up to ``patterns``.
+        target: The NMI that was looked for; this and the next as in :class:`unip.attention.patterns.LayerChoice`.
+        peak: Layer of the highest NMI.
+        runner_up: The next nearest layer.
+        margin: How much nearer the chosen one is, in NMI.
+        excluded: Layers that were left out.
+        warnings: What to know before relying on the choice.
+        reason: Of the choice.
+        images: How many were measured.
+        patterns: Of each layer.
+        lines: All that in words.
+    """
+
+    source: str
+    sha256: str | None
+    weight: float
+    zoom: int
+    layer: int
+    nmi: tuple[float, ...] = ()
+    target: float | None = None
+    peak: int | None = None
+    runner_up: int | None = None
+    margin: float | None = None
+    excluded: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+    reason: str = ""
+    images: int = 0
+    patterns: tuple[Pattern, ...] = ()
+    lines: tuple[str, ...]
+
+
 def resolve_layers(
     config: PretrainConfig,
     teachers: Mapping[str, Backbone],
     table: pa.Table,
     *,
     patch: int,
-    known: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
+    known: list[TeacherLayer],
+) -> list[TeacherLayer]:
     """Find the layer of each teacher, and say how it was found.
 
     Args:
@@ -37,47 +78,45 @@ def resolve_layers(
         patch: Side of the student's patches, in pixels.
         known: What the run found when it started, if it is continued: nothing is measured a second time.
 
-    Returns:
-        JSON values for each teacher: source, hash of the weights, layer, weight, and what was measured.
-
     Raises:
         UnipError: A layer is out of range or given twice, or there is no infrared image to measure.
     """
-    found: list[dict[str, Any]] = []
+    found: list[TeacherLayer] = []
     for number, (source, layer, weight, zoom) in enumerate(config.targets()):
         backbone = teachers[source]
-        before = known[number] if number < len(known) else {}
-        if (before.get("source"), before.get("weight"), before.get("zoom")) == (source, weight, zoom) and layer in (
-            "auto",
-            before["layer"],
+        before = known[number] if number < len(known) else None
+        if (
+            before is not None
+            and (before.source, before.weight, before.zoom) == (source, weight, zoom)
+            and layer in ("auto", before.layer)
         ):
             found.append(before)
             continue
+        digest = backbone.report.sha256 if backbone.report else None
+        make = partial(TeacherLayer, source=source, sha256=digest, weight=weight, zoom=zoom)
         if layer != "auto":
             check_layer(backbone.model, layer)
-            choice = {"layer": layer, "lines": [f"layer {layer}, as given"]}
+            record = make(layer=layer, lines=(f"layer {layer}, as given",))
         else:
-            choice = _measured(config, backbone, table, patch)
-        digest = backbone.report.sha256 if backbone.report else None
-        record = {"source": source, "sha256": digest, "weight": weight, "zoom": zoom, **choice}
-        if any((other["source"], other["layer"], other["zoom"]) == (source, record["layer"], zoom) for other in found):
+            record = _measured(make, config, backbone, table, patch)
+        if any((other.source, other.layer, other.zoom) == (source, record.layer, zoom) for other in found):
             raise UnipError(
-                f"layer {record['layer']} of {source} is distilled twice",
+                f"layer {record.layer} of {source} is distilled twice",
                 "Give a teacher that is named twice different layers (--teacher-layer) or zooms (--teacher-zoom).",
             )
         found.append(record)
     return found
 
 
-def make_targets(records: list[dict[str, Any]], teachers: Mapping[str, Backbone]) -> list[Target]:
+def make_targets(layers: list[TeacherLayer], teachers: Mapping[str, Backbone]) -> list[Target]:
     """Turn what :func:`resolve_layers` found into what is distilled; each target gets a short name of its own."""
     names: list[str] = []
-    for record in records:
-        name = f"{short_name(record['source'])}-{record['layer']}" + f"-x{record['zoom']}" * (record["zoom"] > 1)
+    for found in layers:
+        name = f"{short_name(found.source)}-{found.layer}" + f"-x{found.zoom}" * (found.zoom > 1)
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
     return [
-        Target(teachers[record["source"]].model, record["layer"], record["weight"], name, record["zoom"])
-        for record, name in zip(records, names, strict=True)
+        Target(teachers[found.source].model, found.layer, found.weight, name, found.zoom)
+        for found, name in zip(layers, names, strict=True)
     ]
 
 
@@ -92,7 +131,9 @@ def short_name(source: str) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
-def _measured(config: PretrainConfig, teacher: Backbone, table: pa.Table, patch: int) -> dict[str, Any]:
+def _measured(
+    make: Callable[..., TeacherLayer], config: PretrainConfig, teacher: Backbone, table: pa.Table, patch: int
+) -> TeacherLayer:
     if "infrared" not in table["modality"].to_pylist():
         raise UnipError(
             "teacher_layer auto needs infrared images, and the data has none",
@@ -102,14 +143,10 @@ def _measured(config: PretrainConfig, teacher: Backbone, table: pa.Table, patch:
     found = measure_nmi(teacher.model, _whole_images(table, indices, teacher, config.size, patch))
     values = [found[layer].mean().item() for layer in sorted(found)]
     choice = choose_hybrid_layer(values, target=config.target_nmi, exclude=config.exclude_layers)
-    return _described(choice, values, len(indices))
-
-
-def _described(choice: LayerChoice, values: list[float], images: int) -> dict[str, Any]:
     patterns = name_patterns(values)
     lines = [f"layer {n:2d}  NMI {v:.3f}  {p}" for n, (v, p) in enumerate(zip(values, patterns, strict=True), start=1)]
-    lines += [f"chosen on {images} infrared images: {choice.reason}", *(f"warning: {w}" for w in choice.warnings)]
-    return {**choice.as_json(), "images": images, "nmi": values, "patterns": patterns, "lines": lines}
+    lines += [f"chosen on {len(indices)} infrared images: {choice.reason}", *(f"warning: {w}" for w in choice.warnings)]
+    return make(**choice.as_json() | {"nmi": values}, images=len(indices), patterns=patterns, lines=lines)
 
 
 def _whole_images(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import torch
@@ -18,7 +17,7 @@ from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.feature_distillation import FeatureDistillation
 from unip.pretraining.inputs import normalise_crops
-from unip.pretraining.layers import make_targets, resolve_layers
+from unip.pretraining.layers import TeacherLayer, make_targets, resolve_layers
 from unip.pretraining.mae import MaskedAutoencoding
 from unip.pretraining.objective import Distillation, Objective
 from unip.pretraining.speed import speed_up
@@ -57,13 +56,18 @@ class PretrainPlan:
     accelerator: Accelerator
     table: pa.Table
     loaded: list[str]
-    layers: list[dict[str, Any]]
+    layers: list[TeacherLayer]
     student: nn.Module
     spec: BackboneSpec
     start: dict[str, torch.Tensor]
     objective: Objective
     speed: list[str]
     finished: bool
+
+    @property
+    def layer_numbers(self) -> tuple[int, ...]:
+        """The layer of each teacher."""
+        return tuple(found.layer for found in self.layers)
 
 
 def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) -> PretrainPlan:
@@ -139,22 +143,23 @@ def open_table(config: PretrainConfig) -> pa.Table:
     return table
 
 
-def known_layers(config: PretrainConfig, run: RunFolder) -> list[dict[str, Any]]:
+def known_layers(config: PretrainConfig, run: RunFolder) -> list[TeacherLayer]:
     """Return what a run that is continued found out about its teachers when it started."""
     file = run.path / "teacher.json"
     if not ((run.continues(config) or run.is_finished(config)) and file.exists()):
         return []
-    found: list[dict[str, Any]] = read_json(file).get("teachers", [])
-    return found
+    try:
+        return [TeacherLayer.make(**found) for found in read_json(file).get("teachers", [])]
+    except UnipError as error:
+        raise UnipError(f"{file}: {error.what}", "Delete it: the layers are then measured again.") from None
 
 
-def resolve_pretraining(config: PretrainConfig, records: list[dict[str, Any]], *, images: int) -> PretrainConfig:
+def resolve_pretraining(config: PretrainConfig, layers: list[TeacherLayer], *, images: int) -> PretrainConfig:
     """Replace what was left at ``auto`` by numbers."""
     steps = config.count_steps(images)
-    layers = tuple(record["layer"] for record in records)
     return config.model_copy(
         update={
-            "teacher_layer": layers or config.teacher_layer,
+            "teacher_layer": tuple(found.layer for found in layers) or config.teacher_layer,
             "steps": steps,
             "lr": 1.5e-4 * config.batch_size / 256 if config.lr == "auto" else config.lr,
             "warmup": min(max(1, steps // 20), steps - 1) if config.warmup == "auto" else config.warmup,

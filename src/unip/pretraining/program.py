@@ -88,10 +88,10 @@ def describe(plan: PretrainPlan) -> Iterator[str | TableMessage]:
     config = plan.config
     yield TableMessage(summary_table(summary(plan.table)))
     yield from plan.loaded
-    for record in plan.layers:
+    for found in plan.layers:
         if len(plan.layers) > 1:
-            yield f"teacher {record['source']}, weight {record['weight']:g}"
-        yield from record["lines"]
+            yield f"teacher {found.source}, weight {found.weight:g}"
+        yield from found.lines
     yield from plan.speed
     yield f"objective {config.objective}; {describe_student(config, plan.student)}"
     yield describe_crops(config)
@@ -111,8 +111,8 @@ def finished_result(plan: PretrainPlan, run: RunFolder) -> PretrainResult:
     steps, last = run.result()
     if plan.accelerator.is_main_process:
         log.info(f"{plan.config.out} is finished, and its checkpoints are gone: the student stays as it is")
-    layers = tuple(record["layer"] for record in plan.layers)
-    return PretrainResult(run.model, layers, last.get("loss", math.nan), TrainResult(steps, 0.0, 0.0, last))
+    training = TrainResult(steps, 0.0, 0.0, last)
+    return PretrainResult(run.model, plan.layer_numbers, last.get("loss", math.nan), training)
 
 
 def train_student(plan: PretrainPlan, run: RunFolder) -> PretrainResult:
@@ -120,7 +120,8 @@ def train_student(plan: PretrainPlan, run: RunFolder) -> PretrainResult:
     config, objective, main = plan.config, plan.objective, plan.accelerator.is_main_process
     if main:
         write_manifest(plan.table, run.path / "manifest.parquet")
-        write_json(run.path / "teacher.json", {"objective": config.objective, "teachers": plan.layers})
+        found = [layer.model_dump(mode="json", exclude_unset=True) for layer in plan.layers]
+        write_json(run.path / "teacher.json", {"objective": config.objective, "teachers": found})
     saved = objective.saved(plan.student)
     trainable = Trainable(
         model=objective,
@@ -139,7 +140,7 @@ def train_student(plan: PretrainPlan, run: RunFolder) -> PretrainResult:
             average_with_init(plan.student, plan.start, config.init_share)
         save_student(plan, run, done)
         log.info(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
-    return PretrainResult(run.model, tuple(record["layer"] for record in plan.layers), done.last["loss"], done)
+    return PretrainResult(run.model, plan.layer_numbers, done.last["loss"], done)
 
 
 def make_dataset(config: PretrainConfig, table: pa.Table, device: torch.device) -> PositionDataset:
@@ -171,7 +172,8 @@ def draw(model: Objective, table: pa.Table, config: PretrainConfig) -> np.ndarra
 def save_student(plan: PretrainPlan, run: RunFolder, done: TrainResult) -> None:
     """Write the student as a model folder that says how it was made."""
     config = plan.config
-    teachers = [{key: record[key] for key in ("source", "sha256", "layer", "weight", "zoom")} for record in plan.layers]
+    about = ("source", "sha256", "layer", "weight", "zoom")
+    teachers = [{name: getattr(found, name) for name in about} for found in plan.layers]
     info: dict[str, Any] = {
         "method": METHODS[config.objective],
         "objective": config.objective,

@@ -70,7 +70,7 @@ def run_cell(task: CellTask) -> str:
             "images": len(names),
             "seconds": time.monotonic() - begun,
             "device": device_name(choose_device(task.device)),
-            "versions": {"python": environment["python"], **environment["packages"]},
+            "versions": {"python": environment.python, **environment.packages},
             **found,
         }
         write_json(task.folder / RECORD, record)

@@ -59,7 +59,7 @@ class BestWeights:
         self.score, self.step, self.waited = score, step, 0
         self.tensors = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, float | None]:
         """Return what is not tensors, as JSON values."""
         return {"score": self.score, "step": self.step, "waited": self.waited, "judged": self.judged}
 

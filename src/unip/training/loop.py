@@ -32,7 +32,7 @@ from unip.training.ema import WeightAverage
 from unip.training.feed import Feed, PositionDataset, Positions
 from unip.training.graphs import GraphedPass, Values
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
-from unip.training.run_folder import RunFolder, checkpoint_path, list_checkpoints, step_of
+from unip.training.run_folder import LogRecord, RunFolder, checkpoint_path, list_checkpoints, step_of
 from unip.training.schedule import Schedule
 from unip.training.tensorboard import TensorBoard
 
@@ -79,7 +79,7 @@ class TrainResult:
     steps: int
     seconds: float
     samples_per_second: float
-    last: dict[str, Any]
+    last: LogRecord
     best: BestWeights | None = None
 
 
@@ -276,7 +276,7 @@ class _Loop:
         judged = self._evaluate(stop)
         if not judged:
             raise self._stopped()
-        before: dict[str, Any] = next(reversed(self.run.read_log()), {})  # of the same step, without a score
+        before: LogRecord = next(reversed(self.run.read_log()), {})  # of the same step, without a score
         self._log({name: value for name, value in before.items() if name not in ("step", "lr")} | judged, {})
 
     def _one_step(self, feed: Feed) -> dict[str, torch.Tensor]:

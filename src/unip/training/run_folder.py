@@ -20,8 +20,9 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 
@@ -35,6 +36,7 @@ from unip.written import HIDDEN
 log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=TrainingConfig)
+LogRecord = dict[str, float]  # a line of the log: the step, the loss and other numbers by name
 
 
 #: What a run writes beside checkpoints, pictures and logs of TensorBoard, whose names are not known before.
@@ -153,12 +155,12 @@ class RunFolder:
         if not config.dry_run:
             # the folder's config is a recipe too, and one that goes on with this run must not clear it
             write_text(self.config, config.model_copy(update={"overwrite": False}).to_yaml())
-            write_json(self.environment, describe_environment())
+            write_json(self.environment, asdict(describe_environment()))
 
-    def result(self) -> tuple[int, dict[str, Any]]:
+    def result(self) -> tuple[int, LogRecord]:
         """Return the steps of a finished run and the last line of its log, if it is there."""
         lines = self.read_log()
-        return (lines[-1]["step"], lines[-1]) if lines else (int(read_yaml(self.config)["steps"]), {})
+        return (int(lines[-1]["step"]), lines[-1]) if lines else (int(read_yaml(self.config)["steps"]), {})
 
     def _refuse_foreign_files(self, config: TrainingConfig) -> None:
         if self.outputs.is_empty() or self.outputs.wrote("config.yaml"):
@@ -212,7 +214,7 @@ class RunFolder:
             write_text(self.log, "".join(f"{line}\n" for line in kept))
         self.outputs.grow("log.jsonl")
 
-    def append_log(self, record: dict[str, Any]) -> None:
+    def append_log(self, record: LogRecord) -> None:
         """Append one JSON line to the log."""
         try:
             with self.log.open("a", encoding="utf-8") as file:
@@ -220,7 +222,7 @@ class RunFolder:
         except OSError as error:
             raise UnipError(f"cannot write {self.log}: {error.strerror}", "Free some space and run again.") from error
 
-    def read_log(self) -> list[dict[str, Any]]:
+    def read_log(self) -> list[LogRecord]:
         """Return the log's records, oldest first.
 
         Raises:
@@ -238,7 +240,7 @@ class RunFolder:
             raise UnipError(what, "Delete it: the run goes on without.") from error
 
 
-def _record(line: str) -> dict[str, Any] | None:
+def _record(line: str) -> LogRecord | None:
     """Read a line of the log; None if a kill has cut it short, or someone has changed it."""
     try:
         record = json.loads(line)
@@ -247,19 +249,31 @@ def _record(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 
 
-def describe_environment() -> dict[str, Any]:
-    """Say what this run runs on: versions, device and command line."""
+@dataclass(frozen=True)
+class Environment:
+    """What a run runs on: command line, versions (those of ``packages`` by name) and devices."""
+
+    command: list[str]
+    python: str
+    platform: str
+    packages: dict[str, str]
+    devices: list[str]
+    cores: int | None
+
+
+def describe_environment() -> Environment:
+    """Look what this run runs on."""
     import torch  # here: a run folder alone has no use for it
 
     packages = ("unip", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
-    return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in packages},
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["cpu"],
-        "cores": os.cpu_count(),
-    }
+    return Environment(
+        command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages={name: _version(name) for name in packages},
+        devices=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["cpu"],
+        cores=os.cpu_count(),
+    )
 
 
 def _version(package: str) -> str:
