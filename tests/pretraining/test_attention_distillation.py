@@ -154,8 +154,8 @@ def test_the_teacher_is_always_in_evaluation():
         model.train(mode)
         assert not any(module.training for module in model.teachers.modules())
         assert model.student_trunk.training == mode
-    first, second = (model.layer_pairs(images())[0].teacher for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    first, second = (model.sides(images())[0][0] for _ in range(2))
+    assert torch.equal(first.q, second.q) and torch.equal(first.k, second.k)
 
 
 def test_loss_is_the_definition_on_timms_own_attention():
@@ -221,16 +221,15 @@ def test_a_register_is_never_compared_with_a_class_token(kind, registers):
 def test_teacher_sees_as_many_patches_at_another_crop_size(kind, side):
     model = distillation(teacher(kind), student(), layer=1, size=96)
     assert model.teachers.sides == [side]
-    (sides,) = model.layer_pairs(images(96))
-    q, q_student = sides.teacher[0], sides.student[0]
-    assert q.shape[2] - model.teachers.trunk(0).num_prefix_tokens == q_student.shape[2] - 1 == 36
+    ((taught, learnt),) = model.sides(images(96))
+    assert taught.q.shape[2] - model.teachers.trunk(0).num_prefix_tokens == learnt.q.shape[2] - 1 == 36
 
 
 def test_the_student_may_have_another_head_width():
     spec = STUDENT.model_copy(update={"arguments": {**STUDENT.arguments, "embed_dim": 36}})
     model = distillation(teacher(), build_backbone(spec), layer=2, size=64)
-    (sides,) = model.layer_pairs(images())
-    assert (sides.teacher_scale, sides.student_scale) == pytest.approx((8**-0.5, 12**-0.5))
+    ((taught, learnt),) = model.sides(images())
+    assert (taught.scale, learnt.scale) == pytest.approx((8**-0.5, 12**-0.5))
     assert model(images())["loss"].isfinite()
 
 
@@ -238,7 +237,7 @@ def test_a_last_block_with_the_teachers_heads_takes_part():
     many = BackboneSpec(arguments={"img_size": 64, "patch_size": 16, "embed_dim": 48, "depth": 2, "num_heads": 6})
     learner = build_backbone(STUDENT.model_copy(update={"last_heads": 6}))
     model = distillation(build_backbone(many), learner, layer=1, size=64)
-    assert model.layer_pairs(images())[0].student[0].shape == (2, 6, 17, 4)
+    assert model.sides(images())[0][1].q.shape == (2, 6, 17, 4)
     assert model(images())["loss"].isfinite()
 
 

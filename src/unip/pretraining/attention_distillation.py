@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,33 +16,8 @@ from unip.pretraining.loss import attention_kl
 from unip.pretraining.objective import Distillation, patch_grid, weighted_mean
 from unip.pretraining.pictures import draw_attention
 from unip.pretraining.teachers import Target, Teachers
-from unip.pretraining.tokens import AttentionSide, TokenSelection
+from unip.pretraining.tokens import AttentionSide
 from unip.vit.shape import depth_of
-
-
-class LayerPair(NamedTuple):
-    """A teacher's layer and the student's layer that learns it, split into as many heads.
-
-    Attributes:
-        teacher: (q, k) or (q, k, v), each (B, H, L_t, D_t).
-        student: The same of the student, (B, H, L_s, D_s).
-        teacher_scale: Factor on the teacher's logits.
-        student_scale: Factor on the student's.
-    """
-
-    teacher: tuple[torch.Tensor, ...]
-    student: tuple[torch.Tensor, ...]
-    teacher_scale: float
-    student_scale: float
-
-    def compared(
-        self, queries: int, keys: int, selection: tuple[TokenSelection, TokenSelection]
-    ) -> tuple[AttentionSide, AttentionSide]:
-        """Return teacher and student for the loss, with these of (q, k, v) as its queries and keys."""
-        return (
-            AttentionSide(self.teacher[queries], self.teacher[keys], self.teacher_scale, selection[0]),
-            AttentionSide(self.student[queries], self.student[keys], self.student_scale, selection[1]),
-        )
 
 
 class AttentionDistillation(Distillation):
@@ -90,10 +65,10 @@ class AttentionDistillation(Distillation):
         self.extra = {}
         self.parts = (self.teachers, self.student_trunk)
 
-    def layer_pairs(
+    def sides(
         self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
-    ) -> list[LayerPair]:
-        """Run uint8 grey images (B, 1, S, S); return what is compared for each target, all tokens."""
+    ) -> list[tuple[AttentionSide, AttentionSide]]:
+        """Run uint8 grey images (B, 1, S, S); return teacher and student, split into as many heads, for each target."""
         pixels, seen = self.views(images, flips, positions)
         taught = self.teachers(pixels)
         learnt = self.student_trunk(seen)
@@ -103,7 +78,9 @@ class AttentionDistillation(Distillation):
             ours = tuple(split_heads(t, heads) for t in learnt[layer])
             own = heads == self.student_trunk.heads[layer]
             scale = self.student_trunk.scale[layer] if own else ours[0].shape[-1] ** -0.5
-            found.append(LayerPair(theirs, ours, self.teachers.trunk(number).scale[target.layer], scale))
+            kept = self.teachers.selection(number, self.student_trunk)
+            teacher = AttentionSide.of(theirs, self.teachers.trunk(number).scale[target.layer], kept[0])
+            found.append((teacher, AttentionSide.of(ours, scale, kept[1])))
         return found
 
     def forward(
@@ -111,15 +88,12 @@ class AttentionDistillation(Distillation):
     ) -> dict[str, torch.Tensor]:
         """Compute the loss, and each target's divergences where there is more than one; see :class:`Objective`."""
         losses, parts = [], {}
-        for number, (target, sides) in enumerate(
-            zip(self.targets, self.layer_pairs(images, flips, positions), strict=True)
-        ):
-            selection = self.teachers.selection(number, self.student_trunk)
+        for target, (teacher, student) in zip(self.targets, self.sides(images, flips, positions), strict=True):
             with torch.autocast(images.device.type, enabled=False):  # it would round the logits to half precision
-                loss = attention_kl(*sides.compared(0, 1, selection))
+                loss = attention_kl(teacher, student)
                 parts[f"kl/{target.name}"] = loss
                 if self.values_weight:
-                    values = attention_kl(*sides.compared(2, 2, selection))
+                    values = attention_kl(teacher.of_values(), student.of_values())
                     parts[f"values/{target.name}"] = values
                     loss = loss + self.values_weight * values
             losses.append(loss)
@@ -128,19 +102,12 @@ class AttentionDistillation(Distillation):
 
     def draw(self, images: torch.Tensor) -> npt.NDArray[np.uint8]:
         """Draw what three query tokens attend to, mean over heads, in each teacher and the student."""
-        columns = {}
-        for number, (target, sides) in enumerate(zip(self.targets, self.layer_pairs(images), strict=True)):
-            several = len(self.targets) > 1
-            columns[target.name if several else "teacher"] = (
-                sides.teacher[:2],
-                sides.teacher_scale,
-                self.teachers.trunk(number).num_prefix_tokens,
-            )
-            columns[f"student {number + 1}" if several else "student"] = (
-                sides.student[:2],
-                sides.student_scale,
-                self.student_trunk.num_prefix_tokens,
-            )
+        columns: dict[str, tuple[AttentionSide, int]] = {}
+        several = len(self.targets) > 1
+        for number, (target, (teacher, student)) in enumerate(zip(self.targets, self.sides(images), strict=True)):
+            columns[target.name if several else "teacher"] = teacher, self.teachers.trunk(number).num_prefix_tokens
+            name = f"student {number + 1}" if several else "student"
+            columns[name] = student, self.student_trunk.num_prefix_tokens
         return draw_attention(images, columns)
 
 

@@ -8,9 +8,7 @@ import torch
 
 from unip.errors import UnipError
 from unip.pretraining.chunked_loss import chunked_attention_kl
-from unip.pretraining.tokens import ALL, AttentionSide, Prefix, TokenSelection, shared_tokens
-
-__all__ = ["ALL", "AttentionSide", "Prefix", "TokenSelection", "attention_kl", "shared_tokens"]
+from unip.pretraining.tokens import AttentionSide
 
 
 def attention_kl(teacher: AttentionSide, student: AttentionSide) -> torch.Tensor:

@@ -10,22 +10,20 @@ import torch
 
 from unip.attention.capture import attention_map
 from unip.attention.pictures import Picture, example_queries, patch_rows, query_sheet, sheet
+from unip.pretraining.tokens import AttentionSide
 
-Attention = tuple[tuple[torch.Tensor, ...], float, int]
 
-
-def draw_attention(images: torch.Tensor, columns: Mapping[str, Attention]) -> Picture:
+def draw_attention(images: torch.Tensor, columns: Mapping[str, tuple[AttentionSide, int]]) -> Picture:
     """Draw what three query tokens attend to, side by side.
 
     Args:
         images: Grey (N, 1, S, S) uint8.
-        columns: For each heading (q, k) of (N, H, L, D), the factor on the logits, and the number of tokens before the
-            patches.
+        columns: For each heading whose attention, here of all tokens, and how many tokens are before the patches.
     """
     frames = list(images[:, 0].cpu().numpy())
     maps = {
-        name: (attention_map(q.float(), k.float(), scale).mean(1).cpu().numpy(), prefix)
-        for name, ((q, k), scale, prefix) in columns.items()
+        name: (attention_map(side.q.float(), side.k.float(), side.scale).mean(1).cpu().numpy(), prefix)
+        for name, (side, prefix) in columns.items()
     }
     side = next(math.isqrt(found.shape[-1] - prefix) for found, prefix in maps.values())
     queries = [example_queries(frame, (side, side)) for frame in frames]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,12 +36,24 @@ class AttentionSide(NamedTuple):
         scale: Factor on the logits (the head width ** -0.5).
         selection: Tokens that are compared; the others are left out of rows and columns before the softmax, so that the
             remaining attention is normalised again.
+        values: The same of the layer's values, where their relations are compared too.
     """
 
     q: torch.Tensor
     k: torch.Tensor
     scale: float
     selection: TokenSelection = ALL
+    values: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, parts: Sequence[torch.Tensor], scale: float, selection: TokenSelection) -> AttentionSide:
+        """Make a side of (q, k) or (q, k, v)."""
+        return cls(parts[0], parts[1], scale, selection, parts[2] if len(parts) > 2 else None)
+
+    def of_values(self) -> AttentionSide:
+        """Return the side whose map relates the values to each other: softmax(scale v v^T)."""
+        assert self.values is not None
+        return self._replace(q=self.values, k=self.values)
 
 
 class Prefix(NamedTuple):

@@ -214,7 +214,7 @@ class _TritonKL(torch.autograd.Function):
         return None, None, gradients[0], gradients[1], None, None, None, None
 
 
-def _launch(kernel: Any, programs: int, tiles: Tiles, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+def _launch(kernel: Any, programs: int, tiles: Tiles, arguments: tuple[Any, ...], named: dict[str, float]) -> None:
     kernel[(programs,)](
         *arguments, **named, OWN=tiles.own, OTHERS=tiles.others, num_warps=tiles.warps, num_stages=tiles.stages
     )
