@@ -3,40 +3,56 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from unip.analysis.groups import Group
+from unip.analysis.records import (
+    Analysis,
+    DifferenceRecord,
+    ImagesRecord,
+    LayerDifference,
+    LayerRecord,
+    ModelRecord,
+    NoLayer,
+    PairRecord,
+    Preprocessing,
+    Summary,
+    Thresholds,
+)
 from unip.attention.measuring import MEASURES
-from unip.attention.patterns import NoHybridLayer, choose_hybrid_layer, name_patterns
+from unip.attention.patterns import LayerChoice, NoHybridLayer, choose_hybrid_layer, name_patterns
 
 NAMES = ("deit_tiny", "dino_small", "mae_base")
-GROUPS = ("supervised", "contrastive", "masked-image")
+GROUPS: tuple[Group, ...] = ("supervised", "contrastive", "masked-image")
 HEADS = (3, 6, 12)
 
 
 def fake_analysis(
     models: int = 2, *, pair: bool = False, probe: bool = False, depths: tuple[int, ...] = (12, 12, 12)
-) -> dict[str, Any]:
+) -> Analysis:
     """Make an analysis of one to three models."""
-    records: list[dict[str, Any]] = []
+    records: list[ModelRecord] = []
     for index in range(models):
         shown = ("infrared", "visible") if pair else ("images",)
         of_model = [fake_record(index, depths[index], images) for images in shown]
         if probe:
-            of_model[0]["probe"] = _probe(of_model[0], np.random.default_rng(index))
+            of_model[0] = replace(of_model[0], probe=_probe(of_model[0], np.random.default_rng(index)))
         records += of_model
-    return {
-        "images": {"sources": ["frames"], "count": 64, "of": 221, "seed": 0, "skipped": []},
-        "pair": {"sources": ["visible"], "unpaired": 3} if pair else None,
-        "preprocessing": {"resize": "squash", "grey": True, "normalization": "model"},
-        "thresholds": {"local_above": 0.2, "global_below": 0.05, "target_nmi": 0.09},
-        "models": records,
-        "differences": [_difference(*records[2 * n : 2 * n + 2]) for n in range(models)] if pair else [],
-    }
+    return Analysis(
+        versions={},
+        images=ImagesRecord(["frames"], count=64, of=221, seed=0, skipped=[]),
+        pair=PairRecord(["visible"], unpaired=3) if pair else None,
+        preprocessing=Preprocessing("squash", grey=True, normalization="model"),
+        thresholds=Thresholds(local_above=0.2, global_below=0.05, target_nmi=0.09),
+        models=records,
+        differences=[_difference(*records[2 * n : 2 * n + 2]) for n in range(models)] if pair else [],
+    )
 
 
-def fake_record(index: int = 0, depth: int = 12, images: str = "images") -> dict[str, Any]:
+def fake_record(index: int = 0, depth: int = 12, images: str = "images") -> ModelRecord:
     """Make one model's record."""
     seed = np.random.default_rng([index, images == "visible"])
     at = np.linspace(0, 1, depth)
@@ -59,69 +75,67 @@ def fake_record(index: int = 0, depth: int = 12, images: str = "images") -> dict
     }
     patterns = name_patterns(nmi)
     layers = [
-        {
-            "layer": layer,
-            "heads": HEADS[index],
-            "pattern": patterns[layer - 1],
-            "measures": {
+        LayerRecord(
+            layer,
+            HEADS[index],
+            patterns[layer - 1],
+            {
                 name: _values(means[name][layer - 1], 0 if name == "high_frequency" else HEADS[index], seed)
                 for name in MEASURES
             },
-        }
+        )
         for layer in range(1, depth + 1)
     ]
+    choice: LayerChoice | NoLayer
     try:
-        choice = choose_hybrid_layer(nmi).as_json()
+        choice = choose_hybrid_layer(nmi)
     except NoHybridLayer as error:
-        choice = {"layer": None, "reason": error.what, "warnings": []}
+        choice = NoLayer(None, error.what, ())
     apart = np.abs(np.arange(depth)[:, None] - np.arange(depth))
-    return {
-        "model": f"models/{NAMES[index]}.safetensors",
-        "name": NAMES[index],
-        "group": GROUPS[index],
-        "images": images,
-        "sha256": "0" * 64,
-        "input_size": 224,
-        "grid": [14, 14],
-        "class_token": True,
-        "registers": 0,
-        "layers": layers,
-        "cka": np.exp(-apart / (4 + 3 * index)).tolist(),
-        "cka_std": np.full((depth, depth), 0.02).tolist(),
-        "choice": choice,
-        "probe": None,
-    }
+    return ModelRecord(
+        model=f"models/{NAMES[index]}.safetensors",
+        name=NAMES[index],
+        group=GROUPS[index],
+        images=images,
+        sha256="0" * 64,
+        input_size=224,
+        grid=(14, 14),
+        class_token=True,
+        registers=0,
+        layers=layers,
+        cka=np.exp(-apart / (4 + 3 * index)).tolist(),
+        cka_std=np.full((depth, depth), 0.02).tolist(),
+        choice=choice,
+    )
 
 
-def _values(mean: float, heads: int, seed: np.random.Generator) -> dict[str, Any]:
+def _values(mean: float, heads: int, seed: np.random.Generator) -> Summary:
     spread = 0.25 * abs(mean)
     per_head = (mean + seed.uniform(-spread, spread, heads)).tolist()
-    return {"mean": mean, "std": 0.1 * abs(mean), "per_head": per_head}
+    return Summary(mean, 0.1 * abs(mean), per_head)
 
 
-def _difference(infrared: dict[str, Any], visible: dict[str, Any]) -> dict[str, Any]:
+def _difference(infrared: ModelRecord, visible: ModelRecord) -> DifferenceRecord:
     layers = [
-        {
-            "layer": a["layer"],
-            "measures": {
-                name: {
-                    "mean": b["measures"][name]["mean"] - a["measures"][name]["mean"],
-                    "std": 0.02,
-                    "per_head": [
-                        y - x
-                        for x, y in zip(a["measures"][name]["per_head"], b["measures"][name]["per_head"], strict=True)
-                    ],
-                }
+        LayerDifference(
+            a.layer,
+            a.heads,
+            {
+                name: Summary(
+                    b.measures[name].mean - a.measures[name].mean,
+                    0.02,
+                    [y - x for x, y in zip(a.measures[name].per_head, b.measures[name].per_head, strict=True)],
+                )
                 for name in MEASURES
             },
-        }
-        for a, b in zip(infrared["layers"], visible["layers"], strict=True)
+        )
+        for a, b in zip(infrared.layers, visible.layers, strict=True)
     ]
-    return {"model": infrared["model"], "name": infrared["name"], "layers": layers}
+    return DifferenceRecord(infrared.model, infrared.name, infrared.group, layers)
 
 
-def _probe(record: dict[str, Any], seed: np.random.Generator) -> dict[str, Any]:
-    nmi = np.array([layer["measures"]["nmi"]["mean"] for layer in record["layers"]])
+def _probe(record: ModelRecord, seed: np.random.Generator) -> dict[str, Any]:
+    nmi = np.array([layer.measures["nmi"].mean for layer in record.layers])
     miou = 0.2 + 0.4 * np.exp(-(((nmi - 0.12) / 0.12) ** 2)) + seed.normal(0, 0.01, len(nmi))
     layers = [
         {"layer": n, "miou": m, "foreground_miou": 0.9 * m, "iou": [0.95, m, 0.8 * m, None]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,6 +19,7 @@ from unip.analysis.figures import (
     plot_probe,
     write_figure,
 )
+from unip.analysis.records import Summary
 from unip.analysis.style import GROUP_COLOURS, PATTERN_COLOURS, model_styles
 from unip.analysis.svg import inline_svg
 from unip.errors import UnipError
@@ -28,7 +30,7 @@ def of(axes, gid):
 
 
 def means(record, name):
-    return [layer["measures"][name]["mean"] for layer in record["layers"]]
+    return [layer.measures[name].mean for layer in record.layers]
 
 
 def legend_labels(figure):
@@ -41,15 +43,13 @@ def test_a_measure_has_one_line_a_record_with_the_measured_values(pair):
     figure = plot_measure(analysis, "distance")
     (axes,) = figure.axes
     lines = of(axes, "mean")
-    assert len(lines) == len(analysis["models"]) == (6 if pair else 3)
-    for line, record in zip(lines, analysis["models"], strict=True):
+    assert len(lines) == len(analysis.models) == (6 if pair else 3)
+    for line, record in zip(lines, analysis.models, strict=True):
         np.testing.assert_allclose(line.get_ydata(), means(record, "distance"))
         np.testing.assert_array_equal(line.get_xdata(), range(1, 13))
-        assert line.get_linestyle() == ("--" if record["images"] == "visible" else "-")
+        assert line.get_linestyle() == ("--" if record.images == "visible" else "-")
     heads = of(axes, "heads")
-    assert [len(dots.get_ydata()) for dots in heads] == [
-        12 * record["layers"][0]["heads"] for record in analysis["models"]
-    ]
+    assert [len(dots.get_ydata()) for dots in heads] == [12 * record.layers[0].heads for record in analysis.models]
     assert axes.get_xlabel() == "layer"
     assert axes.get_ylabel().replace("\n", " ") == "attention distance (patches)"
     expected = "deit_tiny (infrared)" if pair else "deit_tiny"
@@ -58,12 +58,12 @@ def test_a_measure_has_one_line_a_record_with_the_measured_values(pair):
 
 def test_the_band_is_the_deviation_over_images():
     record = fake_record()
-    figure = plot_measure(fake_analysis(1) | {"models": [record]}, "entropy")
+    figure = plot_measure(replace(fake_analysis(1), models=[record]), "entropy")
     (band,) = figure.axes[0].collections
-    first = record["layers"][0]["measures"]["entropy"]
+    first = record.layers[0].measures["entropy"]
     at_first = [y for x, y in band.get_paths()[0].vertices if x == 1]
-    assert min(at_first) == pytest.approx(first["mean"] - first["std"])
-    assert max(at_first) == pytest.approx(first["mean"] + first["std"])
+    assert min(at_first) == pytest.approx(first.mean - first.std)
+    assert max(at_first) == pytest.approx(first.mean + first.std)
 
 
 def test_nmi_shows_target_bands_and_the_chosen_layers():
@@ -74,7 +74,7 @@ def test_nmi_shows_target_bands_and_the_chosen_layers():
     }
     assert list(drawn.values()) == [0.2, 0.09, 0.05]
     chosen = [(int(ring.get_xdata()[0]), ring.get_ydata()[0]) for ring in of(axes, "chosen")]
-    assert chosen == [(r["choice"]["layer"], means(r, "nmi")[r["choice"]["layer"] - 1]) for r in analysis["models"]]
+    assert chosen == [(r.choice.layer, means(r, "nmi")[r.choice.layer - 1]) for r in analysis.models]
 
 
 def test_models_of_different_depth_share_a_relative_axis():
@@ -92,8 +92,8 @@ def test_a_measure_nobody_has():
 
 def test_undefined_values_leave_a_gap():
     analysis = fake_analysis(1)
-    value = analysis["models"][0]["layers"][3]["measures"]["distance"]
-    value |= {"mean": None, "std": None, "per_head": [None] * len(value["per_head"])}
+    measures = analysis.models[0].layers[3].measures
+    measures["distance"] = Summary(None, None, [None] * len(measures["distance"].per_head))
     (axes,) = plot_measure(analysis, "distance").axes
     assert np.isnan(of(axes, "mean")[0].get_ydata()).nonzero()[0].tolist() == [3]
 
@@ -102,9 +102,9 @@ def test_patterns_are_letters_and_the_chosen_layer_is_framed():
     analysis = fake_analysis(3)
     (axes,) = plot_patterns(analysis).axes
     letters = [text.get_text() for text in axes.texts]
-    assert letters == [layer["pattern"][0].upper() for record in analysis["models"] for layer in record["layers"]]
+    assert letters == [layer.pattern[0].upper() for record in analysis.models for layer in record.layers]
     assert {"L", "H", "G"} == set(letters)
-    chosen = [record["choice"]["layer"] for record in analysis["models"] if record["choice"]["layer"]]
+    chosen = [record.choice.layer for record in analysis.models if record.choice.layer]
     assert [frame.get_x() + 0.5 for frame in of(axes, "chosen")] == chosen
     assert [label.get_text() for label in axes.get_yticklabels()] == ["deit_tiny", "dino_small", "mae_base"]
 
@@ -112,14 +112,14 @@ def test_patterns_are_letters_and_the_chosen_layer_is_framed():
 def test_cka_shows_the_matrix():
     record = fake_record(1)
     axes = plot_cka(record).axes[0]
-    np.testing.assert_allclose(axes.images[0].get_array(), record["cka"])
+    np.testing.assert_allclose(axes.images[0].get_array(), record.cka)
 
 
 def test_difference_is_visible_minus_infrared():
     analysis = fake_analysis(2, pair=True)
     (axes,) = plot_difference(analysis, "nmi").axes
     for line, number in zip(of(axes, "mean"), (0, 2), strict=True):
-        infrared, visible = analysis["models"][number : number + 2]
+        infrared, visible = analysis.models[number : number + 2]
         np.testing.assert_allclose(line.get_ydata(), np.subtract(means(visible, "nmi"), means(infrared, "nmi")))
     with pytest.raises(UnipError, match="pair"):
         plot_difference(fake_analysis(1), "nmi")
@@ -130,11 +130,11 @@ def test_probe_is_miou_over_nmi(models):
     analysis = fake_analysis(models, probe=True)
     axes = plot_probe(analysis).axes
     assert len(axes) == 2 * models
-    for record, upper, lower in zip(analysis["models"], axes[::2], axes[1::2], strict=True):
-        scores = [100 * layer["miou"] for layer in record["probe"]["layers"]]
+    for record, upper, lower in zip(analysis.models, axes[::2], axes[1::2], strict=True):
+        scores = [100 * layer["miou"] for layer in record.probe["layers"]]
         np.testing.assert_allclose(of(upper, "mean")[0].get_ydata(), scores)
         np.testing.assert_allclose(of(lower, "mean")[0].get_ydata(), means(record, "nmi"))
-        assert of(upper, "best")[0].get_xdata()[0] == 1 + int(np.argmax(scores)) == record["probe"]["best_layer"]
+        assert of(upper, "best")[0].get_xdata()[0] == 1 + int(np.argmax(scores)) == record.probe["best_layer"]
         assert len([patch for patch in upper.patches if patch.get_gid() in PATTERN_COLOURS]) == 12
     with pytest.raises(UnipError, match="probed"):
         plot_probe(fake_analysis(1))
@@ -152,7 +152,7 @@ def test_all_figures_come_in_reading_order():
 
 def test_shares_where_grids_differ_and_registers_where_there_are_some():
     analysis = fake_analysis(2, depths=(3, 3))
-    analysis["models"][1] |= {"grid": [16, 16], "registers": 4}
+    analysis.models[1] = replace(analysis.models[1], grid=(16, 16), registers=4)
     names = list(analysis_figures(analysis))
     assert names[1:6] == ["nmi", "distance_share", "entropy_share", "class_share", "register_share"]
     assert legend_labels(plot_measure(analysis, "register_share")) == ["dino_small"]
@@ -160,12 +160,12 @@ def test_shares_where_grids_differ_and_registers_where_there_are_some():
 
 def test_cka_that_is_undefined_is_left_out():
     analysis = fake_analysis(1)
-    analysis["models"][0]["cka"] = [[None] * 12] * 12
+    analysis.models[0] = replace(analysis.models[0], cka=[[None] * 12] * 12)
     assert "cka-1" not in analysis_figures(analysis)
 
 
 def test_models_look_different_and_groups_alike():
-    styles = model_styles([{"name": str(n), "group": "supervised"} for n in range(3)])
+    styles = model_styles([replace(fake_record(), name=str(n), group="supervised") for n in range(3)])
     assert len(set(styles.values())) == 3
     assert {colour for colour, _ in styles.values()} == set(GROUP_COLOURS["supervised"])
     assert len({marker for _, marker in styles.values()}) == 3
@@ -237,7 +237,7 @@ def test_svg_text_takes_the_pages_colour_and_font():
 @pytest.mark.parametrize("name", ["_hidden", "cost $5 to $6 \\frac", 'a <b> & "c"', "long" * 40])
 def test_any_name_is_drawn_as_it_is(name):
     analysis = fake_analysis(1)
-    analysis["models"][0]["name"] = name
+    analysis.models[0] = replace(analysis.models[0], name=name)
     for kind, figure in {"nmi": plot_measure(analysis, "nmi"), "patterns": plot_patterns(analysis)}.items():
         root = ElementTree.fromstring(inline_svg(figure, name=kind, label=name))
         words = [word.text for word in root.iter("{http://www.w3.org/2000/svg}text")]

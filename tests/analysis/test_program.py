@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from tests.analysis.undrawn import leave_undrawn
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.program import short_names
+from unip.analysis.records import PairRecord, Thresholds
 from unip.analysis.verbs import analyze
 from unip.attention.measuring import MEASURES
 from unip.data.labelled.classes import Classes
@@ -145,7 +146,7 @@ def test_nmi_equals_a_float64_recomputation_from_timms_eager_attention(kind, ima
     pixels = pixels_of(images, size, (INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3)
     maps = eager_attention(pointed(kind), pixels)
     analysis = json.loads((tmp_path / "out" / "analysis.json").read_text())
-    assert json.loads(json.dumps(result.analysis)) == analysis
+    assert json.loads(json.dumps(result.analysis.to_dict())) == analysis
     (record,) = analysis["models"]
     assert [layer["layer"] for layer in record["layers"]] == [1, 2, 3, 4]
     for layer, attention in zip(record["layers"], maps, strict=True):
@@ -161,7 +162,7 @@ def test_nmi_equals_a_float64_recomputation_from_timms_eager_attention(kind, ima
 
 
 def nmi_row(result) -> list[float]:
-    return [layer["measures"]["nmi"]["mean"] for layer in result.analysis["models"][0]["layers"]]
+    return [layer.measures["nmi"].mean for layer in result.analysis.models[0].layers]
 
 
 def test_normalization(images, tmp_path):
@@ -177,7 +178,7 @@ def test_normalization(images, tmp_path):
         rows[name] = nmi_row(result)
         wanted = [np.mean([nmi_float64(head) for image in m.numpy() for head in image]) for m in maps]
         assert rows[name] == pytest.approx(wanted, abs=1e-4)
-        assert result.analysis["preprocessing"]["normalization"] == name
+        assert result.analysis.preprocessing.normalization == name
     assert rows["imagenet"] != pytest.approx(rows["infmix"], abs=1e-4)
 
 
@@ -188,7 +189,7 @@ def test_size(images, tmp_path):
     )
     assert nmi_row(own) == nmi_row(same)
     assert nmi_row(own) != pytest.approx(nmi_row(larger), abs=1e-4)
-    assert [r.analysis["models"][0]["input_size"] for r in (own, same, larger)] == [64, 64, 96]
+    assert [r.analysis.models[0].input_size for r in (own, same, larger)] == [64, 64, 96]
 
 
 def test_batches_and_draws(images, tmp_path):
@@ -199,8 +200,8 @@ def test_batches_and_draws(images, tmp_path):
 
     assert nmi_row(run(batch_size=2)) == pytest.approx(nmi_row(run(batch_size=100)), abs=1e-5)
     few = run(max_images=2)
-    assert few.analysis["images"]["count"] == 2
-    assert few.analysis["images"]["of"] == 5
+    assert few.analysis.images.count == 2
+    assert few.analysis.images.of == 5
     assert nmi_row(run(max_images=2)) == nmi_row(few)
     assert nmi_row(few) != pytest.approx(nmi_row(run()), abs=1e-6)
 
@@ -216,12 +217,12 @@ def test_several_models_at_once_with_report(images, tmp_path, capsys):
         explorer=2,
         groups=("masked-image", "contrastive", "other"),
     )
-    records = result.analysis["models"]
-    assert [record["model"] for record in records] == [*sources, sources[0]]
-    assert [record["group"] for record in records] == ["masked-image", "contrastive", "other"]
-    assert records[0]["layers"] == records[2]["layers"] != records[1]["layers"]
-    assert all(len(record["sha256"]) == 64 for record in records)
-    assert [(record["class_token"], record["registers"]) for record in records] == [(True, 0), (True, 4), (True, 0)]
+    records = result.analysis.models
+    assert [record.model for record in records] == [*sources, sources[0]]
+    assert [record.group for record in records] == ["masked-image", "contrastive", "other"]
+    assert records[0].layers == records[2].layers != records[1].layers
+    assert all(len(record.sha256) == 64 for record in records)
+    assert [(record.class_token, record.registers) for record in records] == [(True, 0), (True, 4), (True, 0)]
     assert sorted(path.name for path in out.iterdir()) == [
         ".unip",
         "analysis.json",
@@ -243,21 +244,21 @@ def test_several_models_at_once_with_report(images, tmp_path, capsys):
     assert page.count('type="text/plain"') == 3 * 2 * 4  # models, images and layers of the explorer
     assert "<!-- explorer -->" not in page
     said = capsys.readouterr().out
-    assert all(record["choice"]["reason"] in said for record in records)
+    assert all(record.choice.reason in said for record in records)
 
 
 def test_the_table_holds_every_measure_of_every_head(images, tmp_path):
     result = numbers(models=(saved("registers", tmp_path),), images=(str(images),), out=tmp_path / "out")
     rows = pq.read_table(tmp_path / "out/measures.parquet").to_pylist()
-    (record,) = result.analysis["models"]
+    (record,) = result.analysis.models
     attention = [name for name in MEASURES if name != "high_frequency"]
     assert len(rows) == 4 * (len(attention) * 3 + 1)  # a mean over two heads and both, and the features
     for row in rows:
-        value = record["layers"][row["layer"] - 1]["measures"][row["measure"]]
-        wanted = value["mean"] if row["head"] is None else value["per_head"][row["head"] - 1]
+        value = record.layers[row["layer"] - 1].measures[row["measure"]]
+        wanted = value.mean if row["head"] is None else value.per_head[row["head"] - 1]
         assert row["mean"] == pytest.approx(wanted)
         assert row["std"] >= 0
-    cka = np.array(record["cka"])
+    cka = np.array(record.cka)
     assert cka.shape == (4, 4)
     np.testing.assert_allclose(np.diag(cka), 1, atol=1e-5)
     np.testing.assert_allclose(cka, cka.T, atol=1e-6)
@@ -274,23 +275,23 @@ def test_pairs_are_measured_on_both_images_and_compared(images, tmp_path):
     source = saved("plain", tmp_path)
     common = {"models": (source,), "images": (str(images),), "pair": (str(visible),)}
     result = analyze(**common, out=tmp_path / "out", pictures=1, explorer=1)
-    assert result.analysis["images"]["count"] == 3
-    assert result.analysis["pair"] == {"sources": [str(visible)], "unpaired": 2}
-    infrared, seen = result.analysis["models"]
-    assert (infrared["images"], seen["images"]) == ("infrared", "visible")
-    (difference,) = result.analysis["differences"]
-    for before, after, change in zip(infrared["layers"], seen["layers"], difference["layers"], strict=True):
+    assert result.analysis.images.count == 3
+    assert result.analysis.pair == PairRecord([str(visible)], 2)
+    infrared, seen = result.analysis.models
+    assert (infrared.images, seen.images) == ("infrared", "visible")
+    (difference,) = result.analysis.differences
+    for before, after, change in zip(infrared.layers, seen.layers, difference.layers, strict=True):
         for name in MEASURES:
             if name == "register_share":  # it has none
-                assert change["measures"][name]["mean"] is None
+                assert change.measures[name].mean is None
                 continue
-            wanted = after["measures"][name]["mean"] - before["measures"][name]["mean"]
-            assert change["measures"][name]["mean"] == pytest.approx(wanted, abs=1e-4)
+            wanted = after.measures[name].mean - before.measures[name].mean
+            assert change.measures[name].mean == pytest.approx(wanted, abs=1e-4)
     names = {path.name for path in (tmp_path / "out/maps").iterdir()}
     assert names == {"vit_tiny_patch16_224-infrared.png", "vit_tiny_patch16_224-visible.png"}
-    grey = numbers(**common, out=tmp_path / "grey", pair_colour=False).analysis["models"]
-    assert grey[0]["layers"] == infrared["layers"]
-    assert grey[1]["layers"] != seen["layers"]
+    grey = numbers(**common, out=tmp_path / "grey", pair_colour=False).analysis.models
+    assert grey[0].layers == infrared.layers
+    assert grey[1].layers != seen.layers
     with pytest.raises(UnipError, match=r"none of the 5 images of .* has a partner"):
         analyze(models=(source,), images=(str(images),), pair=(str(tmp_path / "out"),), out=tmp_path / "none")
 
@@ -301,9 +302,9 @@ def test_images_that_cannot_be_read_are_skipped_and_listed(images, tmp_path, cap
     whole = (images / "0.png").read_bytes()
     (images / "1.png").write_bytes(whole[: len(whole) // 2])
     result = analyze(models=(saved("plain", tmp_path),), images=(str(images),), out=tmp_path / "out")
-    found = result.analysis["images"]
-    assert (found["count"], found["of"]) == (4, 6)
-    assert sorted(Path(skipped["path"]).name for skipped in found["skipped"]) == ["1.png", "9-bad.png"]
+    found = result.analysis.images
+    assert (found.count, found.of) == (4, 6)
+    assert sorted(Path(skipped.path).name for skipped in found.skipped) == ["1.png", "9-bad.png"]
     assert capsys.readouterr().out.count("skipped: ") == 2
     assert "9-bad.png" in (tmp_path / "out/report.html").read_text()
 
@@ -324,9 +325,9 @@ def test_one_16_bit_image_of_another_size(images, tmp_path):
     folder.mkdir()
     Image.fromarray(rng.integers(20_000, 21_000, (40, 90), dtype=np.uint16)).save(folder / "one.png")
     result = analyze(models=(saved("plain", tmp_path),), images=(str(folder),), out=tmp_path / "out")
-    (record,) = result.analysis["models"]
-    assert all(layer["measures"]["nmi"]["std"] == 0 for layer in record["layers"])
-    assert all(0 < layer["measures"]["nmi"]["mean"] < 1 for layer in record["layers"])
+    (record,) = result.analysis.models
+    assert all(layer.measures["nmi"].std == 0 for layer in record.layers)
+    assert all(0 < layer.measures["nmi"].mean < 1 for layer in record.layers)
     assert (tmp_path / "out/report.html").is_file()
 
 
@@ -337,7 +338,7 @@ def test_images_of_different_sizes(images, tmp_path):
         with Image.open(path) as image:
             image.resize((64 + 16 * number, 64)).save(mixed / path.name)
     found = numbers(models=(saved("plain", tmp_path),), images=(str(mixed),), out=tmp_path / "out")
-    assert found.analysis["images"]["count"] == 5
+    assert found.analysis.images.count == 5
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -367,11 +368,11 @@ def test_a_fine_tuned_segmenter_and_its_probe(images, tmp_path):
         probe=tmp_path / "labelled",
         probe_side=64,
     )
-    (record,) = result.analysis["models"]
-    assert [layer["heads"] for layer in record["layers"]] == [3] * 5 + [6]
-    assert record["probe"]["train_images"] == record["probe"]["test_images"] == 5
-    assert [layer["layer"] for layer in record["probe"]["layers"]] == [1, 2, 3, 4, 5, 6]
-    assert all(0.3 < layer["miou"] <= 1 for layer in record["probe"]["layers"])
+    (record,) = result.analysis.models
+    assert [layer.heads for layer in record.layers] == [3] * 5 + [6]
+    assert record.probe["train_images"] == record.probe["test_images"] == 5
+    assert [layer["layer"] for layer in record.probe["layers"]] == [1, 2, 3, 4, 5, 6]
+    assert all(0.3 < layer["miou"] <= 1 for layer in record.probe["layers"])
     assert (tmp_path / "out/figures/probe.png").is_file()
 
 
@@ -389,26 +390,26 @@ def test_a_model_that_stays_local_is_reported_without_a_choice(images, tmp_path,
     save_file(model.state_dict(), tmp_path / "local.safetensors")
     source = f"timm:vit_tiny_patch16_224@{tmp_path / 'local.safetensors'}"
     result = numbers(models=(source,), images=(str(images),), out=tmp_path / "out")
-    (record,) = result.analysis["models"]
-    assert record["choice"]["layer"] is None
-    assert "no layer to choose: the NMI peaks at layer 4 of 4" in record["choice"]["reason"]
-    assert [layer["pattern"] for layer in record["layers"]] == ["local"] * 4
-    assert record["choice"]["reason"] in capsys.readouterr().out
+    (record,) = result.analysis.models
+    assert record.choice.layer is None
+    assert "no layer to choose: the NMI peaks at layer 4 of 4" in record.choice.reason
+    assert [layer.pattern for layer in record.layers] == ["local"] * 4
+    assert record.choice.reason in capsys.readouterr().out
 
 
 def test_thresholds_and_exclusion(images, tmp_path):
     source = saved("plain", tmp_path)
     plain = numbers(models=(source,), images=(str(images),), out=tmp_path)
-    choice = plain.analysis["models"][0]["choice"]
+    choice = plain.analysis.models[0].choice
     row = nmi_row(plain)
-    others = [layer for layer in range(choice["peak"] + 1, 5) if layer != choice["layer"]]
-    excluded = numbers(models=(source,), images=(str(images),), out=tmp_path, exclude_layers=(choice["layer"],))
-    found = excluded.analysis["models"][0]["choice"]["layer"]
+    others = [layer for layer in range(choice.peak + 1, 5) if layer != choice.layer]
+    excluded = numbers(models=(source,), images=(str(images),), out=tmp_path, exclude_layers=(choice.layer,))
+    found = excluded.analysis.models[0].choice.layer
     assert found == (min(others, key=lambda n: abs(row[n - 1] - 0.09)) if others else None)
     moved = numbers(models=(source,), images=(str(images),), out=tmp_path, local_above=0, global_below=-1)
-    assert {layer["pattern"] for layer in moved.analysis["models"][0]["layers"]} == {"local"}
-    assert moved.analysis["thresholds"] == {"local_above": 0, "global_below": -1, "target_nmi": 0.09}
-    assert any("no layer is hybrid" in warning for warning in moved.analysis["models"][0]["choice"]["warnings"])
+    assert {layer.pattern for layer in moved.analysis.models[0].layers} == {"local"}
+    assert moved.analysis.thresholds == Thresholds(local_above=0, global_below=-1, target_nmi=0.09)
+    assert any("no layer is hybrid" in warning for warning in moved.analysis.models[0].choice.warnings)
 
 
 def test_a_dry_run_writes_nothing(images, tmp_path, capsys):
@@ -447,12 +448,12 @@ def test_deit_tiny_on_roadscene_goes_from_local_over_hybrid_to_global(tmp_path):
     result = numbers(models=(str(DEIT),), images=(f"infrared={infrared}",), out=tmp_path, max_images=24, size=224)
     known = [0.176, 0.384, 0.488, 0.247, 0.160, 0.114, 0.143, 0.157, 0.063, 0.045, 0.016, 0.014]
     assert nmi_row(result) == pytest.approx(known, abs=0.02)
-    (record,) = result.analysis["models"]
-    patterns = [layer["pattern"] for layer in record["layers"]]
+    (record,) = result.analysis.models
+    patterns = [layer.pattern for layer in record.layers]
     assert patterns == sorted(patterns, key=("local", "hybrid", "global").index)
     assert set(patterns) == {"local", "hybrid", "global"}
-    assert record["choice"]["layer"] == 6
-    assert "layer 6 has the NMI" in record["choice"]["reason"]
+    assert record.choice.layer == 6
+    assert "layer 6 has the NMI" in record.choice.reason
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -471,8 +472,8 @@ def test_a_file_name_that_is_not_utf8_and_a_damaged_one(images, tmp_path):
     with open(os.fsencode(images) + b"/\xfe.png", "wb"):
         pass
     result = analyze(models=(saved("plain", tmp_path),), images=(str(images),), out=tmp_path / "out", pictures=0)
-    assert result.analysis["images"]["count"] == 5
-    assert "\ufffd" in result.analysis["images"]["skipped"][0]["path"]
+    assert result.analysis.images.count == 5
+    assert "\ufffd" in result.analysis.images.skipped[0].path
     assert "\ufffd0.png" in (tmp_path / "out/report.html").read_text()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,7 +11,9 @@ from markupsafe import Markup
 
 from tests.analysis.fake_analysis import fake_analysis
 from tests.analysis.undrawn import leave_undrawn
+from unip.analysis.records import NoLayer, Summary
 from unip.analysis.report import ExampleMaps, render_analysis
+from unip.analysis.samples import UnreadableImage
 
 ALWAYS = ["distil", "patterns", "measures", "cka", "numbers"]
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -71,6 +74,10 @@ def render(analysis, examples=(), explorer="", notes=()):
     return text, page
 
 
+def warned(record, warning):
+    return replace(record, choice=replace(record.choice, warnings=(warning,)))
+
+
 def maps():
     grey = np.full((32, 32, 3), 90, np.uint8)
     columns = ("image", "layer 3 (local)", "layer 8 (hybrid)")
@@ -107,24 +114,25 @@ def test_everything_has_its_section_in_reading_order():
 
 def test_the_choice_is_stated_with_runner_up_and_margin(quick):
     analysis = fake_analysis(1)
-    choice = analysis["models"][0]["choice"]
+    choice = analysis.models[0].choice
     _, page = render(analysis)
-    assert f"layer {choice['layer']} of 12" in page.text
-    assert f"layer {choice['runner_up']}, NMI" in page.text
-    assert f"{choice['margin']:.3f} nearer" in page.text
-    assert f"layer {choice['peak']}" in page.text
+    assert f"layer {choice.layer} of 12" in page.text
+    assert f"layer {choice.runner_up}, NMI" in page.text
+    assert f"{choice.margin:.3f} nearer" in page.text
+    assert f"layer {choice.peak}" in page.text
     assert all(number in page.text for number in ("0.09", "0.2", "0.05"))
 
 
 def test_no_hybrid_layer_is_warned_about(quick):
     analysis = fake_analysis(3)
-    stays_local = analysis["models"][2]
-    assert {layer["pattern"] for layer in stays_local["layers"]} == {"local"}
+    stays_local = analysis.models[2]
+    assert {layer.pattern for layer in stays_local.layers} == {"local"}
     text, page = render(analysis)
     assert page.text.count("no layer is hybrid") == 1
     assert 'class="warning">⚠ no layer is hybrid' in text
 
-    stays_local["choice"] = {"layer": None, "reason": "no layer to choose: it peaks at the end", "warnings": []}
+    none = NoLayer(None, "no layer to choose: it peaks at the end", ())
+    analysis.models[2] = replace(stays_local, choice=none)
     text, page = render(analysis)
     assert 'class="warning">⚠ no layer is hybrid' in text
     assert "no layer to choose: it peaks at the end" in page.text
@@ -132,8 +140,8 @@ def test_no_hybrid_layer_is_warned_about(quick):
 
 def test_warnings_and_skipped_images_are_shown(quick):
     analysis = fake_analysis(1)
-    analysis["models"][0]["choice"]["warnings"] = ["near tie: layers 8 and 9"]
-    analysis["images"]["skipped"] = [{"path": "frames/a.tiff", "reason": "cannot be decoded"}]
+    analysis.models[0] = warned(analysis.models[0], "near tie: layers 8 and 9")
+    analysis.images.skipped.append(UnreadableImage("frames/a.tiff", "cannot be decoded"))
     _, page = render(analysis)
     assert "⚠ near tie: layers 8 and 9" in page.text
     assert "1 image skipped" in page.text
@@ -143,13 +151,12 @@ def test_warnings_and_skipped_images_are_shown(quick):
 def test_what_users_name_is_escaped():
     analysis = fake_analysis(2, pair=True, probe=True, depths=(4, 4))
     bad = "<script>alert(1)</script>"
-    for record in analysis["models"][:2]:
-        record["name"] = record["model"] = bad
-    analysis["differences"][0]["name"] = bad
-    analysis["images"]["sources"] = [bad]
-    analysis["images"]["skipped"] = [{"path": bad, "reason": bad}]
-    analysis["models"][0]["probe"]["classes"][1] = bad
-    analysis["models"][0]["choice"]["warnings"] = [bad]
+    analysis.models[:2] = [replace(record, name=bad, model=bad) for record in analysis.models[:2]]
+    analysis.differences[0] = replace(analysis.differences[0], name=bad)
+    analysis.images.sources[:] = [bad]
+    analysis.images.skipped.append(UnreadableImage(bad, bad))
+    analysis.models[0].probe["classes"][1] = bad
+    analysis.models[0] = warned(analysis.models[0], bad)
     text, page = render(analysis, [ExampleMaps(bad, (bad,), ((bad, (np.zeros((8, 8, 3), np.uint8),)),))], "", [bad])
     assert "<script" not in text
     assert page.text.count(bad) > 10
@@ -157,11 +164,11 @@ def test_what_users_name_is_escaped():
 
 def test_the_tables_hold_the_numbers(quick):
     analysis = fake_analysis(1, probe=True)
-    layer = analysis["models"][0]["layers"][4]
-    layer["measures"]["nmi"] = {"mean": 0.12345, "std": 0.01, "per_head": [0.1, 0.2, 0.15]}
-    layer["measures"]["distance"] = {"mean": None, "std": None, "per_head": [None, None, None]}
-    layer["measures"]["high_frequency"] = {"mean": -1.5, "std": 0.25, "per_head": []}
-    analysis["models"][0]["probe"]["layers"][4]["miou"] = 0.4567
+    measures = analysis.models[0].layers[4].measures
+    measures["nmi"] = Summary(0.12345, 0.01, [0.1, 0.2, 0.15])
+    measures["distance"] = Summary(None, None, [None, None, None])
+    measures["high_frequency"] = Summary(-1.5, 0.25, [])
+    analysis.models[0].probe["layers"][4]["miou"] = 0.4567
     _, page = render(analysis)
     for words in ("0.123 ± 0.010", "0.100 to 0.200", "−1.500 ± 0.250", "45.7", "–"):
         assert words in page.text

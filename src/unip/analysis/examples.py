@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from unip.analysis.records import ModelRecord
 from unip.analysis.report import ExampleMaps
 from unip.attention.capture import attention_map, visiting
 from unip.attention.pictures import Picture, attention_picture, patch_rows
@@ -49,7 +49,7 @@ def example_rows(model: nn.Module, pixels: torch.Tensor, queries: Sequence[dict[
     return {layer: np.stack(rows) for layer, rows in found.items()}
 
 
-def layers_to_show(record: dict[str, Any]) -> list[tuple[int, str]]:
+def layers_to_show(record: ModelRecord) -> list[tuple[int, str]]:
     """Choose a local, a hybrid and a global layer to show, as far as the model has them.
 
     Local is the layer of the NMI peak, hybrid the recommended one (else the first), global the last; a model
@@ -58,20 +58,19 @@ def layers_to_show(record: dict[str, Any]) -> list[tuple[int, str]]:
     Returns:
         1-based layers in rising order, each with its pattern.
     """
-    layers = record["layers"]
-    patterns = [layer["pattern"] for layer in layers]
-    nmi = [layer["measures"]["nmi"]["mean"] for layer in layers]
-    middle = patterns.index("hybrid") + 1 if "hybrid" in patterns else len(layers) // 2 + 1
-    chosen = {nmi.index(max(nmi)) + 1, record["choice"]["layer"] or middle, len(layers)}
+    patterns = [layer.pattern for layer in record.layers]
+    nmi = [layer.measures["nmi"].mean or 0 for layer in record.layers]
+    middle = patterns.index("hybrid") + 1 if "hybrid" in patterns else len(nmi) // 2 + 1
+    chosen = {nmi.index(max(nmi)) + 1, record.choice.layer or middle, len(nmi)}
     return [(layer, patterns[layer - 1]) for layer in sorted(chosen)]
 
 
 def example_maps(
-    record: dict[str, Any], pictures: Sequence[Picture], queries: Sequence[dict[str, int]], rows: Rows
+    record: ModelRecord, pictures: Sequence[Picture], queries: Sequence[dict[str, int]], rows: Rows
 ) -> list[ExampleMaps]:
     """Draw the maps of :func:`layers_to_show` for the report, one block per image."""
     layers = layers_to_show(record)
-    on = "" if record["images"] == "images" else f", {record['images']}"
+    on = "" if record.images == "images" else f", {record.images}"
     columns = ("image", *(f"layer {layer} ({pattern})" for layer, pattern in layers))
     blocks = []
     for number, (picture, named) in enumerate(zip(pictures, queries, strict=True)):
@@ -80,5 +79,5 @@ def example_maps(
             (name, (plain, *(attention_picture(picture, rows[layer][number, place], query) for layer, _ in layers)))
             for place, (name, query) in enumerate(named.items())
         )
-        blocks.append(ExampleMaps(f"{record['name']}, image {number + 1}{on}", columns, drawn))
+        blocks.append(ExampleMaps(f"{record.name}, image {number + 1}{on}", columns, drawn))
     return blocks

@@ -4,45 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.examples import example_maps, example_rows, grid_of
 from unip.analysis.explorer import ExplorerModel, explorer_grid, explorer_maps
+from unip.analysis.groups import Group
 from unip.analysis.inputs import evenly_spaced, frames, image_sets, in_colour, input_side, model_input
-from unip.analysis.records import model_record
+from unip.analysis.records import AnalysedModel, ModelRecord, Thresholds
 from unip.analysis.report import ExampleMaps
 from unip.analysis.samples import Sample
+from unip.analysis.summaries import model_record
 from unip.attention.measuring import ModelMeasures, measure_layers
 from unip.attention.pictures import Picture, example_queries, query_sheet
 from unip.errors import UnipError
 from unip.progress import meter
 from unip.runtime.device import choose_device
 from unip.vit.backbone import Backbone
-from unip.vit.shape import class_tokens, depth_of, heads_of, prefix_tokens
+from unip.vit.shape import class_tokens, prefix_tokens
 
 
 @dataclass(frozen=True)
 class Inspection:
     """What the analysis of one model found."""
 
-    records: list[dict[str, Any]]
+    records: list[ModelRecord]
     measured: dict[str, ModelMeasures]  # by images
     sheets: dict[str, Picture]  # by images
     examples: list[ExampleMaps]
     explorer: ExplorerModel
 
 
-def inspect_model(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Inspection:
+def inspect_model(config: AnalyzeConfig, backbone: Backbone, name: str, group: Group, sample: Sample) -> Inspection:
     """Measure one model on the images (and their partners), and draw its maps.
 
     Raises:
         UnipError: The device's memory is too small, or a layer's attention is not finite.
     """
     try:
-        return _inspect_model(config, backbone, about, sample)
+        return _inspect_model(config, backbone, name, group, sample)
     except torch.OutOfMemoryError as error:
         side = input_side(config, backbone)
         raise UnipError(
@@ -51,34 +52,29 @@ def inspect_model(config: AnalyzeConfig, backbone: Backbone, about: dict[str, st
         ) from error
 
 
-def _inspect_model(config: AnalyzeConfig, backbone: Backbone, about: dict[str, str], sample: Sample) -> Inspection:
+def _inspect_model(config: AnalyzeConfig, backbone: Backbone, name: str, group: Group, sample: Sample) -> Inspection:
     model = backbone.model.to(choose_device(config.device)).eval()
     side = input_side(config, backbone)
-    classes, registers = class_tokens(model), prefix_tokens(model) - class_tokens(model)
-    described = {
-        "model": backbone.source,
-        **about,
-        "sha256": backbone.report.sha256 if backbone.report else None,
-        "input_size": side,
-        "grid": list(grid_of(model, side)),
-        "class_token": classes > 0,
-        "registers": registers,
-    }
+    classes = class_tokens(model)
+    about = AnalysedModel(
+        model=backbone.source,
+        name=name,
+        group=group,
+        sha256=backbone.report.sha256 if backbone.report else None,
+        input_size=side,
+        grid=grid_of(model, side),
+        class_token=classes > 0,
+        registers=prefix_tokens(model) - classes,
+    )
+    thresholds = thresholds_of(config)
     records, measured, sheets, examples, maps = [], {}, {}, [], {}
     for images, paths in image_sets(sample).items():
-        measured[images] = measure_images(config, backbone, about["name"], paths, images)
-        record = model_record(
-            measured[images],
-            {**described, "images": images},
-            target=config.target_nmi,
-            local_above=config.local_above,
-            global_below=config.global_below,
-            exclude=config.exclude_layers,
-        )
+        measured[images] = measure_images(config, backbone, name, paths, images)
+        record = model_record(measured[images], about, images, thresholds, config.exclude_layers)
         records.append(record)
         if chosen := evenly_spaced(len(paths), config.pictures if config.report else 0):
             # the same queries on both images of a pair: where the infrared one is hot and cold
-            queries = [example_queries(frame, grid_of(model, side)) for frame in frames(sample.paths, chosen, side)]
+            queries = [example_queries(frame, about.grid) for frame in frames(sample.paths, chosen, side)]
             rows = example_rows(model, model_input(config, backbone, [paths[i] for i in chosen], images), queries)
             pictures = frames(paths, chosen, side, colour=in_colour(config, images))
             sheets[images] = query_sheet(pictures, queries, {f"layer {n}": values for n, values in rows.items()})
@@ -87,14 +83,14 @@ def _inspect_model(config: AnalyzeConfig, backbone: Backbone, about: dict[str, s
         if chosen:
             maps[images] = explorer_maps(model, model_input(config, backbone, [paths[i] for i in chosen], images))
     explorer = ExplorerModel(
-        name=about["name"],
-        group=about["group"],
-        grid=explorer_grid(grid_of(model, side)),
-        class_token=classes > 0,
-        registers=registers,
-        heads=[heads_of(model, layer) for layer in range(1, depth_of(model) + 1)],
-        patterns=[layer["pattern"] for layer in records[0]["layers"]],
-        chosen=records[0]["choice"]["layer"],
+        name=name,
+        group=group,
+        grid=explorer_grid(about.grid),
+        class_token=about.class_token,
+        registers=about.registers,
+        heads=[layer.heads for layer in records[0].layers],
+        patterns=[layer.pattern for layer in records[0].layers],
+        chosen=records[0].choice.layer,
         maps=maps,
     )
     return Inspection(records, measured, sheets, examples, explorer)
@@ -113,3 +109,8 @@ def measure_images(
 
     with meter(f"measuring {name} on {images}", len(paths), "images") as progress:
         return measure_layers(backbone.model, batches())
+
+
+def thresholds_of(config: AnalyzeConfig) -> Thresholds:
+    """Return the thresholds that the settings ask for."""
+    return Thresholds(config.local_above, config.global_below, config.target_nmi)

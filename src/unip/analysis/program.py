@@ -8,9 +8,8 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import timm
@@ -22,10 +21,18 @@ from unip.analysis.explorer import ExplorerImage, render_explorer
 from unip.analysis.figures import analysis_figures, write_figure, write_picture
 from unip.analysis.groups import group_of, source_name
 from unip.analysis.inputs import evenly_spaced, frames, image_sets, in_colour, input_side, normalization_of
-from unip.analysis.inspection import Inspection, inspect_model
-from unip.analysis.records import difference, layer_table, parquet_table
+from unip.analysis.inspection import Inspection, inspect_model, thresholds_of
+from unip.analysis.records import (
+    Analysis,
+    DifferenceRecord,
+    ImagesRecord,
+    ModelRecord,
+    PairRecord,
+    Preprocessing,
+)
 from unip.analysis.report import render_analysis
-from unip.analysis.samples import Sample, draw_sample
+from unip.analysis.samples import Sample, UnreadableImage, draw_sample
+from unip.analysis.summaries import difference, layer_table, parquet_table
 from unip.errors import UnipError
 from unip.features.config import ProbeSettings
 from unip.log import TableMessage
@@ -35,7 +42,7 @@ from unip.segmentation.metrics import percent
 from unip.segmentation.probe_data import ProbeData
 from unip.segmentation.probing import probe_layers
 from unip.version import __version__
-from unip.vit.backbone import load_backbone
+from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import check_layer, depth_of
 
 log = logging.getLogger(__name__)
@@ -48,117 +55,147 @@ EXPLORER_BYTES = 500_000  # of the explorer without its maps: pictures and scrip
 
 @dataclass(frozen=True)
 class AnalyzeResult:
-    """Where the analysis is and what it says (the content of ``analysis.json``)."""
+    """Where the analysis is and what it says."""
 
     out: Path
-    analysis: dict[str, Any]
+    analysis: Analysis
 
 
-def measure_models(
-    config: AnalyzeConfig, outputs: OutputFolder, probe: ProbeSettings | None, splits: ProbeData | None
-) -> AnalyzeResult | None:
-    """Do what is left of :func:`unip.analysis.verbs.analyze` once the paths are checked.
+@dataclass(frozen=True)
+class AnalysisPlan:
+    """What is to be analysed: everything is there and fits.
 
-    Args:
-        config: The settings.
-        outputs: Where to.
+    Attributes:
+        sample: The images.
+        backbones: The models, with their input sides in pixels.
         probe: What the linear probes are trained with, None where there are none.
         splits: The labelled images of the probes, and the name of the split to test on.
     """
+
+    config: AnalyzeConfig
+    sample: Sample
+    backbones: list[tuple[Backbone, int]]
+    probe: ProbeSettings | None
+    splits: ProbeData | None
+
+
+def prepare(config: AnalyzeConfig, probe: ProbeSettings | None, splits: ProbeData | None) -> AnalysisPlan:
+    """Draw the images and load the models.
+
+    Raises:
+        UnipError: A model or every image cannot be read, or the settings do not fit a model.
+    """
     sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
+    loaded = [load_backbone(source) for source in config.models]
+    backbones = [(backbone, input_side(config, backbone)) for backbone in loaded]
+    for backbone in loaded:
+        for layer in config.exclude_layers:
+            check_layer(backbone.model, layer)
+    return AnalysisPlan(config, sample, backbones, probe, splits)
+
+
+def describe(plan: AnalysisPlan) -> None:
+    """Say which images and models are analysed, and how."""
+    config, sample = plan.config, plan.sample
     log.info(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
     for skipped in sample.skipped:
         log.warning(f"skipped: {as_utf8(skipped.reason)}")
     if sample.unpaired:
         log.warning(f"{sample.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
-    if splits is not None:
-        train, test, split = splits
+    if plan.splits is not None:
+        train, test, split = plan.splits
         log.info(f"probe: {len(train)} images of {config.probe} to train on, {len(test)} ({split}) to test on")
-    backbones = [load_backbone(source) for source in config.models]
-    for backbone in backbones:
+    for backbone, side in plan.backbones:
         log.info(str(backbone.report or f"{backbone.source}: random weights"))
-        side = input_side(config, backbone)
-        for layer in config.exclude_layers:
-            check_layer(backbone.model, layer)
         log.info(f"{backbone.source}: {depth_of(backbone.model)} layers, images resized to squares of {side} px")
     if config.dry_run:
         log.info(f"dry run: would write {config.out}; nothing was written")
-        return None
 
+
+def run(plan: AnalysisPlan, outputs: OutputFolder) -> AnalyzeResult:
+    """Measure and probe all models, and write what was found.
+
+    Raises:
+        UnipError: A layer's attention is not finite, memory is too small, or a probe failed (the rest is written).
+    """
+    config = plan.config
     names = short_names(config.models)
     groups = config.groups or tuple(group_of(source) for source in config.models)
     found: list[Inspection] = []
     failure: UnipError | None = None
-    for backbone, name, group in zip(backbones, names, groups, strict=True):
-        found.append(inspect_model(config, backbone, {"name": name, "group": group}, sample))
-        if probe is not None and failure is None:
-            mean, std = normalization_of(config, backbone)
+    for (backbone, _), name, group in zip(plan.backbones, names, groups, strict=True):
+        inspection = inspect_model(config, backbone, name, group, plan.sample)
+        if plan.probe is not None and failure is None:
             try:
-                probed = probe_layers(backbone, probe, device=choose_device(config.device), mean=mean, std=std)
-                found[-1].records[0]["probe"] = probed
+                inspection = probed(config, backbone, plan.probe, inspection)
             except UnipError as error:  # what was measured is written first
                 failure = error
+        found.append(inspection)
         backbone.model.cpu()  # one model at a time on the device
-    analysis: dict[str, Any] = {
-        "versions": {"unip": __version__, "torch": torch.__version__, "timm": timm.__version__},
-        "images": {
-            "sources": [as_utf8(source) for source in config.images],
-            "count": len(sample.paths),
-            "of": sample.of,
-            "seed": config.seed,
-            "skipped": [
-                {"path": as_utf8(skipped.path), "reason": as_utf8(skipped.reason)} for skipped in sample.skipped
-            ],
-        },
-        "pair": {"sources": [as_utf8(s) for s in config.pair], "unpaired": sample.unpaired} if config.pair else None,
-        "preprocessing": {
-            "resize": "squash",
-            "grey": not (config.pair and config.pair_colour),
-            "normalization": config.normalization,
-        },
-        "thresholds": {
-            "local_above": config.local_above,
-            "global_below": config.global_below,
-            "target_nmi": config.target_nmi,
-        },
-        "models": [record for findings in found for record in findings.records],
-        "differences": [
-            {key: findings.records[0][key] for key in ("model", "name", "group")}
-            | {"layers": difference(findings.measured["infrared"], findings.measured["visible"])}
-            for findings in found
-            if config.pair
-        ],
-    }
-    for record in analysis["models"]:
-        log.info(TableMessage(layer_table(record)))
-        log.info(f"{record['name']}: {record['choice']['reason']}")
-        probed = record["probe"]
-        if probed is not None:
-            found_values = (layer["miou"] for layer in probed["layers"])
-            values = " ".join(percent(math.nan if value is None else value) for value in found_values)
-            log.info(
-                f"{record['name']}: probes reach {values} mIoU, layer by layer; best is layer {probed['best_layer']}"
-            )
-        for warning in [*record["choice"]["warnings"], *(probed["warnings"] if probed else [])]:
-            log.warning(f"warning: {warning}")
-    write_analysis(config, outputs, analysis, found, sample)
+    analysis = analysis_of(plan, found)
+    for record in analysis.models:
+        show(record)
+    write_analysis(config, outputs, analysis, found, plan.sample)
     if failure is not None:
         raise UnipError(f"the probe failed; everything else was written: {failure.what}", failure.fix)
     return AnalyzeResult(config.out, analysis)
 
 
+def probed(config: AnalyzeConfig, backbone: Backbone, probe: ProbeSettings, inspection: Inspection) -> Inspection:
+    """Probe the layers of a model, and put the scores into its first record."""
+    mean, std = normalization_of(config, backbone)
+    scores = probe_layers(backbone, probe, device=choose_device(config.device), mean=mean, std=std)
+    first, *others = inspection.records
+    return replace(inspection, records=[replace(first, probe=scores), *others])
+
+
+def analysis_of(plan: AnalysisPlan, found: Sequence[Inspection]) -> Analysis:
+    """Put together what was found in all models."""
+    config, sample = plan.config, plan.sample
+    skipped = [UnreadableImage(as_utf8(skipped.path), as_utf8(skipped.reason)) for skipped in sample.skipped]
+    sources = [as_utf8(source) for source in config.images]
+    firsts = [(findings.records[0], findings.measured) for findings in found if config.pair]
+    return Analysis(
+        versions={"unip": __version__, "torch": torch.__version__, "timm": timm.__version__},
+        images=ImagesRecord(sources, len(sample.paths), sample.of, config.seed, skipped),
+        pair=PairRecord([as_utf8(s) for s in config.pair], sample.unpaired) if config.pair else None,
+        preprocessing=Preprocessing("squash", not (config.pair and config.pair_colour), config.normalization),
+        thresholds=thresholds_of(config),
+        models=[record for findings in found for record in findings.records],
+        differences=[
+            DifferenceRecord(r.model, r.name, r.group, difference(measured["infrared"], measured["visible"]))
+            for r, measured in firsts
+        ],
+    )
+
+
+def show(record: ModelRecord) -> None:
+    """Log what was found in one model."""
+    log.info(TableMessage(layer_table(record)))
+    log.info(f"{record.name}: {record.choice.reason}")
+    warnings = list(record.choice.warnings)
+    if record.probe is not None:
+        found = (layer["miou"] for layer in record.probe["layers"])
+        values = " ".join(percent(math.nan if value is None else value) for value in found)
+        best = record.probe["best_layer"]
+        log.info(f"{record.name}: probes reach {values} mIoU, layer by layer; best is layer {best}")
+        warnings += record.probe["warnings"]
+    for warning in warnings:
+        log.warning(f"warning: {warning}")
+
+
 def write_analysis(
-    config: AnalyzeConfig, outputs: OutputFolder, analysis: dict[str, Any], found: Sequence[Inspection], sample: Sample
+    config: AnalyzeConfig, outputs: OutputFolder, analysis: Analysis, found: Sequence[Inspection], sample: Sample
 ) -> None:
     """Write the numbers, and on request the pictures and the report."""
     measured = {
-        (record["model"], record["images"]): findings.measured[record["images"]]
+        (record.model, record.images): findings.measured[record.images]
         for findings in found
         for record in findings.records
     }
     with writing(config.out / "measures.parquet") as temporary:
         pq.write_table(parquet_table(analysis, measured), temporary)
-    write_json(config.out / "analysis.json", analysis)
+    write_json(config.out / "analysis.json", analysis.to_dict())
     outputs.remove("report.html")  # of an earlier analysis of other models or images
     if not config.report:
         outputs.remove("figures", "maps")

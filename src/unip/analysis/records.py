@@ -1,163 +1,169 @@
-"""What was measured as plain values: the records of ``analysis.json`` and the rows of ``measures.parquet``."""
+"""What an analysis says: the content of ``analysis.json``."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-import torch
-from rich.table import Table
-from torch import Tensor
-
-from unip.attention.measuring import ModelMeasures
-from unip.attention.patterns import NoHybridLayer, choose_hybrid_layer, name_patterns
-
-FEW_IMAGES = 32  # the choice on fewer is warned about
-PARQUET_SCHEMA: Any = pa.schema(
-    [
-        ("model", pa.string()),
-        ("group", pa.string()),
-        ("images", pa.string()),
-        ("layer", pa.int32()),
-        ("head", pa.int32()),  # from 1; null: the mean over heads, or a measure of features
-        ("measure", pa.string()),
-        ("mean", pa.float64()),
-        ("std", pa.float64()),  # over images
-    ]
-)
+from unip.analysis.groups import Group
+from unip.analysis.samples import UnreadableImage
+from unip.attention.patterns import LayerChoice, Pattern
 
 
-def layer_records(measured: ModelMeasures, patterns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Average over images: one record a layer, with every measure's mean, deviation over images and mean per head."""
-    records = []
-    for layer, values in sorted(measured.layers.items()):
-        named = {name: _summary(heads.mean(1), heads) for name, heads in values.heads.items()}
-        named |= {name: _summary(images, None) for name, images in values.features.items()}
-        heads = next(iter(values.heads.values())).shape[1]
-        pattern = {"pattern": patterns[layer - 1]} if patterns else {}
-        records.append({"layer": layer, "heads": heads, **pattern, "measures": named})
-    return records
+@dataclass(frozen=True)
+class Summary:
+    """A measure of a layer.
 
-
-def model_record(
-    measured: ModelMeasures,
-    about: Mapping[str, Any],
-    *,
-    target: float,
-    local_above: float,
-    global_below: float,
-    exclude: Sequence[int],
-) -> dict[str, Any]:
-    """Put one model's measures on one set of images into a record, patterns and choice of the layer with it.
-
-    Args:
-        measured: What :func:`unip.attention.measuring.measure_layers` returned.
-        about: What identifies model and images; taken into the record as it is.
-        target: NMI of a hybrid layer.
-        local_above: Layers with a higher NMI are local.
-        global_below: Layers after the peak with a lower NMI are global.
-        exclude: Layers not to choose.
+    Attributes:
+        mean: Over images and heads; None where no image has a value.
+        std: Standard deviation over images, of the means over heads.
+        per_head: Mean over images of each head; empty for a measure of features.
     """
-    nmi = [values.heads["nmi"].mean().item() for _, values in sorted(measured.layers.items())]
-    bands = {"local_above": local_above, "global_below": global_below}
-    patterns = name_patterns(nmi, **bands)
-    try:
-        choice = choose_hybrid_layer(nmi, target=target, exclude=exclude, **bands).as_json()
-    except NoHybridLayer as error:  # that a model stays local is a finding, not a failure
-        none = [] if "hybrid" in patterns else ["no layer is hybrid"]
-        choice = {"layer": None, "reason": error.what, "warnings": none}
-    images = len(measured.cka)
-    if images < FEW_IMAGES:
-        choice["warnings"] = [
-            *choice["warnings"],
-            f"measured on {images} image{'s' * (images > 1)} only: other images may lead to another layer",
-        ]
-    return {
-        **about,
-        "layers": layer_records(measured, patterns),
-        "cka": _matrix(measured.cka.nanmean(0)),
-        "cka_std": _matrix((measured.cka - measured.cka.nanmean(0)).square().nanmean(0).sqrt()),
-        "choice": choice,
-        "probe": None,
-    }
+
+    mean: float | None
+    std: float | None
+    per_head: list[float | None]
 
 
-def difference(infrared: ModelMeasures, visible: ModelMeasures) -> list[dict[str, Any]]:
-    """Average the differences between the two images of each pair, visible minus infrared; one record a layer."""
-    layers = {}
-    for layer, values in infrared.layers.items():
-        other = visible.layers[layer]
-        layers[layer] = type(values)(
-            {name: other.heads[name] - heads for name, heads in values.heads.items()},
-            {name: other.features[name] - images for name, images in values.features.items()},
-        )
-    return layer_records(ModelMeasures(layers, visible.cka - infrared.cka))
+@dataclass(frozen=True)
+class LayerRecord:
+    """A layer of a model; ``layer`` counts from 1."""
+
+    layer: int
+    heads: int
+    pattern: Pattern
+    measures: dict[str, Summary]
 
 
-def parquet_table(analysis: Mapping[str, Any], spreads: Mapping[tuple[str, str], ModelMeasures]) -> Any:
-    """Return all measures in long form, one row for each model, images, layer, head and measure.
+@dataclass(frozen=True)
+class LayerDifference:
+    """How the measures of a layer differ between the images of pairs."""
 
-    Args:
-        analysis: The whole analysis.
-        spreads: What was measured, by model and images, for the deviations of single heads.
+    layer: int
+    heads: int
+    measures: dict[str, Summary]
+
+
+@dataclass(frozen=True)
+class NoLayer:
+    """No layer to distil: that a model stays local is a finding, not a failure."""
+
+    layer: None
+    reason: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnalysedModel:
+    """A model, and how it was shown images.
+
+    Attributes:
+        model: Its source.
+        name: Short, for people; no other of the analysis has it.
+        group: How it was pre-trained.
+        sha256: Of its file.
+        input_size: Side of the images, in pixels.
+        grid: Patch rows and columns.
+        class_token: Whether it has one.
+        registers: How many register tokens it has.
     """
-    rows = []
-    for record in analysis["models"]:
-        about = {key: record[key] for key in ("model", "group", "images")}
-        measured = spreads[record["model"], record["images"]]
-        for layer in record["layers"]:
-            for name, value in layer["measures"].items():
-                place = {**about, "layer": layer["layer"], "measure": name}
-                rows.append({**place, "head": None, "mean": value["mean"], "std": value["std"]})
-                heads = measured.layers[layer["layer"]].heads.get(name)
-                for head in range(0 if heads is None else heads.shape[1]):
-                    found = _summary(heads[:, head], None)  # type: ignore[index]
-                    rows.append({**place, "head": head + 1, "mean": found["mean"], "std": found["std"]})
-    for changed in analysis["differences"]:
-        about = {"model": changed["model"], "group": changed["group"], "images": "visible - infrared"}
-        for layer in changed["layers"]:
-            for name, value in layer["measures"].items():
-                place = {**about, "layer": layer["layer"], "measure": name}
-                rows.append({**place, "head": None, "mean": value["mean"], "std": value["std"]})
-    return pa.Table.from_pylist(rows, schema=PARQUET_SCHEMA)
+
+    model: str
+    name: str
+    group: Group
+    sha256: str | None
+    input_size: int
+    grid: tuple[int, int]
+    class_token: bool
+    registers: int
 
 
-def layer_table(record: Mapping[str, Any]) -> Table:
-    """A model's layers as a table for the terminal."""
-    images = "" if record["images"] == "images" else f", {record['images']}"
-    table = Table(title=f"{record['name']}{images}")
-    for heading in ("layer", "NMI", "± images", "heads min–max", "distance", "entropy", "pattern"):
-        table.add_column(heading, justify="left" if heading == "pattern" else "right")
-    for layer in record["layers"]:
-        nmi, distance, entropy = (layer["measures"][name] for name in ("nmi", "distance", "entropy"))
-        chosen = "  ← distil" if layer["layer"] == record["choice"]["layer"] else ""
-        table.add_row(
-            str(layer["layer"]),
-            f"{nmi['mean']:.3f}",
-            f"{nmi['std']:.3f}",
-            f"{min(nmi['per_head']):.3f}–{max(nmi['per_head']):.3f}",
-            "-" if distance["mean"] is None else f"{distance['mean']:.1f}",
-            f"{entropy['mean']:.2f}",
-            layer["pattern"] + chosen,
-        )
-    return table
+@dataclass(frozen=True)
+class ModelRecord(AnalysedModel):
+    """What was measured of a model on one set of images.
+
+    Attributes:
+        images: The set: ``images``, or ``infrared`` or ``visible`` of pairs.
+        layers: One for each layer, in order.
+        cka: Mean over images, (depth, depth).
+        cka_std: Standard deviation over images, (depth, depth).
+        choice: The layer to distil.
+        probe: What :func:`unip.segmentation.probing.probe_layers` returned, where there was one.
+    """
+
+    images: str
+    layers: list[LayerRecord]
+    cka: list[list[float | None]]
+    cka_std: list[list[float | None]]
+    choice: LayerChoice | NoLayer
+    probe: dict[str, Any] | None = None
 
 
-def _summary(images: Tensor, heads: Tensor | None) -> dict[str, Any]:
-    """Mean and deviation over images (N,) and the means per head of (N, H); None where there is no finite value."""
-    known = images[images.isfinite()]
-    found: dict[str, Any] = {"mean": None, "std": None}
-    if len(known):
-        found = {"mean": known.mean().item(), "std": known.std(correction=0).item()}
-    found["per_head"] = [] if heads is None else [_json(v) for v in heads.nanmean(0).tolist()]
-    return found
+@dataclass(frozen=True)
+class DifferenceRecord:
+    """Visible minus infrared image of each pair, in one model."""
+
+    model: str
+    name: str
+    group: Group
+    layers: list[LayerDifference]
 
 
-def _matrix(values: Tensor) -> list[list[float | None]]:
-    return [[_json(value) for value in row] for row in torch.Tensor.tolist(values)]
+@dataclass(frozen=True)
+class ImagesRecord:
+    """Which images were looked at: ``count`` of ``of``, drawn with the seed."""
+
+    sources: list[str]
+    count: int
+    of: int
+    seed: int
+    skipped: list[UnreadableImage]
 
 
-def _json(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+@dataclass(frozen=True)
+class PairRecord:
+    """Where the visible images are from, and how many images have none."""
+
+    sources: list[str]
+    unpaired: int
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images were shown to the models."""
+
+    resize: str
+    grey: bool
+    normalization: str
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The NMI above which layers are local, below which they are global, and that of the layer to distil."""
+
+    local_above: float
+    global_below: float
+    target_nmi: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that ``analysis.json`` holds."""
+
+    versions: dict[str, str]
+    images: ImagesRecord
+    pair: PairRecord | None
+    preprocessing: Preprocessing
+    thresholds: Thresholds
+    models: list[ModelRecord]
+    differences: list[DifferenceRecord]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        models = [{**asdict(m), "choice": as_json(m.choice)} for m in self.models]
+        return {**asdict(self), "models": models}
+
+
+def as_json(choice: LayerChoice | NoLayer) -> dict[str, Any]:
+    """Return a choice as JSON values."""
+    return asdict(choice) if isinstance(choice, NoLayer) else choice.as_json()

@@ -13,13 +13,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from unip.analysis.figures import analysis_figures, has_measure, record_label
+from unip.analysis.records import Analysis, ModelRecord, NoLayer
 from unip.analysis.style import PATTERN_COLOURS
 from unip.analysis.svg import inline_svg
 from unip.attention.measuring import MEASURES
 from unip.pages import data_uri, page_template
 
 Pixels = npt.NDArray[np.uint8]
-Record = dict[str, Any]
 MAP_WIDTH = 224  # pixels
 
 #: How to read each measure, and where it comes from.
@@ -68,29 +68,27 @@ class ExampleMaps:
 
 
 def render_analysis(
-    analysis: Record, *, examples: Sequence[ExampleMaps], explorer: Markup, notes: Sequence[str] = ()
+    analysis: Analysis, *, examples: Sequence[ExampleMaps], explorer: Markup, notes: Sequence[str] = ()
 ) -> str:
     """Return the page. It needs no network and shows only the sections that the analysis has something for.
 
     Args:
-        analysis: Content of ``analysis.json``.
+        analysis: What `unip analyze` found.
         examples: Maps to show.
         explorer: The interactive part, placed as it is; empty leaves it out.
         notes: What the reader should know about this analysis.
     """
-    records = analysis["models"]
+    records = analysis.models
     figures = analysis_figures(analysis)
     svgs = {name: _svg(name, figure, records) for name, figure in figures.items()}
-    first = {record["name"]: record for record in reversed(records)}  # the infrared one of a pair
+    first = {record.name: record for record in reversed(records)}  # the infrared one of a pair
     measures = [name for name in figures if name in MEASURES]
     return page_template("unip.analysis", "report.html.j2").render(
         analysis=analysis,
-        models=[first[name] for name in dict.fromkeys(record["name"] for record in records)],
+        models=[first[name] for name in dict.fromkeys(record.name for record in records)],
         notes=list(notes),
-        normalization=NORMALIZATION.get(
-            analysis["preprocessing"]["normalization"], analysis["preprocessing"]["normalization"]
-        ),
-        choices=[_choice(record, records) for record in records if record is first[record["name"]]],
+        normalization=NORMALIZATION[analysis.preprocessing.normalization],
+        choices=[_choice(record, records) for record in records if record is first[record.name]],
         patterns=svgs["patterns"],
         pattern_colours=PATTERN_COLOURS,
         explorer=explorer,
@@ -106,7 +104,7 @@ def render_analysis(
         ckas=[(svg, _largest_std(records[int(name[4:]) - 1])) for name, svg in svgs.items() if name.startswith("cka-")],
         differences=[svg for name, svg in svgs.items() if name.startswith("difference-")],
         probe=svgs.get("probe"),
-        probes=[_probe(record) for record in records if record["probe"]],
+        probes=[_probe(record, record.probe) for record in records if record.probe],
         numbers=[_numbers(record) for record in records],
     )
 
@@ -115,7 +113,7 @@ def _measure_help(name: str) -> str:
     return MEASURE_HELP[name if name in MEASURE_HELP else name.removesuffix("_share")]
 
 
-def _svg(name: str, figure: Figure, records: Sequence[Record]) -> Markup:
+def _svg(name: str, figure: Figure, records: Sequence[ModelRecord]) -> Markup:
     """A figure as SVG, with a label for those who cannot see it."""
     if name in MEASURES:  # the page has a heading of its own for it
         figure.axes[0].set_title("")
@@ -129,81 +127,79 @@ def _svg(name: str, figure: Figure, records: Sequence[Record]) -> Markup:
     return Markup(inline_svg(figure, name=f"figure-{name}", label=label))
 
 
-def _choice(record: Record, records: Sequence[Record]) -> Record:
+def _choice(record: ModelRecord, records: Sequence[ModelRecord]) -> dict[str, Any]:
     """What a model's card says: the layer to distil, how clear the choice is, and what to mind."""
-    choice, layers = record["choice"], {layer["layer"]: layer for layer in record["layers"]}
-    warnings = list(choice["warnings"])
-    if not any(layer["pattern"] == "hybrid" for layer in layers.values()):
+    choice, layers = record.choice, record.layers
+    warnings = list(choice.warnings)
+    if not any(layer.pattern == "hybrid" for layer in layers):
         if not any("no layer is hybrid" in warning for warning in warnings):
             warnings.insert(0, "no layer is hybrid")
     facts = {}
-    if choice["layer"] is not None:
-        facts["NMI"] = f"{_number(layers[choice['layer']]['measures']['nmi']['mean'])} (target {choice['target']:g})"
-        facts["NMI peak"] = f"layer {choice['peak']}"
-        runner_up = choice.get("runner_up")
-        if runner_up is not None:
-            facts["runner-up"] = f"layer {runner_up}, NMI {_number(layers[runner_up]['measures']['nmi']['mean'])}"
-            facts["margin"] = f"{choice['margin']:.3f} nearer to the target"
-        if choice["excluded"]:
-            facts["excluded"] = "layers " + ", ".join(map(str, choice["excluded"]))
+    if not isinstance(choice, NoLayer):
+        facts["NMI"] = f"{_number(layers[choice.layer - 1].measures['nmi'].mean)} (target {choice.target:g})"
+        facts["NMI peak"] = f"layer {choice.peak}"
+        if choice.runner_up is not None:
+            nmi = layers[choice.runner_up - 1].measures["nmi"].mean
+            facts["runner-up"] = f"layer {choice.runner_up}, NMI {_number(nmi)}"
+            facts["margin"] = f"{choice.margin:.3f} nearer to the target"
+        if choice.excluded:
+            facts["excluded"] = "layers " + ", ".join(map(str, choice.excluded))
     for other in records:  # the same model on the visible images of the pairs
-        if other is not record and other["name"] == record["name"]:
-            layer = other["choice"]["layer"]
-            facts[f"on {other['images']} images"] = "no layer" if layer is None else f"layer {layer}"
+        if other is not record and other.name == record.name:
+            layer = other.choice.layer
+            facts[f"on {other.images} images"] = "no layer" if layer is None else f"layer {layer}"
     return {
-        "name": record["name"],
-        "group": record["group"],
-        "layer": choice["layer"],
+        "name": record.name,
+        "group": record.group,
+        "layer": choice.layer,
         "depth": len(layers),
-        "pattern": None if choice["layer"] is None else layers[choice["layer"]]["pattern"],
+        "pattern": None if choice.layer is None else layers[choice.layer - 1].pattern,
         "facts": facts,
-        "reason": choice["reason"] if choice["layer"] is None else "",  # else the facts say it
+        "reason": choice.reason if choice.layer is None else "",  # else the facts say it
         "warnings": warnings,
     }
 
 
-def _largest_std(record: Record) -> str:
+def _largest_std(record: ModelRecord) -> str:
     """Largest deviation over images of a model's CKA."""
-    stds = [value for row in record["cka_std"] for value in row if value is not None]
+    stds = [value for row in record.cka_std for value in row if value is not None]
     return _number(max(stds, default=None))
 
 
-def _probe(record: Record) -> Record:
+def _probe(record: ModelRecord, probe: dict[str, Any]) -> dict[str, Any]:
     """A model's table of probes."""
-    probe = record["probe"]
-    layers = {layer["layer"]: layer for layer in record["layers"]}
     rows = [
         {
-            "layer": layer["layer"],
-            "best": layer["layer"] == probe["best_layer"],
-            "chosen": layer["layer"] == record["choice"]["layer"],
-            "pattern": layers[layer["layer"]]["pattern"],
-            "nmi": _number(layers[layer["layer"]]["measures"]["nmi"]["mean"]),
-            "scores": [_percent(value) for value in (layer["miou"], layer["foreground_miou"], *layer["iou"])],
+            "layer": layer.layer,
+            "best": layer.layer == probe["best_layer"],
+            "chosen": layer.layer == record.choice.layer,
+            "pattern": layer.pattern,
+            "nmi": _number(layer.measures["nmi"].mean),
+            "scores": [_percent(value) for value in (found["miou"], found["foreground_miou"], *found["iou"])],
         }
-        for layer in probe["layers"]
+        for layer, found in zip(record.layers, probe["layers"], strict=True)
     ]
-    return {"name": record["name"], "probe": probe, "rows": rows}
+    return {"name": record.name, "probe": probe, "rows": rows}
 
 
-def _numbers(record: Record) -> Record:
+def _numbers(record: ModelRecord) -> dict[str, Any]:
     """A record's table: each measure's mean and deviation over images, and the range of its heads."""
     names = [name for name in MEASURES if has_measure(record, name)]
     rows = []
-    for layer in record["layers"]:
+    for layer in record.layers:
         cells = []
         for name in names:
-            value = layer["measures"].get(name, {"mean": None, "std": None, "per_head": []})
-            heads = [head for head in value["per_head"] if head is not None]
-            spread = "" if value["std"] is None else f" ± {_number(value['std'])}"
+            value = layer.measures[name]
+            heads = [head for head in value.per_head if head is not None]
+            spread = "" if value.std is None else f" ± {_number(value.std)}"
             cells.append(
-                (_number(value["mean"]) + spread, f"{_number(min(heads))} to {_number(max(heads))}" if heads else "")
+                (_number(value.mean) + spread, f"{_number(min(heads))} to {_number(max(heads))}" if heads else "")
             )
         rows.append(
             {
-                "layer": layer["layer"],
-                "pattern": layer["pattern"],
-                "chosen": layer["layer"] == record["choice"]["layer"],
+                "layer": layer.layer,
+                "pattern": layer.pattern,
+                "chosen": layer.layer == record.choice.layer,
                 "cells": cells,
             }
         )

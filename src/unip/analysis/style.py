@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.figure
 from matplotlib import rc_context
+
+from unip.analysis.groups import Group
+from unip.analysis.records import AnalysedModel
 
 #: Colour of text and axes. Nothing else is drawn in it, so that a page can put its own text colour in its place.
 INK = "#1a1b1f"
@@ -30,7 +33,7 @@ STYLE: Any = {  # any: matplotlib types the keys as literals from 3.11 on
     "text.parse_math": False,  # a model's name may hold dollar signs
 }
 #: A family of colours for each kind of pre-training. All stand out 3 to 1 from white and from #111.
-GROUP_COLOURS = {
+GROUP_COLOURS: dict[Group, tuple[str, ...]] = {
     "supervised": ("#2f7fd0", "#1493ad", "#6671e0"),
     "contrastive": ("#2a8f4a", "#0f9180", "#76891a"),
     "masked-image": ("#d9541e", "#d13d62", "#ab7512"),
@@ -56,15 +59,13 @@ class Figure(matplotlib.figure.Figure):
         return buffer.getvalue()
 
 
-def model_styles(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+def model_styles(records: Sequence[AnalysedModel]) -> dict[str, tuple[str, str]]:
     """Give each model, by name, a colour of its group's family and a marker that no other of the first eight has."""
     styles: dict[str, tuple[str, str]] = {}
     seen: Counter[str] = Counter()
     for record in records:
-        if record["name"] in styles:
-            continue
-        group = record["group"] if record["group"] in GROUP_COLOURS else "other"
-        shades = GROUP_COLOURS[group]
-        styles[record["name"]] = shades[seen[group] % len(shades)], MARKERS[len(styles) % len(MARKERS)]
-        seen[group] += 1
+        if record.name not in styles:
+            shades = GROUP_COLOURS[record.group]
+            styles[record.name] = shades[seen[record.group] % len(shades)], MARKERS[len(styles) % len(MARKERS)]
+            seen[record.group] += 1
     return styles

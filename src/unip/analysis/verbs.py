@@ -44,9 +44,11 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
             check_backbone(source)
         probe = probe_settings(config)
         splits = None if probe is None else open_splits(probe)
-        from unip.analysis.program import measure_models  # needs torch
+        from unip.analysis.program import describe, prepare, run  # needs torch
 
-        return measure_models(config, outputs, probe, splits)
+        plan = prepare(config, probe, splits)
+        describe(plan)
+        return None if config.dry_run else run(plan, outputs)
 
 
 def probe_settings(config: AnalyzeConfig) -> ProbeSettings | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unip.analysis.records import Analysis
 from unip.data.images.decoding import read_image8, to_rgb8
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.masks import MaskFile
@@ -14,13 +15,13 @@ from unip.pages import data_uri, page_template
 from unip.segmentation.overlay import draw_overlay
 
 
-def render_demo_page(out: Path, results: dict[str, Any], analysis: dict[str, Any], masks: dict[str, list[Path]]) -> str:
+def render_demo_page(out: Path, results: dict[str, Any], analysis: Analysis, masks: dict[str, list[Path]]) -> str:
     """Return the page.
 
     Args:
         out: The demo's folder, with ``scenes``, ``analysis`` and ``distilled`` in it.
         results: Content of ``results.json``.
-        analysis: Content of ``analysis/analysis.json``.
+        analysis: Of the teacher.
         masks: Predicted masks of the first test frames, by init.
     """
     template = page_template("unip.demonstration", "page.html.j2")
@@ -39,7 +40,7 @@ def render_demo_page(out: Path, results: dict[str, Any], analysis: dict[str, Any
                 **{init: data_uri(draw_overlay(image, mask, classes)) for init, mask in predicted.items()},
             }
         )
-    model = analysis["models"][0]
+    model = analysis.models[0]
     rows = [
         {
             "init": init,
@@ -55,8 +56,8 @@ def render_demo_page(out: Path, results: dict[str, Any], analysis: dict[str, Any
         results=results,
         rows=rows,
         legend=[(name, "#{:02x}{:02x}{:02x}".format(*classes.palette[i])) for i, name in enumerate(classes.names)],
-        layers=model["layers"],
-        choice=model["choice"],
+        layers=model.layers,
+        choice=model.choice,
         frames=frames,
         nmi=picture(out / "analysis/figures/nmi.png", 800),
         maps=picture(next((out / "analysis/maps").glob("*.png")), 1600),
