@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,6 +146,11 @@ class JobResult:
     outcome: Outcome
     seconds: float | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without being done, though nobody stopped it."""
+        return self.outcome.state in ("failed", "died")
+
 
 def run_queue(jobs: Sequence[Job], workers: Sequence[Worker], stopped: Callable[[], bool]) -> Iterator[JobResult]:
     """Run jobs on workers, in their order as far as what they need is done; yield each as it ends.
@@ -158,51 +163,72 @@ def run_queue(jobs: Sequence[Job], workers: Sequence[Worker], stopped: Callable[
     Yields:
         Every job that ended. One whose need failed has failed too.
     """
-    waiting, running = list(jobs), dict[Worker, tuple[Job, float]]()
-    failed: set[int] = set()
-    deadline: float | None = None
-
-    def ended(job: Job, outcome: Outcome, seconds: float | None = None) -> JobResult:
-        if outcome.state != "done":
-            failed.add(id(job))
-        return JobResult(job, outcome, seconds)
-
-    while waiting or running:
-        if stopped() and deadline is None:
-            waiting, deadline = [], time.monotonic() + SAVE_TIMEOUT_SECONDS
-            for worker in running:
-                worker.stop()
-        if deadline is not None and time.monotonic() > deadline:
-            for worker in running:
-                worker.kill()
-        busy = {id(job) for job, _ in running.values()}
-        for worker in (worker for worker in workers if worker not in running):
-            pending = busy | set(map(id, waiting))
-            while job := next((job for job in waiting if job.needs is None or id(job.needs) not in pending), None):
-                waiting.remove(job)
-                pending.discard(id(job))
-                if job.needs is not None and id(job.needs) in failed:
-                    yield ended(job, Outcome(state="failed", what=f"its pre-training failed: {job.needs}"))
-                    continue
-                try:
-                    task = job.pending_task()
-                except UnipError as error:
-                    yield ended(job, Outcome(state="failed", what=error.what, fix=error.fix))
-                    continue
-                if task is None:
-                    yield ended(job, Outcome(state="done"))
-                    continue
-                worker.submit(task)
-                running[worker] = (job, time.monotonic())
-                busy.add(id(job))
-                break
+    queue = _Queue(list(jobs))
+    while queue.waiting or queue.running:
+        if stopped():
+            queue.stop()
+        for worker in (worker for worker in workers if worker not in queue.running):
+            yield from queue.feed(worker)
             if stopped():
                 break
-        pipes = {worker.pipe: worker for worker in running}
+        yield from queue.wait()
+
+
+@dataclass
+class _Queue:
+    """Jobs that wait, those that run, and which have failed."""
+
+    waiting: list[Job]
+    running: dict[Worker, tuple[Job, float]] = field(default_factory=dict)  # with the times when they began
+    failed: set[int] = field(default_factory=set)
+    deadline: float | None = None  # of workers that were told to stop
+
+    def feed(self, worker: Worker) -> Iterator[JobResult]:
+        """Start the next task on an idle worker; yield the jobs that end without one."""
+        while job := self._next():
+            self.waiting.remove(job)
+            task = self._task(job)
+            if not isinstance(task, Outcome):
+                worker.submit(task)
+                self.running[worker] = (job, time.monotonic())
+                return
+            yield self._ended(job, task)
+
+    def wait(self) -> Iterator[JobResult]:
+        """Wait a little for tasks to end; yield those that did."""
+        pipes = {worker.pipe: worker for worker in self.running}
         for pipe in select.select(list(pipes), [], [], LOOK_EVERY_SECONDS)[0] if pipes else []:
             worker = pipes[pipe]
-            job, begun = running.pop(worker)
+            job, begun = self.running.pop(worker)
             outcome = worker.result()
-            if deadline is not None and outcome.state == "died":
+            if self.deadline is not None and outcome.state == "died":
                 outcome = Outcome(state="interrupted")
-            yield ended(job, outcome, time.monotonic() - begun)
+            yield self._ended(job, outcome, time.monotonic() - begun)
+
+    def stop(self) -> None:
+        """Drop what waits and tell workers to save their state; end those that take too long."""
+        if self.deadline is None:
+            self.waiting, self.deadline = [], time.monotonic() + SAVE_TIMEOUT_SECONDS
+            for worker in self.running:
+                worker.stop()
+        elif time.monotonic() > self.deadline:
+            for worker in self.running:
+                worker.kill()
+
+    def _next(self) -> Job | None:
+        pending = {id(job) for job in (*self.waiting, *(job for job, _ in self.running.values()))}
+        return next((job for job in self.waiting if job.needs is None or id(job.needs) not in pending), None)
+
+    def _task(self, job: Job) -> Task | Outcome:
+        """Return the task of a job, or how the job ends without one."""
+        if job.needs is not None and id(job.needs) in self.failed:
+            return Outcome(state="failed", what=f"its pre-training failed: {job.needs}")
+        try:
+            return job.pending_task() or Outcome(state="done")
+        except UnipError as error:
+            return Outcome(state="failed", what=error.what, fix=error.fix)
+
+    def _ended(self, job: Job, outcome: Outcome, seconds: float | None = None) -> JobResult:
+        if outcome.state != "done":
+            self.failed.add(id(job))
+        return JobResult(job, outcome, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from unip.progress import meter
 from unip.runtime.signals import stop_on_signals
 from unip.suites.config import PAGE, RESULTS, BenchConfig
 from unip.suites.grid import BenchPlan, CellJob, PretrainJob, Remaining
-from unip.suites.pool import Job, JobResult, Worker, find_devices, run_queue
+from unip.suites.pool import Job, JobResult, VisibleDevice, Worker, find_devices, run_queue
 from unip.suites.records import cost_task, read_done
 from unip.suites.report import write_report
 from unip.suites.suite import Axes, budget_text
@@ -65,68 +66,97 @@ class CostJob:
         return None if self.task.file.exists() else self.task
 
 
-def run_cells(config: BenchConfig, outputs: OutputFolder, plan: BenchPlan, cells: list[Axes]) -> BenchResult | None:
-    """Do what is left of :func:`unip.suites.verbs.bench` once the paths are checked.
+@dataclass(frozen=True)
+class BenchWork:
+    """What is to be run, and where.
 
-    Args:
-        config: The settings.
-        outputs: Where to.
+    Attributes:
         plan: The suite with its places.
-        cells: What of the grid is to be run.
+        jobs: Pre-training first, then cells.
+        devices: One for each worker process.
     """
-    out = outputs.given
-    devices = find_devices(config.device)
-    count = len(devices) * config.workers_per_device
-    if count > 1:  # so that they share the cores
-        plan.workers = min(16, resolve_workers("auto") // count)
-    jobs = plan.jobs(cells)
-    if config.dry_run:
-        show_grid(plan, jobs, count)
-        return None
 
-    failed: list[JobResult] = []
-    ran = kept = 0
+    plan: BenchPlan
+    jobs: list[PretrainJob | CellJob]
+    devices: list[VisibleDevice]
+
+
+def prepare(config: BenchConfig, plan: BenchPlan, cells: list[Axes]) -> BenchWork:
+    """Find the devices, and the jobs of some cells.
+
+    Raises:
+        UnipError: GPUs are asked for and there are none.
+    """
+    devices = find_devices(config.device) * config.workers_per_device
+    if len(devices) > 1:  # so that they share the cores
+        plan.workers = min(16, resolve_workers("auto") // len(devices))
+    return BenchWork(plan, plan.jobs(cells), devices)
+
+
+def run(work: BenchWork, outputs: OutputFolder) -> BenchResult | None:
+    """Run what is not done, measure what models cost, and write the report.
+
+    Returns:
+        The result, None where no cell is done.
+
+    Raises:
+        UnipError: Cells failed; the others are done.
+        Interrupted: Stopped by a signal.
+    """
     held = () if outputs.lock is None else (outputs.lock,)  # by workers that outlive a bench that is killed, too
     with stop_on_signals() as stop:
-        workers = [Worker(d, sharing=count, keep_open=held) for _ in range(config.workers_per_device) for d in devices]
+        workers = [Worker(device, sharing=len(work.devices), keep_open=held) for device in work.devices]
         try:
-            with meter("bench", len(jobs), "jobs") as progress:
-                for ended in run_queue(jobs, workers[: len(jobs)], lambda: bool(stop)):
-                    if ended.outcome.state != "interrupted":
-                        progress.advance(note=str(ended.job))
-                    if ended.outcome.state in ("failed", "died"):
-                        failed.append(ended)
-                        log.warning(f"failed: {ended.job}: {ended.outcome.what}")
-                    elif ended.outcome.state == "done" and ended.seconds is not None:
-                        log.info(f"{ended.job}: {ended.outcome.what}, {ended.seconds:.0f} s")
-                    if isinstance(ended.job, CellJob) and ended.outcome.state == "done":
-                        ran, kept = (ran, kept + 1) if ended.seconds is None else (ran + 1, kept)
+            ended = run_jobs(work.jobs, workers[: len(work.jobs)], lambda: bool(stop))
             if not stop:  # alone on the device, so that nothing else slows the model down
-                for ended in run_queue(cost_jobs(plan), workers[:1], lambda: bool(stop)):
-                    if ended.outcome.state in ("failed", "died"):
-                        failed.append(ended)
+                ended += run_queue(cost_jobs(work.plan), workers[:1], lambda: bool(stop))
         finally:
             for worker in workers:
                 worker.close()
+        done = [each for each in ended if isinstance(each.job, CellJob) and each.outcome.state == "done"]
         if stop:
-            done = f"{ran + kept} of {len(cells)} cells are done"
-            if ran + kept == len(cells):
-                done += "; the cost of models, and tables, are not"
-            raise Interrupted(f"interrupted: {done}", "Run the same command again to continue.")
-    result = report(plan, run=ran, kept=kept) if ran + kept else None
-    if failed:
-        lines = [f"  {ended.job}: {ended.outcome.what.splitlines()[0]}" for ended in failed[:FAILURES_SHOWN]]
-        advice = (
-            f"{failed[0].outcome.fix} The log of each is log.txt in its folder in {out}; the same command retries them."
-        )
-        raise UnipError("\n".join([f"{len(failed)} of {len(jobs)} jobs failed:", *lines]), advice.strip())
+            raise Interrupted(f"interrupted: {_progress(work, len(done))}", "Run the same command again to continue.")
+    kept = sum(each.seconds is None for each in done)
+    result = report(work.plan, run=len(done) - kept, kept=kept) if done else None
+    _raise_failed([each for each in ended if each.failed], len(work.jobs), outputs.given)
     return result
 
 
-def show_grid(plan: BenchPlan, jobs: list[PretrainJob | CellJob], workers: int) -> None:
-    """Print a dry run: what of the grid is done, a line for all seeds."""
+def run_jobs(jobs: Sequence[Job], workers: list[Worker], stopped: Callable[[], bool]) -> list[JobResult]:
+    """Run jobs, and log how each ends."""
+    found = []
+    with meter("bench", len(jobs), "jobs") as progress:
+        for ended in run_queue(jobs, workers, stopped):
+            found.append(ended)
+            if ended.outcome.state != "interrupted":
+                progress.advance(note=str(ended.job))
+            if ended.failed:
+                log.warning(f"failed: {ended.job}: {ended.outcome.what}")
+            elif ended.outcome.state == "done" and ended.seconds is not None:
+                log.info(f"{ended.job}: {ended.outcome.what}, {ended.seconds:.0f} s")
+    return found
+
+
+def _progress(work: BenchWork, done: int) -> str:
+    cells = sum(isinstance(job, CellJob) for job in work.jobs)
+    rest = "; the cost of models, and tables, are not" if done == cells else ""
+    return f"{done} of {cells} cells are done{rest}"
+
+
+def _raise_failed(failed: list[JobResult], jobs: int, out: Path) -> None:
+    if failed:
+        lines = [f"  {each.job}: {each.outcome.what.splitlines()[0]}" for each in failed[:FAILURES_SHOWN]]
+        advice = (
+            f"{failed[0].outcome.fix} The log of each is log.txt in its folder in {out}; the same command retries them."
+        )
+        raise UnipError("\n".join([f"{len(failed)} of {jobs} jobs failed:", *lines]), advice.strip())
+
+
+def describe(work: BenchWork) -> None:
+    """Print what of the grid is done, a line for all seeds."""
+    plan = work.plan
     rows: dict[tuple[str, ...], dict[int, Remaining]] = defaultdict(dict)
-    for job in jobs:
+    for job in work.jobs:
         if isinstance(job, PretrainJob):
             log.info(f"{job}: {'done' if job.done() else 'to do'}")
             continue
@@ -140,7 +170,9 @@ def show_grid(plan: BenchPlan, jobs: list[PretrainJob | CellJob], workers: int) 
     log.info(TableMessage(table))
     cells = [remaining for seeds in rows.values() for remaining in seeds.values()]
     done = cells.count("nothing")
-    log.info(f"dry run: {len(cells)} cells, {done} done; {workers} at a time into {plan.out}; nothing was written")
+    log.info(
+        f"dry run: {len(cells)} cells, {done} done; {len(work.devices)} at a time into {plan.out}; nothing was written"
+    )
 
 
 def cost_jobs(plan: BenchPlan) -> list[CostJob]:

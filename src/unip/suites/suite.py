@@ -148,7 +148,7 @@ class Suite(Config):
         return value
 
     @model_validator(mode="after")
-    def _refers_to_what_is_there(self) -> Suite:
+    def _baseline_and_students_are_there(self) -> Suite:
         if self.baseline is not None and self.baseline not in self.inits:
             raise ValueError(f"baseline {self.baseline!r} is none of the inits: {', '.join(self.inits)}")
         for name, init in self.inits.items():
@@ -157,10 +157,18 @@ class Suite(Config):
                 near = difflib.get_close_matches(wanted, self.pretrain, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ValueError(f"init {name!r} wants {init.model!r}, which is not under `pretrain`{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _val_is_there(self) -> Suite:
         for name, protocol in self.protocols.items():
             chooses = protocol.choose or protocol.settings.get("eval_every")
             if chooses and not all(source.val for source in self.datasets.values()):
                 raise ValueError(f"protocol {name!r} chooses on val, but not every data set names its `val`")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_what_is_decided_elsewhere(self) -> Suite:
         for where, settings in self._all_settings():
             taken = sorted(GRID_SETTINGS & set(settings))
             if taken:

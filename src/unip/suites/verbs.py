@@ -47,9 +47,13 @@ def bench(config: BenchConfig) -> BenchResult | None:
         plan.locations.check(suite)
         cells = chosen_cells(plan, config)
         plan.check(cells)
-        from unip.suites.program import run_cells  # needs torch
+        from unip.suites.program import describe, prepare, run  # needs torch
 
-        return run_cells(config, outputs, plan, cells)
+        work = prepare(config, plan, cells)
+        if config.dry_run:
+            describe(work)
+            return None
+        return run(work, outputs)
 
 
 def chosen_cells(plan: BenchPlan, config: BenchConfig) -> list[Axes]:
