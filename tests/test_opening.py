@@ -49,8 +49,8 @@ from unip.opening import NotRegularError, check_regular, open_regular, read_regu
 from unip.outputs import OutputFolder
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.storage import load_segmenter, save_segmenter
-from unip.suites.cells import FRAMES
-from unip.suites.records import DoneCell
+from unip.suites.records import FRAMES, CellRecord
+from unip.suites.results import DoneCell
 from unip.suites.suite import read_suite
 from unip.training.checkpoint import load_checkpoint
 from unip.training.run_folder import RunFolder
@@ -189,7 +189,7 @@ def command(*words: str) -> str:
 
 
 def done(folder: Path) -> DoneCell:
-    return DoneCell(axes=None, folder=folder, record={}, corrupted={}, cost={})  # type: ignore[arg-type]
+    return DoneCell(axes=None, folder=folder, record=CellRecord.model_construct(), corrupted={}, cost=None)  # type: ignore[arg-type]
 
 
 # What reads a file, with a pipe or a device in its place: (folder, what puts it there) -> anything

@@ -23,11 +23,11 @@ from unip.outputs import output_folder
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.evaluation import score_frames
 from unip.suites import program, worker
-from unip.suites.cells import FRAMES, run_cell
+from unip.suites.cells import run_cell
 from unip.suites.config import BenchConfig
 from unip.suites.grid import BenchPlan
 from unip.suites.pool import VisibleDevice, Worker, find_devices, run_queue
-from unip.suites.settings import CORRUPTED, RECORD, read_corrupted
+from unip.suites.records import CORRUPTED, FRAMES, RECORD, read_corrupted
 from unip.suites.suite import Locations, read_suite
 from unip.suites.tasks import CellTask
 from unip.suites.verbs import bench
@@ -290,7 +290,7 @@ def test_corrupted_scores_of_an_older_bench_are_kept(ran, tmp_path, monkeypatch)
     file = next(out.glob("cells/a_scenes_linear*")) / CORRUPTED
     new = read_json(file)
     file.write_text(json.dumps({"all:1": {"fog:1": new["fog:1"]}, "polarity": {"polarity:3": new["polarity:3"]}}))
-    assert read_corrupted(file.parent) == new
+    assert {name: scores.model_dump(mode="json") for name, scores in read_corrupted(file.parent).items()} == new
     monkeypatch.setattr(Worker, "_start", lambda self: pytest.fail("a process was started"))
     before = pq.read_table(out / "results.parquet")
     bench(**given(ran, out=out, only=("a_", "linear")))

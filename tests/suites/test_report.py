@@ -9,8 +9,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from unip.suites.records import DoneCell
+from unip.suites.cost import Cost
+from unip.suites.records import CellRecord
 from unip.suites.report import plot_cost, spread_labels
+from unip.suites.results import DoneCell
 from unip.suites.suite import Axes, Suite
 
 
@@ -40,9 +42,10 @@ def test_starts_of_equal_cost_have_a_row_each(monkeypatch, same):
     monkeypatch.setattr("unip.suites.report.spread_labels", lambda figure: drawn.extend(figure.axes))
     names = ("scratch", "adapted", "mae")
     suite = Suite.model_validate({"inits": dict.fromkeys(names, "m"), "datasets": {"d": "x"}, "protocols": {"p": {}}})
+    costs = [Cost(flops, 0, 1.0, 1, 32, "float32", "cpu") for flops in (2e9, 2e9, 2e9 if same else 9e9)]
     done = [
-        DoneCell(Axes(name, "d", "p", 1.0, seed), Path(), {"miou": miou + seed / 100}, {}, {"flops": flops})
-        for name, miou, flops in zip(names, (0.2, 0.5, 0.3), (2e9, 2e9, 2e9 if same else 9e9), strict=True)
+        DoneCell(Axes(name, "d", "p", 1.0, seed), Path(), CellRecord.model_construct(miou=miou + seed / 100), {}, cost)
+        for name, miou, cost in zip(names, (0.2, 0.5, 0.3), costs, strict=True)
         for seed in (0, 1)
     ]
     assert plot_cost(suite, done).startswith(b"\x89PNG")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from unip.suites.records import DoneCell
+from unip.suites.records import CellRecord, ScoresRecord
+from unip.suites.results import DoneCell
 from unip.suites.statistics import Interval, Spread
 from unip.suites.suite import Axes
 from unip.suites.tables import ReportTable, corruptions_table, limits, mean_sd, number
@@ -44,8 +45,8 @@ def test_numbers():
 
 def test_corrupted_cells_count_when_they_are_whole():
     def cell(init, seed, clean, **corrupted):
-        each = {name: {"miou": miou} for name, miou in corrupted.items()}
-        return DoneCell(Axes(init, "d", "p", 1.0, seed), Path(), {"miou": clean}, each, {})
+        each = {name: ScoresRecord.model_construct(miou=miou) for name, miou in corrupted.items()}
+        return DoneCell(Axes(init, "d", "p", 1.0, seed), Path(), CellRecord.model_construct(miou=clean), each, None)
 
     group = {
         "ours": [cell("ours", 0, 0.5, fog=0.4, rain=0.2), cell("ours", 1, 0.7, fog=0.6, rain=0.4)],

@@ -11,7 +11,9 @@ CELL/corrupted.json  scores on corrupted test images, by corruption
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,12 @@ import numpy.typing as npt
 import torch
 
 from unip.data.labelled.datasets import check_segmentation, limit_labels, open_segmentation
-from unip.data.labelled.pairs import SegmentationData
 from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
 from unip.features.config import NeighbourSettings, ProbeSettings
 from unip.features.probes import train_probes
 from unip.files import read_json
-from unip.outputs import output_folder, write_json, writing
+from unip.outputs import output_folder, writing
 from unip.runtime.device import choose_device, device_name
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation import evaluate_corrupted
@@ -35,15 +36,37 @@ from unip.segmentation.model import SegmenterSpec
 from unip.segmentation.probing import evaluate_probes, frozen_segmenter, segment_by_neighbours
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.verbs import finetune
-from unip.suites.settings import CORRUPTED, RECORD, LayerSettings, choices, finetune_config, read_corrupted
+from unip.suites.records import FRAMES, CellRecord, ScoresRecord, read_corrupted, write_corrupted
+from unip.suites.settings import LayerSettings, choices, finetune_config
 from unip.suites.suite import TRAINED_KINDS
 from unip.suites.tasks import CellTask
 from unip.training.run_folder import describe_environment
 from unip.vit.backbone import load_backbone
 from unip.vit.shape import check_layer, depth_of
 
-FRAMES = "frames.npz"
 Matrices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What training or fitting gave; the rest as in :class:`unip.suites.records.CellRecord`.
+
+    Attributes:
+        matrices: The confusion matrix of every test image, ``(images, C, C)``.
+        images: Names of the test images' files.
+        classes: Their names.
+    """
+
+    matrices: Matrices
+    images: list[str]
+    classes: tuple[str, ...]
+    labelled_images: int
+    train_seconds: float
+    spec: SegmenterSpec
+    chosen: dict[str, Any]
+    run: str | None = None
+    choice_val_miou: list[float] | None = None
+    layers_miou: list[float] | None = None
 
 
 def run_cell(task: CellTask) -> str:
@@ -53,32 +76,38 @@ def run_cell(task: CellTask) -> str:
         UnipError: As unip.finetune and unip.evaluate do.
         Interrupted: Stopped by a signal; running the same task again goes on.
     """
-    record = read_json(task.folder / RECORD) if (task.folder / RECORD).exists() else None
+    record = CellRecord.read(task.folder)
     if record is None:
         begun = time.monotonic()
-        found, matrices, names = _trained(task) if task.kind in TRAINED_KINDS else _fitted(task)
-        scores = score(matrices.sum(0), found.pop("classes"))
+        result = _trained(task) if task.kind in TRAINED_KINDS else _fitted(task)
         with writing(task.folder / FRAMES) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, matrices=matrices, images=np.array(names))
+            np.savez_compressed(file, matrices=result.matrices, images=np.array(result.images))
         environment = describe_environment()
-        record = {
-            "key": task.key,
-            "axes": task.axes,
-            "kind": task.kind,
-            "split": task.test,
-            **scores.to_dict(),
-            "images": len(names),
-            "seconds": time.monotonic() - begun,
-            "device": device_name(choose_device(task.device)),
-            "versions": {"python": environment.python, **environment.packages},
-            **found,
-        }
-        write_json(task.folder / RECORD, record)
+        record = CellRecord(
+            key=task.key,
+            axes=task.axes,
+            kind=task.kind,
+            split=task.test,
+            **score(result.matrices.sum(0), result.classes).to_dict(),
+            images=len(result.images),
+            seconds=time.monotonic() - begun,
+            device=device_name(choose_device(task.device)),
+            versions={"python": environment.python, **environment.packages},
+            labelled_images=result.labelled_images,
+            train_seconds=result.train_seconds,
+            spec=result.spec.model_dump(mode="json"),
+            backbone_only=task.kind not in TRAINED_KINDS,
+            chosen=result.chosen,
+            run=result.run,
+            choice_val_miou=result.choice_val_miou,
+            layers_miou=result.layers_miou,
+        )
+        record.write(task.folder)
     _corrupted(task, record)
-    return f"mIoU {percent(record['miou'])}"
+    return f"mIoU {percent(math.nan if record.miou is None else record.miou)}"
 
 
-def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
+def _trained(task: CellTask) -> CellResult:
     """Fine-tune with every choice, keep the best on val, evaluate it on test."""
     offered = choices(task)
     runs = [task.folder / (f"choice-{n}" if task.choose else "run") for n in range(len(offered))]
@@ -94,22 +123,21 @@ def _trained(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
     tested = evaluate(_evaluation(task, runs[best]))
     segmenter = load_segmenter(runs[best])
     info = read_json(runs[best] / "model" / "config.json")["info"]
-    found = {
-        "classes": tested.scores.names,
-        "run": runs[best].name,
-        "chosen": offered[best],
-        "choice_val_miou": on_val,
-        "labelled_images": info["labelled_images"],
-        "train_seconds": seconds,
-        "spec": segmenter.spec.model_dump(mode="json"),
-        "backbone_only": False,
-    }
     for run in runs:
         useless = run != runs[best] or (not task.keep_model and not task.corruptions)
         with output_folder(run) as outputs:
             outputs.remove("checkpoints", *(["model"] if useless else []))  # only a run that is not done needs them
-    names = [Path(name).name for name in tested.matrices]
-    return found, np.stack(list(tested.matrices.values())), names
+    return CellResult(
+        matrices=np.stack(list(tested.matrices.values())),
+        images=[Path(name).name for name in tested.matrices],
+        classes=tested.scores.names,
+        labelled_images=info["labelled_images"],
+        train_seconds=seconds,
+        spec=segmenter.spec,
+        chosen=offered[best],
+        run=runs[best].name,
+        choice_val_miou=on_val,
+    )
 
 
 def _evaluation(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) -> EvaluateConfig:
@@ -126,27 +154,28 @@ def _evaluation(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) ->
     )
 
 
-def _corrupted(task: CellTask, record: dict[str, Any]) -> None:
+def _corrupted(task: CellTask, record: CellRecord) -> None:
     """Evaluate under the corruptions that are not there yet; a stop loses one at most."""
     there = read_corrupted(task.folder)
     missing = tuple(name for name in task.corruptions if name not in there)
     if task.kind not in TRAINED_KINDS or not missing:
         return
-    run = task.folder / record["run"]
+    assert record.run is not None
+    run = task.folder / record.run
     if not (run / "model").is_dir():
         raise UnipError(
             f"the model of {task.folder} was not kept, so it cannot be evaluated under {', '.join(missing)}",
             f"Delete {task.folder} to train it again.",
         )
     for each, scores in evaluate_corrupted(_evaluation(task, run, missing)):
-        there[str(each)] = scores.to_dict()
-        write_json(task.folder / CORRUPTED, there)
+        there[str(each)] = ScoresRecord.of(scores)
+        write_corrupted(task.folder, there)
     if not task.keep_model:
         with output_folder(run) as outputs:
             outputs.remove("model")
 
 
-def _fitted(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
+def _fitted(task: CellTask) -> CellResult:
     """Fit a layer-wise probe or neighbours on frozen features, and test it."""
     device = choose_device(task.device)
     train = open_segmentation(task.data, task.train, remap=task.remap)
@@ -162,7 +191,7 @@ def _fitted(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
     begun = time.monotonic()
     backbone = load_backbone(task.model)
     depth = depth_of(backbone.model)
-    found: dict[str, Any] = {"classes": train.classes.names, "labelled_images": len(train), "backbone_only": True}
+    layers_miou = None
     if task.kind == "knn":
         neighbours = NeighbourSettings.make(**task.settings)
         layer = depth if neighbours.layer == "last" else neighbours.layer
@@ -178,14 +207,18 @@ def _fitted(task: CellTask) -> tuple[dict[str, Any], Matrices, list[str]]:
             check_layer(backbone.model, layer)
             every = evaluate_probes(segmenter, probes, test, settings.batch_size)
         matrices = every[:, layer - 1]
-        found["layers_miou"] = [score(total, train.classes.names).miou for total in every.sum(0)]
+        layers_miou = [score(total, train.classes.names).miou for total in every.sum(0)]
     spec: SegmenterSpec = segmenter.spec.model_copy(update={"layers": (layer,), "crop": segmenter.spec.short_side})
-    found |= {
-        "chosen": {"layer": layer},
-        "train_seconds": time.monotonic() - begun,
-        "spec": spec.model_dump(mode="json"),
-    }
-    return found, matrices, _names(test)
+    return CellResult(
+        matrices=matrices,
+        images=[path.name for path in test.images],
+        classes=train.classes.names,
+        labelled_images=len(train),
+        train_seconds=time.monotonic() - begun,
+        spec=spec,
+        chosen={"layer": layer},
+        layers_miou=layers_miou,
+    )
 
 
 def _probe_settings(task: CellTask, settings: LayerSettings) -> ProbeSettings:
@@ -197,7 +230,3 @@ def _best_layer(task: CellTask, segmenter: Any, probes: Any, settings: LayerSett
     val = open_segmentation(task.data, task.val, remap=task.remap)
     matrices = evaluate_probes(segmenter, probes, val, settings.batch_size).sum(0)
     return 1 + int(np.argmax([score(matrix, val.classes.names).miou for matrix in matrices]))
-
-
-def _names(data: SegmentationData) -> list[str]:
-    return [path.name for path in data.images]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,13 +23,31 @@ MIN_TIMING_SECONDS = 1.0  # of timing, at least
 WARM_UP_PASSES = 3  # passes
 
 
-def measure_cost(task: CostTask) -> dict[str, Any]:
-    """Measure a model with random weights, which cost what trained ones do.
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs.
 
-    Returns:
-        ``flops`` of one crop, ``parameters``, ``images_per_second``, and how that was timed: ``speed_batch``,
-        ``speed_size`` (pixels), ``speed_precision`` and ``speed_device``.
+    Attributes:
+        flops: Of one crop.
+        parameters: How many it has.
+        images_per_second: Crops.
+        speed_batch: Crops at once when that was timed.
+        speed_size: Side of the crops, in pixels.
+        speed_precision: Such as ``bfloat16``.
+        speed_device: Name of what it ran on.
     """
+
+    flops: int
+    parameters: int
+    images_per_second: float
+    speed_batch: int
+    speed_size: int
+    speed_precision: str
+    speed_device: str
+
+
+def measure_cost(task: CostTask) -> Cost:
+    """Measure a model with random weights, which cost what trained ones do."""
     spec = SegmenterSpec(**task.spec)
     segmenter = Segmenter(spec).eval()
     device = choose_device(task.device)
@@ -48,15 +66,8 @@ def measure_cost(task: CostTask) -> dict[str, Any]:
         return seconds_per_call(run, device)
 
     batch, taken = time_batch(seconds, task.batch, device)
-    return {
-        "flops": flops,
-        "parameters": parameters,
-        "images_per_second": batch / taken,
-        "speed_batch": batch,
-        "speed_size": spec.crop,
-        "speed_precision": str(dtype).removeprefix("torch."),
-        "speed_device": device_name(device),
-    }
+    precision = str(dtype).removeprefix("torch.")
+    return Cost(flops, parameters, batch / taken, batch, spec.crop, precision, device_name(device))
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from unip.outputs import write_json
 from unip.pretraining.config import PretrainConfig
 from unip.suites.config import INDEX
 from unip.suites.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
-from unip.suites.settings import RECORD, check_settings, read_corrupted
+from unip.suites.records import RECORD, read_corrupted
+from unip.suites.settings import check_settings
 from unip.suites.suite import PRETRAINED, TRAINED_KINDS, Axes, Locations, Suite, budget_text
 from unip.suites.tasks import DONE, RUN, CellTask, PretrainTask
 
@@ -238,7 +239,7 @@ class CellJob:
             settings = {**settings, "workers": plan.workers}
         choosing = bool(protocol.choose or settings.get("eval_every")) or protocol.kind == "layer_probe"
         task = CellTask(
-            axes=vars(axes),
+            axes=axes,
             kind=protocol.kind,
             folder=plan.out,
             key="",

@@ -18,8 +18,8 @@ from unip.runtime.signals import stop_on_signals
 from unip.suites.config import PAGE, RESULTS, BenchConfig
 from unip.suites.grid import BenchPlan, CellJob, PretrainJob, Remaining
 from unip.suites.pool import Job, JobResult, VisibleDevice, Worker, find_devices, run_queue
-from unip.suites.records import cost_task, read_done
 from unip.suites.report import write_report
+from unip.suites.results import cost_task, read_done
 from unip.suites.suite import Axes, budget_text
 from unip.suites.tables import ReportTable
 from unip.suites.tasks import CostTask

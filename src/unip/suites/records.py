@@ -1,166 +1,107 @@
-"""Reading back what cells wrote, and the one Parquet file of all of it."""
+"""What cells write: scores, and all that tables are made from."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from unip.config import Config
 from unip.files import read_json
-from unip.opening import open_regular
-from unip.outputs import writing
-from unip.suites.cells import FRAMES
-from unip.suites.config import RESULTS
-from unip.suites.grid import BenchPlan, cell_folder
-from unip.suites.identity import key_of
-from unip.suites.settings import RECORD, read_corrupted
-from unip.suites.statistics import floor
-from unip.suites.suite import Axes
-from unip.suites.tasks import CostTask
+from unip.outputs import write_json
+from unip.suites.suite import Axes, ProtocolKind
 
-CLEAN = "none"
-COST = ("flops", "parameters", "images_per_second", "speed_batch", "speed_size", "speed_precision", "speed_device")
+if TYPE_CHECKING:
+    from unip.segmentation.metrics import Scores
 
-SCHEMA: Any = pa.schema(
-    [
-        *((name, pa.string()) for name in ("init", "dataset", "protocol", "kind")),
-        ("label_budget", pa.float64()),
-        ("labelled_images", pa.int64()),
-        ("seed", pa.int64()),
-        ("corruption", pa.string()),
-        ("severity", pa.int64()),
-        ("split", pa.string()),
-        ("images", pa.int64()),
-        *((name, pa.float64()) for name in ("miou", "foreground_miou", "mean_accuracy", "pixel_accuracy")),
-        ("classes", pa.list_(pa.string())),
-        ("iou", pa.list_(pa.float64())),
-        ("floor_class", pa.string()),
-        ("floor_miou", pa.float64()),
-        ("floor_foreground_miou", pa.float64()),
-        ("layers_miou", pa.list_(pa.float64())),
-        ("seconds", pa.float64()),
-        ("train_seconds", pa.float64()),
-        ("flops", pa.int64()),
-        ("parameters", pa.int64()),
-        ("images_per_second", pa.float64()),
-        ("speed_batch", pa.int64()),
-        ("speed_size", pa.int64()),
-        ("speed_precision", pa.string()),
-        ("speed_device", pa.string()),
-        ("device", pa.string()),
-        ("versions", pa.string()),
-        ("chosen", pa.string()),
-        ("key", pa.string()),
-        ("folder", pa.string()),
-    ]
-)
+RECORD, CORRUPTED, FRAMES = "cell.json", "corrupted.json", "frames.npz"
 
 
-@dataclass(frozen=True)
-class DoneCell:
-    """A cell that is done.
+class ClassRecord(Config):
+    """Scores of a class; what has no value is None."""
+
+    name: str
+    iou: float | None
+    accuracy: float | None
+    pixels: int
+
+
+class ScoresRecord(Config):
+    """Scores on a split, as :class:`unip.segmentation.metrics.Scores` has them; what has no value is None."""
+
+    miou: float | None
+    foreground_miou: float | None
+    mean_accuracy: float | None
+    pixel_accuracy: float | None
+    pixels: int
+    classes: list[ClassRecord]
+    confusion_matrix: list[list[int]]
+
+    @classmethod
+    def of(cls, scores: Scores) -> ScoresRecord:
+        """Return scores as a record."""
+        return cls(**scores.to_dict())
+
+
+class CellPlace(Config):
+    """Which cell it is: hash of all that its result depends on, place in the grid, protocol, test split."""
+
+    key: str
+    axes: Axes
+    kind: ProtocolKind
+    split: str
+
+
+class CellRecord(ScoresRecord, CellPlace):
+    """The content of ``cell.json``; it is written last, and its presence means done.
 
     Attributes:
-        axes: Its place in the grid.
-        folder: Where it lies.
-        record: What it wrote.
-        corrupted: Its scores on corrupted images by ``NAME:SEVERITY``.
-        cost: What its model costs; empty as long as that is not measured.
+        images: How many were tested on.
+        seconds: All in all.
+        train_seconds: Of training, or of the fit on frozen features and its test.
+        device: Name of what it ran on.
+        versions: Of Python and packages.
+        labelled_images: How many were trained on.
+        spec: What to build to measure the model's cost.
+        backbone_only: Whether only the backbone of that costs anything.
+        chosen: Settings that were chosen on val, or the layer.
+        run: Folder of the chosen run; of trained cells.
+        choice_val_miou: mIoU on val of each choice; of trained cells.
+        layers_miou: mIoU of each layer's probe; of layer-wise probes.
     """
 
-    axes: Axes
-    folder: Path
-    record: dict[str, Any]
-    corrupted: dict[str, dict[str, Any]]
-    cost: dict[str, Any]
+    images: int
+    seconds: float
+    device: str
+    versions: dict[str, str]
+    labelled_images: int
+    train_seconds: float
+    spec: dict[str, Any]  # as JSON, of which the key of the cost is made
+    backbone_only: bool
+    chosen: dict[str, Any]
+    run: str | None = None
+    choice_val_miou: list[float] | None = None
+    layers_miou: list[float] | None = None
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the classes."""
-        return [row["name"] for row in self.record["classes"]]
+    @classmethod
+    def read(cls, folder: Path) -> CellRecord | None:
+        """Return the record of a cell's folder, None if the cell is not done."""
+        file = folder / RECORD
+        return cls.make(**read_json(file)) if file.exists() else None
 
-    def floor(self) -> tuple[str, dict[str, Any]]:
-        """Return the class and the scores of predicting one class everywhere."""
-        name, scores = floor(np.array(self.record["confusion_matrix"], np.int64), self.names)
-        return name, scores.to_dict()
-
-    def frames(self) -> npt.NDArray[np.int64]:
-        """Return the confusion matrices of the test images, ``(images, C, C)``."""
-        with open_regular(self.folder / FRAMES) as opened, np.load(opened) as file:
-            found: npt.NDArray[np.int64] = file["matrices"]
-        return found
-
-    def images(self) -> list[str]:
-        """Return the names of the test images' files."""
-        with open_regular(self.folder / FRAMES) as opened, np.load(opened) as file:
-            return [str(name) for name in file["images"]]
+    def write(self, folder: Path) -> None:
+        """Write it into the cell's folder, without what its kind does not have."""
+        absent = {name for name in ("run", "choice_val_miou", "layers_miou") if getattr(self, name) is None}
+        write_json(folder / RECORD, self.model_dump(mode="json", exclude=absent))
 
 
-def read_done(plan: BenchPlan) -> list[DoneCell]:
-    """Return the cells of a suite that are done, in the grid's order."""
-    found = []
-    for axes in plan.suite.cells():
-        key = plan.index.get(str(axes))
-        folder = cell_folder(plan.out, axes, key) if key else plan.out
-        if key is None or not (folder / RECORD).exists():
-            continue
-        record = read_json(folder / RECORD)
-        there = read_corrupted(folder)
-        corrupted = {name: there[name] for name in plan.suite.corruptions_of(axes.protocol) if name in there}
-        file = cost_task(plan, record).file
-        found.append(DoneCell(axes, folder, record, corrupted, read_json(file) if file.exists() else {}))
-    return found
+def read_corrupted(folder: Path) -> dict[str, ScoresRecord]:
+    """Return a cell's scores on corrupted images by ``NAME:SEVERITY``, as far as they are there."""
+    file = folder / CORRUPTED
+    found: dict[str, Any] = read_json(file) if file.exists() else {}
+    groups = [{name: scores} if "miou" in scores else scores for name, scores in found.items()]  # before: as asked for
+    return {name: ScoresRecord.make(**scores) for group in groups for name, scores in group.items()}
 
 
-def cost_task(plan: BenchPlan, record: dict[str, Any]) -> CostTask:
-    """Return the task that measures what a cell's model costs."""
-    own = {"spec": record["spec"], "backbone_only": record["backbone_only"], "batch": plan.suite.speed_batch}
-    key = key_of(**own)
-    return CostTask(key=key, file=plan.out / "costs" / f"{key[:16]}.json", device=plan.device, **own)
-
-
-def rows(done: list[DoneCell], out: Path) -> list[dict[str, Any]]:
-    """Return one row for each cell, and one for each of its corruptions, with the columns of ``SCHEMA``."""
-    found = []
-    for cell in done:
-        name, lowest = cell.floor()
-        record = cell.record
-        common = {
-            **vars(cell.axes),
-            **{key: record[key] for key in ("kind", "labelled_images", "split", "images", "device", "key")},
-            **{key: cell.cost.get(key) for key in COST},
-            "classes": cell.names,
-            "floor_class": name,
-            "floor_miou": lowest["miou"],
-            "floor_foreground_miou": lowest["foreground_miou"],
-            "seconds": record["seconds"],
-            "train_seconds": record["train_seconds"],
-            "versions": json.dumps(record["versions"]),
-            "chosen": json.dumps(record["chosen"]),
-            "folder": str(cell.folder.relative_to(out)),
-        }
-        for corruption, scores in {CLEAN: record, **cell.corrupted}.items():
-            kind, _, severity = corruption.partition(":")
-            found.append(
-                {
-                    **common,
-                    "corruption": kind,
-                    "severity": int(severity) if severity else 0,
-                    **{key: scores[key] for key in ("miou", "foreground_miou", "mean_accuracy", "pixel_accuracy")},
-                    "iou": [row["iou"] for row in scores["classes"]],
-                    "layers_miou": record.get("layers_miou") if corruption == CLEAN else None,
-                }
-            )
-    return found
-
-
-def write_results(done: list[DoneCell], out: Path) -> None:
-    """Write all rows as one Parquet file."""
-    with writing(out / RESULTS) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows(done, out), schema=SCHEMA), temporary)
+def write_corrupted(folder: Path, found: dict[str, ScoresRecord]) -> None:
+    """Write a cell's scores on corrupted images."""
+    write_json(folder / CORRUPTED, {name: scores.model_dump(mode="json") for name, scores in found.items()})

@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 from unip.outputs import write_text, writing
 from unip.pages import file_uri, page_template
 from unip.suites.config import LATEX_FILE, MARKDOWN, PAGE, PLOT
-from unip.suites.records import DoneCell, write_results
+from unip.suites.results import DoneCell, write_results
 from unip.suites.suite import Suite, budget_text
 from unip.suites.tables import ReportTable, all_tables, average, budgets, by_init
 from unip.version import __version__
@@ -37,8 +37,8 @@ def write_report(suite: Suite, done: list[DoneCell], out: Path) -> list[ReportTa
     if picture:
         with writing(out / PLOT) as temporary:
             temporary.write_bytes(picture)
-    devices = sorted({cell.record["device"] for cell in done})
-    versions = sorted({f"torch {cell.record['versions']['torch']}" for cell in done})
+    devices = sorted({cell.record.device for cell in done})
+    versions = sorted({f"torch {cell.record.versions['torch']}" for cell in done})
     page = page_template("unip.suites", "report.html.j2").render(
         title=suite.title,
         state=state,
@@ -109,7 +109,7 @@ def _points(suite: Suite, done: list[DoneCell], budget: tuple[str, float]) -> li
             method = suite.inits[init].method or init
             sd = 0.0 if found.count < 2 else 100 * found.sd
             colour = f"C{methods.index(method) % 10}"
-            points.append(Point(init, method, cost["flops"] / 1e9, 100 * found.mean, sd, colour))
+            points.append(Point(init, method, cost.flops / 1e9, 100 * found.mean, sd, colour))
     return points
 
 

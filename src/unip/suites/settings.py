@@ -9,16 +9,11 @@ from typing import Annotated, Any
 from unip.config import Config
 from unip.errors import UnipError
 from unip.features.config import NeighbourSettings
-from unip.files import read_json
 from unip.runtime.memory import Cache
 from unip.segmentation.config import FinetuneConfig
 from unip.suites.suite import TRAINED_KINDS
 from unip.suites.tasks import CellTask
 from unip.training.config import MACHINE
-
-RECORD = "cell.json"
-
-CORRUPTED = "corrupted.json"
 
 
 class LayerSettings(Config):
@@ -46,18 +41,10 @@ def check_settings(task: CellTask) -> Config:
     settings = of_kind.make(**task.settings)
     if isinstance(settings, LayerSettings) and settings.layer is None and task.val is None:
         raise UnipError(
-            f"{task.axes['protocol']}: no layer is given, and {task.axes['dataset']} has no val to choose one on",
+            f"{task.axes.protocol}: no layer is given, and {task.axes.dataset} has no val to choose one on",
             "Name the data set's `val`, or give `layer` in the protocol's settings.",
         )
     return settings
-
-
-def read_corrupted(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return a cell's scores on corrupted images by ``NAME:SEVERITY``, as far as they are there."""
-    file = folder / CORRUPTED
-    found: dict[str, Any] = read_json(file) if file.exists() else {}
-    groups = [{name: scores} if "miou" in scores else scores for name, scores in found.items()]  # before: as asked for
-    return {name: scores for group in groups for name, scores in group.items()}
 
 
 def choices(task: CellTask) -> list[dict[str, Any]]:

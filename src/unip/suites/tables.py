@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import numpy as np
 
-from unip.suites.records import CLEAN, DoneCell
+from unip.suites.cost import Cost
+from unip.suites.results import CLEAN, DoneCell
 from unip.suites.statistics import Interval, Spread, paired_over_images, paired_over_seeds, spread
 from unip.suites.suite import TRAINED_KINDS, DatasetEntry, Suite, budget_text
 
@@ -76,7 +76,7 @@ def all_tables(suite: Suite, done: list[DoneCell]) -> list[ReportTable]:
             found += [results_table(suite, title, group), classes_table(title, group)]
             if any(cell.corrupted for cells in group.values() for cell in cells):
                 found.append(corruptions_table(title, group, suite.corruptions_of(protocol)))
-            if any("layers_miou" in cell.record for cells in group.values() for cell in cells):
+            if any(cell.record.layers_miou for cells in group.values() for cell in cells):
                 found.append(layers_table(title, group))
         published = suite.published is not None and label_budget == 1 and bool(suite.published.miou.get(protocol))
         if len(datasets) > 1 or published:
@@ -94,17 +94,18 @@ def results_table(suite: Suite, title: str, group: dict[str, list[DoneCell]]) ->
     name, lowest = first.floor()
     blank = [""] * (len(head) - 4)
     source = suite.datasets[first.axes.dataset]
-    body = [(f"all {name}", "", number(lowest["miou"]), number(lowest["foreground_miou"]), *blank)]
+    body = [(f"all {name}", "", number(lowest.miou), number(lowest.foreground_miou), *blank)]
     for init, cells in group.items():
         line = [
             init,
             str(len(cells)),
-            *(mean_sd(spread([value(c.record[k]) for c in cells])) for k in ("miou", "foreground_miou")),
+            mean_sd(spread([value(c.record.miou) for c in cells])),
+            mean_sd(spread([value(c.record.foreground_miou) for c in cells])),
         ]
         if compared:
             line += ["", "", ""] if init == suite.baseline else differences(cells, group[str(suite.baseline)], source)
         body.append((*line, *costs(cells[-1].cost)))
-    notes = [f"Test images: {first.record['images']}. Percent; mean ± sample standard deviation over seeds."]
+    notes = [f"Test images: {first.record.images}. Percent; mean ± sample standard deviation over seeds."]
     if compared:
         groups = source.groups(first.images())
         drawn, apart = "the test images", len(set(groups))
@@ -116,13 +117,13 @@ def results_table(suite: Suite, title: str, group: dict[str, list[DoneCell]]) ->
         )
     if chosen := _chosen(group):
         notes.append(f"Chosen on val: {chosen}.")
-    every = [cell.record["classes"] for cells in group.values() for cell in cells]
-    if len({tuple(row["iou"] is None for row in classes) for classes in every}) > 1:
+    every = [cell.record.classes for cells in group.values() for cell in cells]
+    if len({tuple(row.iou is None for row in classes) for classes in every}) > 1:
         notes.append("Means leave out classes in neither truth nor prediction, which are not the same in all cells.")
     timed = [cell.cost for cells in group.values() for cell in cells if cell.cost]
     if timed:
-        sizes = " or ".join(map(str, sorted({cost["speed_size"] for cost in timed})))
-        ways = {(cost["speed_batch"], cost["speed_precision"], cost["speed_device"]) for cost in timed}
+        sizes = " or ".join(map(str, sorted({cost.speed_size for cost in timed})))
+        ways = {(cost.speed_batch, cost.speed_precision, cost.speed_device) for cost in timed}
         how = ", or ".join(f"{batch} at a time in {precision} on {device}" for batch, precision, device in sorted(ways))
         notes.append(
             f"GFLOPs of one crop, two operations for each multiplication. images/s: crops of {sizes} pixels, {how}."
@@ -136,8 +137,8 @@ def _chosen(group: dict[str, list[DoneCell]]) -> str:
     for init, cells in group.items():
         seeds: dict[str, list[str]] = {}
         for cell in cells:
-            if cell.record["kind"] in TRAINED_KINDS and cell.record["chosen"]:
-                values = " ".join(f"{name} {value}" for name, value in cell.record["chosen"].items())
+            if cell.record.kind in TRAINED_KINDS and cell.record.chosen:
+                values = " ".join(f"{name} {value}" for name, value in cell.record.chosen.items())
                 seeds.setdefault(values, []).append(str(cell.axes.seed))
         each = [f"{values} (seed {' '.join(of)})" for values, of in seeds.items()]
         parts += [f"{init} {', '.join(each)}"] if each else []
@@ -151,7 +152,7 @@ def differences(cells: list[DoneCell], baseline: list[DoneCell], source: Dataset
     if not pairs:
         return ["-", "-", "-"]
     ours, base = zip(*pairs, strict=True)
-    seeds = paired_over_seeds([value(c.record["miou"]) for c in ours], [value(c.record["miou"]) for c in base])
+    seeds = paired_over_seeds([value(c.record.miou) for c in ours], [value(c.record.miou) for c in base])
     mine, others = ([cell.frames() for cell in side] for side in (ours, base))
     same = len({matrices.shape for matrices in mine + others}) == 1
     groups = source.groups(ours[0].images())
@@ -164,7 +165,7 @@ def classes_table(title: str, group: dict[str, list[DoneCell]]) -> ReportTable:
     names = next(iter(group.values()))[0].names
     body = []
     for init, cells in group.items():
-        columns = zip(*([value(row["iou"]) for row in cell.record["classes"]] for cell in cells), strict=True)
+        columns = zip(*([value(row.iou) for row in cell.record.classes] for cell in cells), strict=True)
         body.append((init, *(mean_sd(spread(column)) for column in columns)))
     return ReportTable(f"IoU of each class: {title}", ("init", *names), tuple(body))
 
@@ -187,21 +188,19 @@ def corruptions_table(title: str, group: dict[str, list[DoneCell]], names: Seque
 
 def miou_under(cell: DoneCell, corruption: str) -> float:
     """Return a cell's mIoU under a corruption."""
-    return value((cell.record if corruption == CLEAN else cell.corrupted[corruption])["miou"])
+    return value((cell.record if corruption == CLEAN else cell.corrupted[corruption]).miou)
 
 
 def layers_table(title: str, group: dict[str, list[DoneCell]]) -> ReportTable:
     """Show the mIoU of every layer's probe, a column for each init."""
-    found = {
-        init: [c.record["layers_miou"] for c in cells if "layers_miou" in c.record] for init, cells in group.items()
-    }
+    found = {init: [c.record.layers_miou for c in cells if c.record.layers_miou] for init, cells in group.items()}
     depth = max(len(values) for many in found.values() for values in many)
     body = []
     for layer in range(depth):
         columns = ([value(v[layer]) for v in many if layer < len(v)] for many in found.values())
         body.append((str(layer + 1), *(mean_sd(spread(column)) for column in columns)))
     chosen = "; ".join(
-        f"{init} {', '.join(sorted({str(cell.record['chosen']['layer']) for cell in cells}))}"
+        f"{init} {', '.join(sorted({str(cell.record.chosen['layer']) for cell in cells}))}"
         for init, cells in group.items()
     )
     note = f"The other tables show the layer that was given or chosen on val: {chosen}."
@@ -216,7 +215,7 @@ def average_table(suite: Suite, protocol: str, label_budget: float, inside: list
     group = by_init(inside)
     for init in dict.fromkeys([*group, *(name for name in suite.inits if name in theirs)]):
         cells = group.get(init, [])
-        each = [spread([value(c.record["miou"]) for c in cells if c.axes.dataset == d]) for d in datasets]
+        each = [spread([value(c.record.miou) for c in cells if c.axes.dataset == d]) for d in datasets]
         line = [init, *map(mean_sd, each), mean_sd(average(cells, datasets))]
         if theirs:
             line.append(f"{theirs[init]:.1f}" if init in theirs else "-")
@@ -226,11 +225,11 @@ def average_table(suite: Suite, protocol: str, label_budget: float, inside: list
     return ReportTable(f"mIoU over data sets: {protocol}, labels {budget_text(label_budget)}", head, tuple(body), note)
 
 
-def average(cells: list[DoneCell], datasets: Sequence[str], key: str = "miou") -> Spread:
+def average(cells: list[DoneCell], datasets: Sequence[str]) -> Spread:
     """Return the mean over data sets, with its spread over the seeds that have all of them."""
     by_seed: dict[int, dict[str, float]] = {}
     for cell in cells:
-        by_seed.setdefault(cell.axes.seed, {})[cell.axes.dataset] = value(cell.record[key])
+        by_seed.setdefault(cell.axes.seed, {})[cell.axes.dataset] = value(cell.record.miou)
     whole = [float(np.mean([found[d] for d in datasets])) for found in by_seed.values() if set(datasets) <= set(found)]
     return spread(whole)
 
@@ -271,9 +270,9 @@ def limits(interval: Interval) -> str:
     return "-" if none else f"{number(interval.low, sign=True)} to {number(interval.high, sign=True)}"
 
 
-def costs(cost: dict[str, Any]) -> list[str]:
+def costs(cost: Cost | None) -> list[str]:
     """Return GFLOPs, millions of parameters and images/s."""
-    if not cost:
+    if cost is None:
         return ["", "", ""]
-    speed = cost["images_per_second"]
-    return [f"{cost['flops'] / 1e9:.3g}", f"{cost['parameters'] / 1e6:.3g}", f"{speed:.{0 if speed >= 10 else 2}f}"]
+    speed = cost.images_per_second
+    return [f"{cost.flops / 1e9:.3g}", f"{cost.parameters / 1e6:.3g}", f"{speed:.{0 if speed >= 10 else 2}f}"]

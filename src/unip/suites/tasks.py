@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from unip.config import Config
-from unip.suites.suite import ProtocolKind, SpeedBatch
+from unip.suites.suite import Axes, ProtocolKind, SpeedBatch
 
 RUN, DONE = "run", "done.json"  # of pre-training: its run folder, and what is written when it is done
 
@@ -44,7 +44,7 @@ class CellTask(Config):
     """
 
     task: Literal["cell"] = "cell"
-    axes: dict[str, Any]
+    axes: Axes
     kind: ProtocolKind
     folder: Path
     key: str
@@ -63,12 +63,12 @@ class CellTask(Config):
     @property
     def label_budget(self) -> float | None:
         """Label budget as unip.finetune takes it."""
-        return None if self.axes["label_budget"] == 1 else float(self.axes["label_budget"])
+        return None if self.axes.label_budget == 1 else self.axes.label_budget
 
     @property
     def seed(self) -> int:
         """Seed of the choice of labels, of weights and of crops."""
-        return int(self.axes["seed"])
+        return self.axes.seed
 
 
 class CostTask(Config):

@@ -95,7 +95,7 @@ def run(task: Task) -> str:
     if isinstance(task, CellTask):
         return run_cell(task)
     if isinstance(task, CostTask):
-        write_json(task.file, measure_cost(task))
+        write_json(task.file, vars(measure_cost(task)))
         return "measured"
     result = pretrain(PretrainConfig.make(**task.settings, out=task.folder / RUN))
     write_json(task.folder / DONE, {"loss": result.loss})
