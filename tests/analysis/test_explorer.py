@@ -71,7 +71,7 @@ def test_round_trip(kind):
     np.testing.assert_array_equal(found.prefix, wanted[:, :, :PREFIX])
 
 
-def test_rows_like_the_one_before_are_predicted_from_it():
+def test_rows_like_the_one_before_take_little_room():
     rng = np.random.default_rng(0)
     different = softmax(rng.normal(size=(1, LENGTH, LENGTH)))
     alike = np.broadcast_to(different[:, :1], different.shape)

@@ -6,7 +6,6 @@
   const find = (selector) => root.querySelector(selector);
   const all = (selector, within = root) => [...within.querySelectorAll(selector)];
   const QUERY_COLOUR = "rgb(0,255,160)";
-  const UP = 1; // prediction of a map's bytes from the previous query's row
   const KEPT = 16; // decoded layers that stay in memory, about half a megabyte each
 
   const query = { classToken: false, x: 0, y: 0 }; // a patch by its centre, in shares of the image
@@ -33,15 +32,9 @@
     const [count, queries, keys, prefix, levels] = new Uint16Array(buffer, 0, 5);
     let at = 10;
     const take = (bytes) => buffer.slice(at, (at += bytes));
-    const predictions = new Uint8Array(take(count));
     const scale = new Float32Array(take(4 * count * queries));
     const prefixes = new Float32Array(take(4 * count * queries * prefix));
     const planes = new Uint8Array(take(count * queries * keys));
-    const size = queries * keys;
-    predictions.forEach((kind, map) => {
-      if (kind !== UP) return;
-      for (let i = map * size + keys; i < (map + 1) * size; i++) planes[i] += planes[i - keys]; // modulo 256
-    });
     return { count, queries, keys, prefix, levels, scale, prefixes, planes };
   }
 
