@@ -19,7 +19,7 @@ from unip.pages import file_uri, page_template
 from unip.suites.config import LATEX_FILE, MARKDOWN, PAGE, PLOT
 from unip.suites.results import DoneCell, write_results
 from unip.suites.suite import Suite, budget_text
-from unip.suites.tables import ReportTable, all_tables, average, budgets, by_init
+from unip.suites.tables import ReportTable, all_tables, average, by_budget, by_init
 from unip.version import __version__
 
 COLUMNS = 2  # of panels in the plot
@@ -78,7 +78,7 @@ def plot_cost(suite: Suite, done: list[DoneCell]) -> bytes:
     Inits of one ``method`` are joined by a line. Where all cost the same, a panel has a row for each init instead.
     Returns a PNG file, empty where no cost is known.
     """
-    panels = [(budget, points) for budget in budgets(done) if (points := _points(suite, done, budget))]
+    panels = [(budget, points) for budget, cells in by_budget(done).items() if (points := _points(suite, cells))]
     if not panels:
         return b""
     rows = -(-len(panels) // COLUMNS)
@@ -98,11 +98,10 @@ def plot_cost(suite: Suite, done: list[DoneCell]) -> bytes:
     return buffer.getvalue()
 
 
-def _points(suite: Suite, done: list[DoneCell], budget: tuple[str, float]) -> list[Point]:
+def _points(suite: Suite, inside: list[DoneCell]) -> list[Point]:
     methods = list(dict.fromkeys(init.method or name for name, init in suite.inits.items()))
     points = []
-    group = by_init(cell for cell in done if _in(cell, budget))
-    for init, cells in sorted(group.items(), key=lambda item: list(suite.inits).index(item[0])):
+    for init, cells in sorted(by_init(inside).items(), key=lambda item: list(suite.inits).index(item[0])):
         found = average(cells, list(dict.fromkeys(c.axes.dataset for c in cells)))
         cost = next((cell.cost for cell in cells if cell.cost), None)
         if cost is not None and found.count:
@@ -158,7 +157,3 @@ def spread_labels(figure: Figure) -> None:
             right, up = label.xyann
             label.xyann = (right, up + (box.y0 - before.y0) * 72 / figure.dpi)
             placed.append(box)
-
-
-def _in(cell: DoneCell, budget: tuple[str, float]) -> bool:
-    return (cell.axes.protocol, cell.axes.label_budget) == budget

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TypeVar
 
 import numpy as np
 
 from unip.suites.cost import Cost
 from unip.suites.results import CLEAN, DoneCell
 from unip.suites.statistics import Interval, Spread, paired_over_images, paired_over_seeds, spread
-from unip.suites.suite import TRAINED_KINDS, DatasetEntry, Suite, budget_text
+from unip.suites.suite import TRAINED_KINDS, Axes, DatasetEntry, Suite, budget_text
 
 Budget = tuple[str, float]  # protocol and labels
+Key = TypeVar("Key")
 LATEX = str.maketrans(
     {
         **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -63,16 +65,12 @@ class ReportTable:
 def all_tables(suite: Suite, done: list[DoneCell]) -> list[ReportTable]:
     """Return every table that the cells there make."""
     found: list[ReportTable] = []
-    for protocol, label_budget in budgets(done):
-        inside = [cell for cell in done if (cell.axes.protocol, cell.axes.label_budget) == (protocol, label_budget)]
+    for (protocol, label_budget), inside in by_budget(done).items():
+        labels = f"{budget_text(label_budget)} {'of the labels' if label_budget <= 1 else 'labelled images'}"
         datasets = list(dict.fromkeys(cell.axes.dataset for cell in inside))
         for dataset in datasets:
             group = by_init(cell for cell in inside if cell.axes.dataset == dataset)
-            title = (
-                f"{protocol}, {dataset}, {budget_text(label_budget)} of the labels"
-                if label_budget <= 1
-                else (f"{protocol}, {dataset}, {budget_text(label_budget)} labelled images")
-            )
+            title = f"{protocol}, {dataset}, {labels}"
             found += [results_table(suite, title, group), classes_table(title, group)]
             if any(cell.corrupted for cells in group.values() for cell in cells):
                 found.append(corruptions_table(title, group, suite.corruptions_of(protocol)))
@@ -234,16 +232,20 @@ def average(cells: list[DoneCell], datasets: Sequence[str]) -> Spread:
     return spread(whole)
 
 
-def budgets(done: Iterable[DoneCell]) -> list[Budget]:
-    """Return protocols with their label budgets, in order."""
-    return list(dict.fromkeys((cell.axes.protocol, cell.axes.label_budget) for cell in done))
+def by_budget(cells: Iterable[DoneCell]) -> dict[Budget, list[DoneCell]]:
+    """Group cells by protocol and label budget."""
+    return _grouped(cells, lambda axes: (axes.protocol, axes.label_budget))
 
 
 def by_init(cells: Iterable[DoneCell]) -> dict[str, list[DoneCell]]:
     """Group cells by their init."""
-    found: dict[str, list[DoneCell]] = {}
+    return _grouped(cells, lambda axes: axes.init)
+
+
+def _grouped(cells: Iterable[DoneCell], key: Callable[[Axes], Key]) -> dict[Key, list[DoneCell]]:
+    found: dict[Key, list[DoneCell]] = {}
     for cell in cells:
-        found.setdefault(cell.axes.init, []).append(cell)
+        found.setdefault(key(cell.axes), []).append(cell)
     return found
 
 
