@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from unip.analysis.records import (
 )
 from unip.attention.measuring import MEASURES
 from unip.attention.patterns import LayerChoice, NoHybridLayer, choose_hybrid_layer, name_patterns
+from unip.segmentation.probing import LayerProbes, LayerScores
 
 NAMES = ("deit_tiny", "dino_small", "mae_base")
 GROUPS: tuple[Group, ...] = ("supervised", "contrastive", "masked-image")
@@ -134,21 +134,18 @@ def _difference(infrared: ModelRecord, visible: ModelRecord) -> DifferenceRecord
     return DifferenceRecord(infrared.model, infrared.name, infrared.group, layers)
 
 
-def _probe(record: ModelRecord, seed: np.random.Generator) -> dict[str, Any]:
+def _probe(record: ModelRecord, seed: np.random.Generator) -> LayerProbes:
     nmi = np.array([layer.measures["nmi"].mean for layer in record.layers])
     miou = 0.2 + 0.4 * np.exp(-(((nmi - 0.12) / 0.12) ** 2)) + seed.normal(0, 0.01, len(nmi))
-    layers = [
-        {"layer": n, "miou": m, "foreground_miou": 0.9 * m, "iou": [0.95, m, 0.8 * m, None]}
-        for n, m in enumerate(miou.tolist(), 1)
-    ]
-    return {
-        "data": "labelled",
-        "train": "train",
-        "test": "test",
-        "train_images": 120,
-        "test_images": 40,
-        "short_side": 224,
-        "classes": ["background", "person", "car", "bicycle"],
-        "layers": layers,
-        "best_layer": int(miou.argmax()) + 1,
-    }
+    return LayerProbes(
+        data="labelled",
+        train="train",
+        test="test",
+        train_images=120,
+        test_images=40,
+        short_side=224,
+        classes=["background", "person", "car", "bicycle"],
+        layers=[LayerScores(n, m, 0.9 * m, [0.95, m, 0.8 * m, None]) for n, m in enumerate(miou.tolist(), 1)],
+        best_layer=int(miou.argmax()) + 1,
+        warnings=[],
+    )

@@ -131,10 +131,10 @@ def test_probe_is_miou_over_nmi(models):
     axes = plot_probe(analysis).axes
     assert len(axes) == 2 * models
     for record, upper, lower in zip(analysis.models, axes[::2], axes[1::2], strict=True):
-        scores = [100 * layer["miou"] for layer in record.probe["layers"]]
+        scores = [100 * layer.miou for layer in record.probe.layers]
         np.testing.assert_allclose(of(upper, "mean")[0].get_ydata(), scores)
         np.testing.assert_allclose(of(lower, "mean")[0].get_ydata(), means(record, "nmi"))
-        assert of(upper, "best")[0].get_xdata()[0] == 1 + int(np.argmax(scores)) == record.probe["best_layer"]
+        assert of(upper, "best")[0].get_xdata()[0] == 1 + int(np.argmax(scores)) == record.probe.best_layer
         assert len([patch for patch in upper.patches if patch.get_gid() in PATTERN_COLOURS]) == 12
     with pytest.raises(UnipError, match="probed"):
         plot_probe(fake_analysis(1))

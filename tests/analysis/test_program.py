@@ -370,9 +370,9 @@ def test_a_fine_tuned_segmenter_and_its_probe(images, tmp_path):
     )
     (record,) = result.analysis.models
     assert [layer.heads for layer in record.layers] == [3] * 5 + [6]
-    assert record.probe["train_images"] == record.probe["test_images"] == 5
-    assert [layer["layer"] for layer in record.probe["layers"]] == [1, 2, 3, 4, 5, 6]
-    assert all(0.3 < layer["miou"] <= 1 for layer in record.probe["layers"])
+    assert record.probe.train_images == record.probe.test_images == 5
+    assert [layer.layer for layer in record.probe.layers] == [1, 2, 3, 4, 5, 6]
+    assert all(0.3 < layer.miou <= 1 for layer in record.probe.layers)
     assert (tmp_path / "out/figures/probe.png").is_file()
 
 

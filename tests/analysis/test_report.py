@@ -155,7 +155,7 @@ def test_what_users_name_is_escaped():
     analysis.differences[0] = replace(analysis.differences[0], name=bad)
     analysis.images.sources[:] = [bad]
     analysis.images.skipped.append(UnreadableImage(bad, bad))
-    analysis.models[0].probe["classes"][1] = bad
+    analysis.models[0].probe.classes[1] = bad
     analysis.models[0] = warned(analysis.models[0], bad)
     text, page = render(analysis, [ExampleMaps(bad, (bad,), ((bad, (np.zeros((8, 8, 3), np.uint8),)),))], "", [bad])
     assert "<script" not in text
@@ -168,7 +168,8 @@ def test_the_tables_hold_the_numbers(quick):
     measures["nmi"] = Summary(0.12345, 0.01, [0.1, 0.2, 0.15])
     measures["distance"] = Summary(None, None, [None, None, None])
     measures["high_frequency"] = Summary(-1.5, 0.25, [])
-    analysis.models[0].probe["layers"][4]["miou"] = 0.4567
+    layers = analysis.models[0].probe.layers
+    layers[4] = replace(layers[4], miou=0.4567)
     _, page = render(analysis)
     for words in ("0.123 ± 0.010", "0.100 to 0.200", "−1.500 ± 0.250", "45.7", "–"):
         assert words in page.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,12 +98,12 @@ def settings(folder: Path, **changes) -> ProbeSettings:
 
 def test_the_layer_that_knows_wins(folder):
     found = probe_layers(known(), settings(folder), device=CPU)
-    scores = [layer["miou"] for layer in found["layers"]]
-    assert found["best_layer"] == 2 and scores[1] > 0.9 and max(scores[0], scores[2]) < 0.6
-    assert [layer["layer"] for layer in found["layers"]] == [1, 2, 3]
-    assert (found["train_images"], found["test_images"], found["short_side"]) == (6, 4, 48)
-    assert found["classes"] == list(NAMES) and found["test"] == "test" and found["warnings"] == []
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    scores = [layer.miou for layer in found.layers]
+    assert found.best_layer == 2 and scores[1] > 0.9 and max(scores[0], scores[2]) < 0.6
+    assert [layer.layer for layer in found.layers] == [1, 2, 3]
+    assert (found.train_images, found.test_images, found.short_side) == (6, 4, 48)
+    assert found.classes == list(NAMES) and found.test == "test" and found.warnings == []
+    assert json.loads(json.dumps(asdict(found), allow_nan=False)) == asdict(found)
 
 
 def test_scores_are_those_of_the_probe_as_a_segmenter(folder, monkeypatch):
@@ -125,7 +126,7 @@ def test_scores_are_those_of_the_probe_as_a_segmenter(folder, monkeypatch):
         matrix = 0
         for frame, logits in segment_frames(segmenter, frames, device=CPU, window="whole", workers=0):
             matrix += confusion(logits.argmax(0), torch.from_numpy(frame.mask), 3).numpy()
-        assert found["layers"][layer - 1]["miou"] == pytest.approx(score(matrix, NAMES).miou, abs=2e-3)
+        assert found.layers[layer - 1].miou == pytest.approx(score(matrix, NAMES).miou, abs=2e-3)
 
 
 def test_sizes_batches_and_the_place_of_the_features_change_nothing(folder, tmp_path, monkeypatch):
@@ -140,7 +141,7 @@ def test_sizes_batches_and_the_place_of_the_features_change_nothing(folder, tmp_
     assert [isinstance(kind, np.memmap) for kind in kinds] == [False, False, True]
     assert os.listdir(temporary) == []
     single = probe_layers(tiny_vit(), settings(folder, batch_size=1), device=CPU)
-    assert [x["miou"] for x in single["layers"]] == pytest.approx([x["miou"] for x in first["layers"]], abs=0.01)
+    assert [x.miou for x in single.layers] == pytest.approx([x.miou for x in first.layers], abs=0.01)
 
 
 def test_grey_and_coloured_frames_of_one_size_run_together(folder, tmp_path):
@@ -199,17 +200,17 @@ def test_classes_that_are_absent(folder):
     mask = np.array(Image.open(path))
     mask[:20] = 3
     Image.fromarray(mask).save(path)
-    for layer in probe_layers(known(), settings(folder), device=CPU)["layers"]:
-        assert layer["iou"][3] == 0.0 and layer["iou"][4] is None
-        assert layer["miou"] == pytest.approx(np.mean(layer["iou"][:4]))
-        assert layer["foreground_miou"] == pytest.approx(np.mean(layer["iou"][1:4]))
+    for layer in probe_layers(known(), settings(folder), device=CPU).layers:
+        assert layer.iou[3] == 0.0 and layer.iou[4] is None
+        assert layer.miou == pytest.approx(np.mean(layer.iou[:4]))
+        assert layer.foreground_miou == pytest.approx(np.mean(layer.iou[1:4]))
 
 
 def test_large_and_shifted_features_keep_their_digits(folder):
     """Beyond float16 (65504), and a mean a thousand times the deviation: the same scores."""
-    plain = probe_layers(known(), settings(folder), device=CPU)["layers"][1]["miou"]
+    plain = probe_layers(known(), settings(folder), device=CPU).layers[1].miou
     for changes in ({"scale": 1e6}, {"offset": 300.0}, {"scale": 1e-6}):
-        found = probe_layers(known(**changes), settings(folder), device=CPU)["layers"][1]["miou"]
+        found = probe_layers(known(**changes), settings(folder), device=CPU).layers[1].miou
         assert found == pytest.approx(plain, abs=0.02)
 
 
@@ -226,16 +227,16 @@ def test_normalisation_can_be_replaced(folder):
 
 def test_splits(folder):
     shutil.copytree(folder / "test", folder / "val")
-    assert probe_layers(known(), settings(folder), device=CPU)["test"] == "test"
-    assert probe_layers(known(), settings(folder, test="val"), device=CPU)["test"] == "val"
+    assert probe_layers(known(), settings(folder), device=CPU).test == "test"
+    assert probe_layers(known(), settings(folder, test="val"), device=CPU).test == "val"
     shutil.rmtree(folder / "test")
     few = probe_layers(known(), settings(folder, train_images=3, test_images=2, short_side=45), device=CPU)
-    assert (few["test"], few["train_images"], few["test_images"], few["short_side"]) == ("val", 3, 2, 48)
+    assert (few.test, few.train_images, few.test_images, few.short_side) == ("val", 3, 2, 48)
 
 
 def test_too_few_steps_are_told(folder):
     found = probe_layers(known(), settings(folder, max_iterations=2), device=CPU)
-    assert "layer 2 was still improving after 2 steps" in " ".join(found["warnings"])
+    assert "layer 2 was still improving after 2 steps" in " ".join(found.warnings)
 
 
 @pytest.mark.parametrize(

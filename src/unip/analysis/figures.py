@@ -10,7 +10,6 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,7 @@ from unip.attention.measuring import MEASURES
 from unip.attention.pictures import Picture
 from unip.errors import UnipError
 from unip.outputs import writing
+from unip.segmentation.probing import LayerProbes
 
 Layer = LayerRecord | LayerDifference
 Record = ModelRecord | DifferenceRecord
@@ -180,7 +180,7 @@ def plot_probe(analysis: Analysis) -> Figure:
     rows = math.ceil(len(probed) / columns)
     figure = Figure(figsize=(WIDTH, 3.6 * rows), layout="constrained")
     styles = model_styles(analysis.models)
-    best_of_all = max(layer["miou"] for _, probe in probed for layer in probe["layers"])
+    best_of_all = max(layer.miou or 0 for _, probe in probed for layer in probe.layers)
     largest_nmi = max(_means(record.layers, "nmi").max() for record, _ in probed)
     parts = figure.subfigures(rows, columns, squeeze=False).flat
     for part, (record, probe) in zip(parts, probed, strict=False):
@@ -191,18 +191,18 @@ def plot_probe(analysis: Analysis) -> Figure:
     return figure
 
 
-def _draw_probe(upper: Axes, lower: Axes, record: ModelRecord, probe: dict[str, Any], style: tuple[str, str]) -> None:
+def _draw_probe(upper: Axes, lower: Axes, record: ModelRecord, probe: LayerProbes, style: tuple[str, str]) -> None:
     colour, marker = style
     nmi = _means(record.layers, "nmi")
-    miou = {layer["layer"]: 100 * layer["miou"] for layer in probe["layers"]}
-    best, chosen = probe["best_layer"], record.choice.layer
+    miou = 100 * np.array([layer.miou for layer in probe.layers], dtype=float)
+    best, chosen = probe.best_layer, record.choice.layer
     for layer in record.layers:
         at, pattern = layer.layer, layer.pattern
         for axes in (upper, lower):
             axes.axvspan(at - 0.5, at + 0.5, color=PATTERN_COLOURS[pattern], alpha=0.18, linewidth=0, gid=pattern)
         upper.text(at, 0.98, pattern[0].upper(), transform=upper.get_xaxis_transform(), ha="center", va="top", size=7)
-    upper.plot(list(miou), list(miou.values()), color=colour, marker=marker, markersize=4, gid="mean")
-    upper.plot(best, miou[best], "*", markersize=15, color=colour, gid="best")
+    upper.plot(range(1, len(miou) + 1), miou, color=colour, marker=marker, markersize=4, gid="mean")
+    upper.plot(best, miou[best - 1], "*", markersize=15, color=colour, gid="best")
     lower.plot(range(1, len(nmi) + 1), nmi, color=colour, marker=marker, markersize=4, gid="mean")
     if chosen is not None:
         lower.plot(chosen, nmi[chosen - 1], "o", markersize=13, fillstyle="none", color=colour, gid="chosen")

@@ -175,11 +175,11 @@ def show(record: ModelRecord) -> None:
     log.info(f"{record.name}: {record.choice.reason}")
     warnings = list(record.choice.warnings)
     if record.probe is not None:
-        found = (layer["miou"] for layer in record.probe["layers"])
+        found = (layer.miou for layer in record.probe.layers)
         values = " ".join(percent(math.nan if value is None else value) for value in found)
-        best = record.probe["best_layer"]
-        log.info(f"{record.name}: probes reach {values} mIoU, layer by layer; best is layer {best}")
-        warnings += record.probe["warnings"]
+        best = f"best is layer {record.probe.best_layer}"
+        log.info(f"{record.name}: probes reach {values} mIoU, layer by layer; {best}")
+        warnings += record.probe.warnings
     for warning in warnings:
         log.warning(f"warning: {warning}")
 

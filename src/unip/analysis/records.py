@@ -8,6 +8,7 @@ from typing import Any
 from unip.analysis.groups import Group
 from unip.analysis.samples import UnreadableImage
 from unip.attention.patterns import LayerChoice, Pattern
+from unip.segmentation.probing import LayerProbes
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class ModelRecord(AnalysedModel):
         cka: Mean over images, (depth, depth).
         cka_std: Standard deviation over images, (depth, depth).
         choice: The layer to distil.
-        probe: What :func:`unip.segmentation.probing.probe_layers` returned, where there was one.
+        probe: How well the layers segment, where that was asked for.
     """
 
     images: str
@@ -96,7 +97,7 @@ class ModelRecord(AnalysedModel):
     cka: list[list[float | None]]
     cka_std: list[list[float | None]]
     choice: LayerChoice | NoLayer
-    probe: dict[str, Any] | None = None
+    probe: LayerProbes | None = None
 
 
 @dataclass(frozen=True)

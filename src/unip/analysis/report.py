@@ -18,6 +18,7 @@ from unip.analysis.style import PATTERN_COLOURS
 from unip.analysis.svg import inline_svg
 from unip.attention.measuring import MEASURES
 from unip.pages import data_uri, page_template
+from unip.segmentation.probing import LayerProbes
 
 Pixels = npt.NDArray[np.uint8]
 MAP_WIDTH = 224  # pixels
@@ -166,18 +167,18 @@ def _largest_std(record: ModelRecord) -> str:
     return _number(max(stds, default=None))
 
 
-def _probe(record: ModelRecord, probe: dict[str, Any]) -> dict[str, Any]:
+def _probe(record: ModelRecord, probe: LayerProbes) -> dict[str, Any]:
     """A model's table of probes."""
     rows = [
         {
             "layer": layer.layer,
-            "best": layer.layer == probe["best_layer"],
+            "best": layer.layer == probe.best_layer,
             "chosen": layer.layer == record.choice.layer,
             "pattern": layer.pattern,
             "nmi": _number(layer.measures["nmi"].mean),
-            "scores": [_percent(value) for value in (found["miou"], found["foreground_miou"], *found["iou"])],
+            "scores": [_percent(value) for value in (found.miou, found.foreground_miou, *found.iou)],
         }
-        for layer, found in zip(record.layers, probe["layers"], strict=True)
+        for layer, found in zip(record.layers, probe.layers, strict=True)
     ]
     return {"name": record.name, "probe": probe, "rows": rows}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,47 @@ from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size
 
 
+@dataclass(frozen=True)
+class LayerScores:
+    """Scores of a layer's probe, the layer counted from 1; None where there is no value."""
+
+    layer: int
+    miou: float | None
+    foreground_miou: float | None
+    iou: list[float | None]
+
+
+@dataclass(frozen=True)
+class LayerProbes:
+    """How well each layer of a backbone segments.
+
+    A class in neither truth nor prediction has no IoU and does not count in the mean, as in `unip evaluate`.
+
+    Attributes:
+        data: Source of the data set.
+        train: Split to train on.
+        test: Split to test on.
+        train_images: How many.
+        test_images: How many.
+        short_side: Of the images, in pixels.
+        classes: Their names.
+        layers: One for each layer, in order.
+        best_layer: By mIoU, from 1.
+        warnings: For people.
+    """
+
+    data: str
+    train: str
+    test: str
+    train_images: int
+    test_images: int
+    short_side: int
+    classes: list[str]
+    layers: list[LayerScores]
+    best_layer: int
+    warnings: list[str]
+
+
 def probe_layers(
     backbone: Backbone,
     settings: ProbeSettings,
@@ -33,7 +74,7 @@ def probe_layers(
     device: torch.device,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
-) -> dict[str, Any]:
+) -> LayerProbes:
     """Train one linear probe for each layer of a frozen backbone, and test them.
 
     The features are the blocks' outputs without the final norm and without prefix tokens, of whole images with their
@@ -45,12 +86,6 @@ def probe_layers(
         device: Where to run.
         mean: Channel means to subtract instead of the backbone's.
         std: Channel deviations to divide by instead of the backbone's.
-
-    Returns:
-        JSON values: ``data``, ``train``, ``test``, ``train_images``, ``test_images``, ``short_side``, ``classes``,
-        ``layers`` (a list of ``layer`` from 1 on, ``miou``, ``foreground_miou`` and each class's ``iou``; None where
-        there is none), ``best_layer`` by mIoU, and ``warnings`` for people. A class in neither truth nor prediction
-        has no IoU and does not count in the mean, as in `unip evaluate`.
 
     Raises:
         UnipError: A split is missing or has no label, a file is damaged, or memory and disk are too small.
@@ -70,30 +105,25 @@ def probe_layers(
         ) from error
     scores = [score(matrix, train.classes.names) for matrix in matrices.sum(0)]
     found_layers = [
-        {
-            "layer": number,
-            "miou": found["miou"],
-            "foreground_miou": found["foreground_miou"],
-            "iou": [row["iou"] for row in found["classes"]],
-        }
+        LayerScores(number, found["miou"], found["foreground_miou"], [row["iou"] for row in found["classes"]])
         for number, found in enumerate((s.to_dict() for s in scores), 1)
     ]
-    return {
-        "data": str(settings.data),
-        "train": settings.train,
-        "test": test_split,
-        "train_images": len(train),
-        "test_images": len(test),
-        "short_side": side,
-        "classes": list(train.classes.names),
-        "layers": found_layers,
-        "best_layer": 1 + int(np.argmax([s.miou for s in scores])),
-        "warnings": [
+    return LayerProbes(
+        data=str(settings.data),
+        train=settings.train,
+        test=test_split,
+        train_images=len(train),
+        test_images=len(test),
+        short_side=side,
+        classes=list(train.classes.names),
+        layers=found_layers,
+        best_layer=1 + int(np.argmax([s.miou for s in scores])),
+        warnings=[
             f"the probe of layer {layer} was still improving after {probe.steps} steps"
             for layer, probe in enumerate(probes, 1)
             if probe.steps == settings.max_iterations
         ],
-    }
+    )
 
 
 def frozen_segmenter(
