@@ -23,6 +23,7 @@ from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.hub import hub_model
 from unip.vit.infer import infer_spec
+from unip.vit.sources import parse_source
 from unip.vit.spec import DENSE_ARGUMENTS, build_backbone
 from unip.vit.student import STUDENTS
 from unip.vit.weights import read_checkpoint
@@ -216,7 +217,7 @@ def test_a_damaged_description_in_a_file_is_refused(tmp_path: Path, text: str) -
 
 def test_training_arguments_of_a_hub_model_are_left_out(tmp_path: Path) -> None:
     extra = {"drop_path_rate": 0.4, "num_classes": 10, "dynamic_img_size": False, "global_pool": "token"}
-    spec, _, _ = hub_model(of_hub(tmp_path, extra).removeprefix("hf:"))
+    spec, _, _ = hub_model(parse_source(of_hub(tmp_path, extra)))
     assert spec.arguments == SMALL
 
 

@@ -6,6 +6,8 @@ import re
 from pathlib import PurePath
 from typing import Literal, get_args
 
+from unip.vit.sources import parse_source
+
 Group = Literal["supervised", "contrastive", "masked-image", "distilled", "other"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -25,13 +27,13 @@ def group_of(source: str) -> Group:
     Args:
         source: Such as ``timm:vit_base_patch16_224.dino``, ``deit_tiny.pth`` or ``runs/distil/model``.
     """
-    names = [source_name(source)]
-    if source.startswith("timm:"):
+    names, found = [source_name(source)], parse_source(source)
+    if found.kind == "timm":
         from timm.models import get_pretrained_cfg, is_model  # imports torch, which settings do without
 
         name = names[0]
         known = None if "." in name or not is_model(name) else get_pretrained_cfg(name)
-        names = [source_name(source.partition("@")[2]), f"{name}.{known.tag}" if known else name]
+        names = [source_name(str(found.file or "")), f"{name}.{known.tag}" if known else name]
     for name in names:
         words = re.findall(r"[a-z][a-z0-9]*", name.lower())
         for group, pattern in _WORDS:
@@ -42,7 +44,8 @@ def group_of(source: str) -> Group:
 
 def source_name(source: str) -> str:
     """Return the informative part of a model's source: timm's name, a file's name, a run's folder."""
-    if source.startswith("timm:"):
-        return source.partition("@")[0].removeprefix("timm:")
+    found = parse_source(source)
+    if found.kind == "timm":
+        return found.name
     named = [part for part in PurePath(source).parts if part not in _GENERIC_NAMES]
     return named[-1] if named else source

@@ -19,6 +19,7 @@ from unip.pretraining.inputs import normalise_grey, resize_to
 from unip.pretraining.teachers import Target
 from unip.vit.backbone import Backbone
 from unip.vit.shape import check_layer, patch_size
+from unip.vit.sources import parse_source
 
 
 class TeacherLayer(Config):
@@ -122,9 +123,9 @@ def make_targets(layers: list[TeacherLayer], teachers: Mapping[str, Backbone]) -
 
 def short_name(source: str) -> str:
     """Return what a teacher is called in logs and pictures: its timm or hub name, or its file's or run's."""
-    kind, colon, name = source.partition(":")
-    if colon and kind in ("timm", "hf"):
-        return name.partition("@")[0].rpartition("/")[2]
+    found = parse_source(source)
+    if found.name:
+        return found.name.rpartition("/")[2]
     path = Path(source)
     if path.suffix in (".safetensors", ".pth", ".pt", ".bin"):
         return path.stem

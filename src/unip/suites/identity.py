@@ -17,7 +17,7 @@ from unip.data.manifests.sources import is_manifest, list_source, split_source
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.runtime.workers import map_threads
-from unip.vit.sources import WEIGHTS_NAME
+from unip.vit.sources import WEIGHTS_NAME, parse_source
 
 VERSION = 4  # raise it when a cell of the same settings would give another result
 MANIFEST_COLUMNS = [
@@ -49,12 +49,15 @@ def settings_identity(config: Config, *, but: Set[str] = frozenset()) -> dict[st
 
 def weights_identity(source: str) -> str:
     """Return a model source with its file's SHA-256 in place of its path; other texts stay as they are."""
-    kind, at, file = source.partition("@") if source.startswith("timm:") else ("", "", source)
-    path = Path(file).expanduser()
+    found = parse_source(source)
+    path = found.file
+    if path is None:
+        return source
     if path.is_dir():
-        found = [place for place in (path / WEIGHTS_NAME, path / "model" / WEIGHTS_NAME) if place.is_file()]
-        return _hash(found[0], found[0].stat().st_mtime_ns) if found else source
-    return f"{kind}{at}{_hash(path, path.stat().st_mtime_ns)}" if path.is_file() else source
+        weights = [place for place in (path / WEIGHTS_NAME, path / "model" / WEIGHTS_NAME) if place.is_file()]
+        return _hash(weights[0], weights[0].stat().st_mtime_ns) if weights else source
+    before = f"timm:{found.name}@" if found.kind == "timm" else ""
+    return f"{before}{_hash(path, path.stat().st_mtime_ns)}" if path.is_file() else source
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.pretraining.config import PretrainConfig
 from unip.segmentation.config import FinetuneConfig
+from unip.vit.sources import parse_source
 
 Settings = dict[str, Any]
 LabelBudget = Annotated[float, Field(gt=0)]
@@ -321,6 +322,8 @@ class Locations:
         if unknown:
             return ["--weights FOLDER" if n == "weights" else f"--data {n}=FOLDER" for n in unknown]
         filled = str(self.fill(value))
-        for prefix in (r"timm:[^@]*@", r"[\w-]+:(?=\S)", r"(infrared|rgb)="):
+        source = parse_source(filled)
+        filled = str(source.file) if source.kind == "timm" and source.file else filled
+        for prefix in (r"[\w-]+:(?=\S)", r"(infrared|rgb)="):
             filled = re.sub(f"^{prefix}", "", filled) if names else filled
         return [filled] if names and not Path(filled).expanduser().exists() else []

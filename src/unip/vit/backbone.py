@@ -16,7 +16,7 @@ from unip.vit.architecture import BackboneSpec, read_spec
 from unip.vit.hub import hub_model, timm_model, timm_weights
 from unip.vit.infer import infer_spec
 from unip.vit.normalisation import INFMIX_RGB
-from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME, parse_source, read_model_folder
+from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME, find_source, read_model_folder
 from unip.vit.spec import build_backbone
 from unip.vit.student import student_spec
 from unip.vit.weights import Checkpoint, LoadReport, load_into, read_checkpoint
@@ -91,23 +91,23 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
 
 
 def _resolve(source: str, random_weights: bool) -> _Origin:
-    found = parse_source(source)
+    found = find_source(source)
     if found.kind == "student":
         return _Origin(student_spec(found.name), INFMIX, None)
     if found.kind == "timm":
         spec, cfg = timm_model(found.name)
         weights = None
-        if found.path is not None or not random_weights:
-            weights = read_checkpoint(found.path or timm_weights(found.name, cfg))
+        if found.file is not None or not random_weights:
+            weights = read_checkpoint(found.file or timm_weights(found.name, cfg))
             if weights.last_heads is not None:
                 spec = spec.model_copy(update={"last_heads": weights.last_heads})
         own = _description(weights, source) if weights is not None else {}
         return _Origin(spec, {**_preprocessing(cfg), **own}, weights)
     if found.kind == "hf":
-        spec, cfg, file = hub_model(found.name)
+        spec, cfg, file = hub_model(found)
         return _Origin(spec, _preprocessing(cfg), read_checkpoint(file))
-    assert found.path is not None
-    return _from_folder(found.path) if found.kind == "folder" else _from_file(found.path)
+    assert found.file is not None
+    return _from_folder(found.file) if found.file.is_dir() else _from_file(found.file)
 
 
 def _from_file(path: Path) -> _Origin:

@@ -14,6 +14,7 @@ from timm.models import get_pretrained_cfg, is_model_in_modules
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.vit.architecture import BackboneSpec, read_spec
+from unip.vit.sources import Source, parse_source
 from unip.vit.spec import DENSE_ARGUMENTS, not_plain
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -75,14 +76,14 @@ def timm_weights(name: str, cfg: dict[str, Any]) -> Path:
         raise UnipError(f"timm has no weights of {name} that can be fetched from the hub", remedy)
     named = cfg.get("hf_hub_filename")
     files = (named,) if named else WEIGHT_FILES
-    return _fetch(str(repository), files, remedy)
+    return _fetch(parse_source(f"hf:{repository}"), files, remedy)
 
 
-def hub_model(repository: str) -> tuple[BackboneSpec, dict[str, Any], Path]:
+def hub_model(source: Source) -> tuple[BackboneSpec, dict[str, Any], Path]:
     """Look up a timm model in a Hugging Face repository.
 
     Args:
-        repository: ``OWNER/NAME``, or ``OWNER/NAME@REVISION``.
+        source: Of the kind ``hf``.
 
     Returns:
         The architecture, timm's description of the weights, and the local weights file.
@@ -91,7 +92,7 @@ def hub_model(repository: str) -> tuple[BackboneSpec, dict[str, Any], Path]:
         UnipError: The hub cannot be reached, there is no such repository, or it holds no timm plain ViT.
     """
     remedy = "Download its weights elsewhere and give the file: timm:NAME@FILE."
-    file = _fetch(repository, ("config.json",), remedy)
+    file, repository = _fetch(source, ("config.json",), remedy), source.repository
     config = read_json(file)
     architecture = config.get("architecture") if isinstance(config, dict) else None
     if not isinstance(architecture, str):
@@ -104,17 +105,17 @@ def hub_model(repository: str) -> tuple[BackboneSpec, dict[str, Any], Path]:
     shape = {key: value for key, value in arguments.items() if key not in _NOT_SHAPE}
     place = f"hf:{repository} ({file})"
     spec = read_spec({"timm_name": spec.timm_name, "arguments": {"img_size": _size(cfg, place), **shape}}, place)
-    return spec, cfg, _fetch(repository, WEIGHT_FILES, remedy)
+    return spec, cfg, _fetch(source, WEIGHT_FILES, remedy)
 
 
-def _fetch(repository: str, files: tuple[str, ...], remedy: str) -> Path:
-    """Return the local path of the first of ``files`` that the repository (``NAME[@REVISION]``) has."""
-    name, _, revision = repository.partition("@")
+def _fetch(source: Source, files: tuple[str, ...], remedy: str) -> Path:
+    """Return the local path of the first of ``files`` that the repository has."""
+    repository = source.repository
     unreachable: Exception | None = None
     for file in files:
         try:
             offline = unreachable is not None  # asked once: the client's own retries take half a minute
-            return Path(hf_hub_download(name, file, revision=revision or None, local_files_only=offline))
+            return Path(hf_hub_download(source.name, file, revision=source.revision, local_files_only=offline))
         except hub_errors.LocalEntryNotFoundError as error:
             unreachable = error  # perhaps another of the files is in the cache
         except hub_errors.EntryNotFoundError:

@@ -28,43 +28,53 @@ class Source:
     """What the text that names a backbone means.
 
     Attributes:
-        kind: What it is.
-        name: Of the student, timm's model or the hub's repository; empty of files and folders.
-        path: The file or folder; of timm's models the file that follows ``@``, if any.
+        kind: What it is; a path leads to a file or a folder.
+        name: Of the student, timm's model with its tag, or the hub's repository; empty for a path.
+        file: The path; for a timm model the file after ``@``, if any.
+        revision: Of the hub's repository: what is after ``@``, if anything.
     """
 
-    kind: Literal["student", "timm", "hf", "file", "folder"]
+    kind: Literal["student", "timm", "hf", "path"]
     name: str = ""
-    path: Path | None = None
+    file: Path | None = None
+    revision: str | None = None
+
+    @property
+    def repository(self) -> str:
+        """The hub's repository with its revision, for messages."""
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
 
 
 def parse_source(source: str) -> Source:
-    """Tell the parts of a source, see :func:`unip.vit.backbone.load_backbone`.
+    """Tell the parts of a source, see :func:`unip.vit.backbone.load_backbone`; nothing has to be there."""
+    source = source.strip()
+    kind, colon, rest = source.partition(":")
+    name, at, after = rest.partition("@")
+    if source in STUDENTS:
+        return Source("student", source)
+    if not colon or kind not in ("timm", "hf"):
+        return Source("path", file=Path(source).expanduser())
+    if kind == "timm":
+        return Source("timm", name, file=Path(after).expanduser() if at else None)
+    return Source("hf", name, revision=after if at else None)
+
+
+def find_source(source: str) -> Source:
+    """Tell the parts of a source that can be there.
 
     Raises:
         UnipError: There is no such file, folder or student, or the repository's name cannot be one.
     """
-    source = source.strip()
-    if source in STUDENTS:
-        return Source("student", source)
-    kind, colon, name = source.partition(":")
-    if colon and kind == "timm":
-        name, at, file = name.partition("@")
-        return Source("timm", name, Path(file).expanduser() if at else None)
-    if colon and kind == "hf":
-        if not REPOSITORY.fullmatch(name):
-            raise UnipError(f"hf:{name} is not a repository name", "Give hf:OWNER/NAME.")
-        return Source("hf", name)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return Source("folder", path=path)
-    if path.exists():
-        return Source("file", path=path)
-    near = difflib.get_close_matches(source, STUDENTS, n=1)
-    raise UnipError(
-        f"no backbone {source!r}: there is no such file or folder, and no student of that name",
-        f"Did you mean {near[0]!r}?" if near else "Give timm:NAME, hf:OWNER/NAME, a file, a folder or a student.",
-    )
+    found = parse_source(source)
+    if found.kind == "hf" and not REPOSITORY.fullmatch(found.repository):
+        raise UnipError(f"hf:{found.repository} is not a repository name", "Give hf:OWNER/NAME.")
+    if found.kind == "path" and found.file is not None and not found.file.exists():
+        near = difflib.get_close_matches(source.strip(), STUDENTS, n=1)
+        raise UnipError(
+            f"no backbone {source.strip()!r}: there is no such file or folder, and no student of that name",
+            f"Did you mean {near[0]!r}?" if near else "Give timm:NAME, hf:OWNER/NAME, a file, a folder or a student.",
+        )
+    return found
 
 
 def check_backbone(source: str) -> None:
@@ -73,12 +83,12 @@ def check_backbone(source: str) -> None:
     Raises:
         UnipError: It is; the message is that of :func:`unip.vit.backbone.load_backbone`.
     """
-    found = parse_source(source)
-    if found.kind == "folder" and found.path is not None:
-        folder, _ = read_model_folder(found.path)
+    found = find_source(source)
+    if found.kind == "path" and found.file is not None and found.file.is_dir():
+        folder, _ = read_model_folder(found.file)
         check_checkpoint(folder / WEIGHTS_NAME)
-    elif found.path is not None:
-        check_checkpoint(found.path)
+    elif found.file is not None:
+        check_checkpoint(found.file)
 
 
 def read_model_folder(folder: Path) -> tuple[Path, dict[str, Any]]:
