@@ -18,10 +18,10 @@ from torch import nn
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
-from unip.features import probes
+from unip.features import logistic, store
 from unip.features.config import ProbeSettings
 from unip.features.patches import layer_maps
-from unip.features.probes import room_for
+from unip.features.store import room_for
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter
@@ -109,8 +109,8 @@ def test_the_layer_that_knows_wins(folder):
 def test_scores_are_those_of_the_probe_as_a_segmenter(folder, monkeypatch):
     """Each probe as the 1x1 convolution of a linear segmenter, run on whole images by the code of `unip evaluate`."""
     kept = []
-    original = probes.unscaled
-    monkeypatch.setattr(probes, "unscaled", lambda *a: kept.append(original(*a)) or kept[-1])
+    original = logistic.unscaled
+    monkeypatch.setattr(logistic, "unscaled", lambda *a: kept.append(original(*a)) or kept[-1])
     segmenters = []
     spy = lambda spec, model: segmenters.append(Segmenter(spec, model)) or segmenters[-1]  # noqa: E731
     monkeypatch.setattr("unip.segmentation.probing.Segmenter", spy)
@@ -132,9 +132,9 @@ def test_scores_are_those_of_the_probe_as_a_segmenter(folder, monkeypatch):
 def test_sizes_batches_and_the_place_of_the_features_change_nothing(folder, tmp_path, monkeypatch):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(probes.tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(store.tempfile, "tempdir", str(temporary))
     kinds = []
-    monkeypatch.setattr(probes, "room_for", lambda *a: kinds.append(room_for(*a)) or kinds[-1])
+    monkeypatch.setattr(store, "room_for", lambda *a: kinds.append(room_for(*a)) or kinds[-1])
     first = probe_layers(tiny_vit(), settings(folder, cache="ram"), device=CPU)
     assert probe_layers(tiny_vit(), settings(folder, cache="ram"), device=CPU) == first
     assert probe_layers(tiny_vit(), settings(folder, cache="none"), device=CPU) == first
@@ -165,13 +165,13 @@ def test_grey_and_coloured_frames_of_one_size_run_together(folder, tmp_path):
 
 
 def test_stopping_leaves_nothing_behind(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(probes.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(store.tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(probes, "fit_probe", stop)
+    monkeypatch.setattr(logistic, "fit_probe", stop)
     with pytest.raises(KeyboardInterrupt):
         probe_layers(tiny_vit(), settings(folder, cache="none"), device=CPU)
     assert os.listdir(tmp_path / "temporary") == []

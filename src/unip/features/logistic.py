@@ -1,4 +1,9 @@
-"""Multinomial logistic regression on more tokens than fit into memory as floats: convex, so the optimum is unique."""
+"""Layer-wise linear probes: how well each layer of a frozen ViT segments with nothing but a linear classifier on top.
+
+All layers are probed on one pass over the images. The probe of a layer is multinomial logistic regression of its
+patch tokens on the classes of the pixels below each patch. That is convex, so there are no training seeds, no schedule
+and no learning rate that could favour one layer: each layer gets its own optimum.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Floats = npt.NDArray[np.float32]
+from unip.data.labelled.pairs import SegmentationData
+from unip.errors import UnipError
+from unip.features.config import ProbeSettings
+from unip.features.model import FeatureModel
+from unip.features.patches import Floats, class_shares, layer_maps
+from unip.features.store import FeatureStore
+from unip.progress import meter
+
 Halves = npt.NDArray[np.float16]
 
+MIN_RELATIVE_DEVIATION = 1e-2  # of a layer's mean deviation: channels that vary less are not blown up further
 WHITENING_TOKENS = 16384  # tokens that tell how channels go together
 GRADIENT_TOLERANCE = 1e-4  # largest entry of the gradient, in whitened coordinates, of a trained probe
 MIN_DEVIATION = 1e-4  # channels that deviate less are rounding noise
@@ -39,8 +52,55 @@ class Probe:
     steps: int
 
 
+def train_probes(segmenter: FeatureModel, data: SegmentationData, settings: ProbeSettings) -> list[Probe]:
+    """Return a trained probe for each layer of the segmenter; the features are dropped again."""
+    shares, counts = class_shares(segmenter, data)
+    with torch.inference_mode():
+        store, shift, stretch = scaled_features(segmenter, data, counts, settings)
+    probes = []
+    with meter("training probes", len(store.rows), "layers") as progress:
+        for layer, tokens in enumerate(store.rows):
+            probe = fit_probe(tokens, shares, settings.l2, settings.max_iterations, segmenter.mean.device)
+            probes.append(unscaled(probe, shift[layer], stretch[layer]))
+            progress.advance(note=f"layer {layer + 1}: {probe.steps} steps")
+    return probes
+
+
+def scaled_features(
+    segmenter: FeatureModel, data: SegmentationData, counts: list[int], settings: ProbeSettings
+) -> tuple[FeatureStore, Tensor, Tensor]:
+    """Run the training images through the model once and keep every layer's tokens as float16.
+
+    float16 has 11 significant bits and ends at 65504. Some channels of large ViTs have a mean a hundred times their
+    deviation, or single huge values; so that neither costs digits, tokens are kept centred and scaled by what each
+    channel is in the first image, which a linear classifier cannot tell from the tokens themselves.
+
+    Returns:
+        The tokens, ``counts`` of each image, and the ``shift`` and ``stretch`` ``(layers, C)``, float32 on the CPU,
+        such that a feature is stretch * token + shift.
+    """
+    store = FeatureStore(segmenter, counts, settings.cache)
+    shift: Tensor | None = None
+    for frame, maps in layer_maps(segmenter, data, settings.batch_size, "features for training"):
+        tokens = maps.flatten(2).transpose(1, 2)
+        if shift is None:
+            shift, deviation = tokens.mean(1), tokens.std(1)
+            quiet = MIN_RELATIVE_DEVIATION * deviation.mean(1, keepdim=True)
+            stretch = torch.where(quiet > 0, deviation.maximum(quiet), torch.ones_like(deviation))
+        halves = ((tokens - shift[:, None]) / stretch[:, None]).half()
+        if not halves.isfinite().all():
+            raise UnipError(
+                f"{data.images[frame.index]} gives features more than 65504 deviations away from those of "
+                f"{data.images[0]}",
+                "Look at both images: one may be damaged. Otherwise the model's weights are damaged.",
+            )
+        store.of(frame.index).copy_(halves)
+    assert shift is not None
+    return store, shift.cpu(), stretch.cpu()
+
+
 def fit_probe(tokens: Halves, shares: Floats, l2: float, max_iterations: int, device: torch.device) -> Probe:
-    """Fit multinomial logistic regression with soft targets to its optimum.
+    """Fit multinomial logistic regression with soft targets to its optimum, on more tokens than fit as floats.
 
     Minimises over W ``(C, K)`` and b ``(K,)``: sum_i sum_k t_ik (-log softmax(z_i W + b)_k) / sum t + l2 / 2 |W|^2,
     where z are the tokens, standardised by their weighted mean and deviation, and t the shares.

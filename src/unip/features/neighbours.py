@@ -12,6 +12,7 @@ from unip.errors import UnipError
 from unip.features.config import NeighbourSettings
 from unip.features.model import FeatureModel
 from unip.features.patches import class_shares, layer_maps
+from unip.features.store import FeatureStore
 from unip.runtime.seeds import seed_for
 
 QUERIES = 1024  # patches that look for neighbours at once
@@ -41,18 +42,18 @@ def training_patches(
     segmenter: FeatureModel, data: SegmentationData, settings: NeighbourSettings, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return features ``(M, C)`` of length 1 and classes ``(M,)`` of labelled training patches, drawn by the seed."""
-    shares = class_shares(segmenter, data)
-    starts = np.cumsum([0, *map(len, shares)])
-    whole = np.concatenate(shares)
-    labelled = np.flatnonzero(whole.sum(1) > 0)
+    shares, counts = class_shares(segmenter, data)
+    labelled = np.flatnonzero(shares.sum(1) > 0)
     if not len(labelled):
         raise UnipError(f"none of the {len(data)} training masks has a labelled pixel", "Label some.")
     draw = np.random.default_rng(seed_for(seed, len(labelled))).permutation(labelled)
     chosen = np.sort(draw[: settings.patches])
-    features: list[Tensor | None] = [None] * len(data)
+    starts = np.cumsum([0, *counts])
+    parts = np.split(chosen, np.searchsorted(chosen, starts[1:-1]))
+    # float32: rounded to half, a patch could have other neighbours
+    store = FeatureStore(segmenter, [len(part) for part in parts], "ram", np.float32)
     for frame, maps in layer_maps(segmenter, data, settings.batch_size, "training patches"):
-        first, last = starts[frame.index : frame.index + 2]
-        own = torch.from_numpy(chosen[(chosen >= first) & (chosen < last)] - first).to(maps.device)
-        features[frame.index] = F.normalize(maps[0].flatten(1).T[own], dim=1)
-    bank = torch.cat([found for found in features if found is not None])
-    return bank, torch.from_numpy(whole[chosen].argmax(1)).to(bank.device)
+        own = torch.from_numpy(parts[frame.index] - starts[frame.index]).to(maps.device)
+        store.of(frame.index)[0] = F.normalize(maps[0].flatten(1).T[own], dim=1)
+    votes = torch.from_numpy(shares[chosen].argmax(1))
+    return torch.from_numpy(store.rows[0]).to(segmenter.mean.device), votes.to(segmenter.mean.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,20 +14,22 @@ from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame, Frames, rgb, short_side_size
 from unip.errors import UnipError
-from unip.features.logistic import Floats
 from unip.features.model import FeatureModel
+from unip.features.store import layer_features
 from unip.progress import meter
 from unip.runtime.workers import map_threads
 
+Floats = npt.NDArray[np.float32]
 
-def class_shares(segmenter: FeatureModel, data: SegmentationData) -> list[Floats]:
+
+def class_shares(segmenter: FeatureModel, data: SegmentationData) -> tuple[Floats, list[int]]:
     """Count the classes below each patch.
 
     Cross-entropy against these shares is that of every labelled pixel against the scores of the patch it lies in.
 
     Returns:
-        For each image ``(patches, classes)`` float32: the area of each class in patches. Rows sum to 1, and to less
-        where pixels have no label or the patch sticks out of the image.
+        For the patches of all images ``(patches, classes)`` float32: the area of each class in patches. Rows sum to 1,
+        and to less where pixels have no label or the patch sticks out of the image. And the patches of each image.
     """
 
     def read(index: int) -> Floats:
@@ -35,7 +38,8 @@ def class_shares(segmenter: FeatureModel, data: SegmentationData) -> list[Floats
         grid = tuple(side // segmenter.patch for side in segmenter.padded_size(torch.empty(size, device="meta")))
         return patch_shares(mask, size, (grid[0], grid[1]), segmenter.patch, len(data.classes.names))
 
-    return list(map_threads(read, range(len(data)), "reading labels", unit="masks"))
+    shares = list(map_threads(read, range(len(data)), "reading labels", unit="masks"))
+    return np.concatenate(shares), [len(of_image) for of_image in shares]
 
 
 def patch_shares(mask: Pixels8, size: tuple[int, int], grid: tuple[int, int], patch: int, classes: int) -> Floats:
@@ -72,8 +76,7 @@ def layer_maps(
                 size = group[0].pixels.shape[-2:]
                 same = [frame for frame in group if frame.pixels.shape[-2:] == size]
                 group = [frame for frame in group if frame.pixels.shape[-2:] != size]
-                pixels = torch.stack([rgb(frame.pixels) for frame in same]).to(segmenter.mean.device)
-                maps = torch.stack(segmenter.features(segmenter.normalise(pixels)), dim=1)
+                maps = layer_features(segmenter, torch.stack([rgb(frame.pixels) for frame in same]))
                 if not maps.isfinite().all():
                     raise UnipError(
                         f"the model gives values that are not finite for {data.images[same[0].index]}",

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 
 from unip.data.images.config import Conversion
 from unip.data.images.decoding import Pixels8, read_grey8, to_rgb8
@@ -18,6 +19,7 @@ from unip.outputs import writing
 from unip.progress import meter
 from unip.runtime.workers import map_threads
 from unip.vit.backbone import Backbone
+from unip.vit.shape import prefix_tokens
 
 CHUNK = 512  # images of one cached file
 BATCH = 32
@@ -69,17 +71,10 @@ def _compute(backbone: Backbone, images: Sequence[tuple[bytes, str | None]]) -> 
     found = []
     for low in range(0, len(images), BATCH):
         pixels = list(map_threads(_read, images[low : low + BATCH], "reading images", quiet=True))
-        batch = torch.stack(
-            [
-                torch.nn.functional.interpolate(
-                    torch.from_numpy(image).permute(2, 0, 1)[None].float(), side, mode="bilinear", antialias=True
-                )[0]
-                for image in pixels
-            ]
-        )
+        floats = (torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in pixels)
+        batch = torch.cat([F.interpolate(image, side, mode="bilinear", antialias=True) for image in floats])
         tokens = backbone.model.forward_features((batch.to(device) / 255 - mean) / std)  # type: ignore[operator]
-        first = int(getattr(backbone.model, "num_prefix_tokens", 1))
-        found.append(torch.nn.functional.normalize(tokens[:, first:].float().mean(1), dim=-1).cpu())
+        found.append(F.normalize(tokens[:, prefix_tokens(backbone.model) :].float().mean(1), dim=-1).cpu())
     values: npt.NDArray[np.float32] = torch.cat(found).numpy()
     return values
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from unip.data.labelled.statistics import LabelFacts, rare_classes
 from unip.data.sampling.segmentation_crops import SegmentationTrainTransform
 from unip.errors import UnipError
-from unip.features.cached import cache_bytes, count_windows
+from unip.features.linear import cache_bytes, count_windows
 from unip.runtime.memory import use_ram
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.model import default_channels, default_layers

@@ -14,10 +14,9 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame
 from unip.errors import UnipError
 from unip.features.config import NeighbourSettings, ProbeSettings
-from unip.features.logistic import Probe
+from unip.features.logistic import Probe, train_probes
 from unip.features.neighbours import training_patches, vote
 from unip.features.patches import layer_maps
-from unip.features.probes import train_probes
 from unip.segmentation.heads import resize
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter, SegmenterSpec

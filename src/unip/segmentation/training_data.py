@@ -12,7 +12,7 @@ from unip.data.sampling.rare_crops import RareCrops
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, crops_fit
 from unip.errors import UnipError
-from unip.features.cached import CachedFeatures
+from unip.features.linear import CachedFeatures
 from unip.segmentation.config import ResolvedConfig
 from unip.segmentation.model import Segmenter
 

@@ -25,7 +25,7 @@ from unip.data.labelled.datasets import check_segmentation, limit_labels, open_s
 from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
 from unip.features.config import NeighbourSettings, ProbeSettings
-from unip.features.probes import train_probes
+from unip.features.logistic import train_probes
 from unip.files import read_json
 from unip.outputs import output_folder, writing
 from unip.runtime.device import choose_device, device_name

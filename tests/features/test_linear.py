@@ -9,7 +9,7 @@ import torch
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.statistics import label_facts
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
-from unip.features.cached import CachedFeatures, cache_bytes, count_windows
+from unip.features.linear import CachedFeatures, cache_bytes, count_windows, side_by_side
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.model import CachedLoss, SegmentationLoss
 from unip.segmentation.storage import load_segmenter
@@ -28,15 +28,20 @@ def cached(segmenter, data, seed=0, **changes):
     return CachedFeatures(segmenter, data, transform, seed=seed, autocast=contextlib.nullcontext()), transform
 
 
+def maps_of(found):
+    return [[side_by_side(part) for part in frame.unbind(1)] for frame in found.features]
+
+
 def test_features_are_those_of_windows(make_segmenter, data):
     """32 x 40 frames doubled: windows at 0 and 32 down, at 0, 32 and, last, 48 across."""
     probe = make_segmenter(decoder="linear")
     found, transform = cached(probe, data)
-    assert [part.shape for part in found.features[0]] == [(4 * 16, 8, 10)] * 2
-    assert found.features[0][0].dtype == torch.float16
+    maps = maps_of(found)
+    assert [part.shape for part in maps[0]] == [(4 * 16, 8, 10)] * 2
+    assert maps[0][0].dtype == torch.float16
     sizes = label_facts(data, workers=1).sizes
     assert count_windows(transform, sizes, patch=8) == 6 * 2 * 3 * 2
-    size = sum(part.nbytes for frame in (*found.features, *found.masks) for part in frame)
+    size = found.store.rows.nbytes + sum(part.nbytes for frame in found.masks for part in frame)
     assert cache_bytes(transform, sizes, channels=4 * 16, patch=8) == size
     image, mask = SegmentationTrainDataset(data, SegmentationTrainTransform(**{**PLAIN, "crop": 80, "flip": 0.0}))[0]
     image, mask = image[:, :64], mask[:64]  # resized, not cut
@@ -48,7 +53,7 @@ def test_features_are_those_of_windows(make_segmenter, data):
                 with torch.no_grad():
                     window = pixels[None, :, top : top + 32, left : left + 32]
                     expected = torch.cat(probe.features(probe.normalise(window)), 1)[0]
-                there = found.features[frame][version][:, top // 8 : top // 8 + 4, shown]
+                there = maps[frame][version][:, top // 8 : top // 8 + 4, shown]
                 expected = expected[..., shown.start - left // 8 : shown.stop - left // 8]
                 torch.testing.assert_close(there.float(), expected, rtol=2e-3, atol=2e-3)
 
@@ -60,7 +65,7 @@ def test_an_item_is_a_function_of_seed_and_position(make_segmenter, data):
     for position in reversed(range(40)):
         assert all(torch.equal(a, b) for a, b in zip(shown[position], again[position], strict=True))
     assert any(not torch.equal(shown[position][0], other[position][0]) for position in range(40))
-    places = []
+    places, maps = [], maps_of(found)
     for position, (features, mask) in enumerate(shown):
         frame = found.order(position)
         fitting = [
@@ -68,7 +73,7 @@ def test_an_item_is_a_function_of_seed_and_position(make_segmenter, data):
             for version in (0, 1)
             for top in range(5)
             for left in range(7)
-            if torch.equal(found.features[frame][version][:, top : top + 4, left : left + 4], features)
+            if torch.equal(maps[frame][version][:, top : top + 4, left : left + 4], features)
         ]
         ((version, top, left),) = fitting
         places.append(fitting[0])
@@ -76,7 +81,7 @@ def test_an_item_is_a_function_of_seed_and_position(make_segmenter, data):
     assert 8 <= sum(version for version, _, _ in places) <= 32
     assert {top for _, top, _ in places} == set(range(5)) and {left for _, _, left in places} == set(range(7))
     never, _ = cached(probe, data, flip=0.0)
-    assert len(never.features[0]) == 1 and never[5][0].shape == (64, 4, 4)
+    assert len(maps_of(never)[0]) == 1 and never[5][0].shape == (64, 4, 4)
 
 
 def test_crops_that_one_class_fills_are_drawn_again(make_segmenter, data):
@@ -165,7 +170,7 @@ def test_a_cached_probe_is_an_ordinary_one(settings, capsys):
 
 def test_of_a_finished_run_nothing_is_computed_again(settings, monkeypatch, capsys):
     weights = load_segmenter(finetune(**settings).run).state_dict()
-    monkeypatch.setattr("unip.features.cached.feature_map", None)  # whoever calls it fails
+    monkeypatch.setattr("unip.features.linear.fill_map", None)  # whoever calls it fails
     capsys.readouterr()
     again = finetune(**settings, val="test")
     said = capsys.readouterr()

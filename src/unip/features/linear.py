@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once: a linear probe is then trained on them in a fraction of the time."""
+"""Crops of stored features: a linear probe is trained on them by gradient, in a fraction of the time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from unip.data.sampling.frames import window_starts
 from unip.data.sampling.order import SampleOrder
 from unip.data.sampling.segmentation_crops import COUNTED_PIXELS, SegmentationTrainTransform, nearest
 from unip.features.model import FeatureModel
+from unip.features.store import FeatureStore, layer_features
 from unip.progress import meter
 from unip.runtime.seeds import seed_for
+from unip.runtime.workers import map_threads
 
 BATCH = 16  # windows in one pass of the backbone
 
@@ -56,17 +58,23 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         self.transform, self.seed, self.patch = transform, seed, segmenter.patch
         self.side = window_side(transform, segmenter.patch)
         self.order = SampleOrder(len(data), seed)
-        self.features: list[tuple[Tensor, ...]] = []  # of each frame as it is and, with flips, mirrored
+        sizes = map_threads(lambda index: data.read_mask(index).shape, range(len(data)), "reading sizes", quiet=True)
+        padded = [map_size(transform, height, width, self.patch) for height, width in sizes]
+        # of each frame as it is and, with flips, mirrored
+        grids = [(versions(transform), tall // self.patch, wide // self.patch) for tall, wide in padded]
+        self.store = FeatureStore(segmenter, [math.prod(grid) for grid in grids], "ram")
+        rows = map(self.store.of, range(len(data)))
+        self.features = [part.view(len(part), *grid, part.shape[-1]) for part, grid in zip(rows, grids, strict=True)]
         self.masks: list[tuple[Tensor, ...]] = []
         segmenter.eval()
         with meter("computing features", len(data), "frames") as progress, torch.no_grad(), autocast:
-            for index in range(len(data)):
+            for index, size in enumerate(padded):
                 image, mask = resized(transform, *data.read(index))
-                size = map_size(transform, mask.shape[0], mask.shape[1], self.patch)
                 pairs = [(image, mask), (image.flip(-1), mask.flip(-1))][: versions(transform)]
                 whole = [transform.padded(*pair, *size) for pair in pairs]
-                self.features.append(tuple(feature_map(segmenter, canvas, self.side) for canvas, _ in whole))
                 self.masks.append(tuple(ids for _, ids in whole))
+                for version, (canvas, _) in enumerate(whole):
+                    fill_map(self.features[index][:, version], segmenter, canvas, self.side)
                 progress.advance()
 
     def __len__(self) -> int:
@@ -78,19 +86,16 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         frame = self.order(position)
         rng = np.random.default_rng(seed_for(self.seed, position))
         version = int(rng.random() < self.transform.flip)
-        features, mask = self.features[frame][version], self.masks[frame][version]
-        patches, crop, step = (
-            self.side // self.patch,
-            self.transform.crop,
-            max(1, self.transform.crop // COUNTED_PIXELS),
-        )
+        features, mask = self.features[frame][:, version], self.masks[frame][version]
+        patches, crop = self.side // self.patch, self.transform.crop
+        step = max(1, crop // COUNTED_PIXELS)
 
         def ids_at(top: int, left: int) -> Tensor:
             return mask[top * self.patch :, left * self.patch :][:crop, :crop]
 
-        spans = [(0, length - patches) for length in features.shape[1:]]
+        spans = [(0, length - patches) for length in features.shape[1:3]]
         top, left = self.transform.place(spans, lambda *at: ids_at(*at)[::step, ::step].numpy(), rng)
-        return features[:, top : top + patches, left : left + patches], ids_at(top, left)
+        return side_by_side(features[:, top : top + patches, left : left + patches]), ids_at(top, left)
 
 
 def window_side(transform: SegmentationTrainTransform, patch: int) -> int:
@@ -125,30 +130,21 @@ def corners(height: int, width: int, side: int) -> list[tuple[int, int]]:
     return [(top, left) for top in window_starts(height, side, side) for left in window_starts(width, side, side)]
 
 
-def feature_map(segmenter: FeatureModel, image: Tensor, side: int) -> Tensor:
-    """Return the features of a frame, window by window.
+def side_by_side(features: Tensor) -> Tensor:
+    """Turn features ``(layers, h, w, C)`` into a map ``(channels, h, w)`` of all layers."""
+    return features.permute(0, 3, 1, 2).flatten(0, 1)
 
-    Args:
-        segmenter: Gives backbone and layers.
-        image: uint8 ``(3, H, W)``, sides of whole patches.
-        side: Of the windows, in pixels.
 
-    Returns:
-        float16 ``(channels, H / patch, W / patch)``, all layers side by side, in main memory.
-    """
+def fill_map(found: Tensor, segmenter: FeatureModel, image: Tensor, side: int) -> None:
+    """Fill ``found`` ``(layers, H / patch, W / patch, C)`` with a frame's features, by windows of ``side`` pixels."""
     places, patch = corners(image.shape[1], image.shape[2], side), segmenter.patch
-    found: Tensor | None = None
     for at in range(0, len(places), BATCH):
         part = places[at : at + BATCH]
         windows = torch.stack([image[:, top : top + side, left : left + side] for top, left in part])
-        maps = torch.cat(segmenter.features(segmenter.normalise(windows.to(segmenter.mean.device))), dim=1).half().cpu()
-        if found is None:
-            found = maps.new_empty(maps.shape[1], image.shape[1] // patch, image.shape[2] // patch)
+        maps = layer_features(segmenter, windows).permute(0, 1, 3, 4, 2).half().cpu()
         for (top, left), window in zip(part, maps, strict=True):
             rows, columns = (slice(start // patch, (start + side) // patch) for start in (top, left))
             found[:, rows, columns] = window
-    assert found is not None
-    return found
 
 
 def count_windows(transform: SegmentationTrainTransform, sizes: npt.NDArray[np.int64], patch: int) -> int:
