@@ -213,3 +213,36 @@ def test_a_rank_that_is_stuck_ends_too(launch, tmp_path):
 def test_a_batch_that_ranks_cannot_share(launch, tmp_path):
     assert launch(tmp_path / "run", ranks=2, batch_size=5) == [2, 2]
     assert "batch_size 5 cannot be shared by 2 devices x 1 passes" in launch.said[0]
+
+
+TERMINATED = """
+import signal, time
+from unip.training.ranks import _Links
+from unip.training.run_folder import RunFolder
+
+refused = order["recipe"] + ".refused"
+
+def tell(self, error, tell=_Links.tell):
+    quiet = tell(self, error)
+    open(refused, "w").close()
+    return quiet
+
+def wait_for_torchrun(self, config, *, main_process, go_on=RunFolder.open):
+    go_on(self, config, main_process=main_process)
+    while not os.path.exists(refused):
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+_Links.tell, RunFolder.open = tell, wait_for_torchrun
+"""
+
+
+@pytest.mark.parametrize("code", ["", TERMINATED])
+def test_what_the_first_rank_refuses_ends_all_with_its_message(launch, tmp_path, code):
+    """Only the first rank looks into the run's folder; torchrun may end the other before it meets a collective."""
+    assert launch(tmp_path / "run") == [0], launch.said
+    assert launch(tmp_path / "run", ranks=2, lr=2e-3, code=code) == [2, 2], launch.said
+    assert errors(launch) == [f"error: {tmp_path / 'run'} holds a run with other settings (lr: 0.001 there, 0.002 now)"]
+    assert not launch.said[1] and "Traceback" not in launch.said[0]

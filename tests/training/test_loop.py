@@ -21,7 +21,7 @@ from unip.outputs import OutputFolder
 from unip.training.best import Evaluation
 from unip.training.config import TrainingConfig
 from unip.training.feed import Positions
-from unip.training.loop import Trainable, _Loop, make_accelerator, train
+from unip.training.loop import Trainable, _Loop, accelerated, make_accelerator, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder, list_checkpoints, run_folder
 from unip.training.schedule import warmup_cosine
@@ -66,7 +66,8 @@ def opened(config):
 
 def train_in(config, trainable):
     with opened(config) as folder:
-        return train(trainable, config, folder, make_accelerator(config))
+        with accelerated(config) as accelerator:
+            return train(trainable, config, folder, accelerator)
 
 
 def read_log(path):
@@ -86,7 +87,8 @@ def run(config, *, dataset=None, scale=1.0, lr=0.05, dropout=0.2, judge=None, ev
         evaluation=judge and Evaluation(functools.partial(judge, model), "val", every, patience),
     )
     with opened(config) as folder:
-        result = train(trainable, config, folder, make_accelerator(config))
+        with accelerated(config) as accelerator:
+            result = train(trainable, config, folder, accelerator)
     return result, [r["loss"] for r in folder.read_log()], {k: v.clone() for k, v in model.net.state_dict().items()}
 
 

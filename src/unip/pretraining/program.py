@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from accelerate import Accelerator
 
 from unip.data.manifests.manifest import summary, summary_table, write_manifest
 from unip.data.sampling.pretraining_crops import PretrainDataset
@@ -26,7 +27,7 @@ from unip.pretraining.preparing import PretrainPlan, prepare, some_images
 from unip.pretraining.sample_noise import WithPositions
 from unip.pretraining.student import average_with_init, describe_student
 from unip.training.feed import PositionDataset
-from unip.training.loop import Trainable, TrainResult, make_accelerator, train
+from unip.training.loop import Trainable, TrainResult, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import warmup_cosine
@@ -63,14 +64,14 @@ class PretrainResult:
         return self.layers[0]
 
 
-def run_pretraining(config: PretrainConfig, run: RunFolder) -> PretrainResult | None:
+def run_pretraining(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) -> PretrainResult | None:
     """Do what is left of :func:`unip.pretraining.verbs.pretrain` once the paths are checked.
 
     Args:
         config: The settings, with what an earlier call chose where this one continues it.
         run: Where to.
+        accelerator: The devices, and this process's part of the work.
     """
-    accelerator = make_accelerator(config)
     plan = prepare(config, run, accelerator)
     if accelerator.is_main_process:
         for line in describe(plan):

@@ -34,5 +34,7 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         for source in [source for source, *_ in config.targets()] + [config.init] * (config.init != "random"):
             check_backbone(source)
         from unip.pretraining.program import run_pretraining  # needs torch
+        from unip.training.loop import accelerated
 
-        return run_pretraining(config, run)
+        with accelerated(config) as accelerator:
+            return run_pretraining(config, run, accelerator)

@@ -36,7 +36,7 @@ from unip.segmentation.storage import save_segmenter
 from unip.segmentation.training_data import check_cache, check_rare_crops, make_dataset
 from unip.segmentation.validation import quick_miou
 from unip.training.best import Evaluation
-from unip.training.loop import Trainable, TrainResult, make_accelerator, train
+from unip.training.loop import Trainable, TrainResult, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup, warmup_poly
@@ -60,7 +60,11 @@ class FinetuneResult:
 
 
 def train_segmenter(
-    given: FinetuneConfig, run: RunFolder, data: SegmentationData, val: SegmentationData | None
+    given: FinetuneConfig,
+    run: RunFolder,
+    data: SegmentationData,
+    val: SegmentationData | None,
+    accelerator: Accelerator,
 ) -> FinetuneResult | None:
     """Do what is left of :func:`unip.segmentation.verbs.finetune` once the paths are checked.
 
@@ -69,8 +73,8 @@ def train_segmenter(
         run: Where to.
         data: The pairs of ``given.split``.
         val: Those of ``given.val``, if it is set.
+        accelerator: The devices, and this process's part of the work.
     """
-    accelerator = make_accelerator(given)
     main = accelerator.is_main_process
 
     conversion = given.resolve_conversion(data.conversion)

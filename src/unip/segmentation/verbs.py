@@ -31,5 +31,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         val = None if config.val is None else open_segmentation(config.data, config.val, remap=config.remap)
         check_backbone(config.model)
         from unip.segmentation.finetuning import train_segmenter  # needs torch
+        from unip.training.loop import accelerated
 
-        return train_segmenter(config, run, data, val)
+        with accelerated(config) as accelerator:
+            return train_segmenter(config, run, data, val, accelerator)

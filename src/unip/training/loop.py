@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +134,18 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
+@contextmanager
+def accelerated(config: TrainingConfig) -> Iterator[Accelerator]:
+    """Set up devices and ranks for the body, which ends on all ranks when it fails on one, see :func:`together`.
+
+    Raises:
+        UnipError: The device or the precision is not there; or another rank failed or is gone.
+    """
+    accelerator = make_accelerator(config)
+    with together(accelerator):
+        yield accelerator
+
+
 def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelerator: Accelerator) -> TrainResult:
     """Train from the run's newest checkpoint, or from the start, to ``config.steps``.
 
@@ -144,12 +156,11 @@ def train(trainable: Trainable, config: TrainingConfig, run: RunFolder, accelera
     those that were best.
 
     Raises:
-        UnipError: The loss is not finite, a sample cannot be read, memory or the disk is full, a loader process or
-            another rank is gone, or a checkpoint does not fit.
+        UnipError: The loss is not finite, a sample cannot be read, memory or the disk is full, a loader process is
+            gone, or a checkpoint does not fit.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved.
     """
-    with together(accelerator):
-        return _Loop(trainable, config, run, accelerator).run_all()
+    return _Loop(trainable, config, run, accelerator).run_all()
 
 
 class _Loop:

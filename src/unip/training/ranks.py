@@ -1,4 +1,4 @@
-"""Ranks that learn at once when one of them ends.
+"""Ranks that learn at once when one of them ends, whether it refuses its input or dies while it trains.
 
 A collective whose peer is gone may wait forever on a GPU, and a timeout of collectives that is short enough to notice
 would also end runs in which one rank compiles or writes a checkpoint. So each rank holds a socket to rank 0, and the
@@ -55,9 +55,9 @@ def together(accelerator: Accelerator) -> Iterator[None]:
         _outlive_sigterm()
         error.quiet = links.tell(error)
         raise
-    except RuntimeError as problem:  # what a collective raises whose peer is gone, among others
+    except (RuntimeError, KeyboardInterrupt) as problem:  # of a collective whose peer is gone, or torchrun's SIGTERM
         _outlive_sigterm()
-        verdict = links.ask()
+        verdict = links.verdict if isinstance(problem, KeyboardInterrupt) else links.ask()
         if verdict is None:
             raise
         raise verdict from problem
@@ -136,6 +136,7 @@ class _Links:
                         self._judge(message or self._is_gone(key.data))
                         return
                     selector.unregister(key.fileobj)
+                    self.peers.pop(key.data).close()  # it is not told what others end for
 
     def _is_gone(self, rank: int) -> dict[str, Any]:
         what = f"rank {rank} of {self.ranks} is gone: its process or its machine ended without a message"
@@ -157,7 +158,8 @@ class _Links:
 
     def ask(self) -> UnipError | None:
         """Return why the others end, or None if they do not within seconds."""
-        self.judged.wait(GRACE_SECONDS)
+        if self.peers:
+            self.judged.wait(GRACE_SECONDS)
         self.ending.set()
         return self.verdict
 
@@ -172,7 +174,7 @@ class _Links:
     def send(self, message: dict[str, Any]) -> bool:
         """Send to all peers; return whether all are there to take it."""
         taken = True
-        for peer in self.peers.values():
+        for peer in list(self.peers.values()):
             try:
                 peer.sendall(_line(message))
             except OSError:
@@ -182,7 +184,7 @@ class _Links:
     def close(self) -> None:
         """Stop listening."""
         self.ending.set()
-        for peer in self.peers.values():
+        for peer in list(self.peers.values()):
             with suppress(OSError):
                 peer.shutdown(socket.SHUT_RDWR)  # wakes the listener
         self.listener.join()
