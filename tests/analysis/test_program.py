@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -64,7 +65,7 @@ def _small_models(monkeypatch):
     def small(name):
         spec, cfg = original(name)
         arguments = next((a for n, a, _ in MODELS.values() if n == name), {})
-        cfg = {**cfg, "input_size": (3, arguments["img_size"], arguments["img_size"])}
+        cfg = dataclasses.replace(cfg, input_size=(3, arguments["img_size"], arguments["img_size"]))
         return spec.model_copy(update={"arguments": {**spec.arguments, **arguments}}), cfg
 
     monkeypatch.setattr(backbone, "timm_model", small)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from unip.vit.architecture import BackboneSpec
-from unip.vit.normalisation import renormalise
+from unip.vit.normalisation import IMAGENET_STD, Preprocessing, renormalise
 from unip.vit.spec import build_backbone
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -47,3 +47,11 @@ def test_without_a_bias_nothing_changes():
     kernel = model.patch_embed.proj.weight.clone()
     assert not renormalise(model, IMAGENET, INFRARED)
     assert torch.equal(model.patch_embed.proj.weight, kernel)
+
+
+def test_preprocessing_keeps_what_is_not_told() -> None:
+    told = Preprocessing().updated({"mean": [0.1, 0.2, 0.3], "input_size": (3, 48, 32), "std": None})
+    assert told == Preprocessing(mean=(0.1, 0.2, 0.3), std=IMAGENET_STD, input_size=32)
+    assert told.updated({"input_size": 64, "std": (1, 1, 1), "other": 5}) == Preprocessing(
+        told.mean, (1.0, 1.0, 1.0), 64
+    )

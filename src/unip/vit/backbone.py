@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from unip.errors import UnipError
 from unip.vit.architecture import BackboneSpec, read_spec
 from unip.vit.hub import hub_model, timm_model, timm_weights
 from unip.vit.infer import infer_spec
-from unip.vit.normalisation import INFMIX_RGB
+from unip.vit.normalisation import INFMIX_RGB, Preprocessing
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME, find_source, read_model_folder
 from unip.vit.spec import build_backbone
 from unip.vit.student import student_spec
 from unip.vit.weights import Checkpoint, LoadReport, load_into, read_checkpoint
-
-INFMIX = dict(zip(("mean", "std"), INFMIX_RGB, strict=True))  # normalisation of our students and of UNIP's
 
 
 @dataclass
@@ -49,10 +45,10 @@ class Backbone:
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a source was resolved to: the architecture, its preprocessing, and a file or read weights."""
+    """What a source was resolved to: the architecture, its preprocessing and its weights, unless they are random."""
 
     spec: BackboneSpec
-    description: Mapping[str, Any]
+    preprocessing: Preprocessing
     weights: Checkpoint | None
 
 
@@ -75,16 +71,17 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
     origin = _resolve(source.strip(), random_weights)
     model = build_backbone(origin.spec, drop_path=drop_path)
     report = None if origin.weights is None or random_weights else load_into(model, origin.weights)
-    described = origin.description
+    told = origin.preprocessing
+    mean, std = told.mean, told.std
     if origin.weights is not None and origin.weights.layout == "UNIP":  # these files do not say
-        described = {**described, **INFMIX}
+        mean, std = INFMIX_RGB
     size: tuple[int, int] = model.patch_embed.img_size  # type: ignore[union-attr,assignment]
     return Backbone(
         model=model,
         spec=origin.spec,
-        mean=_three(described.get("mean", IMAGENET_DEFAULT_MEAN)),
-        std=_three(described.get("std", IMAGENET_DEFAULT_STD)),
-        input_size=int(described.get("input_size", size[0])),
+        mean=mean,
+        std=std,
+        input_size=told.input_size or int(size[0]),
         source=source,
         report=report,
     )
@@ -93,19 +90,19 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
 def _resolve(source: str, random_weights: bool) -> _Origin:
     found = find_source(source)
     if found.kind == "student":
-        return _Origin(student_spec(found.name), INFMIX, None)
+        return _Origin(student_spec(found.name), Preprocessing(*INFMIX_RGB), None)
     if found.kind == "timm":
         spec, cfg = timm_model(found.name)
-        weights = None
+        preprocessing, weights = Preprocessing().updated(vars(cfg)), None
         if found.file is not None or not random_weights:
             weights = read_checkpoint(found.file or timm_weights(found.name, cfg))
             if weights.last_heads is not None:
                 spec = spec.model_copy(update={"last_heads": weights.last_heads})
-        own = _description(weights, source) if weights is not None else {}
-        return _Origin(spec, {**_preprocessing(cfg), **own}, weights)
+            preprocessing = preprocessing.updated(_description(weights, source))
+        return _Origin(spec, preprocessing, weights)
     if found.kind == "hf":
-        spec, cfg, file = hub_model(found)
-        return _Origin(spec, _preprocessing(cfg), read_checkpoint(file))
+        spec, preprocessing, file = hub_model(found)
+        return _Origin(spec, preprocessing, read_checkpoint(file))
     assert found.file is not None
     return _from_folder(found.file) if found.file.is_dir() else _from_file(found.file)
 
@@ -114,7 +111,7 @@ def _from_file(path: Path) -> _Origin:
     weights = read_checkpoint(path)
     described = _description(weights, str(path))
     spec = read_spec(described.get("spec"), f"{path}, its own description") if described else infer_spec(weights)
-    return _Origin(spec, described, weights)
+    return _Origin(spec, Preprocessing().updated(described), weights)
 
 
 def _description(weights: Checkpoint, source: str) -> dict[str, Any]:
@@ -136,18 +133,7 @@ def _from_folder(given: Path) -> _Origin:
     segmenter = config["format"] == SEGMENTER_FORMAT
     try:
         spec = config["spec"]["backbone"] if segmenter else config["spec"]
-        described = {**config, **config["spec"]} if segmenter else config
-        described = {key: described[key] for key in ("mean", "std", "input_size") if key in described}
-        return _Origin(read_spec(spec, str(file)), described, read_checkpoint(folder / WEIGHTS_NAME))
+        preprocessing = Preprocessing().updated({**config, **config["spec"]} if segmenter else config)
+        return _Origin(read_spec(spec, str(file)), preprocessing, read_checkpoint(folder / WEIGHTS_NAME))
     except (KeyError, TypeError) as error:
         raise UnipError(f"{file} is incomplete: {error}", "Save the model again.") from error
-
-
-def _preprocessing(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    described = {key: cfg[key] for key in ("mean", "std") if cfg.get(key)}
-    return described | ({"input_size": min(cfg["input_size"][1:])} if cfg.get("input_size") else {})
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
-    return first, second, third

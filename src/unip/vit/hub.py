@@ -9,11 +9,12 @@ from typing import Any
 import timm
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import hf_hub_download
-from timm.models import get_pretrained_cfg, is_model_in_modules
+from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules
 
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.vit.architecture import BackboneSpec, read_spec
+from unip.vit.normalisation import Preprocessing
 from unip.vit.sources import Source, parse_source
 from unip.vit.spec import DENSE_ARGUMENTS, not_plain
 
@@ -27,7 +28,7 @@ _NOT_SHAPE = (
 )
 
 
-def timm_model(name: str) -> tuple[BackboneSpec, dict[str, Any]]:
+def timm_model(name: str) -> tuple[BackboneSpec, PretrainedCfg]:
     """Look up a timm name.
 
     Args:
@@ -53,11 +54,10 @@ def timm_model(name: str) -> tuple[BackboneSpec, dict[str, Any]]:
         raise UnipError(f"timm's {architecture} has no weights {tag!r}", f"Known: {', '.join(tags)}.") from None
     if described is None:
         raise UnipError(f"timm has renamed {architecture!r}", _near(architecture, plain))
-    cfg = described.to_dict()
-    return BackboneSpec(timm_name=architecture, arguments={"img_size": _size(cfg, name)}), cfg
+    return BackboneSpec(timm_name=architecture, arguments={"img_size": _size(described.input_size, name)}), described
 
 
-def timm_weights(name: str, cfg: dict[str, Any]) -> Path:
+def timm_weights(name: str, cfg: PretrainedCfg) -> Path:
     """Return the local file of a timm model's pretrained weights, downloaded if it is not in the cache.
 
     timm's own ``pretrained=True`` names the same files, but loads some of them with the unsafe unpickler in its
@@ -71,22 +71,21 @@ def timm_weights(name: str, cfg: dict[str, Any]) -> Path:
         UnipError: There are no such weights, or the hub cannot be reached.
     """
     remedy = f"Download the weights elsewhere and give the file: timm:{name}@FILE."
-    repository = cfg.get("hf_hub_id")
-    if not repository or cfg.get("custom_load") == "hf":
+    repository = cfg.hf_hub_id
+    if not repository or cfg.custom_load == "hf":
         raise UnipError(f"timm has no weights of {name} that can be fetched from the hub", remedy)
-    named = cfg.get("hf_hub_filename")
-    files = (named,) if named else WEIGHT_FILES
+    files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
     return _fetch(parse_source(f"hf:{repository}"), files, remedy)
 
 
-def hub_model(source: Source) -> tuple[BackboneSpec, dict[str, Any], Path]:
+def hub_model(source: Source) -> tuple[BackboneSpec, Preprocessing, Path]:
     """Look up a timm model in a Hugging Face repository.
 
     Args:
         source: Of the kind ``hf``.
 
     Returns:
-        The architecture, timm's description of the weights, and the local weights file.
+        The architecture, the weights' preprocessing, and their local file.
 
     Raises:
         UnipError: The hub cannot be reached, there is no such repository, or it holds no timm plain ViT.
@@ -104,8 +103,9 @@ def hub_model(source: Source) -> tuple[BackboneSpec, dict[str, Any], Path]:
         raise UnipError(f"hf:{repository}: pretrained_cfg and model_args of its config.json are not as timm's", remedy)
     shape = {key: value for key, value in arguments.items() if key not in _NOT_SHAPE}
     place = f"hf:{repository} ({file})"
-    spec = read_spec({"timm_name": spec.timm_name, "arguments": {"img_size": _size(cfg, place), **shape}}, place)
-    return spec, cfg, _fetch(source, WEIGHT_FILES, remedy)
+    size = _size(cfg.get("input_size", (3, 224, 224)), place)
+    spec = read_spec({"timm_name": spec.timm_name, "arguments": {"img_size": size, **shape}}, place)
+    return spec, Preprocessing().updated(cfg), _fetch(source, WEIGHT_FILES, remedy)
 
 
 def _fetch(source: Source, files: tuple[str, ...], remedy: str) -> Path:
@@ -131,11 +131,11 @@ def _fetch(source: Source, files: tuple[str, ...], remedy: str) -> Path:
     raise UnipError(f"hf:{repository} holds none of {', '.join(files)}", remedy)
 
 
-def _size(cfg: dict[str, Any], place: str) -> int | list[int]:
+def _size(input_size: Any, place: str) -> int | list[int]:
     try:
-        _, height, width = (int(side) for side in cfg.get("input_size", (3, 224, 224)))
+        _, height, width = (int(side) for side in input_size)
     except (TypeError, ValueError) as error:
-        raise UnipError(f"{place}: input_size is {cfg['input_size']!r}, not [channels, height, width]") from error
+        raise UnipError(f"{place}: input_size is {input_size!r}, not [channels, height, width]") from error
     return height if height == width else [height, width]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +16,35 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and deviation of each channel, of values 0..1
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the images went through that a backbone was trained on.
+
+    Attributes:
+        mean: Channel means that were subtracted from RGB in 0..1.
+        std: Channel deviations that they were divided by.
+        input_size: Side in pixels of the squares they were resized to; None where only the architecture tells it.
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    input_size: int | None = None
+
+    def updated(self, values: Mapping[str, Any]) -> Preprocessing:
+        """Return it with what ``values``, of a file or of timm, tell; a size may be a side or (channels, H, W)."""
+        size = values.get("input_size") or self.input_size
+        return Preprocessing(
+            mean=_three(values.get("mean") or self.mean),
+            std=_three(values.get("std") or self.std),
+            input_size=int(min(size[1:]) if isinstance(size, (list, tuple)) else size) if size else None,
+        )
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
 
 
 @torch.no_grad()

@@ -18,12 +18,12 @@ from unip.vit.positions import initialise_from_scratch
 
 # The timm modules whose models are plain ViTs, and what leaves their final norm on every token (`norm`, not
 # `fc_norm` behind a pooling), so that dense features can use it.
-DENSE_ARGUMENTS: dict[str, dict[str, Any]] = {
+DENSE_ARGUMENTS: dict[str, dict[str, str | bool]] = {
     "vision_transformer": {"global_pool": "", "fc_norm": False},
     "deit": {},  # always a class token and `norm`
     "eva": {"global_pool": "", "use_fc_norm": False},
 }
-ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
+ANY_SIZE = {"dynamic_img_size": True, "dynamic_img_pad": True}
 
 
 def timm_arguments(spec: BackboneSpec) -> dict[str, Any]:
