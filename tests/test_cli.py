@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import unip
 from unip import cli
-from unip.data.manifests.manifest import SCHEMA
+from unip.data.manifests.rows import SCHEMA
 from unip.vit.architecture import BackboneSpec
 from unip.vit.spec import build_backbone
 

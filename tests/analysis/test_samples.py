@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from unip.analysis.samples import draw_sample
-from unip.data.manifests.manifest import scan_sources, write_manifest
+from unip.data.manifests.manifest import write_manifest
+from unip.data.manifests.scan import open_images
 from unip.errors import UnipError
 
 
@@ -33,7 +34,7 @@ def test_a_draw_is_seeded_and_in_the_order_of_the_names(tmp_path):
 
 def test_a_manifest_gives_the_same_images_as_its_folder(tmp_path):
     folder = write(tmp_path / "a", *(f"{n}.png" for n in range(5)))
-    write_manifest(scan_sources([folder]), tmp_path / "m.parquet")
+    write_manifest(open_images([folder]), tmp_path / "m.parquet")
     found = draw_sample((str(tmp_path / "m.parquet"),), count=3, seed=2)
     assert found.paths == draw_sample((folder,), count=3, seed=2).paths
 

@@ -23,15 +23,9 @@ from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
 from unip.data.images.decoding import decode_image, read_grey8
 from unip.data.manifests.facts import read_facts
-from unip.data.manifests.manifest import (
-    open_images,
-    paths_of,
-    read_manifest,
-    row_of,
-    table_of,
-    with_paths,
-    write_manifest,
-)
+from unip.data.manifests.manifest import paths_of, read_manifest, with_paths, write_manifest
+from unip.data.manifests.rows import Row, table_of, with_facts
+from unip.data.manifests.scan import open_images
 from unip.data.packing import SkippedImage, make_plan
 from unip.data.verbs import pack
 from unip.errors import UnipError
@@ -61,7 +55,8 @@ def draw(folder: Path, count: int = COUNT) -> list[Path]:
 
 def write(folder: Path, paths: list[Path], **columns: list[Any]) -> Path:
     """Write a manifest of files."""
-    table = table_of([row_of(read_facts(str(path)), "infrared", f"s{i % 2}") for i, path in enumerate(paths)])
+    rows = [Row(bytes(path), "infrared", f"s{i % 2}") for i, path in enumerate(paths)]
+    table = table_of([with_facts(row, read_facts(row.path)) for row in rows])
     for name, values in columns.items():
         field = table.schema.field(name)
         table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
@@ -306,7 +301,7 @@ def test_temperatures_and_wide_samples_are_not_lost(tmp_path: Path) -> None:
 
 def test_images_within_the_manifest(tmp_path: Path) -> None:
     paths = draw(tmp_path / "set")
-    table = table_of([row_of(read_facts(str(path)), "rgb", "hub") for path in paths])
+    table = table_of([with_facts(Row(bytes(path), "rgb", "hub"), read_facts(bytes(path))) for path in paths])
     data = [path.read_bytes() for path in paths]
     table = table.set_column(1, table.schema.field("image"), pa.array(data, pa.binary()))
     write_manifest(with_paths(table, [None] * COUNT), tmp_path / "m.parquet")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unip.data.manifests.manifest import scan_sources, write_manifest
+from unip.data.manifests.manifest import write_manifest
+from unip.data.manifests.scan import open_images
 from unip.data.statistics import stats
 from unip.errors import UnipError
 
@@ -36,7 +37,7 @@ def test_pixels_of_sources(tmp_path: Path) -> None:
     luma = np.concatenate([np.asarray(Image.fromarray(image).convert("L")).ravel() for image in colour]) / 255
     assert second.mean == pytest.approx(luma.mean()) and second.colour == 2
     assert json.loads((tmp_path / "stats.json").read_text())["pixels"][0]["mean"] == first.mean
-    table = scan_sources([str(thermal)])
+    table = open_images([str(thermal)])
     write_manifest(table, tmp_path / "manifest.parquet")
     again = stats(sources=[str(tmp_path / "manifest.parquet")])
     assert again is not None and again.pixels[0].mean == first.mean

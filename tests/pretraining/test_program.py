@@ -20,7 +20,9 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from unip.data.manifests.manifest import SCHEMA, read_manifest, scan_sources, write_manifest
+from unip.data.manifests.manifest import read_manifest, write_manifest
+from unip.data.manifests.rows import SCHEMA
+from unip.data.manifests.scan import open_images
 from unip.data.verbs import pack
 from unip.errors import UnipError
 from unip.pretraining.config import PretrainConfig
@@ -272,14 +274,14 @@ def test_epochs_instead_of_steps_and_the_papers_learning_rate(place, tmp_path, c
 
 
 def test_a_manifest_gives_the_same_run_as_its_folder(place, tmp_path):
-    write_manifest(scan_sources([str(place / "mix")]), tmp_path / "mix.parquet")
+    write_manifest(open_images([str(place / "mix")]), tmp_path / "mix.parquet")
     pretrain(**settings(place, tmp_path / "a", steps=2))
     pretrain(**settings(place, tmp_path / "b", steps=2, data=(str(tmp_path / "mix.parquet"),)))
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
 def test_a_packed_set_gives_the_same_run_as_its_files(place, tmp_path):
-    write_manifest(scan_sources([str(place / "mix")]), tmp_path / "mix.parquet")
+    write_manifest(open_images([str(place / "mix")]), tmp_path / "mix.parquet")
     pack(manifest=tmp_path / "mix.parquet", out=tmp_path / "packed", seed=3, shard_mb=0.005)
     order = np.random.default_rng(seed_for(3, 12)).permutation(12)
     write_manifest(read_manifest(tmp_path / "mix.parquet").take(order), tmp_path / "shuffled.parquet")

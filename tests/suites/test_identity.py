@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unip.data.manifests.manifest import scan_sources, write_manifest
+from unip.data.manifests.manifest import write_manifest
+from unip.data.manifests.scan import open_images
 from unip.errors import UnipError
 from unip.features.config import NeighbourSettings
 from unip.pretraining.config import PretrainConfig
@@ -67,7 +68,7 @@ def test_a_file_that_cannot_be_read(mix):
 
 
 def test_a_manifest_counts_with_its_weights(mix, tmp_path):
-    table = scan_sources([str(mix)])
+    table = open_images([str(mix)])
     found = []
     for name, weight in (("one", 1.0), ("again", 1.0), ("two", 2.0)):
         index = table.column_names.index("weight")

@@ -111,7 +111,7 @@ def _list(sources: Sequence[str], *, apart: bool = False) -> list[_Listed]:
             entries = list(zip(table["source"].to_pylist(), paths, strict=True))
         else:
             root = Path(os.path.abspath(location if location.is_dir() else location.parent))
-            entries = [(entry.source, str(entry.path)) for entry in list_source(location, modality)]
+            entries = [(entry.source, os.fsdecode(entry.path)) for entry in list_source(location, modality)]
         for name, path in entries:
             inside = str(Path(path).relative_to(root).with_suffix(""))
             found.setdefault(path, _Listed(name, path, (place if apart else 0, inside)))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from unip.data.building_stats import SourceStats, print_stats, stats_json, stats_of
 from unip.data.config import BuildConfig
-from unip.data.images.conversion import DEFAULT
-from unip.data.manifests.caps import Draw
-from unip.data.manifests.entries import Entry, Listing
-from unip.data.manifests.facts import facts_of
-from unip.data.manifests.inventory import JOURNAL
-from unip.data.manifests.manifest import Row, SourceSummary, row_of, summary, table_of, write_manifest
+from unip.data.manifests.entries import Listing
+from unip.data.manifests.manifest import SourceSummary, summary, write_manifest
 from unip.data.manifests.recipe import Recipe
+from unip.data.manifests.rows import Row, table_of
+from unip.data.manifests.scan import JOURNAL, read_files, scan
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
 from unip.outputs import OutputFolder, write_json, write_text
@@ -48,10 +46,9 @@ class BuildResult:
 def build_manifest(config: BuildConfig, recipe: Recipe, outputs: OutputFolder, listings: list[Listing]) -> BuildResult:
     """Do what is left of :func:`unip.data.verbs.build` once the sources are listed."""
     manifest = config.out / "manifest.parquet"
-    _assign_files(listings)
-    _read(recipe, listings, None if config.dry_run else outputs.hidden / JOURNAL, config.workers)
-    note_lines = [problem for listing in listings for problem in listing.problems] + _set_modalities(listings)
-    rows = _rows(listings)
+    journal = None if config.dry_run else outputs.hidden / JOURNAL
+    read = partial(read_files, journal=journal, workers=config.workers)
+    rows, note_lines = scan(listings, read, seed=recipe.seed)
     if recipe.copies == "drop":
         rows = _drop_copies(rows)
     if not any(row.kept for row in rows):
@@ -71,100 +68,6 @@ def build_manifest(config: BuildConfig, recipe: Recipe, outputs: OutputFolder, l
         write_manifest(table, manifest)
     _print(result, rows, note_lines, config.dry_run)
     return result
-
-
-def _assign_files(listings: Sequence[Listing]) -> None:
-    """Assign each file to the first source that lists it: a recipe may list a part of a folder first, then the rest."""
-    owners: dict[bytes, Entry] = {}
-    for listing in listings:
-        own: list[Entry] = []
-        for entry in listing.entries:
-            owner = owners.setdefault(entry.path or entry.key, entry)
-            if owner is entry:
-                own.append(entry)
-            elif owner.modality and entry.modality and owner.modality != entry.modality:
-                path = printable(entry.path or b"")
-                raise UnipError(
-                    f"two sources list {path}, once as {owner.modality} and once as {entry.modality}",
-                    "Leave one of the sources out.",
-                )
-        listing.entries = own
-
-
-def _read(recipe: Recipe, listings: Sequence[Listing], journal: Path | None, workers: int) -> None:
-    """Fetch and read what the caps draw, and draw again in place of what cannot be used."""
-    draws = [
-        Draw(
-            listing.entries,
-            _name(listing),
-            recipe.seed,
-            cap=listing.config.cap,
-            cap_per_class=listing.config.cap_per_class,
-        )
-        for listing in listings
-    ]
-    while True:
-        drawn = [draw.next() for draw in draws]
-        if not any(drawn):
-            break
-        for listing, entries in zip(listings, drawn, strict=True):
-            if listing.fetch and entries:
-                listing.fetch(entries)
-        unread = [entry for entries in drawn for entry in entries if entry.row is None and not entry.reason]
-        unread.sort(key=lambda entry: entry.path or b"")  # neighbours on the disk
-        paths = [entry.path for entry in unread if entry.path is not None]
-        for entry, facts in zip(unread, facts_of(paths, journal, workers=workers), strict=True):
-            entry.facts = facts
-            if facts.problem:
-                entry.reason = f"unreadable: {facts.problem}"
-    for draw in draws:
-        draw.close()
-
-
-def _name(listing: Listing) -> str:
-    return listing.config.name or ",".join(sorted({entry.source for entry in listing.entries}))
-
-
-def _set_modalities(listings: Sequence[Listing]) -> list[str]:
-    """Tell the modality of folders whose names did not by their pixels: mostly grey files are infrared."""
-    note_lines = []
-    for listing in listings:
-        folders: dict[bytes, list[Entry]] = {}
-        for entry in listing.entries:
-            if entry.modality is None:
-                folders.setdefault(os.path.dirname(entry.path or b""), []).append(entry)
-        for folder, entries in sorted(folders.items()):
-            grey = _greys(entries) or _greys(listing.entries)  # a cap may leave a folder unread
-            kind = "infrared" if 2 * sum(grey) > len(grey) else "rgb"
-            for entry in entries:
-                entry.modality = kind
-            note_lines.append(f"{entries[0].source}: {printable(folder)} taken for {kind} by its pixels")
-    return note_lines
-
-
-def _greys(entries: Sequence[Entry]) -> list[bool]:
-    return [entry.facts.grey for entry in entries if entry.facts and not entry.facts.problem]
-
-
-def _rows(listings: Sequence[Listing]) -> list[Row]:
-    rows = []
-    for listing in listings:
-        config = listing.config
-        conversion = config.conversion.as_json() if config.conversion and config.conversion != DEFAULT else None
-        for entry in listing.entries:
-            modality = entry.modality or "infrared"
-            if entry.row:
-                row = replace(entry.row, source=entry.source, weight=entry.row.weight * config.weight)
-                row = replace(row, conversion=conversion or row.conversion, grey=row.grey and config.grey)
-            elif entry.facts:
-                row = row_of(entry.facts, modality, entry.source)
-                row = replace(row, weight=config.weight, conversion=conversion, grey=config.grey)
-            else:
-                row = Row(
-                    entry.path or entry.key, modality, entry.source, bits=0, weight=config.weight, grey=config.grey
-                )
-            rows.append(replace(row, group=entry.group, frame=entry.frame, kept=not entry.reason, reason=entry.reason))
-    return sorted(rows, key=lambda row: (row.source, row.path or b"", row.sha256))
 
 
 def _drop_copies(rows: list[Row]) -> list[Row]:

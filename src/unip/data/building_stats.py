@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from unip.data.manifests.manifest import Row
+from unip.data.manifests.rows import Row
 from unip.data.manifests.sources import MODALITIES
 from unip.log import TableMessage
 

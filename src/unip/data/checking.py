@@ -13,8 +13,9 @@ from rich.table import Table
 
 from unip.data.checking_page import render_check_page
 from unip.data.config import CheckConfig
-from unip.data.findings import FINDING_KINDS, Finding, Limits, find_problems
-from unip.data.manifests.inventory import JOURNAL, Inventory, take_inventory
+from unip.data.findings import FINDING_KINDS, Finding, Limits, SourceCount, find_problems
+from unip.data.manifests.rows import Row
+from unip.data.manifests.scan import JOURNAL, read_images
 from unip.data.manifests.sources import printable
 from unip.log import TableMessage
 from unip.outputs import OutputFolder, write_json, write_text
@@ -47,51 +48,46 @@ def check_images(config: CheckConfig, outputs: OutputFolder) -> CheckResult:
     limits = Limits(config.min_side, config.min_contrast, config.max_saturated)
     with stoppable("Run the same command again to continue."):
         journal = None if config.dry_run else outputs.hidden / JOURNAL
-        inventory = take_inventory(config.sources, journal, workers=config.workers)
-        items = [item for item in inventory.items if item.facts]
-        findings, hints = find_problems(items, limits)
-        hints = inventory.notes + hints
+        rows, note_lines = read_images(config.sources, journal, workers=config.workers)
+        read = [row for row in rows if row.facts]
+        findings, hints = find_problems(read, limits)
+        hints = note_lines + hints
         report = config.out / "check.json"
-        result = CheckResult(report, len(items), tuple(findings), tuple(hints))
-        table = _table(inventory, findings)
+        result = CheckResult(report, len(read), tuple(findings), tuple(hints))
+        table = _count(read, findings)
         if not config.dry_run:
             write_json(report, _record(config, result, table))
-            page = render_check_page(config.sources, len(items), table, findings, hints, config.worst)
+            page = render_check_page(config.sources, len(read), table, findings, hints, config.worst)
             write_text(config.out / "check.html", page)
     _print(result, table, config.dry_run)
     return result
 
 
-def _table(inventory: Inventory, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def _count(read: Sequence[Row], findings: Sequence[Finding]) -> list[SourceCount]:
     """Count images and findings of each kind by source."""
-    rows: dict[str, dict[str, Any]] = {}
-    for item in inventory.items:
-        if item.facts:
-            row = rows.setdefault(item.row.source, {"source": item.row.source, "images": 0, "kinds": Counter()})
-            row["images"] += 1
-    for finding in findings:
-        rows[finding.source]["kinds"][finding.kind] += 1
-    return [{**row, "kinds": dict(row["kinds"])} for _, row in sorted(rows.items())]
+    images = Counter(row.source for row in read)
+    kinds = {source: Counter(finding.kind for finding in findings if finding.source == source) for source in images}
+    return [SourceCount(source, images[source], dict(kinds[source])) for source in sorted(images)]
 
 
-def _record(config: CheckConfig, result: CheckResult, table: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _record(config: CheckConfig, result: CheckResult, table: Sequence[SourceCount]) -> dict[str, Any]:
     findings = [asdict(finding) | {"path": printable(finding.path)} for finding in result.findings]
     return {
         "settings": config.model_dump(mode="json", include={"sources", "min_side", "min_contrast", "max_saturated"}),
         "images": result.images,
-        "sources": list(table),
+        "sources": [asdict(count) for count in table],
         "hints": list(result.hints),
         "findings": findings,
     }
 
 
-def _print(result: CheckResult, table: Sequence[dict[str, Any]], dry_run: bool) -> None:
+def _print(result: CheckResult, table: Sequence[SourceCount], dry_run: bool) -> None:
     shown = Table("source", title="Checked")
     shown.add_column("images", justify="right")
     shown.add_column("found")
-    for row in table:
-        found = [f"{row['kinds'][kind]:,} {kind}" for kind in FINDING_KINDS if row["kinds"].get(kind)]
-        shown.add_row(row["source"], f"{row['images']:,}", ", ".join(found))
+    for count in table:
+        found = [f"{count.kinds[kind]:,} {kind}" for kind in FINDING_KINDS if kind in count.kinds]
+        shown.add_row(count.source, f"{count.images:,}", ", ".join(found))
     log.info(TableMessage(shown))
     for finding in result.findings[:SHOWN]:
         log.info(f"{finding.kind}: {printable(finding.path)}, {finding.detail}")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from unip.data.findings import FINDING_KINDS, Finding
+from unip.data.findings import FINDING_KINDS, Finding, SourceCount
 from unip.data.images.decoding import Pixels8, read_image, to_rgb8
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
@@ -22,7 +21,7 @@ LISTED = 200  # files without a picture that the page names
 def render_check_page(
     sources: Sequence[str],
     images: int,
-    table: Sequence[dict[str, Any]],
+    table: Sequence[SourceCount],
     findings: Sequence[Finding],
     hints: Sequence[str],
     worst: int,

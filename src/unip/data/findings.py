@@ -12,7 +12,7 @@ import numpy.typing as npt
 from unip.data.images.quality import FALSE_COLOUR
 from unip.data.manifests.facts import FileFacts
 from unip.data.manifests.hamming import near_groups
-from unip.data.manifests.inventory import Item
+from unip.data.manifests.rows import Row
 
 # In the order of reports: kind -> what it means.
 FINDING_KINDS = {
@@ -63,21 +63,29 @@ class Finding:
     badness: float
 
 
-def find_problems(items: Sequence[Item], limits: Limits) -> tuple[list[Finding], list[str]]:
-    """Return the findings by kind, worst first, and hints on whole sources."""
+@dataclass(frozen=True)
+class SourceCount:
+    """How many images of a source were looked at, and how many findings of each kind there are."""
+
+    source: str
+    images: int
+    kinds: dict[str, int]
+
+
+def find_problems(rows: Sequence[Row], limits: Limits) -> tuple[list[Finding], list[str]]:
+    """Return the findings in the files that were read, by kind, worst first, and hints on whole sources."""
     findings: list[Finding] = []
     hints: list[str] = []
-    by_source: dict[str, list[Item]] = {}
-    for item in items:
-        by_source.setdefault(item.row.source, []).append(item)
-        if item.facts:
-            found = _problems(item.facts, item.row.modality, limits)
-            findings += (Finding(item.facts.path, item.row.source, *problem) for problem in found)
+    by_source: dict[str, list[tuple[str, FileFacts]]] = {}
+    for row in rows:
+        if row.facts:
+            by_source.setdefault(row.source, []).append((row.modality, row.facts))
+            found = _problems(row.facts, row.modality, limits)
+            findings += (Finding(row.facts.path, row.source, *problem) for problem in found)
     for source, members in sorted(by_source.items()):
-        good = [item.facts for item in members if item.facts and not item.facts.problem]
-        findings += _mixed_depth(source, good)
-        infrared = [item.facts for item in members if item.facts and item.row.modality == "infrared"]
-        hints += _hints(source, [facts for facts in infrared if not facts.problem])
+        good = [(modality, facts) for modality, facts in members if not facts.problem]
+        findings += _mixed_depth(source, [facts for _, facts in good])
+        hints += _hints(source, [facts for modality, facts in good if modality == "infrared"])
     places = {kind: place for place, kind in enumerate(FINDING_KINDS)}
     findings.sort(key=lambda finding: (places[finding.kind], -finding.badness, finding.path))
     return findings, hints

@@ -24,8 +24,9 @@ from unip.data.manifests.duplicates import (
     find_duplicates,
     mark,
 )
-from unip.data.manifests.inventory import JOURNAL, Item, take_inventory
-from unip.data.manifests.manifest import Row, table_of, write_manifest
+from unip.data.manifests.manifest import write_manifest
+from unip.data.manifests.rows import Row, table_of
+from unip.data.manifests.scan import JOURNAL, read_images
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
 from unip.features.config import DedupConfig
@@ -66,38 +67,37 @@ def mark_duplicates(config: DedupConfig, outputs: OutputFolder) -> DedupResult:
     manifest = config.out / "manifest.parquet"
     journal = None if config.dry_run else outputs.hidden / JOURNAL
     with stoppable("Run the same command again to continue."):
-        inventory = take_inventory(config.sources, journal, workers=config.workers)
-        items = inventory.items
-        if not any(item.row.kept for item in items):
-            first = next((item.row.reason for item in items), "")
-            raise UnipError("no image of the sources can be used", f"The first one: {first}.")
+        rows, note_lines = read_images(config.sources, journal, workers=config.workers)
+        usable = sum(row.kept for row in rows)
+        if not usable:
+            raise UnipError("no image of the sources can be used", f"The first one: {rows[0].reason}.")
         thresholds = DuplicateThresholds(config.radius, config.frame_radius, config.similarity)
-        features = _features(config, outputs, items) if config.model else None
-        groups = find_duplicates(items, thresholds, config.rule, features)
-        rows = mark(items, groups)
+        features = _features(config, outputs, rows) if config.model else None
+        groups = find_duplicates(rows, thresholds, config.rule, features)
+        marked = mark(rows, groups)
         dropped = [duplicate for group in groups for duplicate in group.dropped]
         exact = sum(duplicate.exact for duplicate in dropped)
-        usable = sum(item.row.kept for item in items)
-        unreadable = sum(bool(item.facts and item.facts.problem) for item in items)
+        unreadable = sum(bool(row.facts and row.facts.problem) for row in rows)
         result = DedupResult(manifest, tuple(groups), usable, exact, len(dropped) - exact, unreadable)
         if not config.dry_run:
             write_json(config.out / "groups.json", _record(config, result))
-            write_manifest(table_of(rows, inventory.notes), manifest)
-    _print(result, items, rows, config.dry_run)
+            write_manifest(table_of(marked, note_lines), manifest)
+    _print(result, rows, marked, config.dry_run)
     return result
 
 
-def _features(config: DedupConfig, outputs: OutputFolder, items: Sequence[Item]) -> Features:
-    """Return a row for each item; zeros, which are near to nothing, for those that are not used."""
+def _features(config: DedupConfig, outputs: OutputFolder, rows: Sequence[Row]) -> Features:
+    """Return a vector for each row; zeros, which are near to nothing, for those that are not used."""
     assert config.model is not None
-    used = [i for i, item in enumerate(items) if item.row.kept]
-    rows = [items[i].row for i in used]
+    used = [i for i, row in enumerate(rows) if row.kept]
+    images = [rows[i] for i in used]
     backbone = load_backbone(config.model)
     weights = backbone.report.sha256 if backbone.report else "random"
-    key = hashlib.sha256("\n".join([config.model, weights, *(row.sha256 for row in rows)]).encode()).hexdigest()[:16]
+    parts = [config.model, weights, *(image.sha256 for image in images)]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     cache = None if config.dry_run else outputs.hidden / "features" / key
-    found = pooled_features(backbone, [(row.path or b"", row.conversion) for row in rows], cache)
-    features = np.zeros((len(items), found.shape[1]), dtype=np.float32)
+    found = pooled_features(backbone, [(image.path or b"", image.conversion) for image in images], cache)
+    features = np.zeros((len(rows), found.shape[1]), dtype=np.float32)
     features[used] = found
     return features
 
@@ -131,18 +131,18 @@ def _named(row: Row) -> dict[str, Any]:
     return {"path": printable(row.path or b""), "source": row.source, "group": row.group, "frame": row.frame}
 
 
-def _print(result: DedupResult, items: Sequence[Item], rows: Sequence[Row], dry_run: bool) -> None:
+def _print(result: DedupResult, rows: Sequence[Row], marked: Sequence[Row], dry_run: bool) -> None:
     table = Table("source", title="Duplicates")
     for name in ("images", "exact", "near", "kept", "share"):
         table.add_column(name, justify="right")
     exact = {d.row.path for group in result.groups for d in group.dropped if d.exact}
     sources = sorted({row.source for row in rows})
     for source in [*sources, "all"] if len(sources) > 1 else sources:
-        pairs = [(a.row, b) for a, b in zip(items, rows, strict=True) if a.row.kept and source in (b.source, "all")]
-        dropped = [after for _, after in pairs if not after.kept]
+        after = [b for a, b in zip(rows, marked, strict=True) if a.kept and source in (b.source, "all")]
+        dropped = [row for row in after if not row.kept]
         copies = sum(row.path in exact for row in dropped)
-        counts = (len(pairs), copies, len(dropped) - copies, len(pairs) - len(dropped))
-        share = f"{100 * counts[3] / max(1, len(pairs)):.1f} %"
+        counts = (len(after), copies, len(dropped) - copies, len(after) - len(dropped))
+        share = f"{100 * counts[3] / max(1, len(after)):.1f} %"
         table.add_row(source, *(f"{count:,}" for count in counts), share)
     log.info(TableMessage(table))
     for group in result.groups[:GROUPS_SHOWN]:

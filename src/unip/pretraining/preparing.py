@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from unip.data.manifests.manifest import open_images
+from unip.data.manifests.scan import open_images
 from unip.data.sampling.pretraining_crops import read_row_squares, sample_indices
 from unip.errors import UnipError
 from unip.files import read_json

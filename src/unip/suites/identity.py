@@ -88,9 +88,10 @@ def images_identity(sources: tuple[str, ...]) -> str:
             continue
         root = os.path.abspath(location if location.is_dir() else location.parent)
         for entry in list_source(location, modality):
+            path = Path(os.fsdecode(entry.path))
             # where the pixels of a folder tell the modality, the folder counts
-            folder = "" if entry.modality else os.path.relpath(entry.path.parent, root)
-            found.setdefault(entry.path, (entry.source, entry.modality or "", folder))
+            folder = "" if entry.modality else os.path.relpath(path.parent, root)
+            found.setdefault(path, (entry.source, entry.modality or "", folder))
     content = map_threads(_content, list(found), "hashing images", unit="files")
     files = sorted((*about, path.name, digest) for (path, about), digest in zip(found.items(), content, strict=True))
     return key_of(rows=rows, files=files)

@@ -18,15 +18,16 @@ from unip.data.manifests.duplicates import (
     near_features,
 )
 from unip.data.manifests.facts import FileFacts
-from unip.data.manifests.inventory import Item, take_inventory
-from unip.data.manifests.manifest import Row, read_manifest, table_of, write_manifest
+from unip.data.manifests.manifest import read_manifest, write_manifest
+from unip.data.manifests.rows import Row, table_of
+from unip.data.manifests.scan import read_images
 from unip.errors import UnipError
 from unip.features.verbs import dedup
 
 
 def item(name, phash, *, sha="", modality="infrared", side=10, sharp=0.0, group=""):
     row = Row(name.encode(), modality, "s", side, side, 1, sha or name, phash=phash, group=group)
-    return Item(row, FileFacts(row.path, sharpness=sharp))
+    return replace(row, facts=FileFacts(row.path, sharpness=sharp))
 
 
 def kept_and_dropped(groups):
@@ -118,7 +119,7 @@ def test_every_dropped_item_is_near_to_its_keeper():
 
 def test_rows_say_why_they_were_dropped():
     items = [item("a", 0), item("b\n", 3), item("c", bits(40))]
-    items.append(Item(replace(item("z", 0).row, kept=False, reason="cap"), None))
+    items.append(replace(item("z", 0), kept=False, reason="cap", facts=None))
     rows = mark(items, find_duplicates(items, DuplicateThresholds()))
     assert [(row.kept, row.reason) for row in rows] == [
         (True, ""),
@@ -169,7 +170,7 @@ def test_second_run_reads_nothing_again_and_writes_the_same(tmp_path, monkeypatc
 
 def test_groups_of_a_manifest_are_kept(tmp_path):
     images = folder(tmp_path)
-    rows = [row.row for row in take_inventory([str(images)], None).items]
+    rows, _ = read_images([str(images)])
     rows = [replace(row, group="flight", frame=i) for i, row in enumerate(rows) if row.kept]
     rows[-1] = replace(rows[-1], kept=False, reason="cap")
     write_manifest(table_of(rows), tmp_path / "old/manifest.parquet")

@@ -17,16 +17,10 @@ from unip.analysis.samples import draw_sample
 from unip.data.images.addresses import file_of, read_bytes
 from unip.data.images.config import Conversion
 from unip.data.manifests.facts import read_facts
-from unip.data.manifests.manifest import (
-    open_images,
-    paths_of,
-    read_manifest,
-    row_of,
-    scan_sources,
-    table_of,
-    write_manifest,
-)
+from unip.data.manifests.manifest import paths_of, read_manifest, write_manifest
 from unip.data.manifests.packed import open_packed
+from unip.data.manifests.rows import Row, table_of, with_facts
+from unip.data.manifests.scan import open_images
 from unip.data.manifests.sources import find_index
 from unip.data.sampling.pretraining_crops import PretrainDataset, read_squares
 from unip.data.verbs import pack
@@ -50,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image = Image.fromarray(7000 + 9 * np.asarray(image).astype(np.uint16))
         image.save(root / f"images/{i:02d}.png")
     files = sorted((root / "images").iterdir())
-    table = table_of([row_of(read_facts(str(path)), "infrared", "cam") for path in files])
+    table = table_of([with_facts(Row(bytes(path), "infrared", "cam"), read_facts(bytes(path))) for path in files])
     hot = [Conversion(polarity="black-hot").as_json() if i % 2 else None for i in range(COUNT)]
     table = table.set_column(table.schema.get_field_index("conversion"), "conversion", pa.array(hot, pa.string()))
     write_manifest(table, root / "m.parquet")
@@ -129,10 +123,10 @@ def test_a_packed_set_moves(place: Path, tmp_path: Path) -> None:
 
 def test_packed_sets_mix_with_other_sources(place: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "x.png")
-    both = scan_sources([str(place / "packed"), f"rgb={tmp_path}"])
+    both = open_images([str(place / "packed"), f"rgb={tmp_path}"])
     assert both.num_rows == COUNT + 1 and set(both["modality"].to_pylist()) == {"infrared", "rgb"}
     with pytest.raises(UnipError, match="tells the modality itself"):
-        scan_sources([f"rgb={place / 'packed'}"])
+        open_images([f"rgb={place / 'packed'}"])
     write_manifest(both, tmp_path / "m.parquet")  # as a run keeps it
     again = read_manifest(tmp_path / "m.parquet")
     assert paths_of(again) == paths_of(both)

@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader, Subset
 
 from unip.data.images.decoding import read_image, to_grey8
 from unip.data.images.jpeg import jpeg_grey8, reduction
-from unip.data.manifests.manifest import FIELDS, paths_of, scan_sources
+from unip.data.manifests.manifest import paths_of
+from unip.data.manifests.rows import FIELDS
+from unip.data.manifests.scan import open_images
 from unip.data.sampling.pretraining_crops import PretrainDataset, crop_box, read_squares, sample_indices
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
@@ -34,7 +36,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
         colour.save(root / f"rgb/b/{i}.png")
     deep = rng.integers(7000, 9000, (40, 50), dtype=np.uint16)
     Image.fromarray(deep).save(root / "infpre/a/thermal/deep.png")
-    return scan_sources([str(root)])
+    return open_images([str(root)])
 
 
 def test_items_are_a_function_of_seed_and_position(table: pa.Table) -> None:
@@ -103,7 +105,7 @@ def test_large_jpeg_files_are_decoded_reduced(tmp_path: Path, mode: str) -> None
     small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     for i, size in enumerate([(403, 301), (90, 70)]):
         small.resize(size, Image.Resampling.BICUBIC).convert(mode).save(tmp_path / f"{i}.jpg", quality=95)
-    table = scan_sources([f"rgb={tmp_path}"])
+    table = open_images([f"rgb={tmp_path}"])
     kept, read = (PretrainDataset(table, size=32, seed=5, cache=cache) for cache in ("ram", "none"))
     for i, shape in enumerate([(151, 202), (70, 90)]):  # the first: 301 * sqrt(0.2 * 3/4) / 2 >= 32
         assert kept.image(i).shape == read.image(i).shape == shape
@@ -122,7 +124,7 @@ def test_reductions() -> None:
 
 def test_a_damaged_jpeg_is_named(table: pa.Table, tmp_path: Path) -> None:
     Image.new("L", (64, 64)).save(tmp_path / "a.jpg")
-    mix = PretrainDataset(scan_sources([f"rgb={tmp_path}"]), size=16, cache="none")
+    mix = PretrainDataset(open_images([f"rgb={tmp_path}"]), size=16, cache="none")
     data = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[:-40])
     with pytest.raises(UnipError, match=r"a\.jpg is truncated or damaged"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unip.data.manifests.manifest import scan_sources
+from unip.data.manifests.scan import open_images
 from unip.data.sampling.pretraining_crops import PretrainDataset
 from unip.data.sampling.pretraining_crops_gpu import DevicePretrainCrops, images_fit
 
@@ -20,7 +20,7 @@ def table(tmp_path_factory):
         smooth = np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)).astype(int)
         noisy = np.clip(smooth + rng.integers(-9, 10, size), 0, 255).astype(np.uint8)
         Image.fromarray(noisy).save(folder / f"{number}.png")
-    return scan_sources([f"infrared={folder}"])
+    return open_images([f"infrared={folder}"])
 
 
 @pytest.mark.parametrize("size", [16, 48, 96])  # smaller and larger than the crops

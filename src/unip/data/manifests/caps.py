@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from unip.data.manifests.entries import Entry
+from unip.data.manifests.sources import Entry
 
 
 class Draw:

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unip.data.manifests.hamming import Hashes, Labels, join, near_groups
-from unip.data.manifests.inventory import Item
-from unip.data.manifests.manifest import Row
+from unip.data.manifests.rows import Row
 from unip.data.manifests.settings import Rule
 from unip.data.manifests.sources import printable
 
@@ -68,25 +67,24 @@ class Group:
 
 
 def find_duplicates(
-    items: Sequence[Item], thresholds: DuplicateThresholds, rule: Rule = "near", features: Features | None = None
+    rows: Sequence[Row], thresholds: DuplicateThresholds, rule: Rule = "near", features: Features | None = None
 ) -> list[Group]:
     """Group the images that can be used; those of different modalities are never duplicates of each other.
 
     Args:
-        items: The images; dropped ones are passed over.
+        rows: The images; dropped ones are passed over.
         thresholds: When two are near.
         rule: Which are kept, see the top of this file.
-        features: ``(N, D)`` float32 of length 1, a row for each item, or None.
+        features: ``(N, D)`` float32 of length 1, one for each image, or None.
 
     Returns:
         The groups of two images and more, largest first.
     """
-    used = np.array([i for i, item in enumerate(items) if item.row.kept], dtype=np.int64)
-    rows = [items[i].row for i in used.tolist()]
+    used = np.array([i for i, row in enumerate(rows) if row.kept], dtype=np.int64)
+    rows = [rows[i] for i in used.tolist()]
     if not rows:
         return []
-    facts = [items[i].facts for i in used.tolist()]
-    sharp = [found.sharpness if found else 0.0 for found in facts]
+    sharp = [row.facts.sharpness if row.facts else 0.0 for row in rows]
     order = sorted(range(len(rows)), key=lambda i: (-rows[i].width * rows[i].height, -sharp[i], i))
     hashes = np.array([row.phash for row in rows], dtype=np.uint64)
     files = np.unique([row.sha256 for row in rows], return_inverse=True)[1]
@@ -164,8 +162,8 @@ def near_features(features: Features, similarity: float) -> Labels:
     return labels
 
 
-def mark(items: Sequence[Item], groups: Sequence[Group]) -> list[Row]:
-    """Return the rows of all items, those of duplicates with ``kept`` false and the reason."""
+def mark(rows: Sequence[Row], groups: Sequence[Group]) -> list[Row]:
+    """Return the rows, those of duplicates with ``kept`` false and the reason."""
     reasons = {
         (
             duplicate.row.path,
@@ -174,11 +172,11 @@ def mark(items: Sequence[Item], groups: Sequence[Group]) -> list[Row]:
         for group in groups
         for duplicate in group.dropped
     }
-    rows = []
-    for item in items:
-        reason = reasons.get((item.row.path, item.row.source))
-        rows.append(item.row if reason is None else replace(item.row, kept=False, reason=reason))
-    return rows
+    marked = []
+    for row in rows:
+        reason = reasons.get((row.path, row.source))
+        marked.append(row if reason is None else replace(row, kept=False, reason=reason))
+    return marked
 
 
 def describe_duplicate(duplicate: Duplicate) -> str:

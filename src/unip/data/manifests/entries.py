@@ -1,4 +1,4 @@
-"""The images that a source offers, and how files are found, whatever the kind of source."""
+"""What a source offers, whatever its kind, and how a recipe's paths and patterns are followed."""
 
 from __future__ import annotations
 
@@ -8,45 +8,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unip.data.manifests.recipe import SourceConfig
-from unip.data.manifests.sources import printable
+from unip.data.manifests.sources import Entry, printable
 from unip.errors import UnipError
-
-if TYPE_CHECKING:
-    from unip.data.manifests.facts import FileFacts
-    from unip.data.manifests.manifest import Row
-
-
-@dataclass(slots=True)
-class Entry:
-    """An image that a source offers; what is found out about it is filled in on the way.
-
-    Attributes:
-        key: Its path inside the source: what caps draw by, whatever the disk or the order of a listing.
-        source: Name of the dataset.
-        modality: None where the pixels must tell.
-        label: Its class: the folder of the key, or what a dataset says.
-        path: The file, perhaps yet to be fetched; None of an image that lies in a manifest.
-        group: The video or flight that neighbouring frames share.
-        frame: Place in it.
-        row: Its row in a manifest, where it comes from one.
-        facts: What was found by reading it.
-        reason: Why it is dropped; empty if it is not.
-    """
-
-    key: bytes
-    source: str
-    modality: str | None = None
-    label: bytes = b""
-    path: bytes | None = None
-    group: str = ""
-    frame: int | None = None
-    row: Row | None = None
-    facts: FileFacts | None = None
-    reason: str = ""
-
 
 Fetch = Callable[[Sequence[Entry]], None]  # makes the files at ``path``; sets ``reason`` where that fails
 

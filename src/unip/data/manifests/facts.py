@@ -83,22 +83,22 @@ def read_facts(path: bytes | str) -> FileFacts:
     """Read and decode a file once; what is wrong with it comes as ``problem``, never as an exception."""
     raw = os.fsencode(path)
     try:
-        data = read_bytes(raw)
-    except UnipError as error:
-        return FileFacts(raw, problem=error.what)
-    except (NotRegularError, IsADirectoryError):
-        return FileFacts(raw, problem="not a regular file")
-    except OSError as error:
-        return FileFacts(raw, problem=f"cannot be read: {error.strerror or type(error).__name__}")
-    return facts_from(data, raw)
+        return _facts_from(read_bytes(raw), raw)
+    except (UnipError, OSError) as error:
+        return FileFacts(raw, problem=problem_of(error))
 
 
-def facts_from(data: bytes, path: bytes = b"") -> FileFacts:
-    """Tell the same of an encoded image in memory; ``path`` is only carried along."""
-    try:
-        image = decode_image(data, "file")
-    except UnipError as error:
-        return FileFacts(path, problem=re.sub(r" at 0x[0-9a-fA-F]+", "", error.what))  # the same words in every run
+def problem_of(error: UnipError | OSError) -> str:
+    """Say why a file cannot be used, in the same words in every run."""
+    if isinstance(error, UnipError):
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", error.what)
+    if isinstance(error, NotRegularError | IsADirectoryError):
+        return "not a regular file"
+    return f"cannot be read: {error.strerror or type(error).__name__}"
+
+
+def _facts_from(data: bytes, path: bytes) -> FileFacts:
+    image = decode_image(data, "file")
     grey8, grey = to_grey8(image), is_grey(image)
     counts = histogram(image, grey8)
     low, high = percentiles(counts, PERCENTILES)

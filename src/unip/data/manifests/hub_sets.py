@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unip.data.manifests.entries import Entry, Listing
+from unip.data.manifests.entries import Listing
 from unip.data.manifests.recipe import SourceConfig
-from unip.data.manifests.sources import printable
+from unip.data.manifests.sources import Entry, printable
 from unip.errors import UnipError
 from unip.files import advice
 from unip.opening import read_regular

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 from unip.data.images.files import SUFFIXES
-from unip.data.manifests.entries import Entry, Listing, glob_files, located
+from unip.data.manifests.entries import Listing, glob_files, located
 from unip.data.manifests.recipe import Recipe, SourceConfig
-from unip.data.manifests.sources import list_source, name_source, printable
+from unip.data.manifests.sources import Entry, entry_of, list_source, printable
 from unip.errors import UnipError
 from unip.opening import regular
 
@@ -20,13 +20,14 @@ log = logging.getLogger(__name__)
 GROUP_COLUMNS = ("group", "flight", "video", "sequence")
 
 
-def list_entries(config: SourceConfig, root: Path, store: Path) -> Listing:
+def list_entries(config: SourceConfig, root: Path, store: Path, **reading: bool) -> Listing:
     """List one source.
 
     Args:
         config: The source.
         root: Where its relative path starts.
         store: Folder for images that are not files of their own yet (frames, rows of a dataset).
+        reading: How a manifest is read, see :func:`unip.data.manifests.manifest.read_manifest`; all rows by default.
 
     Raises:
         UnipError: It is missing or holds no image, or a package is needed to read it.
@@ -41,11 +42,11 @@ def list_entries(config: SourceConfig, root: Path, store: Path) -> Listing:
         return list_dataset(config, root, store)
     place = located(config.place, root)
     if config.kind == "manifest":
-        return _list_manifest(config, place)
+        return _list_manifest(config, place, **{"all_rows": True, **reading})
     problems: list[str] = []
     entries = _list_folder(config, place, problems) if config.kind == "folder" else _list_glob(config, place)
     for entry in entries:
-        entry.label = os.path.dirname(entry.key)
+        entry.source = config.name or entry.source
     _group(config, entries, _read_groups(located(config.groups, root)) if config.groups else None)
     return Listing(config, entries, problems=problems)
 
@@ -85,52 +86,33 @@ def natural(key: bytes) -> list[tuple[int, int, bytes]]:
 
 
 def _list_folder(config: SourceConfig, place: str, problems: list[str]) -> list[Entry]:
-    folder = place if os.path.isdir(place) else os.path.dirname(place)
-
     def note(error: OSError) -> None:
         problems.append(f"cannot open {printable(str(error.filename))}: {error.strerror}")
 
-    return [
-        Entry(
-            key=os.fsencode(os.path.relpath(found.path, folder)),
-            source=config.name or found.source,
-            modality=found.modality,
-            path=os.fsencode(found.path),
-        )
-        for found in list_source(Path(place), config.modality, note)
-    ]
+    return list(list_source(Path(place), config.modality, note))
 
 
 def _list_glob(config: SourceConfig, place: str) -> list[Entry]:
     base, files = glob_files(place, SUFFIXES)
-    entries = []
-    for path in files:
-        source, named = name_source(Path(path), Path(base))
-        entries.append(
-            Entry(
-                key=os.fsencode(os.path.relpath(path, base)),
-                source=config.name or source,
-                modality=config.modality or named,
-                path=os.fsencode(path),
-            )
-        )
-    return entries
+    return [entry_of(Path(path), Path(base), config.modality) for path in files]
 
 
-def _list_manifest(config: SourceConfig, place: str) -> Listing:
-    from unip.data.manifests.manifest import Row, read_manifest  # here: most sources have no use for pyarrow
+def _list_manifest(config: SourceConfig, place: str, **reading: bool) -> Listing:
+    from unip.data.manifests.manifest import read_manifest  # here: most sources have no use for pyarrow
+    from unip.data.manifests.rows import Row
 
     entries = []
     folder = os.fsencode(os.path.dirname(place))
-    for values in read_manifest(place, all_rows=True).to_pylist():
+    for values in read_manifest(place, **reading).to_pylist():
         row = Row(**values)
+        key = os.path.relpath(row.path, folder) if row.path else row.sha256.encode()
         entries.append(
             Entry(
-                key=os.path.relpath(row.path, folder) if row.path else row.sha256.encode(),
+                key=key,
                 source=config.name or row.source,
                 modality=row.modality,
-                label=os.path.dirname(os.path.relpath(row.path, folder)) if row.path else b"",
-                path=row.path,
+                label=os.path.dirname(key),
+                path=row.path or b"",
                 group=row.group,
                 frame=row.frame,
                 row=row,

@@ -6,9 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unip.data.images.files import check_images, list_images
 from unip.errors import UnipError
+
+if TYPE_CHECKING:
+    from unip.data.manifests.rows import Row
 
 MODALITIES = ("infrared", "rgb", "depth")
 # Folder names that do not say which dataset they belong to.
@@ -18,13 +22,31 @@ PLAIN_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """An image file of a source; ``modality`` is None where the pixels must tell."""
+@dataclass(slots=True)
+class Entry:
+    """An image that a source offers; what is found out about it is filled in on the way.
 
-    path: Path
+    Attributes:
+        key: Its path inside the source: what caps draw by, whatever the disk or the order of a listing.
+        source: Name of the dataset.
+        modality: None where the pixels must tell.
+        label: Its class: the folder of the key, or what a dataset says.
+        path: The file, perhaps yet to be fetched; empty of an image that lies in a manifest.
+        group: The video or flight that neighbouring frames share.
+        frame: Place in it.
+        row: What is known of it: from a manifest, or once it was read.
+        reason: Why it is dropped; empty if it is not.
+    """
+
+    key: bytes
     source: str
-    modality: str | None
+    modality: str | None = None
+    label: bytes = b""
+    path: bytes = b""
+    group: str = ""
+    frame: int | None = None
+    row: Row | None = None
+    reason: str = ""
 
 
 def printable(path: bytes | str) -> str:
@@ -75,7 +97,7 @@ def check_manifest(path: Path | str) -> None:
 
 def list_source(
     location: Path, modality: str | None, on_error: Callable[[OSError], None] | None = None
-) -> Iterator[ImageFile]:
+) -> Iterator[Entry]:
     """List the images of a folder (or one file) with absolute paths; masks beside images are left out.
 
     Args:
@@ -84,7 +106,7 @@ def list_source(
         on_error: Called for each folder inside that cannot be opened; by default those are passed over.
 
     Yields:
-        Files sorted by their path.
+        Files sorted by their path; keys are paths inside the folder.
 
     Raises:
         UnipError: It is missing or holds no image.
@@ -97,8 +119,14 @@ def list_source(
             between = [path.parent, *path.parent.parents][: len(path.parent.parts) - len(folder.parts)]
             masks[path.parent] = any(p.name == "masks" and (p.parent / "images").is_dir() for p in between)
         if not masks[path.parent]:
-            source, named = name_source(path, folder)
-            yield ImageFile(path, source, modality or named)
+            yield entry_of(path, folder, modality)
+
+
+def entry_of(path: Path, folder: Path, modality: str | None) -> Entry:
+    """Make the entry of a file in or below ``folder``, both absolute; ``modality`` as of :func:`list_source`."""
+    source, named = name_source(path, folder)
+    key = os.fsencode(path.relative_to(folder))
+    return Entry(key, source, modality or named, os.path.dirname(key), os.fsencode(path))
 
 
 def name_source(path: Path, folder: Path) -> tuple[str, str | None]:

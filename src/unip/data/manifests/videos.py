@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from unip.data.images.decoding import Pixels
-from unip.data.manifests.entries import Entry, Listing, glob_files, located
+from unip.data.manifests.entries import Listing, glob_files, located
 from unip.data.manifests.recipe import SourceConfig
-from unip.data.manifests.sources import printable
+from unip.data.manifests.sources import Entry, printable
 from unip.errors import UnipError
 from unip.files import advice
 from unip.opening import check_regular
@@ -169,7 +169,6 @@ def _save(pixels: Pixels, path: Path) -> None:
 
 
 def _file(entry: Entry) -> Path:
-    assert entry.path is not None
     return Path(os.fsdecode(entry.path))
 
 

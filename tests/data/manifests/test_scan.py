@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.data.manifests.test_manifest import draw, infmix, rows
+from unip.data.manifests.facts import read_facts
+from unip.data.manifests.manifest import notes, write_manifest
+from unip.data.manifests.scan import open_images
+from unip.errors import UnipError
+
+
+def test_the_infmix_layout_is_recognised(tmp_path: Path) -> None:
+    table = open_images([str(infmix(tmp_path / "mix"))])
+    assert rows(table, "source", "modality") == [
+        ("bsds", "rgb"),
+        ("bsds", "rgb"),
+        ("road", "infrared"),
+        ("tno", "rgb"),
+        ("tno", "infrared"),
+        ("tno", "infrared"),
+    ]
+    last = table.slice(5).to_pylist()[0]
+    path = tmp_path / "mix/infpre/tno/thermal/2.png"
+    assert last == {
+        "path": bytes(path),
+        "image": None,
+        "modality": "infrared",
+        "source": "tno",
+        "group": "",
+        "frame": None,
+        "width": 20,
+        "height": 10,
+        "bits": 8,
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "phash": read_facts(str(path)).phash,
+        "weight": 1.0,
+        "grey": True,
+        "conversion": None,
+        "kept": True,
+        "reason": "",
+    }
+    assert notes(table) == []
+
+
+@pytest.mark.parametrize(
+    "inner, expected",
+    [
+        ("infpre", {("road", "infrared"), ("tno", "infrared"), ("tno", "rgb")}),
+        ("infpre/tno", {("tno", "infrared"), ("tno", "rgb")}),
+        ("infpre/tno/thermal", {("tno", "infrared")}),
+        ("rgb", {("bsds", "rgb")}),
+    ],
+)
+def test_parts_of_the_infmix_layout(tmp_path: Path, inner: str, expected: set[tuple[str, str]]) -> None:
+    table = open_images([str(infmix(tmp_path / "mix") / inner)])
+    assert set(rows(table, "source", "modality")) == expected
+
+
+def test_the_order_and_the_rows_do_not_depend_on_the_way_sources_are_given(tmp_path: Path) -> None:
+    mix = infmix(tmp_path / "mix")
+    whole = open_images([str(mix)], workers=3)
+    parts = open_images([str(mix / "rgb"), str(mix / "infpre"), str(mix / "infpre/tno")], workers=1)
+    assert parts.to_pylist() == whole.to_pylist()
+
+
+def test_pixels_tell_where_names_do_not(tmp_path: Path) -> None:
+    for i in range(3):
+        draw(tmp_path / f"camera/ir/{i}.png")
+        draw(tmp_path / f"camera/photos/{i}.png", colour=i > 0)
+    table = open_images([str(tmp_path / "camera")])
+    assert set(rows(table, "source", "modality")) == {("camera", "infrared"), ("camera", "rgb")}
+    assert all((kind == "infrared") == (b"/ir/" in path) for path, kind in rows(table, "path", "modality"))
+    assert [note.split(" taken for ")[1] for note in notes(table)] == ["infrared by its pixels", "rgb by its pixels"]
+
+
+def test_a_modality_can_be_settled(tmp_path: Path) -> None:
+    draw(tmp_path / "set/images/a.png", colour=True)
+    draw(tmp_path / "set/masks/a.png")
+    table = open_images([f"infrared={tmp_path / 'set'}"])
+    assert rows(table, "source", "modality") == [("set", "infrared")]  # and the mask is left out
+    assert notes(table) == []
+    assert rows(open_images([f"infrared={tmp_path / 'set/images'}"]), "source") == [("set",)]
+    assert rows(open_images([f"rgb={tmp_path / 'set/images/a.png'}"]), "source", "modality") == [("set", "rgb")]
+
+
+def test_a_folder_may_have_an_equals_sign(tmp_path: Path) -> None:
+    draw(tmp_path / "k=3" / "a.png")
+    assert open_images([str(tmp_path / "k=3")]).num_rows == 1
+
+
+def test_source_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnipError, match="no image source"):
+        open_images([])
+    with pytest.raises(UnipError, match="unknown modality 'thermal'"):
+        open_images([f"thermal={tmp_path}"])
+    with pytest.raises(UnipError, match="no such folder or image"):
+        open_images([str(tmp_path / "gone")])
+    with pytest.raises(UnipError, match="no images in"):
+        open_images([str(tmp_path)])
+    draw(tmp_path / "a" / "x.png")
+    with pytest.raises(UnipError, match="a manifest tells the modality itself"):
+        open_images(["infrared=m.parquet"])
+    table = open_images([f"infrared={tmp_path / 'a'}"])
+    write_manifest(table, tmp_path / "m.parquet")
+    with pytest.raises(UnipError, match=r"two sources list .*x\.png, once as infrared and once as rgb"):
+        open_images([str(tmp_path / "m.parquet"), f"rgb={tmp_path / 'a'}"])
+
+
+def test_damaged_images_are_listed_together(tmp_path: Path) -> None:
+    for i in range(8):
+        path = draw(tmp_path / "a" / f"{i}.png", size=(40, 40))
+        if i:
+            path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UnipError) as caught:
+        open_images([str(tmp_path / "a")])
+    assert caught.value.what.startswith("7 of 8 images cannot be used:")
+    assert "1.png: image file is truncated" in caught.value.what and "5.png" in caught.value.what
+    assert "6.png" not in caught.value.what and "and 2 more" in caught.value.what
