@@ -75,6 +75,9 @@ def test_a_manifest_counts_with_its_weights(mix, tmp_path):
         write_manifest(table.set_column(index, "weight", [[weight] * table.num_rows]), tmp_path / f"{name}.parquet")
         found.append(images_identity((str(tmp_path / f"{name}.parquet"),)))
     assert found[0] == found[1] != found[2]
+    shutil.copy(mix / "other/3.png", mix / "a/rgb/2.png")  # pre-training's manifest has no hashes
+    shutil.copy(tmp_path / "one.parquet", tmp_path / "other.parquet")
+    assert images_identity((str(tmp_path / "other.parquet"),)) != found[0]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,11 +38,12 @@ def render_check_page(
         worst: How many pictures of each kind; two dozen take about 200 kB.
     """
     kinds = []
+    picture = functools.cache(_picture)  # one file may be found wrong in several ways
     for kind, meaning in FINDING_KINDS.items():
         members = [finding for finding in findings if finding.kind == kind]
         if members:
             limit = LISTED if kind in WITHOUT_PICTURE else worst
-            shown = [_frame(finding) for finding in members[:limit]]
+            shown = [_frame(finding, picture) for finding in members[:limit]]
             kinds.append({"name": kind, "meaning": meaning, "count": len(members), "frames": shown})
     template = page_template("unip.data", "check.html.j2")
     bad = len({finding.path for finding in findings})
@@ -55,10 +57,10 @@ def render_check_page(
     )
 
 
-def _frame(finding: Finding) -> dict[str, str]:
+def _frame(finding: Finding, picture: Callable[[bytes], str]) -> dict[str, str]:
     path = printable(finding.path)
     frame = {"path": path, "name": path.rsplit("/", 1)[-1], "source": finding.source, "detail": finding.detail}
-    return frame | {"image": "" if finding.kind in WITHOUT_PICTURE else _picture(finding.path)}
+    return frame | {"image": "" if finding.kind in WITHOUT_PICTURE else picture(finding.path)}
 
 
 def _picture(path: bytes) -> str:

@@ -125,6 +125,7 @@ def make_plan(config: PackConfig) -> tuple[ShardPlan, dict[int, dict[str, Any]]]
     """Return the plan, and the notes of the shards that are already finished, by number."""
     source = find_index(config.manifest) or config.manifest
     table = read_manifest(source, may_miss=True)
+    table = table.drop_columns("modified")  # it is the files', which are left behind
     table = table.drop_columns("image") if table["image"].null_count == table.num_rows else table
     identity = {
         "version": VERSION,

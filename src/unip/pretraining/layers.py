@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
 import torch
 
 from unip.attention.measuring import measure_nmi
 from unip.attention.patterns import Pattern, choose_hybrid_layer, name_patterns
 from unip.config import Config
-from unip.data.sampling.pretraining_crops import read_row_squares, sample_indices
+from unip.data.sampling.pretraining_crops import Squares, sample_indices
 from unip.errors import UnipError
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.inputs import normalise_grey, resize_to
@@ -65,7 +64,7 @@ class TeacherLayer(Config):
 def resolve_layers(
     config: PretrainConfig,
     teachers: Mapping[str, Backbone],
-    table: pa.Table,
+    images: Squares,
     *,
     patch: int,
     known: list[TeacherLayer],
@@ -75,7 +74,7 @@ def resolve_layers(
     Args:
         config: Of the run.
         teachers: By source.
-        table: The manifest.
+        images: The images of the data, in the size of the crops.
         patch: Side of the student's patches, in pixels.
         known: What the run found when it started, if it is continued: nothing is measured a second time.
 
@@ -99,7 +98,7 @@ def resolve_layers(
             check_layer(backbone.model, layer)
             record = make(layer=layer, lines=(f"layer {layer}, as given",))
         else:
-            record = _measured(make, config, backbone, table, patch)
+            record = _measured(make, config, backbone, images, patch)
         if any((other.source, other.layer, other.zoom) == (source, record.layer, zoom) for other in found):
             raise UnipError(
                 f"layer {record.layer} of {source} is distilled twice",
@@ -133,15 +132,15 @@ def short_name(source: str) -> str:
 
 
 def _measured(
-    make: Callable[..., TeacherLayer], config: PretrainConfig, teacher: Backbone, table: pa.Table, patch: int
+    make: Callable[..., TeacherLayer], config: PretrainConfig, teacher: Backbone, images: Squares, patch: int
 ) -> TeacherLayer:
-    if "infrared" not in table["modality"].to_pylist():
+    if "infrared" not in images.table["modality"].to_pylist():
         raise UnipError(
             "teacher_layer auto needs infrared images, and the data has none",
             "Give the layer as a number, or mark a folder as infrared=FOLDER.",
         )
-    indices = sample_indices(table, "infrared", config.probe_images, config.seed)
-    found = measure_nmi(teacher.model, _whole_images(table, indices, teacher, config.size, patch))
+    indices = sample_indices(images.table, "infrared", config.probe_images, config.seed)
+    found = measure_nmi(teacher.model, _whole_images(images, indices, teacher, patch))
     values = [found[layer].mean().item() for layer in sorted(found)]
     choice = choose_hybrid_layer(values, target=config.target_nmi, exclude=config.exclude_layers)
     patterns = name_patterns(values)
@@ -150,12 +149,10 @@ def _measured(
     return make(**choice.as_json() | {"nmi": values}, images=len(indices), patterns=patterns, lines=lines)
 
 
-def _whole_images(
-    table: pa.Table, indices: list[int], teacher: Backbone, size: int, patch: int
-) -> Iterator[torch.Tensor]:
+def _whole_images(images: Squares, indices: list[int], teacher: Backbone, patch: int) -> Iterator[torch.Tensor]:
     """Yield whole images resized to squares of the crop size, as the teacher will see them in distillation."""
-    side = size // patch * patch_size(teacher.model)
+    side = images.size // patch * patch_size(teacher.model)
     device = next(teacher.model.parameters()).device
     for first in range(0, len(indices), 32):
-        images = read_row_squares(table, indices[first : first + 32], size)
-        yield resize_to(normalise_grey(images.to(device)), side)
+        squares = images.read(indices[first : first + 32])
+        yield resize_to(normalise_grey(squares.to(device)), side)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from unip.data.manifests.scan import open_images
-from unip.data.sampling.pretraining_crops import read_row_squares, sample_indices
+from unip.data.sampling.pretraining_crops import Squares, sample_indices
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.pretraining.attention_distillation import AttentionDistillation
@@ -42,6 +42,7 @@ class PretrainPlan:
         config: Every setting resolved.
         accelerator: Device, ranks and precision.
         table: The manifest of the images.
+        images: What was read of them, whole.
         loaded: What was read of each model, a line each.
         layers: The layers that are distilled, and how they were found; none for mae.
         student: What is trained.
@@ -55,6 +56,7 @@ class PretrainPlan:
     config: PretrainConfig
     accelerator: Accelerator
     table: pa.Table
+    images: Squares
     loaded: list[str]
     layers: list[TeacherLayer]
     student: nn.Module
@@ -82,11 +84,12 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
     check_student_layers(config, init)
     models = [*teachers.items(), *([(config.init, init)] if init else [])]
     loaded = [str(backbone.report or f"{source}: random weights") for source, backbone in models]
-    table = open_table(config)
+    table = open_table(config, run)
+    images = Squares(table, config.size)
     for backbone in teachers.values():
         backbone.model.to(accelerator.device)
     patch = patch_size(init.model) if init else int(student_spec(config.student).arguments["patch_size"])
-    layers = resolve_layers(config, teachers, table, patch=patch, known=known_layers(config, run))
+    layers = resolve_layers(config, teachers, images, patch=patch, known=known_layers(config, run))
     targets = make_targets(layers, teachers)
     config = resolve_pretraining(config, layers, images=table.num_rows)
     Positions(config, start=0, rank=accelerator.process_index, ranks=accelerator.num_processes)  # can it be shared?
@@ -100,11 +103,12 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
     on_gpu = accelerator.device.type == "cuda"
     half = torch.bfloat16 if accelerator.mixed_precision == "bf16" and on_gpu else None
     objective = make_objective(config, student, targets, dtype=half)
-    speed = speed_up_teachers(objective, table, config, accelerator.device)
+    speed = speed_up_teachers(objective, images, config, accelerator.device)
     return PretrainPlan(
         config=config,
         accelerator=accelerator,
         table=table,
+        images=images,
         loaded=loaded,
         layers=layers,
         student=student,
@@ -133,9 +137,10 @@ def check_student_layers(config: PretrainConfig, init: Backbone | None) -> None:
         )
 
 
-def open_table(config: PretrainConfig) -> pa.Table:
+def open_table(config: PretrainConfig, run: RunFolder) -> pa.Table:
     """List the images, at most ``max_images``, and refuse a warm-up that is too long for them."""
-    table = open_images(config.data)
+    resumed = run.continues(config) or run.is_finished(config)
+    table = open_images(config.data, known=run.path / "manifest.parquet" if resumed else None)
     if config.max_images is not None:
         table = table.take(sample_indices(table, None, config.max_images, config.seed))
     if config.warmup != "auto":
@@ -205,20 +210,18 @@ def make_objective(
     return made
 
 
-def speed_up_teachers(objective: Objective, table: pa.Table, config: PretrainConfig, device: torch.device) -> list[str]:
+def speed_up_teachers(objective: Objective, images: Squares, config: PretrainConfig, device: torch.device) -> list[str]:
     """Make the teachers faster where they are run in half precision or float8; return what was done, in lines."""
     if not isinstance(objective, AttentionDistillation):
         return []
     precision, tolerance = config.teacher_precision, config.teacher_tolerance
     if objective.teachers.dtype is None and precision != "fp8":
         return []
-    pixels = normalise_crops(some_images(table, config, SPEED_IMAGES).to(device))
+    pixels = normalise_crops(some_images(images, config, SPEED_IMAGES).to(device))
     return speed_up(objective.teachers, objective.targets, pixels, precision=precision, tolerance=tolerance)
 
 
-def some_images(table: pa.Table, config: PretrainConfig, count: int) -> torch.Tensor:
+def some_images(images: Squares, config: PretrainConfig, count: int) -> torch.Tensor:
     """Read images of the data, infrared ones if there are any, as squares: (N, 1, S, S) uint8."""
-    infrared = "infrared" in table["modality"].to_pylist()
-    return read_row_squares(
-        table, sample_indices(table, "infrared" if infrared else None, count, config.seed), config.size
-    )
+    infrared = "infrared" in images.table["modality"].to_pylist()
+    return images.read(sample_indices(images.table, "infrared" if infrared else None, count, config.seed))

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from unip.data.manifests.manifest import summary, summary_table, write_manifest
-from unip.data.sampling.pretraining_crops import PretrainDataset
+from unip.data.sampling.pretraining_crops import PretrainDataset, Squares
 from unip.data.sampling.pretraining_crops_gpu import DevicePretrainCrops, images_fit
 from unip.errors import UnipError
 from unip.log import TableMessage
@@ -132,7 +132,7 @@ def train_student(plan: PretrainPlan, run: RunFolder) -> PretrainResult:
         schedule=warmup_cosine(config.steps, int(config.warmup)),
         betas=(0.9, 0.95),
         compiled=objective.parts,
-        picture=partial(draw, objective, plan.table, config),
+        picture=partial(draw, objective, plan.images, config),
         picture_every=config.picture_every,
     )
     done = train(trainable, config, run, plan.accelerator)
@@ -161,11 +161,11 @@ def make_dataset(config: PretrainConfig, table: pa.Table, device: torch.device) 
 
 
 @torch.no_grad()
-def draw(model: Objective, table: pa.Table, config: PretrainConfig) -> np.ndarray:
+def draw(model: Objective, images: Squares, config: PretrainConfig) -> np.ndarray:
     """Draw the state of training on two images of the data, infrared ones if there are any."""
-    images = some_images(table, config, 2)
+    shown = some_images(images, config, 2)
     model.eval()
-    picture = model.draw(images.to(next(model.parameters()).device))
+    picture = model.draw(shown.to(next(model.parameters()).device))
     model.train()
     return picture
 

@@ -84,7 +84,11 @@ def images_identity(sources: tuple[str, ...]) -> str:
         if is_manifest(location):
             from unip.data.manifests.manifest import read_manifest  # here: folders have no use for pyarrow
 
-            rows += (tuple(row.values()) for row in read_manifest(location).select(MANIFEST_COLUMNS).to_pylist())
+            for row in read_manifest(location).select(["path", *MANIFEST_COLUMNS]).to_pylist():
+                path = row.pop("path")
+                if path and not row["sha256"]:  # pre-training lists files without hashing them
+                    row["sha256"] = _content(Path(os.fsdecode(path)))
+                rows.append(tuple(row.values()))
             continue
         root = os.path.abspath(location if location.is_dir() else location.parent)
         for entry in list_source(location, modality):

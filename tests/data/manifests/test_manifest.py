@@ -73,7 +73,7 @@ def test_older_manifests_are_read(tmp_path: Path) -> None:
     pq.write_table(old, tmp_path / "m.parquet")
     read = read_manifest(tmp_path / "m.parquet")
     assert read.schema.equals(table.schema) and paths_of(read) == [str(tmp_path / "a.png")]
-    assert {**read.to_pylist()[0], "phash": 0} == {**table.to_pylist()[0], "phash": 0}
+    assert {**read.to_pylist()[0], "phash": 0} == {**table.to_pylist()[0], "phash": 0, "modified": None}
 
 
 def test_dropped_rows_are_read_on_request(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.data.manifests.test_manifest import draw, infmix, rows
-from unip.data.manifests.facts import read_facts
+from unip.data.manifests import headers
+from unip.data.manifests.facts import FileFacts, read_facts
 from unip.data.manifests.manifest import notes, write_manifest
-from unip.data.manifests.scan import open_images
+from unip.data.manifests.scan import open_images, read_images
 from unip.errors import UnipError
 
 
@@ -35,14 +37,18 @@ def test_the_infmix_layout_is_recognised(tmp_path: Path) -> None:
         "height": 10,
         "bits": 8,
         "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "phash": read_facts(str(path)).phash,
+        "sha256": "",
+        "phash": 0,
         "weight": 1.0,
         "grey": True,
         "conversion": None,
         "kept": True,
         "reason": "",
+        "modified": path.stat().st_mtime_ns,
     }
+    (read,) = [row for row in read_images([str(tmp_path / "mix")])[0] if row.path == bytes(path)]
+    found = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "phash": read_facts(str(path)).phash}
+    assert {name: getattr(read, name) for name in last} == {**last, **found, "modified": None}
     assert notes(table) == []
 
 
@@ -120,3 +126,71 @@ def test_damaged_images_are_listed_together(tmp_path: Path) -> None:
     assert caught.value.what.startswith("7 of 8 images cannot be used:")
     assert "1.png: image file is truncated" in caught.value.what and "5.png" in caught.value.what
     assert "6.png" not in caught.value.what and "and 2 more" in caught.value.what
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose headers were read."""
+    names: list[str] = []
+    real = headers.read_header
+
+    def read(path: bytes, *, pixels: bool = False) -> tuple[FileFacts, int | None]:
+        names.append(Path(os.fsdecode(path)).name)
+        return real(path, pixels=pixels)
+
+    monkeypatch.setattr(headers, "read_header", read)
+    return names
+
+
+def test_what_a_manifest_knows_is_not_opened(
+    tmp_path: Path, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mix, known = infmix(tmp_path / "mix"), tmp_path / "m.parquet"
+    first = open_images([str(mix)])
+    write_manifest(first, known)
+    assert len(opened) == 6
+    opened.clear()
+    assert open_images([str(mix)], known=known).equals(first) and not opened
+    draw(mix / "rgb/bsds/1.png", colour=True, size=(30, 30))
+    draw(mix / "rgb/bsds/3.png", colour=True)
+    again = open_images([str(mix)], known=known)
+    assert sorted(opened) == ["1.png", "3.png"] and again.equals(open_images([str(mix)]))
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"1 of 7 images have changed since {known} was written, and are read again: {mix}/rgb/bsds/1.png" in said
+    assert "3.png" not in said
+    (tmp_path / "bad.parquet").write_bytes(b"no manifest")
+    assert open_images([str(mix)], known=tmp_path / "bad.parquet").equals(again)
+
+
+def test_pixels_tell_the_modality_of_a_folder_by_all_files_or_none(tmp_path: Path, opened: list[str]) -> None:
+    folder, known = tmp_path / "camera", tmp_path / "m.parquet"
+    for number in range(5):
+        draw(folder / f"{number}.png", colour=number > 2)
+    draw(tmp_path / "camera/other/0.png", colour=True)
+    first = open_images([str(folder)])
+    assert first["modality"].to_pylist() == [*["infrared"] * 5, "rgb"]
+    write_manifest(first, known)
+    opened.clear()
+    assert open_images([str(folder)], known=known).equals(first) and not opened
+    draw(folder / "0.png", colour=True)  # now colours are most
+    assert open_images([str(folder)], known=known)["modality"].to_pylist() == ["rgb"] * 6
+    assert sorted(opened) == [f"{number}.png" for number in range(5)]
+    known = tmp_path / "other.parquet"
+    write_manifest(open_images([str(folder)]), known)
+    opened.clear()
+    (folder / "0.png").unlink(), (folder / "4.png").unlink()  # and grey again
+    assert open_images([str(folder)], known=known)["modality"].to_pylist() == [*["infrared"] * 3, "rgb"]
+    assert sorted(opened) == ["1.png", "2.png", "3.png"]
+
+
+def test_single_files_of_a_folder_tell_its_modality_together(tmp_path: Path) -> None:
+    files = [str(draw(tmp_path / f"camera/{number}.png", colour=number == 0)) for number in range(3)]
+    table = open_images(files)
+    assert set(table["modality"].to_pylist()) == {"infrared"} and len(notes(table)) == 1
+
+
+def test_sources_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "a/x.png")
+    for scan in (open_images, read_images):
+        with pytest.raises(UnipError, match=r"two sources list .*x\.png, once as infrared and once as rgb"):
+            scan([f"infrared={tmp_path / 'a'}", f"rgb={tmp_path / 'a'}"])

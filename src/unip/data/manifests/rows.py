@@ -30,6 +30,7 @@ SCHEMA: Any = pa.schema(
         ("conversion", pa.string()),
         ("kept", pa.bool_()),
         ("reason", pa.string()),
+        ("modified", pa.int64()),
     ]
 )
 FIELDS = tuple(SCHEMA.names)
@@ -60,6 +61,7 @@ class Row:
         conversion: How counts become 8 bits (JSON); None: the default.
         kept: False for a row that is only listed.
         reason: Why it was dropped.
+        modified: When the file was last changed, ns since 1970; None where that is not kept.
         facts: What was found by reading the file; no column of a manifest.
     """
 
@@ -80,11 +82,12 @@ class Row:
     conversion: str | None = None
     kept: bool = True
     reason: str = ""
+    modified: int | None = None
     facts: FileFacts | None = field(default=None, compare=False, repr=False)
 
 
 DEFAULTS = {each.name: each.default for each in fields(Row) if each.name in FIELDS and each.name not in REQUIRED}
-MAY_BE_EMPTY = ("path", "image", "frame", "conversion")
+MAY_BE_EMPTY = ("path", "image", "frame", "conversion", "modified")
 
 
 def with_facts(row: Row, facts: FileFacts) -> Row:

@@ -1,7 +1,7 @@
 """The one way from sources to rows: what they list is drawn, up to caps, and read; pixels tell what names do not.
 
-`data build` scans the sources of a recipe; `data check` and `dedup` read the files of manifests again;
-pre-training takes their rows as they are.
+`data build` scans the sources of a recipe; `data check` and `dedup` read the files of manifests again; pre-training
+needs no more than headers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from unip.data.images.conversion import DEFAULT
 from unip.data.manifests.caps import Draw
 from unip.data.manifests.entries import Listing
 from unip.data.manifests.facts import FileFacts, facts_of
+from unip.data.manifests.headers import HeaderReader
 from unip.data.manifests.listing import list_entries
 from unip.data.manifests.manifest import first_lines, read_manifest
 from unip.data.manifests.recipe import SourceConfig, recipe_of
@@ -80,8 +81,8 @@ def read_images(
     return scan(listings, partial(read_files, journal=journal, workers=workers), again=True)
 
 
-def open_images(sources: Sequence[str], *, workers: int = 0) -> Any:
-    """Return the manifest of some sources.
+def open_images(sources: Sequence[str], *, known: Path | None = None, workers: int = 0) -> Any:
+    """Return the manifest of some sources, of whose files only headers are read where those say enough.
 
     A source is one of
 
@@ -96,18 +97,19 @@ def open_images(sources: Sequence[str], *, workers: int = 0) -> Any:
 
     Args:
         sources: The sources.
+        known: A manifest that this function has made before: files of the same size and time of change are not opened.
         workers: Threads; 0 means one for each core.
 
     Returns:
         A ``pyarrow.Table`` with the columns ``FIELDS``, absolute paths, sorted by source and the bytes of the path; of
-        a single manifest or packed set, in its order.
+        a single manifest or packed set, in its order. Hashes of files that were only listed are empty.
 
     Raises:
         UnipError: A source is missing, empty or contradicts another, or a file is damaged (the first ones are named).
     """
     if len(sources) == 1 and split_source(sources[0])[0] is None and is_manifest(Path(sources[0])):
         return read_manifest(sources[0])
-    read = partial(read_files, journal=None, workers=workers, what="scanning images")
+    read = HeaderReader(known, workers)
     rows, note_lines = scan(_list_given(sources, all_rows=False), read)
     found = sorted((row for row in rows if row.facts), key=lambda row: row.path or b"")
     bad = [f"{printable(row.path or b'')}: {row.facts.problem}" for row in found if row.facts and row.facts.problem]
@@ -116,14 +118,14 @@ def open_images(sources: Sequence[str], *, workers: int = 0) -> Any:
             f"{len(bad)} of {len(found)} images cannot be used:\n{first_lines(bad)}",
             "Copy them again or remove them.",
         )
-    return table_of(rows, note_lines)
+    return table_of(
+        [replace(row, modified=read.modified.get(row.path or b"", row.modified)) for row in rows], note_lines
+    )
 
 
-def read_files(
-    entries: Sequence[Entry], journal: Path | None, workers: int, what: str = "reading images"
-) -> Iterable[FileFacts]:
+def read_files(entries: Sequence[Entry], journal: Path | None, workers: int) -> Iterable[FileFacts]:
     """Read all there is to know of some files, see :func:`unip.data.manifests.facts.facts_of`."""
-    return facts_of([entry.path for entry in entries], journal, workers=workers, what=what)
+    return facts_of([entry.path for entry in entries], journal, workers=workers)
 
 
 def _list_given(sources: Sequence[str], **reading: bool) -> list[Listing]:

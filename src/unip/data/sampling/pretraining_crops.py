@@ -255,7 +255,25 @@ def read_squares(
     return torch.stack(list(map_threads(read, items, "reading images", quiet=True)))
 
 
-def read_row_squares(table: Any, indices: Sequence[int], size: int) -> Tensor:
-    """Read the whole images of some rows of a manifest, each by its own conversion, as :func:`read_squares` does."""
-    some = table.take(indices)
-    return read_squares(paths_of(some), size, conversions=some["conversion"].to_pylist())
+class Squares:
+    """Whole images of a manifest as squares, each by its own conversion, for choosing layers and drawing pictures.
+
+    What was read is kept: ``size`` x ``size`` bytes of each image.
+
+    Args:
+        table: The manifest.
+        size: Side of the squares, pixels.
+    """
+
+    def __init__(self, table: Any, size: int) -> None:
+        self.table, self.size = table, size
+        self._kept: dict[int, Tensor] = {}
+
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """Return the images of some rows as :func:`read_squares` does; those read before are not opened again."""
+        missing = [index for index in indices if index not in self._kept]
+        if missing:
+            some = self.table.take(missing)
+            squares = read_squares(paths_of(some), self.size, conversions=some["conversion"].to_pylist())
+            self._kept.update(zip(missing, squares, strict=True))
+        return torch.stack([self._kept[index] for index in indices])
