@@ -103,27 +103,37 @@ def add_patches(site: Site, ground: Material) -> None:
 
 def add_road(site: Site) -> None:
     """Add the road with its sidewalks, curbs, tyre tracks, repairs and markings."""
-    rng, half, road = site.rng, site.half_road, site.road
+    half, road = site.half_road, site.road
     z0, z1 = site.span[0] - 10, max(site.span[1] + 10, 60.0)
     if site.parts.camera.eye[1] < 12:
         start = float(site.parts.camera.eye[2]) - 5.0
         z0, z1 = start, start + (2.4 if site.bend == 0 else 1.3) * HORIZON
     if site.walk:
-        slab = of.paving(rng, site.weather)
-        strip(site, -half - site.walk, half + site.walk, z0, z1, slab)
-        curb = slab.but(shade=1.25, warmth=slab.warmth + 0.5)
-        strip(site, -half - 0.18, half + 0.18, z0, z1, curb)
+        _add_sidewalks(site, z0, z1)
     strip(site, -half, half, z0, z1, road)
     for side in (-1, 1):  # lanes polished and warmed by tyres
         for track in (-0.8, 0.8):
             x = side * half / 2 + track
             strip(site, x - 0.3, x + 0.3, z0, z1, road.but(warmth=road.warmth + 0.5, shade=0.92))
     _add_repairs(site, z0, min(z1, 60.0))
+    _add_markings(site, z0, z1)
+
+
+def _add_sidewalks(site: Site, z0: float, z1: float) -> None:
+    half = site.half_road
+    slab = of.paving(site.rng, site.weather)
+    strip(site, -half - site.walk, half + site.walk, z0, z1, slab)
+    curb = slab.but(shade=1.25, warmth=slab.warmth + 0.5)
+    strip(site, -half - 0.18, half + 0.18, z0, z1, curb)
+
+
+def _add_markings(site: Site, z0: float, z1: float) -> None:
+    """Some of: the line in the middle, dashed or double, those at the sides, and a zebra crossing."""
+    rng, half, road = site.rng, site.half_road, site.road
     line = road.but(warmth=road.warmth - 0.5, solar=0.8 * road.solar, emissivity=0.93, red=0.6, green=0.6, blue=0.58)
     if rng.uniform() < 0.75:
-        step = 6.0 if rng.uniform() < 0.7 else 0.0
-        if step:
-            for z in np.arange(z0, min(z1, 110), step):
+        if rng.uniform() < 0.7:
+            for z in np.arange(z0, min(z1, 110), 6.0):
                 strip(site, -0.08, 0.08, float(z), float(z) + 3, line)
         else:
             strip(site, -0.2, -0.08, z0, z1, line)
@@ -131,7 +141,7 @@ def add_road(site: Site) -> None:
     if rng.uniform() < 0.5:
         for side in (-1, 1):
             strip(site, side * (half - 0.3) - 0.06, side * (half - 0.3) + 0.06, z0, z1, line)
-    if rng.uniform() < 0.3:  # a zebra crossing
+    if rng.uniform() < 0.3:
         z = max(z0, site.distance(6.0))
         for x in np.arange(-half + 0.3, half - 0.4, 1.0):
             strip(site, float(x), float(x) + 0.5, z, z + 3.0, line)
