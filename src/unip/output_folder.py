@@ -273,7 +273,7 @@ class OutputFolder:
         Raises:
             OSError: It cannot be moved; what was there before is there again.
         """
-        path, away = self.path / name, target.parent / "replaced"
+        path = self.path / name
         fresh = list(walk(target, name))
         self.check(*fresh)
         for file in fresh:
@@ -283,15 +283,9 @@ class OutputFolder:
         for file in fresh:
             self.note(file, written_state(target / Path(file).relative_to(name)))
         try:
-            if target.is_dir() and path.is_dir():
-                self._carry(path, target)
-                (target.parent / "replaced.json").write_text(json.dumps(name), encoding="utf-8")  # for recover()
-                os.replace(path, away)  # a folder cannot be renamed onto a full one
-            os.replace(target, path)
+            self._move(target, name)
         except BaseException:  # Ctrl-C too
-            if os.path.lexists(target):
-                if away.exists():
-                    os.replace(away, path)
+            if os.path.lexists(target):  # it was not moved
                 for file, entries in before.items():
                     for number, written in enumerate(entries or [None]):
                         self.note(file, written, only=number == 0)
@@ -301,6 +295,20 @@ class OutputFolder:
                 self.note(file, None)
         for file in fresh:
             self._fresh[file] = stamp_of((self.path / file).lstat())
+
+    def _move(self, target: Path, name: str) -> None:
+        """Move a file or folder to its name, or leave all as it was."""
+        path, away = self.path / name, target.parent / "replaced"
+        try:
+            if target.is_dir() and path.is_dir():
+                self._carry(path, target)
+                (target.parent / "replaced.json").write_text(json.dumps(name), encoding="utf-8")  # for recover()
+                os.replace(path, away)  # a folder cannot be renamed onto a full one
+            os.replace(target, path)
+        except BaseException:
+            if os.path.lexists(target) and away.exists():
+                os.replace(away, path)
+            raise
 
     def renew(self) -> None:
         """Drop from the list what a user has deleted, since a new file there is the user's; shorten a long list."""
