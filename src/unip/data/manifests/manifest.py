@@ -86,12 +86,35 @@ def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = 
         UnipError: The file is missing, not Parquet, has other columns, is empty, or lists files that do not exist.
     """
     path = Path(path)
-    index = find_index(path)
     check_manifest(path)
+    table = _with_all_columns(_read_table(path), path)
+    listed = table.num_rows
+    if not all_rows:
+        table = table.filter(table["kept"])
+    if table.num_rows == 0:
+        what = "keeps none of its rows" if listed else "is empty"
+        raise UnipError(f"the manifest {path} {what}", "Build it from a folder that holds images.")
+    _check_cells(table, path)
+    folder = os.fsencode(path.parent.resolve())
+    table = with_paths(table, [value and os.path.join(folder, value) for value in table["path"].to_pylist()])
+    if not may_miss:
+        _check_files(table, path)
+    return table
+
+
+def _read_table(path: Path) -> Any:
+    index = find_index(path)
     try:
-        table = open_packed(index) if index else _read_table(path)
+        if index:
+            return open_packed(index)
+        with open_regular(path) as opened, pq.ParquetFile(opened) as file:
+            return file.read()
     except (pa.ArrowException, OSError) as error:
         raise UnipError(f"{path} is not a Parquet file that can be read: {error}", "Build it again.") from error
+
+
+def _with_all_columns(table: Any, path: Path) -> Any:
+    """Return the table with the columns ``FIELDS`` in their types."""
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         raise UnipError(
@@ -103,38 +126,32 @@ def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = 
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, SCHEMA.field(name).type))
     try:
-        table = table.select(list(FIELDS)).cast(SCHEMA.with_metadata(table.schema.metadata))
+        return table.select(list(FIELDS)).cast(SCHEMA.with_metadata(table.schema.metadata))
     except (pa.ArrowException, ValueError) as error:
         raise UnipError(f"{path} has a column of the wrong type: {error}", "Build it again.") from error
-    listed = table.num_rows
-    if not all_rows:
-        table = table.filter(table["kept"])
-    if table.num_rows == 0:
-        what = "keeps none of its rows" if listed else "is empty"
-        raise UnipError(f"the manifest {path} {what}", "Build it from a folder that holds images.")
-    paths = table["path"].to_pylist()
+
+
+def _check_cells(table: Any, path: Path) -> None:
+    """Refuse empty cells and unknown modalities."""
     empty = any(table[name].null_count for name in FIELDS if name not in MAY_BE_EMPTY)
-    if empty or any(a is None and not b for a, b in zip(paths, table["image"].is_valid().to_pylist(), strict=True)):
+    places = zip(table["path"].to_pylist(), table["image"].is_valid().to_pylist(), strict=True)
+    if empty or any(value is None and not image for value, image in places):
         raise UnipError(f"{path} has empty cells", "Build it again.")
     unknown = sorted(set(table["modality"].to_pylist()) - set(MODALITIES))
     if unknown:
         raise UnipError(f"{path} holds the modality {unknown[0]!r}", f"Known: {', '.join(MODALITIES)}.")
-    folder = os.fsencode(path.parent.resolve())
-    paths = [value and os.path.join(folder, value) for value in paths]
-    needed = [value for value, kept in zip(paths, table["kept"].to_pylist(), strict=True) if kept and value]
+
+
+def _check_files(table: Any, path: Path) -> None:
+    """Refuse kept rows whose files are gone."""
+    needed = [value for value in table.filter(table["kept"])["path"].to_pylist() if value]
     lost = {file for file in {file_of(value) for value in needed} if not os.path.isfile(file)}
-    if lost and not may_miss:
-        gone = [value for value in needed if file_of(value) in lost]
+    if lost:
+        gone = [printable(value) for value in needed if file_of(value) in lost]
         raise UnipError(
-            f"{len(gone)} of {len(paths)} images of {path} do not exist:\n" + first_lines([printable(p) for p in gone]),
+            f"{len(gone)} of {table.num_rows} images of {path} do not exist:\n{first_lines(gone)}",
             "Put them back or build the manifest again.",
         )
-    return with_paths(table, paths)
-
-
-def _read_table(path: Path) -> Any:
-    with open_regular(path) as opened, pq.ParquetFile(opened) as file:
-        return file.read()
 
 
 def notes(table: Any) -> list[str]:
