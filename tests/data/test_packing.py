@@ -26,7 +26,8 @@ from unip.data.manifests.facts import read_facts
 from unip.data.manifests.manifest import paths_of, read_manifest, with_paths, write_manifest
 from unip.data.manifests.rows import Row, table_of, with_facts
 from unip.data.manifests.scan import open_images
-from unip.data.packing import SkippedImage, make_plan
+from unip.data.manifests.shards import SkippedImage
+from unip.data.packing import make_plan
 from unip.data.verbs import pack
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
@@ -198,7 +199,7 @@ def test_bad_files_are_skipped_and_listed(manifest: Path, tmp_path: Path, capsys
     packed = open_images([str(tmp_path / "out")])
     assert packed.num_rows == COUNT - 3
     listed = json.loads((tmp_path / "out/packed.json").read_text())["skipped"]
-    assert [SkippedImage(row["path"], row["reason"]) for row in listed] == list(result.skipped)
+    assert [SkippedImage(**row) for row in listed] == list(result.skipped)
 
     Path(paths[3]).write_bytes(whole)  # put back: its shard, and no other, is made again
     again = pack(manifest=manifest, out=tmp_path / "out", shard_mb=0.01)

@@ -18,7 +18,16 @@ from unip.data.images.addresses import read_bytes
 from unip.data.images.encoding import Encoded, encode
 from unip.data.manifests.manifest import read_manifest
 from unip.data.manifests.packed import VERSION
-from unip.data.manifests.shards import read_note, shard_schema, write_shard
+from unip.data.manifests.rows import Row
+from unip.data.manifests.shards import (
+    NO_NOTE,
+    PackIdentity,
+    ShardNote,
+    SkippedImage,
+    read_note,
+    shard_schema,
+    write_shard,
+)
 from unip.data.manifests.sources import INDEX, find_index, printable
 from unip.errors import UnipError
 from unip.files import sha256
@@ -34,14 +43,6 @@ PROBE_IMAGES = 64  # images that are encoded to guess the size of the set
 SKIPPED_SHOWN = 5
 ROWS_AHEAD = 4096  # at most so many rows, or so many bytes of files, are read ahead of the writer
 BYTES_AHEAD = 256_000_000
-
-
-@dataclass(frozen=True)
-class SkippedImage:
-    """An image that could not be packed, and why; ``path`` as Python decodes file names."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,14 @@ class ShardPlan:
         table: The manifest.
         order: ``(rows,)`` the permutation.
         folder: Of the manifest: paths inside it are stored relative to it.
-        identity: Settings that must agree for shards to belong together.
+        identity: What must agree for shards to belong together.
         shards: How many.
     """
 
     table: Any
     order: npt.NDArray[np.int64]
     folder: bytes
-    identity: dict[str, Any]
+    identity: PackIdentity
     shards: int
 
     def file(self, number: int) -> str:
@@ -121,41 +122,37 @@ def pack_images(config: PackConfig, outputs: OutputFolder) -> PackResult:
     return _finish(config, plan, finished, result.kept_shards)
 
 
-def make_plan(config: PackConfig) -> tuple[ShardPlan, dict[int, dict[str, Any]]]:
+def make_plan(config: PackConfig) -> tuple[ShardPlan, dict[int, ShardNote]]:
     """Return the plan, and the notes of the shards that are already finished, by number."""
     source = find_index(config.manifest) or config.manifest
     table = read_manifest(source, may_miss=True)
     table = table.drop_columns("modified")  # it is the files', which are left behind
     table = table.drop_columns("image") if table["image"].null_count == table.num_rows else table
-    identity = {
-        "version": VERSION,
-        "manifest_sha256": sha256(source),
-        "images": table.num_rows,
-        **config.model_dump(include={"seed", "short_side", "shard_mb", "format", "quality"}),
-    }
+    settings = config.model_dump(include={"seed", "short_side", "shard_mb", "format", "quality"})
+    identity = PackIdentity(VERSION, sha256(source), table.num_rows, **settings)
     order = np.random.default_rng(seed_for(config.seed, table.num_rows)).permutation(table.num_rows)
     folder = os.fsencode(source.parent.resolve()) + os.fsencode(os.sep)
     plan = ShardPlan(table, order, folder, identity, 1)
     notes = _finished_notes(config, identity)
     # The size is guessed from a few images, one of which may be gone by now: what was begun tells the number for sure.
-    number = next((note["shards"] for note in notes.values()), 0)
+    number = next((note.shards for note in notes.values()), 0)
     plan = ShardPlan(table, order, folder, identity, number or _count_shards(plan, config))
     finished = {
-        note["shard"]: note
+        note.shard: note
         for name, note in notes.items()
-        if name == plan.file(note["shard"]) and not _can_pack_skipped(plan, note, config)
+        if name == plan.file(note.shard) and not _can_pack_skipped(plan, note, config)
     }
     return plan, finished
 
 
-def _finished_notes(config: PackConfig, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _finished_notes(config: PackConfig, identity: PackIdentity) -> dict[str, ShardNote]:
     """Return the notes of finished shards in the output folder by file name."""
     notes = {}
     for path in sorted(config.out.glob("train-*.parquet")):
         note = read_note(path)
-        if note == {}:
+        if note == NO_NOTE:
             raise UnipError(f"{path} was not written by `unip data pack`", "Choose another --out.")
-        if note and note["identity"] == identity:
+        if note and note.identity == identity:
             notes[path.name] = note
         elif note and not config.overwrite:  # one that cannot be read at all is written again
             raise UnipError(
@@ -170,14 +167,14 @@ def _clear(config: PackConfig, plan: ShardPlan, outputs: OutputFolder) -> None:
     planned = {plan.file(number) for number in range(plan.shards)}
     for path in config.out.glob("train-*.parquet"):
         note = read_note(path)
-        if path.name not in planned or not note or note["identity"] != plan.identity:
+        if path.name not in planned or not note or note.identity != plan.identity:
             outputs.remove(INDEX, path.name)  # the index would speak of shards that are gone
 
 
-def _can_pack_skipped(plan: ShardPlan, note: dict[str, Any], config: PackConfig) -> bool:
+def _can_pack_skipped(plan: ShardPlan, note: ShardNote, config: PackConfig) -> bool:
     """Say whether an image that a finished shard had to skip can be packed now: then the shard is made again."""
-    skipped = [row["row"] for row in note["skipped"]]
-    return any(isinstance(item, tuple) for item in _encode_rows(plan, np.array(skipped, dtype=np.int64), config))
+    skipped = np.array([image.row for image in note.skipped], dtype=np.int64)
+    return any(isinstance(item, tuple) for item in _encode_rows(plan, skipped, config))
 
 
 def _count_shards(plan: ShardPlan, config: PackConfig) -> int:
@@ -194,83 +191,74 @@ def _guess_bytes(plan: ShardPlan, config: PackConfig) -> float:
 
 def _encode_rows(
     plan: ShardPlan, numbers: npt.NDArray[np.int64], config: PackConfig
-) -> Iterator[tuple[dict[str, Any], Encoded] | SkippedImage]:
+) -> Iterator[tuple[Row, Encoded] | SkippedImage]:
     """Yield each row with its image, or why there is none."""
+    how = config.model_dump(include={"short_side", "format", "quality"})
 
-    def one(row: dict[str, Any]) -> tuple[dict[str, Any], Encoded] | SkippedImage:
+    def one(item: tuple[int, dict[str, Any]]) -> tuple[Row, Encoded] | SkippedImage:
+        number, row = item[0], Row(**item[1])
+        name = os.fsdecode(row.path) if row.path else f"embedded image {row.sha256}"
         try:
-            data = row.pop("image", None) or read_bytes(row["path"])
-            image = encode(data, row, short_side=config.short_side, format=config.format, quality=config.quality)
+            image = encode(row.image or read_bytes(row.path or b""), vars(row), **how)
+            return replace(row, image=None), image
         except OSError as error:
-            return SkippedImage(_name(row), f"cannot be read: {error.strerror or error}")
+            return SkippedImage(number, name, f"cannot be read: {error.strerror or error}")
         except UnipError as error:
-            return SkippedImage(_name(row), error.what)
-        return row, image
+            return SkippedImage(number, name, error.what)
 
     ends = np.cumsum(plan.table["bytes"].to_numpy()[numbers])
     part = ends // BYTES_AHEAD + np.arange(len(numbers)) // ROWS_AHEAD
     for some in np.split(numbers, np.flatnonzero(np.diff(part)) + 1):
-        rows = plan.table.take(pa.array(some)).to_pylist()
+        rows = list(zip(some.tolist(), plan.table.take(pa.array(some)).to_pylist(), strict=True))
         yield from map_threads(one, rows, "packing", workers=config.workers, quiet=True)
 
 
-def _name(row: dict[str, Any]) -> str:
-    return os.fsdecode(row["path"]) if row["path"] else f"embedded image {row['sha256']}"
-
-
-def _write_shard(plan: ShardPlan, number: int, config: PackConfig, progress: Meter) -> dict[str, Any]:
+def _write_shard(plan: ShardPlan, number: int, config: PackConfig, progress: Meter) -> ShardNote:
     """Write one shard and return its note."""
     numbers = plan.rows(number)
-    skipped: list[dict[str, Any]] = []
+    skipped: list[SkippedImage] = []
     path = config.out / plan.file(number)
 
-    def rows() -> Iterator[tuple[dict[str, Any], Encoded]]:
-        for row, item in zip(numbers.tolist(), _encode_rows(plan, numbers, config), strict=True):
+    def rows() -> Iterator[tuple[Row, Encoded]]:
+        for item in _encode_rows(plan, numbers, config):
             if isinstance(item, SkippedImage):
-                skipped.append({"row": row, **asdict(item)})
+                skipped.append(item)
             else:
-                values, image = item
-                yield {**values, "path": values["path"] and values["path"].removeprefix(plan.folder)}, image
+                row, image = item
+                yield replace(row, path=row.path and row.path.removeprefix(plan.folder)), image
             progress.advance()
 
-    def note() -> dict[str, Any]:
+    def note() -> ShardNote:
         if len(skipped) == len(numbers):
             raise UnipError(
                 f"none of the {len(numbers)} images of {path.name} can be packed, the first is "
-                f"{printable(skipped[0]['path'])}: {skipped[0]['reason']}",
+                f"{printable(skipped[0].path)}: {skipped[0].reason}",
                 "Put the files back (is their disk there?) and run the same call again; finished shards are kept.",
             )
-        packed = len(numbers) - len(skipped)
-        return {"identity": plan.identity, "shard": number, "shards": plan.shards, "rows": packed, "skipped": skipped}
+        return ShardNote(plan.identity, number, plan.shards, len(numbers) - len(skipped), tuple(skipped))
 
     write_shard(path, shard_schema(plan.table.schema), rows(), note)
     return note()
 
 
-def _finish(config: PackConfig, plan: ShardPlan, notes: dict[int, dict[str, Any]], kept: int) -> PackResult:
+def _finish(config: PackConfig, plan: ShardPlan, notes: dict[int, ShardNote], kept: int) -> PackResult:
     """Write the index and tell what was packed."""
     files = [config.out / plan.file(number) for number in range(plan.shards)]
     sizes = [file.stat().st_size for file in files]
-    skipped = [row for number in range(plan.shards) for row in notes[number]["skipped"]]
+    skipped = tuple(image for number in range(plan.shards) for image in notes[number].skipped)
+    images = sum(note.rows for note in notes.values())
     index = {
-        **plan.identity,
-        "rows": sum(note["rows"] for note in notes.values()),
+        **asdict(plan.identity),
+        "rows": images,
         "shards": [
-            {"file": file.name, "rows": notes[number]["rows"], "bytes": size}
+            {"file": file.name, "rows": notes[number].rows, "bytes": size}
             for number, (file, size) in enumerate(zip(files, sizes, strict=True))
         ],
-        "skipped": skipped,
+        "skipped": [asdict(image) for image in skipped],
     }
     write_json(config.out / INDEX, index)
-    result = PackResult(
-        config.out / INDEX,
-        plan.shards,
-        index["rows"],
-        sum(sizes),
-        kept,
-        tuple(SkippedImage(row["path"], row["reason"]) for row in skipped),
-    )
-    for entry in result.skipped[:SKIPPED_SHOWN]:
+    result = PackResult(config.out / INDEX, plan.shards, images, sum(sizes), kept, skipped)
+    for entry in skipped[:SKIPPED_SHOWN]:
         log.warning(f"skipped {printable(entry.path)}: {entry.reason}")
     if len(skipped) > SKIPPED_SHOWN:
         log.warning(f"and {len(skipped) - SKIPPED_SHOWN} more, all in {config.out / INDEX}")
