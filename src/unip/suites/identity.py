@@ -7,13 +7,15 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unip.config import Config
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.manifests.sources import is_manifest, list_source, split_source
+from unip.data.manifests.listing import list_entries
+from unip.data.manifests.recipe import recipe_of
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.runtime.workers import map_threads
@@ -79,22 +81,16 @@ def images_identity(sources: tuple[str, ...]) -> str:
     """
     rows: list[tuple[Any, ...]] = []
     found: dict[Path, tuple[str, str, str]] = {}
-    for source in sources:
-        modality, location = split_source(source)
-        if is_manifest(location):
-            from unip.data.manifests.manifest import read_manifest  # here: folders have no use for pyarrow
-
-            for row in read_manifest(location).select(["path", *MANIFEST_COLUMNS]).to_pylist():
-                path = row.pop("path")
-                if path and not row["sha256"]:  # pre-training lists files without hashing them
-                    row["sha256"] = _content(Path(os.fsdecode(path)))
-                rows.append(tuple(row.values()))
-            continue
-        root = os.path.abspath(location if location.is_dir() else location.parent)
-        for entry in list_source(location, modality):
+    for source in recipe_of(sources).sources:
+        for entry in list_entries(source, Path(), Path(), all_rows=False).entries:
             path = Path(os.fsdecode(entry.path))
+            if entry.row:
+                row = entry.row  # one that pre-training has listed has no hash
+                row = row if row.sha256 or not row.path else replace(row, sha256=_content(path))
+                rows.append(tuple(getattr(row, name) for name in MANIFEST_COLUMNS))
+                continue
             # where the pixels of a folder tell the modality, the folder counts
-            folder = "" if entry.modality else os.path.relpath(path.parent, root)
+            folder = "" if entry.modality else os.fsdecode(entry.label) or "."
             found.setdefault(path, (entry.source, entry.modality or "", folder))
     content = map_threads(_content, list(found), "hashing images", unit="files")
     files = sorted((*about, path.name, digest) for (path, about), digest in zip(found.items(), content, strict=True))
