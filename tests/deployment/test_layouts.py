@@ -68,6 +68,6 @@ def test_evaluate_reads_the_thermal_channel(mfnet, make_segmenter, tmp_path):
 
 def test_spawned_workers_get_them_too(mfnet):
     transform = SegmentationTrainTransform(crop=16, base=(64, 32))
-    dataset = SegmentationTrainDataset(open_segmentation(mfnet, "train"), transform, cache="none")
+    dataset = SegmentationTrainDataset(open_segmentation(mfnet, "train"), transform)
     sent = pickle.loads(pickle.dumps(dataset))
     assert all((a == b).all() for a, b in zip(sent[3], dataset[3], strict=True))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unip.data.labelled.datasets import open_segmentation
-from unip.data.labelled.statistics import label_facts
+from unip.data.labelled.statistics import LabelFacts, measure_pair, read_pairs
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.features.linear import CachedFeatures, cache_bytes, count_windows, side_by_side
 from unip.segmentation.config import FinetuneConfig
@@ -39,7 +39,7 @@ def test_features_are_those_of_windows(make_segmenter, data):
     maps = maps_of(found)
     assert [part.shape for part in maps[0]] == [(4 * 16, 8, 10)] * 2
     assert maps[0][0].dtype == torch.float16
-    sizes = label_facts(data, workers=1).sizes
+    sizes = LabelFacts.of(read_pairs(data, measure_pair, workers=1)[0], data.classes).sizes
     assert count_windows(transform, sizes, patch=8) == 6 * 2 * 3 * 2
     size = found.store.rows.nbytes + sum(part.nbytes for frame in found.masks for part in frame)
     assert cache_bytes(transform, sizes, channels=4 * 16, patch=8) == size

@@ -88,7 +88,7 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
 
     def count(pair: tuple[SegmentationData, int]) -> npt.NDArray[np.int64]:
         data, index = pair
-        return np.bincount(data.read(index)[1].ravel(), minlength=256)
+        return np.bincount(data.read(index).mask.ravel(), minlength=256)
 
     counts = np.stack(list(map_threads(count, pairs, "checking pairs", workers=config.workers, unit="pairs")))
     counts = counts[:, : len(opened[0].classes.names)]

@@ -169,10 +169,10 @@ def measure_pairs(
 
     def read(index: int) -> tuple[Counts, Counts] | UnipError:
         try:
-            image, mask = data.read(index)
+            pair = data.read(index)
         except UnipError as error:
             return error
-        return levels_of(image), np.bincount(mask.ravel(), minlength=256)
+        return levels_of(pair.image), np.bincount(pair.mask.ravel(), minlength=256)
 
     found = list(map_threads(read, range(len(data)), f"reading {title}", workers=workers, unit="pairs"))
     problems += [error.what for error in found if isinstance(error, UnipError)]

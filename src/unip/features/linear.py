@@ -69,7 +69,8 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         segmenter.eval()
         with meter("computing features", len(data), "frames") as progress, torch.no_grad(), autocast:
             for index, size in enumerate(padded):
-                image, mask = resized(transform, *data.read(index))
+                pair = data.read(index)
+                image, mask = resized(transform, pair.image, pair.mask)
                 pairs = [(image, mask), (image.flip(-1), mask.flip(-1))][: versions(transform)]
                 whole = [transform.padded(*pair, *size) for pair in pairs]
                 self.masks.append(tuple(ids for _, ids in whole))

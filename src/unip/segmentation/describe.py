@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from unip.data.images.conversion import DEFAULT
@@ -23,6 +22,8 @@ def describe_training(
     counts: dict[str, int],
     segmenter: Segmenter,
     adapted: int = 0,
+    *,
+    is_8_bit: bool,
 ) -> list[str]:
     """Say what will be trained."""
     spec = segmenter.spec
@@ -37,7 +38,7 @@ def describe_training(
     helping = (config.loss != "ce", config.rare_crops, config.class_weights != "none", config.hard_pixels)
     alone = [] if config.mode == "linear" or any(helping) else list(rare_classes(counts))
     absent = [name for name in data.classes.names if not counts[name]]
-    idle = spec.conversion.method != DEFAULT.method and data.read_samples(0, spec.conversion).dtype == np.uint8
+    idle = spec.conversion.method != DEFAULT.method and is_8_bit
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
     patience = f"; the end after {config.patience} evaluations without better ones" if config.patience else ""

@@ -13,9 +13,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from unip.data.images.conversion import DEFAULT
-from unip.data.labelled.datasets import check_segmentation, limit_labels
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.labelled.statistics import label_facts
+from unip.data.labelled.record import CheckedLabels
 from unip.errors import UnipError
 from unip.runtime.device import choose_precision
 from unip.segmentation.adapters import add_adapters, freeze_layers, merge_adapters
@@ -24,6 +23,7 @@ from unip.segmentation.defaults import TaskFacts, choose, choose_compile, shown
 from unip.segmentation.describe import describe_loss, describe_training, forward_shapes
 from unip.segmentation.evaluating import evaluate_model
 from unip.segmentation.inference import OutOfMemory
+from unip.segmentation.labels import check_task
 from unip.segmentation.losses import PixelLoss, class_weights
 from unip.segmentation.metrics import Scores, percent
 from unip.segmentation.model import (
@@ -33,7 +33,7 @@ from unip.segmentation.model import (
     SegmenterSpec,
 )
 from unip.segmentation.storage import save_segmenter
-from unip.segmentation.training_data import check_cache, check_rare_crops, make_dataset
+from unip.segmentation.training_data import check_cache, make_dataset, make_rare_crops
 from unip.segmentation.validation import quick_miou
 from unip.training.best import Evaluation
 from unip.training.loop import Trainable, TrainResult, train
@@ -81,14 +81,10 @@ def train_segmenter(
     given, data = given.model_copy(update=conversion.as_settings()), replace(data, conversion=conversion)
     torch.manual_seed(given.seed)  # weights from scratch and heads
     backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
-    val = check_val(given, data, val) if val is not None else None
-    if given.label_budget is not None:
-        data = limit_labels(data, given.label_budget, given.label_seed)
-    labels = label_facts(data)
-    if not sum(labels.pixels[name] for name in data.classes.names):
-        raise UnipError(f"{given.data} ({given.split}) has no labelled pixel", "Check the masks, and --remap.")
+    labels = check_task(given, run, data, val)
+    data, pixels = labels.train.data, labels.facts.pixels
     on_gpu = accelerator.device.type == "cuda"
-    facts = TaskFacts.of(labels, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
+    facts = TaskFacts.of(labels.facts, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
     config, reasons = resolve_finetuning(given, facts)
     check_warmup(config.warmup, config.steps)
     compiled, why = choose_compile(config, facts)
@@ -96,19 +92,22 @@ def train_segmenter(
         reasons.append(f"compile {shown(compiled)}: {why}")
     check_batch(config, accelerator)
     check_cache(config, accelerator.device)
-    check_rare_crops(config, labels.pixels, data.classes)
+    make_rare_crops(config, labels.train)
     segmenter = build(config, backbone, data)
     adapted = freeze_and_adapt(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
     if on_gpu:
         segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
-    pixel_loss = make_loss(config, data, labels.pixels)
+    pixel_loss = make_loss(config, data, pixels)
     loss = CachedLoss if config.cache_features else SegmentationLoss
     model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     if main:
+        for line in labels.describe_changes():
+            log.warning(line)
+        is_8_bit = labels.train.facts[0].is_8_bit
         for line in [
-            *describe_training(config, backbone, data, labels.pixels, segmenter, adapted),
+            *describe_training(config, backbone, data, pixels, segmenter, adapted, is_8_bit=is_8_bit),
             describe_loss(config, data, pixel_loss),
             *reasons,
         ]:
@@ -126,13 +125,15 @@ def train_segmenter(
         if main:
             log.info(f"{config.out} is finished, and its checkpoints are gone: the model stays as it is")
         return FinetuneResult(run.path, TrainResult(steps, 0.0, 0.0, last), final_scores(config, run) if main else None)
+    if main:
+        labels.store(run)
 
     if accelerator.num_processes > 1 and on_gpu:  # torch has none for the CPU
         nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)  # type: ignore[no-untyped-call]
     trainable = Trainable(
         model=model,
         saved=segmenter,
-        dataset=partial(make_dataset, config, segmenter, data, accelerator),
+        dataset=partial(make_dataset, config, segmenter, labels.train, accelerator),
         groups=parameter_groups(
             segmenter,
             lr=config.lr,
@@ -143,7 +144,7 @@ def train_segmenter(
         ),
         schedule=warmup_poly(config.steps, config.warmup, config.power),
         compiled=(model,),
-        evaluation=make_evaluation(config, segmenter, val, accelerator.device),
+        evaluation=make_evaluation(config, segmenter, labels.val, accelerator.device),
     )
     # how it is compiled is not recorded, so that the run may go on, and be repeated, on another machine
     done = train(trainable, config.model_copy(update={"compile": compiled}), run, accelerator)
@@ -169,33 +170,15 @@ def resolve_finetuning(config: FinetuneConfig, facts: TaskFacts) -> tuple[Resolv
     return ResolvedConfig.make(**{**config.model_dump(), **chosen}), reasons
 
 
-def check_val(config: FinetuneConfig, data: SegmentationData, val: SegmentationData) -> SegmentationData:
-    """Return the data to evaluate on, checked now rather than after hours of training.
-
-    Raises:
-        UnipError: It is damaged, without any label, or has other classes than the training data.
-    """
-    if val.classes.names != data.classes.names:
-        raise UnipError(
-            f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
-            "Use one classes.json for both.",
-        )
-    val = replace(val, conversion=data.conversion)
-    counts = check_segmentation(val)
-    if config.eval_every is not None and not sum(counts[name] for name in val.classes.names):
-        raise UnipError(f"{config.val} has no labelled pixel to choose weights by", "Choose another --val.")
-    return val
-
-
 def make_evaluation(
-    config: ResolvedConfig, segmenter: Segmenter, val: SegmentationData | None, device: torch.device
+    config: ResolvedConfig, segmenter: Segmenter, val: CheckedLabels | None, device: torch.device
 ) -> Evaluation | None:
     """Return how the weights are judged while they are trained: by their mIoU on ``val``."""
     if config.eval_every is None or val is None:
         return None
     dtype = choose_precision(config.precision, device)
     return Evaluation(
-        score=partial(quick_miou, segmenter, val, device=device, dtype=dtype, workers=config.workers),
+        score=partial(quick_miou, segmenter, val.data, device=device, dtype=dtype, workers=config.workers),
         name="val_miou",
         every=config.eval_every,
         patience=config.patience,

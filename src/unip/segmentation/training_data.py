@@ -6,37 +6,43 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from unip.data.labelled.classes import Classes
-from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.record import CheckedLabels
 from unip.data.sampling.rare_crops import RareCrops
-from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
+from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform, decode_pairs
 from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, crops_fit
 from unip.errors import UnipError
 from unip.features.linear import CachedFeatures
+from unip.runtime.memory import use_ram
 from unip.segmentation.config import ResolvedConfig
+from unip.segmentation.labels import pair_cache
 from unip.segmentation.model import Segmenter
 
 
 def make_dataset(
-    config: ResolvedConfig, segmenter: Segmenter, data: SegmentationData, accelerator: Accelerator
+    config: ResolvedConfig, segmenter: Segmenter, labels: CheckedLabels, accelerator: Accelerator
 ) -> SegmentationTrainDataset | DeviceCrops | CachedFeatures:
     """Return the augmented training crops, cut by the GPU where it can, or of features that are computed now.
 
+    Decoded pairs are kept where ``cache`` says so; those that were kept when they were checked are not read again.
+
     Raises:
-        UnipError: A pair cannot be read, or ``cache`` asks of a GPU what it cannot do.
+        UnipError: A pair cannot be read any more, or ``cache`` asks of a GPU what it cannot do.
     """
     transform = make_transform(config, segmenter.spec.mean)
     if config.cache_features:
         segmenter.to(accelerator.device)
         precision = accelerator.autocast()
-        return CachedFeatures(segmenter, data, transform, seed=config.seed, autocast=precision)
+        return CachedFeatures(segmenter, labels.data, transform, seed=config.seed, autocast=precision)
+    pairs = labels.pairs
+    if pairs is None and use_ram(pair_cache(config), sum(facts.bytes for facts in labels.facts)):
+        pairs = decode_pairs(labels.data)
     dataset = SegmentationTrainDataset(
-        data,
+        labels.data,
         transform,
         seed=config.seed,
-        cache="ram" if config.cache == "gpu" else config.cache,
+        pairs=pairs,
         corrupt=config.corrupt or 0.0,
-        rare_crops=config.rare_crops,
+        rare=make_rare_crops(config, labels),
     )
     return on_device(dataset, config, accelerator.device)
 
@@ -53,20 +59,16 @@ def check_cache(config: ResolvedConfig, device: torch.device) -> None:
         raise UnipError("cache gpu does nothing in a probe whose features are cached", "Leave one of the two out.")
 
 
-def check_rare_crops(config: ResolvedConfig, pixels: dict[str, int], classes: Classes) -> None:
-    """Refuse to draw crops for classes that no label shows.
-
-    Args:
-        config: The settings.
-        pixels: Labelled pixels by class name.
-        classes: Which of them are foreground.
+def make_rare_crops(config: ResolvedConfig, labels: CheckedLabels) -> RareCrops | None:
+    """Return what draws crops for classes, if ``rare_crops`` is set.
 
     Raises:
-        UnipError: ``rare_crops`` is set, and no foreground class has a pixel.
+        UnipError: No foreground class has a pixel.
     """
-    if config.rare_crops:
-        anywhere = np.array([[pixels[name] > 0 for name in classes.names]])  # as if all frames were one
-        RareCrops(anywhere, classes, config.rare_crops, config.seed)
+    if not config.rare_crops:
+        return None
+    shown = np.array([facts.pixels[:-1] for facts in labels.facts]) > 0
+    return RareCrops(shown, labels.data.classes, config.rare_crops, config.seed)
 
 
 def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> SegmentationTrainTransform:

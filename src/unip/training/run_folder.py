@@ -4,6 +4,7 @@ RUN/
   config.yaml         every setting, resolved
   environment.json    versions, device, command
   log.jsonl           one line per logged step
+  labels.json         fine-tuning: the labelled files as they were, and what is in them, so as not to read them again
   checkpoints/        step-00001000/{model,optimizer}.safetensors + state.json
   model/              the result: model.safetensors + config.json + README.md
   .unip/              the list of these files and the lock, see unip.outputs
@@ -44,6 +45,7 @@ FILES = (
     "config.yaml",
     "environment.json",
     "log.jsonl",
+    "labels.json",
     "manifest.parquet",
     "teacher.json",
     "model/config.json",
@@ -87,6 +89,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.log = path / "log.jsonl"
+        self.labels = path / "labels.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from unip.data.labelled.datasets import open_segmentation
-from unip.data.labelled.statistics import label_facts
+from unip.data.labelled.statistics import LabelFacts, measure_pair, read_pairs
 from unip.errors import UnipError
 
 
@@ -19,6 +19,10 @@ def write(root, masks):
     return open_segmentation(root)
 
 
+def label_facts(data):
+    return LabelFacts.of(read_pairs(data, measure_pair, workers=1)[0], data.classes)
+
+
 def test_facts(tmp_path):
     first, second, third = (np.ones(shape, np.uint8) for shape in ((20, 30), (40, 60), (30, 50)))
     first[2:6, 2:6] = 0  # 4 across
@@ -26,7 +30,7 @@ def test_facts(tmp_path):
     first[:, 25:] = 255
     second[5:15, 5:45] = 0  # 20 across
     second[30:39, 30:39] = 0  # 9 across
-    facts = label_facts(write(tmp_path, [first, second, third]), workers=1)
+    facts = label_facts(write(tmp_path, [first, second, third]))
     assert facts.sizes.tolist() == [[20, 30], [40, 60], [30, 50]]
     assert facts.pixels == {"car": 498, "road": 600 + 2400 + 1500 - 498 - 100, "ignore": 100}
     assert (facts.images, facts.classes, facts.size) == (3, 2, (30, 50))
@@ -37,20 +41,20 @@ def test_facts(tmp_path):
 def test_natural_colours_are_told_from_colour_maps(tmp_path):
     """Of four frames one is grey, one lies under a colour map, and two have colours of their own."""
     data = write(tmp_path, [np.ones((64, 96), np.uint8)] * 4)
-    assert label_facts(data, workers=1).coloured == 0
+    assert label_facts(data).coloured == 0
     across, down = np.meshgrid(np.linspace(0, 255, 96), np.linspace(0, 255, 64))
     for number, channels in enumerate(
         ((across, 255 - across, 0 * across), (across, down, across), (down, 0 * down, across))
     ):
         Image.fromarray(np.stack(channels, -1).astype(np.uint8)).save(tmp_path / "images" / f"{number}.png")
-    assert label_facts(data, workers=1).coloured == 0.5
+    assert label_facts(data).coloured == 0.5
 
 
 def test_without_objects(tmp_path):
-    assert label_facts(write(tmp_path, [np.ones((8, 8), np.uint8)]), workers=1).object_side is None
+    assert label_facts(write(tmp_path, [np.ones((8, 8), np.uint8)])).object_side is None
 
 
 def test_bad_pairs_are_named(tmp_path):
     data = write(tmp_path, [np.full((8, 8), 77, np.uint8)] * 2)
     with pytest.raises(UnipError, match=r"2 of 2 pairs are bad:\n.*unknown id 77"):
-        label_facts(data, workers=1)
+        label_facts(data)

@@ -4,8 +4,9 @@ from PIL import Image
 
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.pairs import classes_shown
 from unip.data.sampling.rare_crops import RareCrops
-from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
+from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform, decode_pairs
 from unip.errors import UnipError
 
 SHOWN = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]], dtype=bool)
@@ -56,8 +57,11 @@ def folder(tmp_path):
 def test_training_samples(folder):
     data = open_segmentation(folder)
     transform = SegmentationTrainTransform(crop=32, base=(256, 64), ratio=(0.9, 1.1))
-    plain, rare = (SegmentationTrainDataset(data, transform, seed=3, rare_crops=share) for share in (0.0, 0.5))
-    cached = SegmentationTrainDataset(data, transform, seed=3, rare_crops=0.5, cache="none")
+    shown = classes_shown(data.read_mask, len(data), len(data.classes.names))
+    draws = RareCrops(shown, data.classes, 0.5, 3)
+    pairs = decode_pairs(data)
+    plain, rare = (SegmentationTrainDataset(data, transform, seed=3, pairs=pairs, rare=each) for each in (None, draws))
+    cached = SegmentationTrainDataset(data, transform, seed=3, rare=draws)
     for position in range(24):
         image, mask = rare[position]
         assert all((one == two).all() for one, two in zip((image, mask), cached[position], strict=True))

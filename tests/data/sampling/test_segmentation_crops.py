@@ -14,7 +14,12 @@ from torchvision import tv_tensors
 
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform, draw_distortion
+from unip.data.sampling.segmentation_crops import (
+    SegmentationTrainDataset,
+    SegmentationTrainTransform,
+    decode_pairs,
+    draw_distortion,
+)
 from unip.errors import UnipError
 
 PLAIN = SegmentationTrainTransform(crop=64, base=(256, 64), photometric=False)
@@ -209,8 +214,8 @@ def data(tmp_path: Path) -> SegmentationData:
 
 def test_items_are_a_function_of_seed_and_position(data: SegmentationData) -> None:
     transform = SegmentationTrainTransform(crop=32, base=(128, 32))
-    kept = SegmentationTrainDataset(data, transform, seed=4, cache="ram")
-    read = SegmentationTrainDataset(data, transform, seed=4, cache="none")
+    kept = SegmentationTrainDataset(data, transform, seed=4, pairs=decode_pairs(data))
+    read = SegmentationTrainDataset(data, transform, seed=4)
     assert len(kept) == 3
     for position in (7, 0, 2, 1, 7):
         for a, b in zip(kept[position], read[position], strict=True):
@@ -218,7 +223,7 @@ def test_items_are_a_function_of_seed_and_position(data: SegmentationData) -> No
     image, mask = kept[0]
     assert image.shape == (3, 32, 32) and mask.shape == (32, 32)
     assert image.dtype == mask.dtype == torch.uint8 and type(image) is type(mask) is Tensor
-    other = SegmentationTrainDataset(data, transform, seed=5, cache="ram")
+    other = SegmentationTrainDataset(data, transform, seed=5, pairs=decode_pairs(data))
     assert any(not torch.equal(kept[i][0], other[i][0]) for i in range(3))
     copied = pickle.loads(pickle.dumps(kept))
     torch.testing.assert_close(copied[5][0], kept[5][0], rtol=0, atol=0)
@@ -228,7 +233,9 @@ def test_items_are_a_function_of_seed_and_position(data: SegmentationData) -> No
 
 
 def test_grey_is_repeated_and_colour_stays(data: SegmentationData) -> None:
-    dataset = SegmentationTrainDataset(data, SegmentationTrainTransform(crop=32, base=(128, 32)), cache="ram")
+    dataset = SegmentationTrainDataset(
+        data, SegmentationTrainTransform(crop=32, base=(128, 32)), pairs=decode_pairs(data)
+    )
     for position in range(3):
         image, _ = dataset[position]
         grey = torch.equal(image[0], image[1]) and torch.equal(image[1], image[2])
@@ -239,18 +246,18 @@ def test_grey_is_repeated_and_colour_stays(data: SegmentationData) -> None:
 def test_bad_pairs_are_refused(data: SegmentationData) -> None:
     Image.new("L", (9, 9)).save(data.masks[1].path)
     with pytest.raises(UnipError, match="is 9x9 but its image"):
-        SegmentationTrainDataset(data, PLAIN, cache="ram")
-    lazy = SegmentationTrainDataset(data, PLAIN, cache="none")
+        SegmentationTrainDataset(data, PLAIN, pairs=decode_pairs(data))
+    lazy = SegmentationTrainDataset(data, PLAIN)
     with pytest.raises(UnipError, match="is 9x9 but its image"):
         [lazy[i] for i in range(3)]
 
 
 def test_corruption_is_a_function_of_seed_and_position(data: SegmentationData) -> None:
     transform = SegmentationTrainTransform(crop=32, base=(128, 32))
-    plain = SegmentationTrainDataset(data, transform, seed=4, cache="ram")
-    never = SegmentationTrainDataset(data, transform, seed=4, cache="ram", corrupt=0.0)
-    half = SegmentationTrainDataset(data, transform, seed=4, cache="ram", corrupt=0.5)
-    again = SegmentationTrainDataset(data, transform, seed=4, cache="none", corrupt=0.5)
+    plain = SegmentationTrainDataset(data, transform, seed=4, pairs=decode_pairs(data))
+    never = SegmentationTrainDataset(data, transform, seed=4, pairs=decode_pairs(data), corrupt=0.0)
+    half = SegmentationTrainDataset(data, transform, seed=4, pairs=decode_pairs(data), corrupt=0.5)
+    again = SegmentationTrainDataset(data, transform, seed=4, corrupt=0.5)
     changed = 0
     for position in (*range(30), 3):
         image, mask = half[position]

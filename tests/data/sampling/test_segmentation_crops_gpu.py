@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 from unip.data.labelled.datasets import open_segmentation
-from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
+from unip.data.labelled.pairs import classes_shown
+from unip.data.sampling.rare_crops import RareCrops
+from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform, decode_pairs
 from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, crops_fit
 from unip.errors import UnipError
 
@@ -43,11 +45,16 @@ def write(folder: Path, *, colour: bool = False) -> Path:
         {"crop": 24, "base": (64, 12), "ratio": (0.5, 1.0), "fill": (97, 98, 99)},
     ],
 )
-@pytest.mark.parametrize("rare", [0.0, 0.5])
+@pytest.mark.parametrize("rare", [False, True])
 def test_a_batch_is_what_the_data_set_gives(tmp_path, settings, rare):
     data = open_segmentation(write(tmp_path / "d"), None)
+    draws = RareCrops(classes_shown(data.read_mask, len(data), len(data.classes.names)), data.classes, 0.5, 3)
     dataset = SegmentationTrainDataset(
-        data, SegmentationTrainTransform(**settings), seed=3, cache="ram", rare_crops=rare
+        data,
+        SegmentationTrainTransform(**settings),
+        seed=3,
+        pairs=decode_pairs(data),
+        rare=draws if rare else None,
     )
     crops = DeviceCrops(dataset, torch.device("cpu"))
     positions = range(5, 29)
@@ -68,14 +75,14 @@ def test_what_cannot_be_cut_on_a_gpu(tmp_path, monkeypatch):
     colour = open_segmentation(write(tmp_path / "colour", colour=True), None)
 
     def possible(data, device=gpu, **more):
-        return crops_fit(SegmentationTrainDataset(data, transform, **{"cache": "ram", **more}), device)
+        return crops_fit(SegmentationTrainDataset(data, transform, **{"pairs": decode_pairs(data), **more}), device)
 
     assert possible(grey)
     assert not possible(grey, torch.device("cpu"))
     assert not possible(grey, corrupt=0.5)
-    assert not possible(grey, cache="none")
+    assert not possible(grey, pairs=None)
     assert not possible(colour)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**5, 10**6))
     assert not possible(grey)
     with pytest.raises(UnipError, match="is in colour"):
-        DeviceCrops(SegmentationTrainDataset(colour, transform, cache="ram"), torch.device("cpu"))
+        DeviceCrops(SegmentationTrainDataset(colour, transform, pairs=decode_pairs(colour)), torch.device("cpu"))

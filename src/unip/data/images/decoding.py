@@ -128,11 +128,15 @@ def to_rgb8(image: Pixels) -> Pixels8:
 
 
 def read_image8(path: Path | str, conversion: Conversion = DEFAULT) -> Pixels8:
-    """Read an image as a segmentation model sees it: ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
+    """Read an image as a segmentation model sees it: :func:`to_image8` of :func:`read_samples`."""
+    return to_image8(read_samples(path, conversion), conversion)
+
+
+def to_image8(image: Pixels, conversion: Conversion = DEFAULT) -> Pixels8:
+    """Turn samples into what a segmentation model sees: ``(H, W)`` uint8 if grey, else ``(H, W, 3)`` uint8 RGB.
 
     Grey images follow ``conversion``; colour images of more than 8 bits its method, but never its polarity.
     """
-    image = read_samples(path, conversion)
     if is_grey(image):
         return grey8(image, conversion)
     return image if image.dtype == np.uint8 else to_uint8(image, luma(image), conversion)

@@ -14,9 +14,9 @@ from unip.data.images.decoding import Pixels8
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.classes import Classes as Classes
 from unip.data.labelled.masks import MaskFile, plain_ids, translate
+from unip.data.labelled.pairs import Pair, classes_shown
 from unip.data.labelled.pairs import SegmentationData as SegmentationData
 from unip.data.labelled.pairs import check_pair as check_pair
-from unip.data.labelled.pairs import classes_shown
 from unip.data.labelled.readers import READERS
 from unip.data.labelled.remap import remapped
 from unip.data.labelled.settings import check_label_budget
@@ -25,6 +25,8 @@ from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_processes
 
 T = TypeVar("T")
+
+Counts = npt.NDArray[np.int64]
 
 SHOWN = 5  # bad files that a message names
 
@@ -100,17 +102,19 @@ def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str,
     Raises:
         UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
     """
-    counts = check_pairs(data, lambda _, mask: np.bincount(mask.ravel(), minlength=256), workers=workers)
+    counts = check_pairs(data, lambda pair: count_pixels(pair, data.classes), workers=workers)
     return by_name(np.sum(counts, axis=0), data.classes)
 
 
-def check_pairs(data: SegmentationData, function: Callable[[Pixels8, Pixels8], T], *, workers: int = 0) -> list[T]:
+def check_pairs(
+    data: SegmentationData, function: Callable[[Pair], T], *, first: Pair | UnipError | None = None, workers: int = 0
+) -> list[T]:
     """Decode every pair and look at it.
 
     Args:
         data: The pairs.
-        function: Called with each image, as :meth:`SegmentationData.read_image` gives it, and its mask, ``(H, W)``
-            uint8 class ids and 255; its results travel between processes.
+        function: Called with each pair; its results travel between processes.
+        first: What :func:`try_read` gave for the first pair, if it was read before.
         workers: Threads or processes; 0 means one for each core.
 
     Returns:
@@ -121,11 +125,8 @@ def check_pairs(data: SegmentationData, function: Callable[[Pixels8, Pixels8], T
     """
 
     def check(i: int) -> T | UnipError:
-        try:
-            image, mask = data.read(i)
-        except UnipError as error:
-            return error
-        return function(image, mask)
+        pair = try_read(data, i) if i or first is None else first
+        return pair if isinstance(pair, UnipError) else function(pair)
 
     seen: list[T] = []
     bad: list[UnipError] = []
@@ -142,23 +143,46 @@ def check_pairs(data: SegmentationData, function: Callable[[Pixels8, Pixels8], T
     return seen
 
 
-def by_name(counts: npt.NDArray[np.int64], classes: Classes) -> dict[str, int]:
-    """Name counts ``(256,)`` of pixels by id: the classes in order, then ``"ignore"``."""
-    pixels = {name: int(counts[i]) for i, name in enumerate(classes.names)}
-    return {**pixels, "ignore": int(counts[IGNORE])}
+def try_read(data: SegmentationData, index: int) -> Pair | UnipError:
+    """Read a pair; what is wrong with it comes as a value."""
+    try:
+        return data.read(index)
+    except UnipError as error:
+        return error
+
+
+def count_pixels(pair: Pair, classes: Classes) -> Counts:
+    """Count the pixels of each class, in the order of the ids, then those without a label: ``(C + 1,)``."""
+    counts = np.bincount(pair.mask.ravel(), minlength=256)
+    return np.append(counts[: len(classes.names)], counts[IGNORE])
+
+
+def by_name(counts: Counts, classes: Classes) -> dict[str, int]:
+    """Name counts of :func:`count_pixels`: the classes in order, then ``"ignore"``."""
+    return dict(zip([*classes.names, "ignore"], counts.tolist(), strict=True))
 
 
 def limit_labels(data: SegmentationData, label_budget: float, seed: int) -> SegmentationData:
-    """Keep few labels as :func:`subset` does; ``label_budget`` is a share up to 1 and a whole number of images above.
+    """Return the pairs of :func:`choose_labels`."""
+    return data.take(choose_labels(data, label_budget, seed))
+
+
+def choose_labels(data: SegmentationData, label_budget: float, seed: int) -> list[int]:
+    """Choose few pairs as :func:`choose` does; ``label_budget`` is a share up to 1 and a whole number of images above.
 
     Raises:
         UnipError: ``label_budget`` is not possible, or a mask is bad.
     """
     check_label_budget(label_budget)
-    return subset(data, float(label_budget) if label_budget <= 1 else int(label_budget), seed)
+    return choose(data, float(label_budget) if label_budget <= 1 else int(label_budget), seed)
 
 
 def subset(data: SegmentationData, label_budget: float | int, seed: int) -> SegmentationData:
+    """Return the pairs of :func:`choose`."""
+    return data.take(choose(data, label_budget, seed))
+
+
+def choose(data: SegmentationData, label_budget: float | int, seed: int) -> list[int]:
     """Keep few labels: a seeded choice in which every class occurs as long as there is room for it.
 
     Classes are served from the rarest on, each with a random image that shows it, unless one chosen before does;
@@ -170,7 +194,7 @@ def subset(data: SegmentationData, label_budget: float | int, seed: int) -> Segm
         seed: Seed of the choice.
 
     Returns:
-        The chosen pairs, in the order of ``data``.
+        The numbers of the chosen pairs, rising.
 
     Raises:
         UnipError: ``label_budget`` is not possible, or a mask is bad.
@@ -187,7 +211,7 @@ def subset(data: SegmentationData, label_budget: float | int, seed: int) -> Segm
             f"Ask for 1 to {len(data)}, or for a share such as 0.1.",
         )
     if count == len(data):
-        return data
+        return list(range(count))
 
     present = classes_shown(data.read_mask, len(data), len(data.classes.names))
     shuffled = np.random.default_rng(seed_for(seed, len(data))).permutation(len(data))
@@ -197,4 +221,4 @@ def subset(data: SegmentationData, label_budget: float | int, seed: int) -> Segm
         if images_with[class_id] and not present[chosen, class_id].any():
             chosen.append(int(next(i for i in shuffled if present[i, class_id])))
     chosen += [int(i) for i in shuffled if i not in set(chosen)]
-    return data.take(sorted(chosen[:count]))
+    return sorted(chosen[:count])

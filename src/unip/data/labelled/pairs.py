@@ -6,20 +6,34 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from unip.data.images.config import Conversion
-from unip.data.images.conversion import DEFAULT, grey8
-from unip.data.images.decoding import Pixels, Pixels8, read_image8, read_samples
+from unip.data.images.conversion import DEFAULT
+from unip.data.images.decoding import Pixels, Pixels8, read_samples, to_image8
 from unip.data.images.formats import open_image
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import Ids, MaskSource, plain_ids, translate
 from unip.errors import UnipError
 from unip.opening import open_regular
 from unip.runtime.workers import map_threads
+
+
+class Pair(NamedTuple):
+    """A decoded pair.
+
+    Attributes:
+        image: As a model sees it, ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
+        mask: ``(H, W)`` uint8 class ids, and 255 where there is no label.
+        is_8_bit: Whether the samples of the image's file have 8 bits.
+    """
+
+    image: Pixels8
+    mask: Pixels8
+    is_8_bit: bool
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,8 @@ class SegmentationData:
     def take(self, indices: Iterable[int]) -> SegmentationData:
         """Return the pairs with these indices, in their order."""
         chosen = list(indices)
+        if chosen == list(range(len(self))):
+            return self
         return dataclasses.replace(
             self, images=tuple(self.images[i] for i in chosen), masks=tuple(self.masks[i] for i in chosen)
         )
@@ -68,11 +84,9 @@ class SegmentationData:
             UnipError: The file is damaged, or has not the channel.
         """
         conversion = conversion or self.conversion or DEFAULT
-        if self.channel is None:
-            return read_image8(self.images[index], conversion)
-        return grey8(self.read_samples(index, conversion), conversion)
+        return to_image8(self._read_samples(index, conversion), conversion)
 
-    def read_samples(self, index: int, conversion: Conversion) -> Pixels:
+    def _read_samples(self, index: int, conversion: Conversion) -> Pixels:
         """Return the samples to convert, see :func:`unip.data.images.decoding.decode_samples`."""
         if self.channel is None:
             return read_samples(self.images[index], conversion)
@@ -87,15 +101,17 @@ class SegmentationData:
         source = self.masks[index]
         return translate(source.read(), self.ids, self.classes, source.path)
 
-    def read(self, index: int, conversion: Conversion | None = None) -> tuple[Pixels8, Pixels8]:
+    def read(self, index: int, conversion: Conversion | None = None) -> Pair:
         """Return an image and its mask; see :meth:`read_image` and :meth:`read_mask`.
 
         Raises:
             UnipError: One of them is damaged, they have two sizes, or the mask an unknown id.
         """
-        image, mask = self.read_image(index, conversion), self.read_mask(index)
+        conversion = conversion or self.conversion or DEFAULT
+        samples = self._read_samples(index, conversion)
+        image, mask = to_image8(samples, conversion), self.read_mask(index)
         check_pair(image, mask, self.images[index], self.masks[index].path)
-        return image, mask
+        return Pair(image, mask, samples.dtype == np.uint8)
 
 
 def read_channel(path: Path, channel: int) -> Pixels8:

@@ -2,20 +2,94 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.images.decoding import Pixels8
 from unip.data.images.quality import FALSE_COLOUR, colour_spread
-from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.datasets import by_name, check_pairs
-from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.classes import IGNORE, Classes
+from unip.data.labelled.datasets import by_name, check_pairs, count_pixels, try_read
+from unip.data.labelled.pairs import Pair, SegmentationData
 from unip.data.labelled.regions import regions
+from unip.runtime.memory import Cache, use_ram
 
 RARE_SHARE = 0.1  # of an equal share of the labelled pixels: cross-entropy hardly sees a class with less
 MIN_OBJECT_PIXELS = 9  # pixels: smaller regions are more often slips of the labelling than objects
+
+
+@dataclass(frozen=True, eq=False)
+class PairFacts:
+    """Facts of one labelled frame; of a frame to evaluate on, sizes and pixels alone.
+
+    Attributes:
+        size: Height and width in pixels.
+        bytes: Of the decoded image and mask.
+        pixels: Pixels of each class, in the order of the ids, then those without a label.
+        objects: Id and area in pixels of each labelled region, specks left out, int64 ``(M, 2)``.
+        is_coloured: Whether it is in natural colours: neither grey nor infrared under a colour map.
+        is_8_bit: Whether the samples of the image's file have 8 bits.
+    """
+
+    size: tuple[int, int]
+    bytes: int
+    pixels: tuple[int, ...]
+    objects: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    is_coloured: bool = False
+    is_8_bit: bool = False
+
+
+Measure = Callable[[Pair, Classes], PairFacts]
+
+
+def count_pair(pair: Pair, classes: Classes) -> PairFacts:
+    """Count the pixels of a pair."""
+    counts = tuple(count_pixels(pair, classes).tolist())
+    height, width = pair.mask.shape
+    return PairFacts((height, width), pair.image.nbytes + pair.mask.nbytes, counts)
+
+
+def measure_pair(pair: Pair, classes: Classes) -> PairFacts:
+    """Count the pixels of a pair, and say what else training depends on."""
+    ids, areas = regions(pair.mask)
+    whole = (ids != IGNORE) & (areas >= MIN_OBJECT_PIXELS)
+    return dataclasses.replace(
+        count_pair(pair, classes),
+        objects=np.stack([ids[whole], areas[whole]], axis=1),
+        is_coloured=bool(pair.image.ndim == 3 and colour_spread(pair.image) >= FALSE_COLOUR),
+        is_8_bit=pair.is_8_bit,
+    )
+
+
+def read_pairs(
+    data: SegmentationData, measure: Measure, cache: Cache = "none", *, workers: int = 0
+) -> tuple[list[PairFacts], list[Pair] | None]:
+    """Decode every pair once: check it, measure it, and keep it if wanted.
+
+    Args:
+        data: The pairs.
+        measure: :func:`count_pair` or :func:`measure_pair`.
+        cache: Whether decoded pairs are kept; ``"auto"``: where all fit, if they are as large as the first one.
+        workers: Threads; 0 means one for each core.
+
+    Returns:
+        The facts of each pair, and the pairs if they are kept.
+
+    Raises:
+        UnipError: As :func:`unip.data.labelled.datasets.check_segmentation` does.
+    """
+    first = try_read(data, 0) if cache == "auto" else None
+    fits = isinstance(first, Pair) and use_ram(cache, (first.image.nbytes + first.mask.nbytes) * len(data))
+    keep = cache == "ram" or fits
+
+    def look(pair: Pair) -> tuple[PairFacts, Pair | None]:
+        return measure(pair, data.classes), pair if keep else None
+
+    found = check_pairs(data, look, first=first, workers=workers)
+    kept = [pair for _, pair in found if pair is not None]
+    return [facts for facts, _ in found], kept if keep else None
 
 
 @dataclass(frozen=True)
@@ -34,6 +108,19 @@ class LabelFacts:
     sizes: npt.NDArray[np.int64]
     objects: npt.NDArray[np.float64]
     coloured: float = 0.0
+
+    @classmethod
+    def of(cls, pairs: Sequence[PairFacts], classes: Classes) -> LabelFacts:
+        """Put the facts of frames together, as :func:`measure_pair` gives them."""
+        total = np.sum([pair.pixels for pair in pairs], axis=0)
+        ground = int(np.argmax(total[:-1]))
+        ids, areas = np.concatenate([pair.objects for pair in pairs]).T
+        return cls(
+            pixels=by_name(total, classes),
+            sizes=np.array([pair.size for pair in pairs], dtype=np.int64),
+            objects=np.sqrt(areas[ids != ground].astype(np.float64)),
+            coloured=float(np.mean([pair.is_coloured for pair in pairs])),
+        )
 
     @property
     def images(self) -> int:
@@ -55,37 +142,6 @@ class LabelFacts:
     def object_side(self) -> float | None:
         """Half of the objects are at most this large across, in pixels; None where there are no objects."""
         return float(np.median(self.objects)) if len(self.objects) else None
-
-
-def label_facts(data: SegmentationData, *, workers: int = 0) -> LabelFacts:
-    """Decode every pair once, check it, and gather what the frames are like.
-
-    Args:
-        data: The pairs.
-        workers: Threads; 0 means one for each core.
-
-    Raises:
-        UnipError: As :func:`unip.data.labelled.datasets.check_segmentation` does.
-    """
-
-    def measure(
-        image: Pixels8, mask: Pixels8
-    ) -> tuple[tuple[int, ...], npt.NDArray[np.int64], npt.NDArray[np.int64], bool]:
-        ids, areas = regions(mask)
-        whole = (ids != IGNORE) & (areas >= MIN_OBJECT_PIXELS)
-        natural = image.ndim == 3 and colour_spread(image) >= FALSE_COLOUR
-        return mask.shape, np.bincount(mask.ravel(), minlength=256), np.stack([ids[whole], areas[whole]]), natural
-
-    sizes, counts, found, natural = zip(*check_pairs(data, measure, workers=workers), strict=True)
-    total = np.sum(counts, axis=0)
-    ground = int(np.argmax(total[: len(data.classes.names)]))
-    ids, areas = np.concatenate(found, axis=1)
-    return LabelFacts(
-        pixels=by_name(total, data.classes),
-        sizes=np.array(sizes, dtype=np.int64),
-        objects=np.sqrt(areas[ids != ground].astype(np.float64)),
-        coloured=float(np.mean(natural)),
-    )
 
 
 def rare_classes(pixels: dict[str, int]) -> dict[str, float]:

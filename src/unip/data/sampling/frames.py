@@ -72,7 +72,7 @@ class Frames(Dataset[Frame]):
     def __getitem__(self, index: int) -> Frame:
         try:
             if isinstance(self.images, SegmentationData):
-                pixels8, mask = self.images.read(index, self.conversion)
+                pixels8, mask, _ = self.images.read(index, self.conversion)
             else:
                 pixels8, mask = read_image8(self.images[index], self.conversion or DEFAULT), None
             image = pixels8 if self.corruption is None else self.corruption(pixels8, index)

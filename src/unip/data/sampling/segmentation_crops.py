@@ -17,10 +17,9 @@ from torchvision.transforms.v2 import functional as F
 from unip.data.corruptions import corrupt_some
 from unip.data.images.decoding import Pixels8
 from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.pairs import SegmentationData, classes_shown
+from unip.data.labelled.pairs import Pair, SegmentationData
 from unip.data.sampling.order import SampleOrder
 from unip.data.sampling.rare_crops import RareCrops
-from unip.runtime.memory import Cache, use_ram
 from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_processes
 
@@ -226,19 +225,15 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
     ``position`` counts samples from the start of training, over all epochs; ``len`` is one epoch. An item is the image,
     ``(3, crop, crop)`` uint8 (grey repeated), and the mask, ``(crop, crop)`` uint8 with 255 for ignore.
 
-    Decoded pairs are kept in memory when they fit. Workers that are forked share them; where workers are
-    spawned (Windows, macOS) each gets a copy.
+    Workers that are forked share the decoded pairs; where workers are spawned (Windows, macOS) each gets a copy.
 
     Args:
         data: The pairs.
         transform: The augmentation.
         seed: Seed of order and augmentation.
-        cache: Keep decoded pairs: ``"ram"``, ``"none"``, or ``"auto"`` (when a quarter of the free memory holds them).
+        pairs: The decoded pairs, see :func:`decode_pairs`; left out, each is read when it is shown.
         corrupt: Probability that an image is corrupted (:func:`unip.data.corruptions.corrupt_some`) before all else.
-        rare_crops: Share of the samples that are drawn for a class (:class:`unip.data.sampling.rare_crops.RareCrops`).
-
-    Raises:
-        UnipError: A pair is damaged, has two sizes, or its mask an unknown id; no class to draw samples for is shown.
+        rare: Says which samples are drawn for a class.
     """
 
     def __init__(
@@ -247,25 +242,17 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         transform: SegmentationTrainTransform,
         *,
         seed: int = 0,
-        cache: Cache = "auto",
+        pairs: Sequence[Pair] | None = None,
         corrupt: float = 0.0,
-        rare_crops: float = 0.0,
+        rare: RareCrops | None = None,
     ) -> None:
         self.data = data
         self.transform = transform
         self.seed = seed
         self.corrupt = corrupt
+        self.rare = rare
         self.order = SampleOrder(len(data), seed)
-        self._pairs: list[tuple[Pixels8, Pixels8]] | None = None
-        first = self._read(0)
-        if use_ram(cache, sum(part.nbytes for part in first) * len(data)):
-            self._pairs = list(map_processes(self._read, range(len(data)), "reading pairs", unit="pairs"))
-        self.rare: RareCrops | None = None
-        if rare_crops:
-            kept = self._pairs
-            read = data.read_mask if kept is None else lambda index: kept[index][1]
-            shown = classes_shown(read, len(data), len(data.classes.names))
-            self.rare = RareCrops(shown, data.classes, rare_crops, seed)
+        self._pairs = pairs
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -274,7 +261,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """Return the augmented pair shown at ``position``."""
         index, class_id = self.choose(position)
-        image, mask = self.pair(index)
+        image, mask, _ = self.pair(index)
         if self.corrupt:
             image = corrupt_some(image, self.corrupt, seed_for(self.seed, position, CORRUPTION_STREAM))
         channels = torch.from_numpy(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
@@ -295,12 +282,22 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
         """Return where the random numbers of a sample come from."""
         return np.random.default_rng(seed_for(self.seed, position))
 
-    def pair(self, index: int) -> tuple[Pixels8, Pixels8]:
-        """Return image and mask by number."""
-        return self._pairs[index] if self._pairs is not None else self._read(index)
+    def pair(self, index: int) -> Pair:
+        """Return a pair by number.
 
-    def _read(self, index: int) -> tuple[Pixels8, Pixels8]:
-        return self.data.read(index)
+        Raises:
+            UnipError: It is damaged, has two sizes, or its mask an unknown id.
+        """
+        return self._pairs[index] if self._pairs is not None else self.data.read(index)
+
+
+def decode_pairs(data: SegmentationData) -> list[Pair]:
+    """Decode all pairs.
+
+    Raises:
+        UnipError: One is damaged, has two sizes, or its mask an unknown id.
+    """
+    return list(map_processes(data.read, range(len(data)), "reading pairs", unit="pairs"))
 
 
 def nearest(size: int, new: int) -> npt.NDArray[np.int64]:

@@ -31,13 +31,13 @@ class DeviceCrops:
 
     def __init__(self, dataset: SegmentationTrainDataset, device: torch.device) -> None:
         self.dataset, self.device = dataset, device
-        sizes = [dataset.pair(index)[1].shape for index in range(len(dataset))]
+        sizes = [dataset.pair(index).mask.shape for index in range(len(dataset))]
         for index, size in enumerate(sizes):
-            if dataset.pair(index)[0].shape != size:
+            if dataset.pair(index).image.shape != size:
                 raise UnipError(f"{dataset.data.images[index]} is in colour", "Use --cache ram.")
         self.sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
-        self.frames = stack(lambda index: dataset.pair(index)[0], sizes, device)
-        self.masks = stack(lambda index: dataset.pair(index)[1], sizes, device)
+        self.frames = stack(lambda index: dataset.pair(index).image, sizes, device)
+        self.masks = stack(lambda index: dataset.pair(index).mask, sizes, device)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what loader processes that are not forked could not use."""
@@ -46,7 +46,7 @@ class DeviceCrops:
     def __getitem__(self, position: int) -> Tensor:
         """Return the numbers of the sample shown at ``position``."""
         index, class_id = self.dataset.choose(position)
-        drawn = self.dataset.transform.draw(self.dataset.pair(index)[1], self.dataset.generator(position), class_id)
+        drawn = self.dataset.transform.draw(self.dataset.pair(index).mask, self.dataset.generator(position), class_id)
         distortion = drawn.distortion or PLAIN
         return torch.tensor(
             [
@@ -114,4 +114,4 @@ def crops_fit(dataset: SegmentationTrainDataset, device: torch.device) -> bool:
     if dataset.corrupt or not dataset.in_memory:
         return False
     pairs = [dataset.pair(index) for index in range(len(dataset))]
-    return all(frame.ndim == 2 for frame, _ in pairs) and has_room([mask.shape for _, mask in pairs], 2, device)
+    return all(pair.image.ndim == 2 for pair in pairs) and has_room([pair.mask.shape for pair in pairs], 2, device)

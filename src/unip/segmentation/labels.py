@@ -1,0 +1,116 @@
+"""The labelled images of a fine-tuning: checked before it starts, and recorded in the run folder for the next call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+from unip.data.labelled.datasets import choose_labels
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.record import CheckedLabels, LabelRecord, check_labels
+from unip.data.labelled.statistics import LabelFacts, count_pair, measure_pair
+from unip.errors import UnipError
+from unip.files import read_json
+from unip.outputs import write_text
+from unip.runtime.memory import Cache
+from unip.segmentation.config import FinetuneConfig
+from unip.training.run_folder import RunFolder
+
+SHOWN = 3  # changed files that a message names
+
+
+@dataclass(frozen=True)
+class TaskLabels:
+    """What a fine-tuning is trained and evaluated on; both can be read.
+
+    Attributes:
+        train: Pairs to train on.
+        facts: What they are like.
+        val: Pairs to evaluate on, if there are any.
+        stored: What the run folder records of them.
+    """
+
+    train: CheckedLabels
+    facts: LabelFacts
+    val: CheckedLabels | None
+    stored: dict[str, LabelRecord]
+
+    def describe_changes(self) -> list[str]:
+        """Name the files that changed since the run was started."""
+        lines = []
+        for part in (self.train, self.val):
+            if part is not None and part.changed:
+                more = f" and {len(part.changed) - SHOWN} more" * (len(part.changed) > SHOWN)
+                lines.append(
+                    f"note: {len(part.changed)} files of {part.name} changed since this run started, and are read "
+                    f"again: {', '.join(part.changed[:SHOWN])}{more}"
+                )
+        return lines
+
+    def store(self, run: RunFolder) -> None:
+        """Record them, unless they are."""
+        records = self.stored | {"train": self.train.record}
+        if self.val is not None:
+            records["val"] = self.val.record
+        if records != self.stored:
+            write_text(run.labels, json.dumps({name: each.to_dict() for name, each in records.items()}) + "\n")
+
+
+def check_task(
+    config: FinetuneConfig, run: RunFolder, data: SegmentationData, val: SegmentationData | None
+) -> TaskLabels:
+    """Decode the images and masks of a fine-tuning once, those that the run folder does not know.
+
+    Args:
+        config: The settings.
+        run: Where to.
+        data: The pairs of ``config.split``.
+        val: Those of ``config.val``, if it is set.
+
+    Raises:
+        UnipError: A pair is damaged, nothing is labelled, or the classes of both differ.
+    """
+    continued = run.continues(config) or run.is_finished(config)
+    stored: dict[str, LabelRecord] = {}
+    if continued and run.outputs.state(run.labels.name) == "ours":
+        stored = {name: LabelRecord.from_dict(values) for name, values in read_json(run.labels).items()}
+    judged = None if val is None else check_val(config, data, val, stored.get("val"))
+    train = check_labels(
+        data,
+        f"{config.data} ({config.split})",
+        measure_pair,
+        known=stored.get("train"),
+        limit=lambda: choose_labels(data, config.label_budget or 1.0, config.label_seed),
+        cache="none" if config.dry_run else pair_cache(config),
+    )
+    facts = LabelFacts.of(train.facts, data.classes)
+    if not sum(facts.pixels[name] for name in data.classes.names):
+        raise UnipError(f"{config.data} ({config.split}) has no labelled pixel", "Check the masks, and --remap.")
+    return TaskLabels(train, facts, judged, stored)
+
+
+def check_val(
+    config: FinetuneConfig, data: SegmentationData, val: SegmentationData, known: LabelRecord | None
+) -> CheckedLabels:
+    """Check the data to evaluate on now rather than after hours of training.
+
+    Raises:
+        UnipError: It is damaged, without any label, or has other classes than the training data.
+    """
+    if val.classes.names != data.classes.names:
+        raise UnipError(
+            f"{config.val} has the classes {list(val.classes.names)}, {config.split} {list(data.classes.names)}",
+            "Use one classes.json for both.",
+        )
+    name = f"{config.data} ({config.val})"
+    checked = check_labels(replace(val, conversion=data.conversion), name, count_pair, known=known)
+    if config.eval_every is not None and not any(any(pair.pixels[:-1]) for pair in checked.facts):
+        raise UnipError(f"{config.val} has no labelled pixel to choose weights by", "Choose another --val.")
+    return checked
+
+
+def pair_cache(config: FinetuneConfig) -> Cache:
+    """Return whether decoded pairs are kept; a GPU takes them from memory, and where features are, they need not be."""
+    if config.mode == "linear" and config.cache_features is not False:
+        return "none"
+    return "ram" if config.cache == "gpu" else config.cache
