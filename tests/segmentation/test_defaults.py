@@ -10,7 +10,7 @@ from unip.errors import UnipError
 from unip.segmentation import defaults
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.defaults import TaskFacts, choose, choose_compile
-from unip.segmentation.finetuning import resolve_finetuning
+from unip.segmentation.preparing import resolve_finetuning
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from unip.errors import UnipError
 from unip.segmentation import defaults
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.defaults import TaskFacts
-from unip.segmentation.finetuning import build, resolve_finetuning
+from unip.segmentation.preparing import build, resolve_finetuning
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.training_data import make_transform
 from unip.segmentation.verbs import finetune

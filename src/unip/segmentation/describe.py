@@ -5,27 +5,18 @@ from __future__ import annotations
 import torch
 
 from unip.data.images.conversion import DEFAULT
-from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.statistics import rare_classes
 from unip.segmentation.config import ResolvedConfig
-from unip.segmentation.losses import MAX_WEIGHT, PixelLoss
+from unip.segmentation.losses import MAX_WEIGHT
 from unip.segmentation.metrics import percent
 from unip.segmentation.model import Segmenter
+from unip.segmentation.preparing import Preparation
 from unip.training.optim import count_parameters
-from unip.vit.backbone import Backbone
 
 
-def describe_training(
-    config: ResolvedConfig,
-    backbone: Backbone,
-    data: SegmentationData,
-    counts: dict[str, int],
-    segmenter: Segmenter,
-    adapted: int = 0,
-    *,
-    is_8_bit: bool,
-) -> list[str]:
+def describe_training(ready: Preparation) -> list[str]:
     """Say what will be trained."""
+    config, data, segmenter, counts = ready.config, ready.data, ready.segmenter, ready.labels.facts.pixels
     spec = segmenter.spec
     pixels = max(1, sum(counts.values()))
     shares = ", ".join(f"{name} {100 * count / pixels:.2f} %" for name, count in counts.items())
@@ -38,13 +29,13 @@ def describe_training(
     helping = (config.loss != "ce", config.rare_crops, config.class_weights != "none", config.hard_pixels)
     alone = [] if config.mode == "linear" or any(helping) else list(rare_classes(counts))
     absent = [name for name in data.classes.names if not counts[name]]
-    idle = spec.conversion.method != DEFAULT.method and is_8_bit
+    idle = spec.conversion.method != DEFAULT.method and ready.labels.train.facts[0].is_8_bit
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
     patience = f"; the end after {config.patience} evaluations without better ones" if config.patience else ""
     rare = f", {percent(config.rare_crops)} % of them drawn for a class" if config.rare_crops else ""
     return [
-        str(backbone.report or f"{config.model}: random weights"),
+        str(ready.backbone.report or f"{config.model}: random weights"),
         f"{len(data)} labelled images: {shares}",
         *[f"note: rare classes ({', '.join(alone)}); see --rare-crops, --class-weights and --loss ce+dice"]
         * bool(alone),
@@ -55,7 +46,8 @@ def describe_training(
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
         *[f"patch embedding and first layers stay as they are, {config.freeze_layers} of {segmenter.depth}"]
         * (config.freeze_layers > 0),
-        *[f"LoRA of rank {config.lora} on {adapted} weights of the frozen backbone, merged in the end"] * (adapted > 0),
+        *[f"LoRA of rank {config.lora} on {ready.adapted} weights of the frozen backbone, merged in the end"]
+        * (ready.adapted > 0),
         f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
@@ -63,11 +55,12 @@ def describe_training(
     ]
 
 
-def describe_loss(config: ResolvedConfig, data: SegmentationData, loss: PixelLoss) -> str:
+def describe_loss(ready: Preparation) -> str:
     """Say what is minimised, with the weight of each class."""
+    config, loss = ready.config, ready.model.pixel_loss
     text = "loss: cross-entropy"
     if loss.weights is not None:
-        each = zip(data.classes.names, loss.weights.tolist(), strict=True)
+        each = zip(ready.data.classes.names, loss.weights.tolist(), strict=True)
         weights = ", ".join(f"{name} {weight:.3g}" for name, weight in each)
         text += f", weights {config.class_weights} (at most {MAX_WEIGHT:g}): {weights}"
     if loss.hard_pixels is not None:

@@ -1,0 +1,185 @@
+"""Getting a fine-tuning ready: labels are read, everything left open is chosen, and the model is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+
+from unip.data.images.conversion import DEFAULT
+from unip.data.labelled.pairs import SegmentationData
+from unip.errors import UnipError
+from unip.segmentation.adapters import add_adapters, freeze_layers
+from unip.segmentation.config import FinetuneConfig, ResolvedConfig
+from unip.segmentation.defaults import TaskFacts, choose, choose_compile, shown
+from unip.segmentation.labels import TaskLabels, check_task
+from unip.segmentation.losses import PixelLoss, class_weights
+from unip.segmentation.model import CachedLoss, SegmentationLoss, Segmenter, SegmenterSpec
+from unip.segmentation.training_data import check_cache, make_rare_crops
+from unip.training.run_folder import RunFolder
+from unip.training.schedule import check_warmup
+from unip.vit.backbone import Backbone, load_backbone
+from unip.vit.shape import heads_of
+from unip.vit.spec import set_last_heads
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A fine-tuning that can start.
+
+    Attributes:
+        config: The settings, nothing of them left open.
+        on_machine: The same with the way of compiling that suits this machine. That is not recorded, so that the run
+            may go on, and be repeated, on another one.
+        reasons: Why what was left open is chosen so, a line each.
+        accelerator: Device, ranks and precision.
+        labels: What is trained and evaluated on.
+        backbone: As it was loaded.
+        model: The loss of the segmenter, which is what training runs.
+        adapted: How many weights have an adapter.
+    """
+
+    config: ResolvedConfig
+    on_machine: ResolvedConfig
+    reasons: list[str]
+    accelerator: Accelerator
+    labels: TaskLabels
+    backbone: Backbone
+    model: SegmentationLoss
+    adapted: int
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the rank that writes and speaks."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it trains on a GPU."""
+        return bool(self.accelerator.device.type == "cuda")
+
+    @property
+    def data(self) -> SegmentationData:
+        """The pairs to train on."""
+        return self.labels.train.data
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The segmentation model."""
+        return self.model.segmenter
+
+
+def prepare(
+    given: FinetuneConfig,
+    run: RunFolder,
+    data: SegmentationData,
+    val: SegmentationData | None,
+    accelerator: Accelerator,
+) -> Preparation:
+    """Read the labels, choose what is left open, and build the model; arguments are those of ``train_segmenter``.
+
+    Raises:
+        UnipError: Data, backbone or settings do not fit together.
+    """
+    conversion = given.resolve_conversion(data.conversion)
+    given, data = given.model_copy(update=conversion.as_settings()), replace(data, conversion=conversion)
+    torch.manual_seed(given.seed)  # weights from scratch and heads
+    backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
+    labels = check_task(given, run, data, val)
+    on_gpu = accelerator.device.type == "cuda"
+    facts = TaskFacts.of(labels.facts, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
+    config, reasons = resolve_finetuning(given, facts)
+    check_warmup(config.warmup, config.steps)
+    compiled, why = choose_compile(config, facts)
+    if compiled != config.compile:
+        reasons.append(f"compile {shown(compiled)}: {why}")
+    check_batch(config, accelerator)
+    check_cache(config, accelerator.device)
+    make_rare_crops(config, labels.train)  # refuses where there is nothing to draw them for
+    segmenter = build(config, backbone, labels.train.data)
+    adapted = freeze_and_adapt(config, segmenter)
+    if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
+        backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
+    if on_gpu:
+        segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
+    pixel_loss = make_loss(config, data, labels.facts.pixels)
+    loss = CachedLoss if config.cache_features else SegmentationLoss
+    model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
+    on_machine = config.model_copy(update={"compile": compiled})
+    return Preparation(config, on_machine, reasons, accelerator, labels, backbone, model, adapted)
+
+
+def resolve_finetuning(config: FinetuneConfig, facts: TaskFacts) -> tuple[ResolvedConfig, list[str]]:
+    """Choose what was left open, and say why, a line each.
+
+    Raises:
+        UnipError: Settings that were given do not fit together.
+    """
+    chosen, reasons = choose(config, facts)
+    return ResolvedConfig.make(**{**config.model_dump(), **chosen}), reasons
+
+
+def check_batch(config: ResolvedConfig, accelerator: Accelerator) -> None:
+    """Refuse a batch of one image a pass where batch norm would see a single pooled value.
+
+    Raises:
+        UnipError: It is one, and the decoder pools the whole image.
+    """
+    share = config.batch_size // (accelerator.num_processes * config.accumulate)
+    synced = accelerator.num_processes if accelerator.device.type == "cuda" else 1
+    if config.decoder == "upernet" and share * synced < 2:
+        raise UnipError(
+            f"batch_size {config.batch_size} gives upernet's batch norm one image at a time",
+            "Use at least 2 images a pass, or --decoder light.",
+        )
+
+
+def build(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) -> Segmenter:
+    """Put a resolved config's decoder on a backbone."""
+    spec = backbone.spec
+    if config.last_heads == "uniform" and spec.last_heads is not None:
+        set_last_heads(backbone.model, heads_of(backbone.model, 1))
+        spec = spec.model_copy(update={"last_heads": None})
+    return Segmenter(
+        SegmenterSpec.make(
+            backbone=spec,
+            classes=data.classes,
+            decoder=config.decoder,
+            pyramid=config.pyramid,
+            layers=config.layers,
+            channels=config.channels,
+            auxiliary_weight=config.auxiliary_weight,
+            probe_norm=config.probe_norm,
+            mean=backbone.mean,
+            std=backbone.std,
+            short_side=config.base[1],
+            crop=config.crop,
+            stride=max(1, config.crop * 2 // 3),
+            conversion=data.conversion or DEFAULT,
+        ),
+        backbone.model,
+    )
+
+
+def freeze_and_adapt(config: ResolvedConfig, segmenter: Segmenter) -> int:
+    """Freeze what is not to be trained and add adapters; return how many weights have one.
+
+    Raises:
+        UnipError: There are not so many layers, or the rank is too high.
+    """
+    if config.lora is not None:
+        return len(add_adapters(segmenter, config.lora, frozen_layers=config.freeze_layers))
+    if config.freeze_layers:
+        freeze_layers(segmenter, config.freeze_layers)
+    return 0
+
+
+def make_loss(config: ResolvedConfig, data: SegmentationData, counts: dict[str, int]) -> PixelLoss:
+    """Return the loss, its weights from the training pixels of each class."""
+    pixels = [counts[name] for name in data.classes.names]
+    return PixelLoss(
+        weights=class_weights(pixels, config.class_weights),
+        hard_pixels=config.hard_pixels,
+        dice=config.loss == "ce+dice",
+    )
