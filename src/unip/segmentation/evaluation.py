@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +20,17 @@ from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
 from unip.files import read_json, sha256
 from unip.log import TableMessage
-from unip.outputs import write_json, write_text
 from unip.progress import meter
 from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.signals import stoppable
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.gallery import WorstFrame, render_evaluation
+from unip.segmentation.evaluation_files import EvaluationFiles, EvaluationSettings, Subject
+from unip.segmentation.gallery import WorstFrame
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
 from unip.segmentation.model import Segmenter
 from unip.segmentation.model_folder import model_folder
-from unip.segmentation.robustness import read_robustness, robustness_record, robustness_rows, robustness_table
+from unip.segmentation.robustness import Robustness, read_robustness, robustness_table
 from unip.segmentation.storage import load_segmenter
 
 log = logging.getLogger(__name__)
@@ -65,70 +64,87 @@ def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> 
         opened: The pairs of ``config.data``.
     """
     ready = open_model_and_data(config, opened)
-    spec, data, dtype = ready.segmenter.spec, ready.data, str(ready.dtype).removeprefix("torch.")
-    view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
-    log.info(
-        f"{len(data.images)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
-        f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {dtype}"
-    )
-    log.info(f"images of more than 8 bits, if any, become grey as in training: {spec.conversion.describe()}")
-    if ready.stated not in (None, spec.conversion):
-        log.warning(f"note: {config.data} states another conversion, which is not used: {ready.stated.describe()}")
     corruptions = parse_corruptions(config.corruption, config.seed)
-    if corruptions:
-        log.info(f"and again for each corruption: {', '.join(map(str, corruptions))}")
+    describe(ready, config, corruptions)
     file = out / "robustness.json"
     earlier = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
     if config.dry_run:
-        check_segmentation(data)
+        check_segmentation(ready.data)
         files = [*(["robustness.json"] if corruptions else []), "metrics.json and evaluation.html"]
         log.info(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
     scores, matrices, worst = score_frames(ready, config)
-    frames = {name: score(matrix, spec.classes.names).miou for name, matrix in matrices.items()}
-    about = {"model": str(config.model), "data": str(config.data), "split": config.split, "images": len(data.images)}
-    settings: dict[str, Any] = {
-        "weights": sha256(model_folder(config.model) / "model.safetensors"),
-        "window": config.window,
-        "short_side": spec.short_side,
-        "crop": spec.crop,
-        "stride": spec.stride,
-        "conversion": spec.conversion.model_dump(mode="json"),
-        "precision": dtype,
-    }
-    listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
-    write_json(out / "metrics.json", {**about, **settings, **scores.to_dict(), "frames": listed})
-    log.info(TableMessage(scores.to_table(f"{config.split or config.data.name}: {len(data.images)} images")))
-    corrupted, wanted = read_robustness(earlier, settings, scores)
-
-    def show(asked: Sequence[CorruptFrames]) -> list[tuple[str, ...]]:
-        rows = robustness_rows(scores, corrupted, asked) if asked else []
-        write_text(out / "evaluation.html", render_evaluation(scores, spec.classes, about, worst, rows))
-        return rows
-
-    def keep() -> None:
-        write_json(file, {**about, **settings, **robustness_record(scores, corrupted, corruptions)})
-
-    rows = show(corruptions or wanted)
+    names = ready.data.classes.names
+    frames = {name: score(matrix, names).miou for name, matrix in matrices.items()}
+    written = evaluation_files(ready, config, out)
+    written.write_metrics(scores, frames)
+    log.info(TableMessage(scores.to_table(f"{config.split or config.data.name}: {len(ready.data)} images")))
+    before = read_robustness(earlier, written.settings.to_dict(), scores)
+    robustness = replace(before, wanted=corruptions or before.wanted)
+    written.write_page(robustness, worst)
     if corruptions:
-        keep()
-        if there := [str(each) for each in corruptions if each in corrupted]:
-            log.info(f"{file} has {', '.join(there)} already")
-        if missing := [each for each in corruptions if each not in corrupted]:
-            so_far = f"interrupted: of {len(corruptions)} corruptions, those that are done are in {file}"
-            try:
-                with stoppable("Run the same command again to continue.", so_far):
-                    for each, found in _corrupted(ready, config, missing):
-                        corrupted[each] = found
-                        keep()
-            finally:
-                rows = show(corruptions)
-        log.info(TableMessage(robustness_table(rows)))
-    elif file.exists() and not wanted:
+        score_corruptions(ready, config, written, robustness, worst)
+    elif file.exists() and not before.wanted:
         log.warning(f"note: {file} stays as it is, of another model or other settings")
     log.info(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
-    return EvaluateResult(scores, frames, out, {str(each): corrupted[each] for each in corruptions}, matrices)
+    corrupted = {str(each): robustness.corrupted[each] for each in corruptions}
+    return EvaluateResult(scores, frames, out, corrupted, matrices)
+
+
+def describe(ready: ModelAndData, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]) -> None:
+    """Say what will be done."""
+    spec = ready.segmenter.spec
+    view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
+    log.info(
+        f"{len(ready.data)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
+        f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {ready.precision}"
+    )
+    log.info(f"images of more than 8 bits, if any, become grey as in training: {spec.conversion.describe()}")
+    if ready.stated not in (None, spec.conversion):
+        log.warning(f"note: {config.data} states another conversion, which is not used: {ready.stated.describe()}")
+    if corruptions:
+        log.info(f"and again for each corruption: {', '.join(map(str, corruptions))}")
+
+
+def evaluation_files(ready: ModelAndData, config: EvaluateConfig, out: Path) -> EvaluationFiles:
+    """Return what writes the results."""
+    spec = ready.segmenter.spec
+    settings = EvaluationSettings(
+        weights=sha256(model_folder(config.model) / "model.safetensors"),
+        window=config.window,
+        short_side=spec.short_side,
+        crop=spec.crop,
+        stride=spec.stride,
+        conversion=spec.conversion,
+        precision=ready.precision,
+    )
+    subject = Subject(str(config.model), str(config.data), config.split, len(ready.data))
+    return EvaluationFiles(out, subject, settings, spec.classes)
+
+
+def score_corruptions(
+    ready: ModelAndData,
+    config: EvaluateConfig,
+    written: EvaluationFiles,
+    robustness: Robustness,
+    worst: Sequence[WorstFrame],
+) -> None:
+    """Score the wanted corruptions that have no scores yet; each is added to ``robustness`` and written at once."""
+    written.write_robustness(robustness)
+    file, wanted, missing = written.out / "robustness.json", robustness.wanted, robustness.missing
+    if there := [str(each) for each in wanted if each not in missing]:
+        log.info(f"{file} has {', '.join(there)} already")
+    if missing:
+        so_far = f"interrupted: of {len(wanted)} corruptions, those that are done are in {file}"
+        try:
+            with stoppable("Run the same command again to continue.", so_far):
+                for each, found in _corrupted(ready, config, missing):
+                    robustness.corrupted[each] = found
+                    written.write_robustness(robustness)
+        finally:
+            written.write_page(robustness, worst)
+    log.info(TableMessage(robustness_table(robustness.rows())))
 
 
 def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, Scores]]:
@@ -165,6 +181,11 @@ class ModelAndData:
     stated: Conversion | None
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, by name."""
+        return str(self.dtype).removeprefix("torch.")
 
 
 def open_model_and_data(config: EvaluateConfig, data: SegmentationData) -> ModelAndData:
@@ -226,7 +247,11 @@ def score_frames(
                     push = heapq.heappush if room else heapq.heapreplace
                     push(worst, (-value, -frame.index, shown))
             progress.advance()
-    return score(total, data.classes.names), matrices, [item[2] for item in sorted(worst, key=_badness)]
+    return (
+        score(total, data.classes.names),
+        matrices,
+        [item[2] for item in sorted(worst, key=lambda item: (-item[0], -item[1]))],
+    )
 
 
 def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None:
@@ -240,7 +265,3 @@ def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None
             f"{config.model} knows the classes {list(model.names)}, but {config.data} has {list(data.names)}",
             "Evaluate on data with the same classes in the same order; --remap changes those of the data.",
         )
-
-
-def _badness(item: tuple[float, int, Any]) -> tuple[float, int]:
-    return -item[0], -item[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,7 @@ class WorstFrame:
 def render_evaluation(
     scores: Scores,
     classes: Classes,
-    about: Mapping[str, Any],
+    about: Mapping[str, object],
     worst: Sequence[WorstFrame],
     robustness: Sequence[tuple[str, ...]] = (),
 ) -> str:

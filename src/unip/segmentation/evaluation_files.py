@@ -1,0 +1,77 @@
+"""What an evaluation writes: metrics.json, evaluation.html and robustness.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unip.data.images.config import Conversion
+from unip.data.labelled.classes import Classes
+from unip.outputs import write_json, write_text
+from unip.segmentation.gallery import WorstFrame, render_evaluation
+from unip.segmentation.metrics import Scores
+from unip.segmentation.robustness import Robustness
+from unip.segmentation.settings import Window
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was evaluated on what."""
+
+    model: str
+    data: str
+    split: str | None
+    images: int
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What scores depend on beside the images: the SHA-256 of the weights, and how they were run."""
+
+    weights: str
+    window: Window
+    short_side: int
+    crop: int
+    stride: int
+    conversion: Conversion
+    precision: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as JSON values."""
+        return {**vars(self), "conversion": self.conversion.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """The files of an evaluation.
+
+    Attributes:
+        out: Their folder.
+        subject: What was evaluated.
+        settings: And how.
+        classes: Names and colours.
+    """
+
+    out: Path
+    subject: Subject
+    settings: EvaluationSettings
+    classes: Classes
+
+    def write_metrics(self, scores: Scores, frames: Mapping[str, float]) -> None:
+        """Write all scores and the mIoU of each frame to ``metrics.json``."""
+        listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
+        found = {**scores.to_dict(), "frames": listed}
+        write_json(self.out / "metrics.json", {**asdict(self.subject), **self.settings.to_dict(), **found})
+
+    def write_page(self, robustness: Robustness, worst: Sequence[WorstFrame]) -> None:
+        """Write ``evaluation.html``."""
+        page = render_evaluation(robustness.clean, self.classes, asdict(self.subject), worst, robustness.rows())
+        write_text(self.out / "evaluation.html", page)
+
+    def write_robustness(self, robustness: Robustness) -> None:
+        """Write ``robustness.json``."""
+        record = {**asdict(self.subject), **self.settings.to_dict(), **robustness.to_dict()}
+        write_json(self.out / "robustness.json", record)
