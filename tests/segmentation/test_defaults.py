@@ -10,7 +10,6 @@ from unip.errors import UnipError
 from unip.segmentation import defaults
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.defaults import TaskFacts, choose, choose_compile
-from unip.segmentation.preparing import resolve_finetuning
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +46,10 @@ def facts(
 
 def chosen(given=None, **of_facts):
     config = FinetuneConfig.make(model="m", data="d", out="o", **(given or {}))
-    values, lines = choose(config, facts(**of_facts))
-    assert resolve_finetuning(config, facts(**of_facts))[0].model_dump().items() >= values.items()
+    resolved, lines = choose(config, facts(**of_facts))
+    values = {name: value for name, value in resolved if config.is_open(name) and name in defaults.CHOOSERS}
+    given = {name: value for name, value in config if name not in values}
+    assert resolved.model_dump().items() >= (given | values).items()
     return values, {line.split(": ")[0]: line for line in lines}
 
 
@@ -227,11 +228,9 @@ def test_how_it_is_compiled_is_the_machines_matter():
         ({"mode": "linear", "cache_features": False}, (True, 1), "graphs"),
     ):
         there = facts(on_gpu=on_gpu, ranks=ranks, images=4)
-        assert choose_compile(resolve_finetuning(config.model_copy(update=change), there)[0], there)[0] == expected, (
-            change
-        )
+        assert choose_compile(choose(config.model_copy(update=change), there)[0], there)[0] == expected, change
     rotary = replace(facts(on_gpu=True, images=4), capturable=False)
-    assert choose_compile(resolve_finetuning(config, rotary)[0], rotary)[0] == "auto"
+    assert choose_compile(choose(config, rotary)[0], rotary)[0] == "auto"
 
 
 LINEAR = {"mode": "linear"}

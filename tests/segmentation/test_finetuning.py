@@ -16,8 +16,8 @@ from unip.deployment.verbs import evaluate, predict
 from unip.errors import UnipError
 from unip.segmentation import defaults
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.defaults import TaskFacts
-from unip.segmentation.preparing import build, resolve_finetuning
+from unip.segmentation.defaults import TaskFacts, choose
+from unip.segmentation.preparing import build
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.training_data import make_transform
 from unip.segmentation.verbs import finetune
@@ -28,7 +28,7 @@ from unip.vit.backbone import load_backbone
 def resolved(config, backbone, images=10):
     """Resolve against frames of 40 x 32 pixels with three classes."""
     labels = LabelFacts(dict.fromkeys("abc", 1) | {"ignore": 0}, np.full((images, 2), (32, 40)), np.full(5, 12.0))
-    return resolve_finetuning(config, TaskFacts.of(labels, backbone, on_gpu=False, ranks=1))[0]
+    return choose(config, TaskFacts.of(labels, backbone, on_gpu=False, ranks=1))[0]
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +41,19 @@ class PredictResult:
     masks: dict[Path, Path]
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """The image, the files of its results in the output folder by what they hold, and each class's share of pixels."""
+
+    image: Path
+    files: dict[str, str]
+    shares: dict[str, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what predictions.json says of it."""
+        return {"image": str(self.image), **self.files, "shares": self.shares}
+
+
 def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResult | None:
     """Do what is left of :func:`unip.deployment.verbs.predict` once the paths are checked.
 
@@ -67,9 +79,9 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
         return None
 
     paths = list(names)
-    records: list[dict[str, Any]] = []
+    records: list[Prediction] = []
     problems: list[str] = []
-    pending: list[Future[dict[str, Any]]] = []
+    pending: list[Future[Prediction]] = []
     frames = Frames(paths, segmenter.spec.short_side, conversion)
     results = segment_frames(
         segmenter,
@@ -99,14 +111,14 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
             "model": str(config.model),
             "classes": described,
             "conversion": conversion.model_dump(mode="json"),
-            "images": records,
+            "images": [record.to_dict() for record in records],
             "unreadable": problems,
         },
     )
     log.info(f"{len(records)} images segmented; results are in {config.out}")
     if problems:
         raise unreadable(problems, len(paths), "All others were segmented.", rest=", listed in predictions.json")
-    return PredictResult(config.out, {Path(r["image"]): config.out / r["mask"] for r in records})
+    return PredictResult(config.out, {found.image: config.out / found.files["mask"] for found in records})
 
 
 def check_images(paths: Sequence[Path], conversion: Conversion) -> None:
@@ -143,8 +155,8 @@ def write_prediction(
     probabilities: npt.NDArray[np.float16] | None,
     classes: Classes,
     config: PredictConfig,
-) -> dict[str, Any]:
-    """Write one image's results; return what predictions.json says about it."""
+) -> Prediction:
+    """Write one image's results."""
     counts = np.bincount(mask.ravel(), minlength=len(classes.names))
     overlay = draw_overlay(to_rgb8(frame.image), mask, classes, alpha=config.alpha)
     files = result_files(name, config)
@@ -156,7 +168,7 @@ def write_prediction(
         with writing(config.out / files["probabilities"]) as temporary:
             np.savez_compressed(temporary, probabilities=probabilities)
     shares = {name: round(float(share), 6) for name, share in zip(classes.names, counts / mask.size, strict=True)}
-    return {"image": str(path), **files, "shares": shares}
+    return Prediction(path, files, shares)
 
 
 def _arrays(logits: Tensor, config: PredictConfig) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16] | None]:

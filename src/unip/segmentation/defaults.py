@@ -14,7 +14,7 @@ from unip.data.sampling.segmentation_crops import SegmentationTrainTransform
 from unip.errors import UnipError
 from unip.features.linear import cache_bytes, count_windows
 from unip.runtime.memory import use_ram
-from unip.segmentation.config import FinetuneConfig
+from unip.segmentation.config import FinetuneConfig, ResolvedConfig
 from unip.segmentation.model import default_channels, default_layers
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size, width_of
@@ -83,7 +83,7 @@ def init_kind_of(backbone: Backbone) -> InitKind:
     return "distilled" if ours else "pre-trained"
 
 
-def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[dict[str, Any], list[str]]:
+def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[ResolvedConfig, list[str]]:
     """Choose what is left open.
 
     Args:
@@ -91,7 +91,7 @@ def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[dict[str, Any], li
         facts: What to choose from.
 
     Returns:
-        The chosen values by setting, and a line for each that has a meaning here, which says why.
+        All settings, and a line for each chosen one that has a meaning here, which says why.
 
     Raises:
         UnipError: Settings that were given do not fit together.
@@ -104,18 +104,16 @@ def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[dict[str, Any], li
             f"{option} leaves weights as they are, and those of {config.model} are random",
             f"Give a pre-trained --model, or leave {option} out.",
         )
-    chosen: dict[str, Any] = {}
     lines = []
     for name, chooser in CHOOSERS.items():
         if config.is_open(name):
             value, reason = chooser(config, facts)
-            chosen[name] = value
             config = config.model_copy(update={name: value})
             if reason:
                 lines.append(f"{name.replace('_', ' ')} {shown(value)}: {reason}")
     if config.cache_features and (problem := changing_setting(config)):
         raise UnipError(f"features cannot be cached: {problem}", "Change that, or leave cache_features at auto.")
-    return chosen, lines
+    return ResolvedConfig.make(**config.model_dump()), lines
 
 
 def shown(value: Any) -> str:

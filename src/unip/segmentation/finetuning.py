@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from torch import nn
@@ -21,7 +20,7 @@ from unip.segmentation.evaluating import evaluate_model
 from unip.segmentation.inference import OutOfMemory
 from unip.segmentation.metrics import Scores, percent
 from unip.segmentation.preparing import Preparation, prepare
-from unip.segmentation.storage import save_segmenter
+from unip.segmentation.storage import ModelInfo, save_segmenter
 from unip.segmentation.training_data import make_dataset
 from unip.segmentation.validation import quick_miou
 from unip.training.best import Evaluation
@@ -120,7 +119,7 @@ def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
     merge_adapters(segmenter)
     if not ready.main:
         return FinetuneResult(run.path, done, None)
-    save_segmenter(segmenter, run.model, info=model_info(ready, done))
+    save_segmenter(segmenter, run.model, info=model_info(ready, done).to_dict())
     log.info(f"{done.steps} steps of training are done; the model is {run.model}")
     if done.best is not None and done.best.score is not None:
         text = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
@@ -142,27 +141,29 @@ def make_evaluation(ready: Preparation) -> Evaluation | None:
     )
 
 
-def model_info(ready: Preparation, done: TrainResult) -> dict[str, Any]:
+def model_info(ready: Preparation, done: TrainResult) -> ModelInfo:
     """Return what the model folder tells about its making."""
-    config, report = ready.config, ready.backbone.report
-    return {
-        "backbone": config.model,
-        "backbone_sha256": report.sha256 if report else None,
-        "data": str(config.data),
-        "split": config.split,
-        "remap": list(config.remap),
-        "labelled_images": len(ready.data),
-        "mode": config.mode,
-        "steps": done.steps,
-        **({"val": config.val, "best_step": done.best.step, "val_miou": done.best.score} if done.best else {}),
-        "batch_size": config.batch_size,
-        "lr": config.lr,
-        "layer_decay": config.layer_decay,
-        **({"freeze_layers": config.freeze_layers} if config.freeze_layers else {}),
-        **({"lora": config.lora} if config.lora is not None else {}),
-        "seed": config.seed,
-        "final_loss": done.last.get("loss"),
-    }
+    config, report, best = ready.config, ready.backbone.report, done.best
+    return ModelInfo(
+        backbone=config.model,
+        backbone_sha256=report.sha256 if report else None,
+        data=str(config.data),
+        split=config.split,
+        remap=config.remap,
+        labelled_images=len(ready.data),
+        mode=config.mode,
+        steps=done.steps,
+        val=config.val if best else None,
+        best_step=best.step if best else None,
+        val_miou=best.score if best else None,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        layer_decay=config.layer_decay,
+        freeze_layers=config.freeze_layers or None,
+        lora=config.lora,
+        seed=config.seed,
+        final_loss=done.last.get("loss"),
+    )
 
 
 def final_scores(config: ResolvedConfig, run: RunFolder) -> Scores | None:

@@ -89,7 +89,7 @@ def prepare(
     labels = check_task(given, run, data, val)
     on_gpu = accelerator.device.type == "cuda"
     facts = TaskFacts.of(labels.facts, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
-    config, reasons = resolve_finetuning(given, facts)
+    config, reasons = choose(given, facts)
     check_warmup(config.warmup, config.steps)
     compiled, why = choose_compile(config, facts)
     if compiled != config.compile:
@@ -108,16 +108,6 @@ def prepare(
     model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     on_machine = config.model_copy(update={"compile": compiled})
     return Preparation(config, on_machine, reasons, accelerator, labels, backbone, model, adapted)
-
-
-def resolve_finetuning(config: FinetuneConfig, facts: TaskFacts) -> tuple[ResolvedConfig, list[str]]:
-    """Choose what was left open, and say why, a line each.
-
-    Raises:
-        UnipError: Settings that were given do not fit together.
-    """
-    chosen, reasons = choose(config, facts)
-    return ResolvedConfig.make(**{**config.model_dump(), **chosen}), reasons
 
 
 def check_batch(config: ResolvedConfig, accelerator: Accelerator) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -20,7 +21,57 @@ from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
 from unip.vit.spec import last_heads
 
 
-def save_segmenter(segmenter: Segmenter, folder: Path, *, info: dict[str, Any] | None = None) -> None:
+@dataclass(frozen=True)
+class ModelInfo:
+    """How a fine-tuned model was made; values that are optional and None are not told.
+
+    Attributes:
+        backbone: What it was trained from.
+        backbone_sha256: Of the file of its weights, if there is one.
+        data: The data set.
+        split: Of it.
+        remap: Changes of labels.
+        labelled_images: How many it was trained on.
+        mode: Full fine-tuning or a linear probe.
+        steps: Optimiser steps.
+        batch_size: Crops in each.
+        lr: The highest learning rate.
+        layer_decay: The factor on it per layer towards the input.
+        seed: Of the run.
+        final_loss: The last that was logged.
+        val: The split that the best weights were chosen on, optional.
+        best_step: The step that they are of, optional.
+        val_miou: Their mIoU, optional.
+        freeze_layers: How many layers stayed as they were, optional.
+        lora: Rank of adapters, optional.
+    """
+
+    backbone: str
+    backbone_sha256: str | None
+    data: str
+    split: str | None
+    remap: tuple[str, ...]
+    labelled_images: int
+    mode: str
+    steps: int
+    val: str | None = field(default=None, kw_only=True)
+    best_step: int | None = field(default=None, kw_only=True)
+    val_miou: float | None = field(default=None, kw_only=True)
+    batch_size: int
+    lr: float
+    layer_decay: float
+    freeze_layers: int | None = field(default=None, kw_only=True)
+    lora: int | None = field(default=None, kw_only=True)
+    seed: int
+    final_loss: float | None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as JSON values."""
+        optional = {each.name for each in fields(self) if each.kw_only}
+        return {name: value for name, value in vars(self).items() if value is not None or name not in optional}
+
+
+def save_segmenter(segmenter: Segmenter, folder: Path, *, info: Mapping[str, object] | None = None) -> None:
     """Write a model folder, whole or not at all; one that is there is replaced.
 
     Args:
@@ -31,7 +82,7 @@ def save_segmenter(segmenter: Segmenter, folder: Path, *, info: dict[str, Any] |
     Raises:
         UnipError: The folder cannot be written.
     """
-    info = info or {}
+    info = dict(info or {})
     spec = segmenter.spec.model_dump(mode="json")
     record = {"format": SEGMENTER_FORMAT, "spec": spec, "info": info}
     # so that the bare file is read as the backbone it holds, with its heads and its preprocessing
@@ -71,7 +122,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     return segmenter.eval()
 
 
-def model_card(spec: SegmenterSpec, info: dict[str, Any]) -> str:
+def model_card(spec: SegmenterSpec, info: Mapping[str, object]) -> str:
     """Return a model card in Markdown: what it sees, how to run it, how it was made."""
     names = ", ".join(f"{index} {name}" for index, name in enumerate(spec.classes.names))
     layers = ", ".join(map(str, spec.layers))
