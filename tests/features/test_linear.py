@@ -25,7 +25,8 @@ def data(segmentation_folder):
 
 def cached(segmenter, data, seed=0, **changes):
     transform = SegmentationTrainTransform(**{**PLAIN, **changes})
-    return CachedFeatures(segmenter, data, transform, seed=seed, autocast=contextlib.nullcontext()), transform
+    sizes = [data.read_mask(index).shape for index in range(len(data))]
+    return CachedFeatures(segmenter, data, sizes, transform, seed=seed, autocast=contextlib.nullcontext()), transform
 
 
 def maps_of(found):

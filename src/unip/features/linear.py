@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,7 +22,6 @@ from unip.features.model import FeatureModel
 from unip.features.store import FeatureStore, layer_features
 from unip.progress import meter
 from unip.runtime.seeds import seed_for
-from unip.runtime.workers import map_threads
 
 BATCH = 16  # windows in one pass of the backbone
 
@@ -38,6 +38,7 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
     Args:
         segmenter: Gives backbone and layers; on the device where they are to be computed.
         data: The pairs.
+        sizes: Height and width of each frame in pixels.
         transform: Size, crop, flips and the rule on crops that one class fills. Its ratio and distortion do not count.
         seed: Seed of order, crops and mirroring.
         autocast: The precision to compute in.
@@ -50,6 +51,7 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         self,
         segmenter: FeatureModel,
         data: SegmentationData,
+        sizes: Sequence[tuple[int, int]],
         transform: SegmentationTrainTransform,
         *,
         seed: int,
@@ -58,7 +60,6 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         self.transform, self.seed, self.patch = transform, seed, segmenter.patch
         self.side = window_side(transform, segmenter.patch)
         self.order = SampleOrder(len(data), seed)
-        sizes = map_threads(lambda index: data.read_mask(index).shape, range(len(data)), "reading sizes", quiet=True)
         padded = [map_size(transform, height, width, self.patch) for height, width in sizes]
         # of each frame as it is and, with flips, mirrored
         grids = [(versions(transform), tall // self.patch, wide // self.patch) for tall, wide in padded]

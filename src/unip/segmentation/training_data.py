@@ -32,7 +32,8 @@ def make_dataset(
     if config.cache_features:
         segmenter.to(accelerator.device)
         precision = accelerator.autocast()
-        return CachedFeatures(segmenter, labels.data, transform, seed=config.seed, autocast=precision)
+        sizes = [facts.size for facts in labels.facts]
+        return CachedFeatures(segmenter, labels.data, sizes, transform, seed=config.seed, autocast=precision)
     pairs = labels.pairs
     if pairs is None and use_ram(pair_cache(config), sum(facts.bytes for facts in labels.facts)):
         pairs = decode_pairs(labels.data)
