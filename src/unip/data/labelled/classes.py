@@ -78,9 +78,17 @@ class Classes:
         return cls(tuple(value["names"]), value.get("ignore_index", IGNORE), tuple(tuple(row) for row in palette))
 
 
+BACKGROUND_NAMES = ("background", "_background_", "unlabelled", "unlabeled")  # in any case
+
+
 def has_background(names: Sequence[str]) -> bool:
     """Say whether class 0 is a background among other classes."""
-    return len(names) > 1 and names[0].lower() in ("background", "unlabelled", "unlabeled")
+    return len(names) > 1 and background_id(names) == 0
+
+
+def background_id(names: Sequence[str]) -> int | None:
+    """Return the id of the class that is named background, wherever it stands; None if there is none."""
+    return next((i for i, name in enumerate(names) if name.strip().lower() in BACKGROUND_NAMES), None)
 
 
 def default_palette(count: int) -> tuple[tuple[int, int, int], ...]:

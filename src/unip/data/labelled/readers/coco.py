@@ -8,8 +8,9 @@ ROOT/SPLIT/_annotations.coco.json          ROOT/SPLIT.json       ROOT/instances_
 ```
 
 Images are searched in the folder of the annotations, and in ``images/SPLIT``, ``SPLIT2017``, ``SPLIT``, ``images`` and
-the root. Classes are ``background`` and the categories in the order of their ids. Objects are drawn from the largest
-to the smallest; crowds count as their class. Format: the data page of the COCO site and its API's mask files.
+the root. Classes are ``background`` and the categories in the order of their ids; a category of that name, in any case
+and place, is the background. Objects are drawn from the largest to the smallest, by what their outlines cover; crowds
+count as their class. Format: the data page of the COCO site and its API's mask files.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unip.data.images.decoding import Pixels, Pixels8
-from unip.data.labelled.classes import Classes
+from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import draw_polygon, polygon_area
+from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 from unip.files import read_json
@@ -48,27 +50,30 @@ class CocoMask:
     """The objects of one image: ``(class id, segmentation as in the file)``, in the order in which they are drawn."""
 
     path: Path
-    name: str
+    image: Path
     size: tuple[int, int]
     objects: tuple[tuple[int, Any], ...]
 
     def read(self) -> Pixels:
-        """Return the drawn objects, ``(H, W)`` uint8 class ids.
+        """Return the drawn objects, ``(H, W)`` uint8 class ids of the pixels as they are stored.
 
         Raises:
-            UnipError: A segmentation cannot be drawn.
+            UnipError: A segmentation cannot be drawn, or lies outside.
         """
         mask = np.zeros(self.size, np.uint8)
+        where = f"{self.path}: an outline in {self.image.name}"
         for class_id, segmentation in self.objects:
             try:
                 if isinstance(segmentation, dict):
                     mask[decode_runs(segmentation, self.size)] = class_id
                 else:
                     for polygon in segmentation:
+                        check_inside(polygon, self.size, where)
                         draw_polygon(mask, polygon, class_id)
             except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise UnipError(f"{self.path}: a segmentation in {self.name} is broken ({error})") from None
-        return mask
+                raise UnipError(f"{self.path}: a segmentation in {self.image.name} is broken ({error})") from None
+        picture = look_at_picture(self.image)
+        return picture.as_stored(mask) if picture.is_turned(self.size) else mask
 
 
 def open_coco(root: Path, split: str | None) -> SegmentationData:
@@ -83,8 +88,14 @@ def open_coco(root: Path, split: str | None) -> SegmentationData:
         for found in record["annotations"]:
             objects[found["image_id"]].append(found)
         names = [str(category["name"]) for category in categories]
-        first = int("background" not in names)  # some tools export it as a category
-        labels = {category["id"]: i + first for i, category in enumerate(categories)}
+        background = background_id(names)  # some tools export it as a category
+        if background is None:
+            names = ["background", *names]
+            categories = [{"id": None}, *categories]
+        else:
+            names.insert(0, names.pop(background))
+            categories.insert(0, categories.pop(background))
+        labels = {category["id"]: i for i, category in enumerate(categories)}
         drawn = [
             tuple((labels[o["category_id"]], _segmentation(o)) for o in _ordered(objects[i["id"]])) for i in images
         ]
@@ -109,8 +120,8 @@ def open_coco(root: Path, split: str | None) -> SegmentationData:
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UnipError(f"{len(missing)} of {len(files)} images of {path} are missing, the first: {missing[0]}")
-    masks = tuple(CocoMask(path, f.name, size, made) for f, size, made in zip(files, sizes, drawn, strict=True))
-    return SegmentationData(files, masks, Classes((*(["background"] * first), *names)))
+    masks = tuple(CocoMask(path, file, size, made) for file, size, made in zip(files, sizes, drawn, strict=True))
+    return SegmentationData(files, masks, Classes(tuple(names)))
 
 
 def coco_splits(root: Path) -> list[str]:
@@ -173,12 +184,10 @@ def _runs_of(text: str | bytes) -> Iterator[int]:
 
 
 def _ordered(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(objects, key=lambda found: -_area(found))
+    return sorted(objects, key=lambda found: -_area(found))  # not by `area`, which tools leave at 0 or 1
 
 
 def _area(found: dict[str, Any]) -> float:
-    if found.get("area"):
-        return float(found["area"])
     segmentation = found["segmentation"]
     if isinstance(segmentation, dict):
         counts = segmentation["counts"]

@@ -3,26 +3,30 @@
 ```
 ROOT/labels.txt             optional: the classes, one a line (`__ignore__` and `_background_` as LabelMe's tools write)
 ROOT/train/0001.jpg         `train` may be any name, or be left out
-ROOT/train/0001.json        shapes: polygons, rectangles, circles
+ROOT/train/0001.json        shapes: polygons, rectangles, circles, masks (of LabelMe's AI tools)
 ```
 
 Without ``labels.txt`` (or ``classes.json``) the classes are ``background`` and all labels in ROOT, sorted. Shapes are
-drawn in the order of the file, later ones on top. ``__ignore__`` marks pixels without a label. The format is that of
+drawn in the order of the file, later ones on top, on the picture as LabelMe turns it; what none covers is the
+background, which a ``classes.json`` has to name. ``__ignore__`` marks pixels without a label. The format is that of
 wkentaro/labelme.
 """
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unip.data.images.decoding import Pixels
+from unip.data.images.decoding import Pixels, Pixels8
 from unip.data.images.files import SUFFIXES
-from unip.data.labelled.classes import IGNORE, Classes
+from unip.data.images.formats import open_image
+from unip.data.labelled.classes import IGNORE, Classes, background_id
 from unip.data.labelled.masks import draw_polygon
+from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.folder import read_classes
 from unip.errors import UnipError
@@ -33,32 +37,50 @@ CIRCLE_CORNERS = 64
 
 @dataclass(frozen=True)
 class LabelmeMask:
-    """A LabelMe file; ``labels`` gives the id of each name."""
+    """A LabelMe file.
+
+    Attributes:
+        path: The file.
+        image: The image file.
+        labels: The id of each name.
+        background: The id of what no shape covers.
+    """
 
     path: Path
+    image: Path
     labels: tuple[tuple[str, int], ...]
+    background: int
 
     def read(self) -> Pixels:
-        """Return the drawn shapes, ``(H, W)`` uint8 class ids.
+        """Return the drawn shapes, ``(H, W)`` uint8 class ids of the pixels as they are stored.
 
         Raises:
-            UnipError: A label is unknown, or a shape has no area.
+            UnipError: A label is unknown, or a shape has no area or lies outside.
         """
         record = read_json(self.path)
         labels = dict(self.labels)
+        picture = look_at_picture(self.image)
         try:
-            mask = np.zeros((int(record["imageHeight"]), int(record["imageWidth"])), np.uint8)
-            shapes = [(str(s["label"]), s.get("shape_type") or "polygon", s["points"]) for s in record["shapes"]]
-        except (KeyError, TypeError, ValueError) as error:
+            height, width = record.get("imageHeight"), record.get("imageWidth")
+            size = picture.shown if height is None or width is None else (int(height), int(width))
+            shapes = [(str(s["label"]), s.get("shape_type") or "polygon", s["points"], s) for s in record["shapes"]]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnipError(f"{self.path} is not a LabelMe file ({type(error).__name__}: {error})") from None
-        for label, kind, points in shapes:
+        mask = np.full(size, self.background, np.uint8)
+        for label, kind, points, shape in shapes:
             if label not in labels:
                 raise UnipError(
                     f"{self.path} holds the unknown label {label!r}",
                     f"Known: {', '.join(labels)}. Add it to labels.txt.",
                 )
-            draw_polygon(mask, _outline(kind, points, self.path), labels[label])
-        return mask
+            if kind == "mask":
+                _paint(mask, points, shape.get("mask"), labels[label], self.path)
+                continue
+            outline = _outline(kind, points, self.path)
+            if kind != "circle":  # one may reach over the border
+                check_inside(outline, size, f"{self.path}: a {kind} of {label!r}")
+            draw_polygon(mask, outline, labels[label])
+        return picture.as_stored(mask) if picture.is_turned(size) else mask
 
 
 def open_labelme(root: Path, split: str | None) -> SegmentationData:
@@ -74,7 +96,14 @@ def open_labelme(root: Path, split: str | None) -> SegmentationData:
         )
     images = [_image_of(path) for path in files]
     classes, labels = _classes(root)
-    return SegmentationData(tuple(images), tuple(LabelmeMask(path, labels) for path in files), classes)
+    background = background_id(classes.names)
+    if background is None:
+        raise UnipError(
+            f"{root / 'classes.json'} names no background, so what no shape covers has no class",
+            'Add "background" to its names, at any place; --remap background=ignore then leaves those pixels out.',
+        )
+    masks = tuple(LabelmeMask(*pair, labels, background) for pair in zip(files, images, strict=True))
+    return SegmentationData(tuple(images), masks, classes)
 
 
 def labelme_splits(root: Path) -> list[str]:
@@ -85,19 +114,21 @@ def labelme_splits(root: Path) -> list[str]:
 def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:
     if (root / "classes.json").is_file():
         classes, _ = read_classes([root])
-        names = list(classes.names)
+        ids: dict[str, int] = {}
     else:
         if (root / "labels.txt").is_file():
             names = [line.strip() for line in read_lines(root / "labels.txt") if line.strip()]
         else:
             records = (read_json(path) for path in sorted(root.rglob("*.json")))
             found = {str(shape.get("label")) for record in records for shape in _shapes(record)}
-            names = sorted(found - {"background"})
-        names = [name for name in names if name not in ("__ignore__", "_background_", "background")]
+            names = sorted(found)
+        given = [name for name in names if background_id([name]) is not None]
+        names = [name for name in names if name not in ("__ignore__", "ignore", *given)]
         classes = Classes(("background", *names))
-    ids = {name: i for i, name in enumerate(classes.names)}
-    ids = {**ids, "_background_": ids.get("background", 0), "__ignore__": IGNORE, "ignore": ids.get("ignore", IGNORE)}
-    return classes, tuple(ids.items())
+        ids = dict.fromkeys(given, 0)
+    ids |= {name: i for i, name in enumerate(classes.names)}
+    ids |= {"_background_": background_id(classes.names) or 0, "__ignore__": IGNORE}
+    return classes, tuple({"ignore": IGNORE, **ids}.items())
 
 
 def _shapes(record: Any) -> list[dict[str, Any]]:
@@ -134,3 +165,15 @@ def _outline(kind: str, points: Any, path: Path) -> Any:
         f"{path} holds a {kind} of {len(corners)} points, which fills no area",
         "Draw polygons, rectangles or circles.",
     )
+
+
+def _paint(mask: Pixels8, points: Any, encoded: Any, class_id: int, path: Path) -> None:
+    """Paint a shape that is a picture of its pixels: PNG in base 64, placed at the first of two corners."""
+    try:
+        pixels = np.asarray(open_image(base64.b64decode(encoded, validate=True))) > 0
+        left, top = (round(float(value)) for value in points[0])
+        if pixels.ndim != 2 or left < 0 or top < 0:
+            raise ValueError(f"shape {pixels.shape} at {left}, {top}")
+        mask[top : top + pixels.shape[0], left : left + pixels.shape[1]][pixels] = class_id
+    except Exception as error:  # on broken bytes the decoders raise nearly anything
+        raise UnipError(f"{path}: a shape of the kind mask is damaged ({error})", "Draw it again.") from None

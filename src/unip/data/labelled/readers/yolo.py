@@ -7,8 +7,9 @@ ROOT/train/images/0001.jpg  with ROOT/train/labels/0001.txt, the other way round
 ```
 
 A line is ``CLASS x1 y1 x2 y2 ...`` in shares of width and height (format: the segmentation page of the Ultralytics
-docs). Class 0 becomes id 1, after ``background``. An image without a text file is all background. Polygons are drawn
-from the largest to the smallest. Any .yaml file with ``names`` in ROOT will do if there is no ``data.yaml``.
+docs). Class 0 becomes id 1, after ``background``; a class of that name is the background. An image without a text file
+is all background. Polygons are drawn from the largest to the smallest, on the picture as viewers turn it. Any .yaml
+file with ``names`` in ROOT will do if there is no ``data.yaml``.
 """
 
 from __future__ import annotations
@@ -20,37 +21,42 @@ import numpy as np
 
 from unip.data.images.decoding import Pixels
 from unip.data.images.files import list_images
-from unip.data.images.formats import open_image
-from unip.data.labelled.classes import Classes
+from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import draw_polygon, polygon_area
+from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 from unip.files import read_lines, read_yaml
-from unip.opening import open_regular
 
+FAR_OUTSIDE = 1.5  # shares beyond it are pixels or percent
 USUAL = ("train", "val", "valid", "test")
 
 
 @dataclass(frozen=True)
 class YoloMask:
-    """The polygons of one image, whose size is read from the image's header."""
+    """The polygons of one image, whose size is read from the image's header.
+
+    Attributes:
+        path: The text file.
+        image: The image file.
+        names: The classes in the order of the file's numbers.
+        ids: The class id of each of them.
+    """
 
     path: Path
     image: Path
     names: tuple[str, ...]
+    ids: tuple[int, ...]
 
     def read(self) -> Pixels:
-        """Return the drawn polygons, ``(H, W)`` uint8 class ids.
+        """Return the drawn polygons, ``(H, W)`` uint8 class ids of the pixels as they are stored.
 
         Raises:
-            UnipError: A line is no polygon of a known class.
+            UnipError: A line is no polygon of a known class, or lies outside.
         """
-        try:
-            with open_regular(self.image) as file, open_image(file) as image:
-                width, height = image.size
-        except Exception as error:  # on broken bytes the decoders raise nearly anything
-            raise UnipError(f"cannot read image {self.image} ({error})") from error
-        mask = np.zeros((height, width), np.uint8)
+        picture = look_at_picture(self.image)
+        height, width = picture.shown
+        mask = np.zeros(picture.shown, np.uint8)
         polygons = []
         for number, line in enumerate(self._lines(), 1):
             words = line.split()
@@ -68,10 +74,18 @@ class YoloMask:
                     f"{self.path}, line {number} holds the unknown class {class_id}",
                     f"data.yaml names 0..{len(self.names) - 1}: {', '.join(self.names[:8])}.",
                 )
-            polygons.append((class_id + 1, values.reshape(-1, 2) * (width, height)))
+            corners = values.reshape(-1, 2) * (width, height)
+            if not np.abs(values).max() <= FAR_OUTSIDE:
+                raise UnipError(
+                    f"{self.path}, line {number} holds {values[np.argmax(np.abs(values))]:g}, not shares of width and "
+                    "height from 0 to 1",
+                    "It looks like pixels or percent: export normalised coordinates (YOLO segmentation).",
+                )
+            check_inside(corners, picture.shown, f"{self.path}, line {number}")
+            polygons.append((self.ids[class_id], corners))
         for class_id, corners in sorted(polygons, key=lambda item: -polygon_area(item[1])):
             draw_polygon(mask, corners, class_id)
-        return mask
+        return picture.as_stored(mask)
 
     def _lines(self) -> list[str]:
         try:
@@ -98,10 +112,14 @@ def open_yolo(root: Path, split: str | None) -> SegmentationData:
         )
     images, labels = place
     files = list_images(images)
-    masks = tuple(YoloMask((labels / path.relative_to(images)).with_suffix(".txt"), path, names) for path in files)
+    background = background_id(names)
+    others = [name for i, name in enumerate(names) if i != background]
+    ids = tuple(0 if i == background else others.index(name) + 1 for i, name in enumerate(names))
+    texts = ((labels / path.relative_to(images)).with_suffix(".txt") for path in files)
+    masks = tuple(YoloMask(text, path, names, ids) for text, path in zip(texts, files, strict=True))
     if not any(mask.path.is_file() for mask in masks):
         raise UnipError(f"no image of {images} has labels in {labels}", f"Expected such as {masks[0].path}.")
-    return SegmentationData(tuple(files), masks, Classes(("background", *names)))
+    return SegmentationData(tuple(files), masks, Classes(("background", *others)))
 
 
 def yolo_splits(root: Path) -> list[str]:
