@@ -115,8 +115,6 @@ def test_tiff_sixteen_bit_layouts(tmp_path: Path, compression: str | None) -> No
     planes = np.ascontiguousarray(DEEP_RGB.transpose(2, 0, 1))
     tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression=compression)
     np.testing.assert_array_equal(read_image(path), DEEP_RGB)
-    tifffile.imwrite(path, np.stack([DEEP, DEEP // 2]), photometric="minisblack", compression=compression)
-    np.testing.assert_array_equal(read_image(path), DEEP)  # the first page
     tifffile.imwrite(path, DEEP, byteorder=">", compression=compression)
     np.testing.assert_array_equal(read_image(path), DEEP)
 
@@ -128,8 +126,7 @@ def test_tiff_with_lzw_from_pillow(tmp_path: Path) -> None:
 
 def test_tiff_where_white_is_zero_is_inverted(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", DEEP, photometric="miniswhite")
-    expected = int(DEEP.max()) + int(DEEP.min()) - DEEP.astype(int)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), 65535 - DEEP.astype(int))
 
 
 def test_tiff_of_wide_integers_and_floats(tmp_path: Path) -> None:

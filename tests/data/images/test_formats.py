@@ -62,7 +62,7 @@ DOORS: dict[str, Callable[[Path], Any]] = {
     "ids": lambda path: MaskFile(path).read(),
     "colours": lambda path: ColourFile(path, (((0, 0, 0), 0),)).read(),
     "channel": lambda path: read_channel(path, 0),
-    "size for a YOLO mask": lambda path: YoloMask(path.with_suffix(".txt"), path, ("a",)).read(),
+    "size for a YOLO mask": lambda path: YoloMask(path.with_suffix(".txt"), path, ("a",), (1,)).read(),
 }
 
 

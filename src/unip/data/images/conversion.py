@@ -37,7 +37,8 @@ def grey8(image: Values, conversion: Conversion = DEFAULT) -> Grey8:
     A frame without any contrast becomes 0 (255 if it is black-hot), except in a window.
 
     Args:
-        image: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 (counts) or float (Kelvin; not finite counts as the minimum).
+        image: ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 (counts) or float (Kelvin, counts); samples that are not
+            finite take no part in the rule and become what the least one becomes.
         conversion: The rule.
 
     Returns:
@@ -62,7 +63,7 @@ def to_uint8(values: Values, grey: Values, conversion: Conversion = DEFAULT) -> 
     The polarity is left to the caller.
     """
     if grey.dtype.kind == "f":
-        values, grey = _finite(values, grey)
+        values, grey = _finite(values, grey)  # the frame is a list of the samples that count
     if conversion.method == "plateau":
         at, levels = plateau_curve(grey, conversion)
         return np.rint(np.interp(values, at, levels)).astype(np.uint8)
@@ -74,7 +75,8 @@ def to_uint8(values: Values, grey: Values, conversion: Conversion = DEFAULT) -> 
             low, high = float(grey.min()), float(grey.max())
         if low == high:
             return np.zeros(values.shape, dtype=np.uint8)
-    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
+    with np.errstate(over="ignore"):  # far outside of the two
+        scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
     levels8: Grey8 = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     return levels8
 
@@ -95,7 +97,7 @@ def plateau_curve(grey: Values, conversion: Conversion) -> tuple[npt.NDArray[np.
     hot pixels neither coarsen the rest nor are lost. Within a bin the curve is linear.
 
     Args:
-        grey: ``(H, W)``, finite.
+        grey: Samples of any shape, finite.
         conversion: Gives ``plateau`` and ``percentiles``.
     """
     smallest, largest = float(grey.min()), float(grey.max())
@@ -103,6 +105,10 @@ def plateau_curve(grey: Values, conversion: Conversion) -> tuple[npt.NDArray[np.
         return np.array([smallest, smallest + 1]), np.zeros(2)
     low, high = np.percentile(grey, conversion.percentiles)
     level = (high - low) / LEVELS
+    if 0 < level < (largest - smallest) / MAX_BINS and grey.dtype.kind == "f":  # one wild sample would coarsen the rest
+        reach = (MAX_BINS - LEVELS) / 2 * level
+        grey = np.clip(grey, low - reach, high + reach)
+        smallest, largest = float(grey.min()), float(grey.max())
     step = max(level, (largest - smallest) / (MAX_BINS - 1))
     if grey.dtype.kind in "iu":
         step = max(1.0, np.floor(step))  # whole counts: else some bins would hold one more count than others
@@ -116,9 +122,7 @@ def plateau_curve(grey: Values, conversion: Conversion) -> tuple[npt.NDArray[np.
 
 
 def _finite(values: Values, grey: Values) -> tuple[Values, Values]:
-    """Replace samples that are not finite by the least finite one (0 if there is none)."""
+    """Return values with the least finite sample (0 if there is none) in place of others, and the finite samples."""
     good = np.isfinite(grey)
-    if good.all():
-        return values, grey
-    least = grey[good].min() if good.any() else np.float32(0)
-    return np.where(np.isfinite(values), values, least), np.where(good, grey, least)
+    counted = grey[good] if good.any() else np.zeros(1, np.float32)
+    return np.where(np.isfinite(values), values, counted.min()), counted

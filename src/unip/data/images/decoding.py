@@ -1,12 +1,11 @@
 """Reading images to 8- or 16-bit arrays without clipping, and turning them grey or 8-bit.
 
 Pixels come as they are stored: an EXIF orientation is not applied, because masks and the frames of a paired sensor are
-stored beside those pixels and thermal cameras do not set it. Of a file with several pages, the first is read.
+stored beside those pixels and thermal cameras do not set it. Files with several pages are refused.
 """
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT, grey8, luma, to_uint8
 from unip.data.images.formats import open_image
 from unip.data.images.radiometric import Radiometric, decode_radiometric, kelvin_of
+from unip.data.images.tiff import decode_tiff, to_16bit, with_missing
 from unip.errors import UnipError
 
 Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W) or (H, W, 3)
@@ -33,9 +33,8 @@ def read_image(path: Path | str) -> Pixels:
 
     Alpha is dropped, palettes become RGB, other colour spaces too. 16-bit grey PNG and any 16-bit TIFF stay
     16-bit; of 16-bit colour PNG the high byte of each sample is kept, which is refused if the picture is grey.
-    TIFF with other samples becomes uint16: integers within 0..65535 keep their value, other integers are
-    shifted so that the frame's minimum is 0 when its range fits, all else (floats) is mapped linearly from
-    the frame's finite minimum..maximum to 0..65535; a sample that is not finite becomes the minimum.
+    TIFF with other samples becomes uint16 by :func:`unip.data.images.tiff.to_16bit`; models see such frames by
+    :func:`read_samples`, which keeps their values.
 
     Args:
         path: The file; its content decides the format, not its name.
@@ -65,8 +64,8 @@ def decode_samples(data: bytes, name: Path | str, conversion: Conversion = DEFAU
     A conversion that takes temperatures gets those of a radiometric file, in Kelvin. Of a DJI file it gets the counts,
     unless it is a window: only DJI's Thermal SDK knows their temperatures, and a conversion must give the same with it
     and without. Both are enlarged to the size of the file's picture if that is a multiple, because masks are drawn on
-    pictures. A window gets the samples of a TIFF as they are stored, floats and numbers beyond 16 bits too. All else
-    comes from :func:`decode_image`.
+    pictures. Samples of a TIFF are kept as they are stored, floats and numbers beyond 16 bits too; those without a
+    measurement (the file's no-data value, NaN, infinities) are NaN. All else is that of :func:`decode_image`.
 
     Args:
         data: The bytes of the file.
@@ -83,7 +82,7 @@ def decode_samples(data: bytes, name: Path | str, conversion: Conversion = DEFAU
         found = decode_radiometric(data, name)
         if found is not None:
             return _radiometric_samples(found, data, name, counts=conversion.method != "window")
-    return _decode(data, name, as_stored=conversion.method == "window")
+    return _decode(data, name, as_stored=True)
 
 
 def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
@@ -91,14 +90,15 @@ def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
         raise UnipError(f"image {name} is empty (0 bytes)", "Copy it again or remove it.")
     try:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            pixels = _decode_tiff(data, as_stored=as_stored)
+            pixels = decode_tiff(data, as_stored=as_stored, max_pixels=MAX_PIXELS)
             if pixels is not None:
                 return pixels
         with open_image(data) as image:
             image.load()
             if image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
                 return _colour_png16(image)
-            return _from_pillow(image)
+            pixels = _from_pillow(image)
+            return pixels if as_stored or pixels.dtype == np.uint8 else to_16bit(pixels)
     except UnipError as error:
         raise UnipError(f"image {name}: {error.what}", error.fix) from None
     except Image.DecompressionBombError:
@@ -152,7 +152,7 @@ def is_grey(image: Pixels) -> bool:
     if image.ndim == 2:
         return True
     if image.dtype.kind == "f":
-        return bool((image == image[..., :1]).all())
+        return np.array_equal(image, np.broadcast_to(image[..., :1], image.shape), equal_nan=True)
     limit = GREY_SPREAD if image.dtype == np.uint8 else GREY_SPREAD * 257
     for part in (image[::8, ::8], image):  # a colour image shows it at once
         red, green, blue = (part[..., channel] for channel in range(3))
@@ -189,7 +189,7 @@ def _from_pillow(image: Image.Image) -> Pixels:
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("I", "F"):
-        return _to_16bit(np.asarray(image))
+        return with_missing(np.asarray(image))
     if image.mode in ("1", "L", "LA", "La"):
         return np.array(image.convert("L"))
     return np.array(image.convert("RGB"))
@@ -204,68 +204,3 @@ def _colour_png16(image: Image.Image) -> Pixels:
             "Save it as 16-bit grey PNG or as TIFF.",
         )
     return pixels
-
-
-def _decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
-    """Decode the first page if its samples are wider than 8 bits; None leaves the file to Pillow."""
-    import tifffile  # here: it takes as long to import as all else that reads images
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page: Any = file.pages[0]
-        if page.dtype is None or page.dtype.itemsize == 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            return None
-        if page.imagelength * page.imagewidth * page.imagedepth > MAX_PIXELS:
-            raise UnipError(*_bomb("it"))
-        try:
-            pixels = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            if page.samplesperpixel == 1:
-                return None  # Pillow has the codec and keeps 16 bits of one channel
-            raise UnipError(
-                f"TIFF compression {page.compression.name} of wide colour samples needs one more package",
-                "Install imagecodecs, or save the file uncompressed.",
-            ) from None
-    if pixels.ndim == 3 and page.axes.startswith("S"):
-        pixels = np.moveaxis(pixels, 0, -1)
-    if pixels.ndim == 3 and pixels.shape[-1] in (1, 2):
-        pixels = pixels[..., 0]
-    if pixels.ndim == 3 and pixels.shape[-1] == 4:
-        pixels = pixels[..., :3]
-    if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[-1] == 3):
-        raise UnipError(f"has the shape {pixels.shape}, not grey or RGB", "Save one grey or RGB page.")
-    pixels = _stored(pixels) if as_stored else _to_16bit(pixels)
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        pixels = pixels.max() - pixels + pixels.min()
-    return np.ascontiguousarray(pixels)
-
-
-def _stored(pixels: Pixels) -> Pixels:
-    """Keep the values of any samples: as uint16 where those are integers that fit, else as float32."""
-    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 65535:
-        return pixels.astype(np.uint16)
-    counts = _to_16bit(pixels)  # refuses what cannot be used
-    return pixels.astype(np.float32) if pixels.dtype.kind in "iuf" else counts
-
-
-def _to_16bit(pixels: Pixels) -> Pixels:
-    """Bring any samples to uint16 by the rule of :func:`read_image`."""
-    if pixels.dtype.kind in "iu":
-        low, high = int(pixels.min()), int(pixels.max())
-        if low >= 0 and high <= 65535:
-            return pixels.astype(np.uint16)
-        if high - low <= 65535:
-            return (pixels.astype(np.int64) - low).astype(np.uint16)
-    elif pixels.dtype.kind != "f":
-        raise UnipError(f"holds samples of type {pixels.dtype}", "Save it with integer or float samples.")
-    values = pixels.astype(np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise UnipError("holds no finite sample", "Save it again from its source.")
-    smallest, largest = values[finite].min(), values[finite].max()
-    if smallest == largest:
-        return np.zeros(values.shape, dtype=np.uint16)
-    values = np.where(finite, values, smallest)
-    counts: Pixels = np.rint((values - smallest) / (largest - smallest) * 65535.0).astype(np.uint16)
-    return counts
