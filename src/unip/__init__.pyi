@@ -402,6 +402,7 @@ def finetune(
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    empty_classes: str | Sequence[str] = (),
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
@@ -475,6 +476,7 @@ def finetune(
         eval_every: Steps between evaluations on val; the best weights are the result. None: the last.
         patience: Stop after this many evaluations in a row without a better one; none: never.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
+        empty_classes: Classes that may be without a labelled pixel; others stop a training on all labels.
         label_budget: Labelled images to use: a share up to 1, or a number above 1.
         label_seed: Seed of the choice of few labels.
         mode: Train all, or a linear probe on the frozen backbone.
@@ -554,6 +556,7 @@ def finetune(
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    empty_classes: str | Sequence[str] = (),
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
@@ -622,6 +625,7 @@ def finetune(
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    empty_classes: str | Sequence[str] = (),
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",

@@ -31,10 +31,10 @@ FREE = {
     [
         (PRETRAIN, False, FREE | {"picture_every", "init_share"}),
         (PRETRAIN, True, FREE | {"picture_every"}),
-        (FINETUNE, False, FREE | {"val"}),
-        (FINETUNE, True, FREE | {"val"}),
-        (EVALUATED, False, FREE),  # the best weights are chosen on val
-        (EVALUATED, True, FREE),
+        (FINETUNE, False, FREE | {"val", "empty_classes"}),
+        (FINETUNE, True, FREE | {"val", "empty_classes"}),
+        (EVALUATED, False, FREE | {"empty_classes"}),  # the best weights are chosen on val
+        (EVALUATED, True, FREE | {"empty_classes"}),
     ],
 )
 def test_what_may_differ_when_a_run_is_resumed(config: TrainingConfig, finished: bool, free: set[str]) -> None:
@@ -43,8 +43,8 @@ def test_what_may_differ_when_a_run_is_resumed(config: TrainingConfig, finished:
 
 @pytest.mark.parametrize("config", [PRETRAIN, FINETUNE])
 def test_what_belongs_to_the_machine(config: TrainingConfig) -> None:
-    pictures = {"picture_every"} if config is PRETRAIN else set()
-    assert config.names_where(lambda setting: setting.machine) == FREE | pictures | {"device"}
+    own = {"picture_every"} if config is PRETRAIN else {"empty_classes"}
+    assert config.names_where(lambda setting: setting.machine) == FREE | own | {"device"}
 
 
 @pytest.mark.parametrize(

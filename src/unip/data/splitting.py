@@ -31,6 +31,7 @@ from rich.table import Table
 from unip.config import verb
 from unip.data.balance import assign
 from unip.data.config import SplitConfig
+from unip.data.labelled.binary import refuse_doubtful_masks
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.pairs import SegmentationData, read_channel
@@ -91,6 +92,7 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
         return np.bincount(data.read(index).mask.ravel(), minlength=256)
 
     counts = np.stack(list(map_threads(count, pairs, "checking pairs", workers=config.workers, unit="pairs")))
+    refuse_doubtful_masks(opened[0], counts.sum(axis=0).tolist())
     counts = counts[:, : len(opened[0].classes.names)]
     chosen = assign(names, groups, counts, config.shares, config.seed)
     splits = tuple(NAMES[k] for k in chosen)

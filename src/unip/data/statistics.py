@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from unip.data.config import StatsConfig
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
 from unip.data.images.decoding import Pixels8, decode_samples, is_grey, read_image8, to_rgb8
+from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.pairs import SegmentationData
@@ -125,6 +126,7 @@ def _stats(config: StatsConfig) -> StatsResult | None:
         found, rows = measure_pairs(title, name, data, problems, config.workers)
         pixels.append(found)
         classes += rows
+    _check_classes(list(opened.values()), classes)
     result = StatsResult(tuple(pixels), tuple(classes), tuple(problems))
     log.info(TableMessage(pixel_table(result.pixels)))
     if classes:
@@ -137,6 +139,13 @@ def _stats(config: StatsConfig) -> StatsResult | None:
         write_json(config.out, asdict(result))
         log.info(f"written: {config.out}")
     return result
+
+
+def _check_classes(opened: Sequence[SegmentationData], rows: Sequence[ClassStats]) -> None:
+    """Refuse masks of doubtful meaning, by what all splits hold together."""
+    if opened:
+        width = len(rows) // len(opened)  # the classes of a split, then what has no label
+        refuse_doubtful(opened[0], [sum(row.pixels for row in rows[i::width]) for i in range(width)])
 
 
 def measure_pixels(
@@ -177,6 +186,8 @@ def measure_pairs(
     found = list(map_threads(read, range(len(data)), f"reading {title}", workers=workers, unit="pairs"))
     problems += [error.what for error in found if isinstance(error, UnipError)]
     good = [pair for pair in found if not isinstance(pair, UnipError)]
+    if not good:
+        raise next(pair for pair in found if isinstance(pair, UnipError))
     pixels = _pixel_stats(title, [levels for levels, _ in good])
     counts = np.stack([masks for _, masks in good])
     total, shown = counts.sum(axis=0), (counts > 0).sum(axis=0)

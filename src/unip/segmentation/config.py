@@ -43,6 +43,9 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         None, ge=1, description="Stop after this many evaluations in a row without a better one; none: never."
     )
     remap: Annotated[Remap, CELL] = ()
+    empty_classes: Annotated[tuple[str, ...], Setting(resume="always", machine=True)] = Field(  # it changes no result
+        (), description="Classes that may be without a labelled pixel; others stop a training on all labels."
+    )
     label_budget: Annotated[float | None, CELL] = Field(
         None, gt=0, description="Labelled images to use: a share up to 1, or a number above 1."
     )

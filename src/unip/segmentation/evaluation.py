@@ -13,6 +13,7 @@ import torch
 
 from unip.data.corruptions import CorruptFrames, parse_corruptions
 from unip.data.images.config import Conversion
+from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.datasets import check_segmentation, open_segmentation
 from unip.data.labelled.pairs import SegmentationData
@@ -69,13 +70,16 @@ def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> 
     file = out / "robustness.json"
     earlier = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
     if config.dry_run:
-        check_segmentation(ready.data)
+        refuse_doubtful(ready.data, list(check_segmentation(ready.data).values()))
         files = [*(["robustness.json"] if corruptions else []), "metrics.json and evaluation.html"]
         log.info(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
     scores, matrices, worst = score_frames(ready, config)
     names = ready.data.classes.names
+    if not scores.has_foreground:
+        scores = scores.without_means()
+        log.warning("note: no pixel is labelled as anything but background, so there is no mean")
     frames = {name: score(matrix, names).miou for name, matrix in matrices.items()}
     written = evaluation_files(ready, config, out)
     written.write_metrics(scores, frames)
@@ -215,7 +219,7 @@ def score_frames(
     """Segment all images; return the scores, each frame's confusion matrix, and the worst frames, worst first."""
     data = ready.data
     count = len(data.classes.names)
-    total = np.zeros((count, count), np.int64)
+    total, ignored = np.zeros((count, count), np.int64), 0
     matrices: dict[str, Matrix] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
     frames = Frames(data, ready.segmenter.spec.short_side, corruption=corruption)
@@ -237,6 +241,7 @@ def score_frames(
             truth = prediction.new_tensor(frame.mask)
             matrix = confusion(prediction, truth, count, IGNORE).cpu().numpy()
             total += matrix
+            ignored += int((frame.mask == IGNORE).sum())
             path = data.images[frame.index]
             matrices[str(path)] = matrix
             if config.worst:
@@ -247,6 +252,7 @@ def score_frames(
                     push = heapq.heappush if room else heapq.heapreplace
                     push(worst, (-value, -frame.index, shown))
             progress.advance()
+    refuse_doubtful(data, [*total.sum(axis=1).tolist(), ignored])
     return (
         score(total, data.classes.names),
         matrices,

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from unip.data.labelled.binary import refuse_doubtful
+from unip.data.labelled.classes import has_background
 from unip.data.labelled.datasets import choose_labels
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.record import CheckedLabels, LabelRecord, check_labels
@@ -84,9 +89,29 @@ def check_task(
         cache="none" if config.dry_run else pair_cache(config),
     )
     facts = LabelFacts.of(train.facts, data.classes)
-    if not sum(facts.pixels[name] for name in data.classes.names):
-        raise UnipError(f"{config.data} ({config.split}) has no labelled pixel", "Check the masks, and --remap.")
+    check_classes_shown(config, data, facts)
     return TaskLabels(train, facts, judged, stored)
+
+
+def check_classes_shown(config: FinetuneConfig, data: SegmentationData, facts: LabelFacts) -> None:
+    """Refuse to train classes that nothing is labelled as, unless they are named, or labels are few on purpose.
+
+    Raises:
+        UnipError: There are such classes, or masks whose meaning is in doubt.
+    """
+    name, names = f"{config.data} ({config.split})", data.classes.names
+    if unknown := [each for each in config.empty_classes if each not in names]:
+        raise UnipError(f"empty_classes: there is no class {unknown[0]!r}", f"Classes: {', '.join(names)}.")
+    refuse_doubtful(data, list(facts.pixels.values()))
+    if not any(facts.pixels[each] for each in names):
+        raise UnipError(f"{name} has no labelled pixel", "Check the masks, and --remap.")
+    absent = [each for each in names if not facts.pixels[each] and each not in config.empty_classes]
+    if absent and config.label_budget is None:
+        raise UnipError(
+            f"{name} has no labelled pixel of {', '.join(absent)}",
+            f"Check the masks and their ids. To train without: --empty-classes {' '.join(map(shlex.quote, absent))}, "
+            "or merge the class with another by --remap.",
+        )
 
 
 def check_val(
@@ -104,8 +129,10 @@ def check_val(
         )
     name = f"{config.data} ({config.val})"
     checked = check_labels(replace(val, conversion=data.conversion), name, count_pair, known=known)
-    if config.eval_every is not None and not any(any(pair.pixels[:-1]) for pair in checked.facts):
-        raise UnipError(f"{config.val} has no labelled pixel to choose weights by", "Choose another --val.")
+    total = np.sum([pair.pixels for pair in checked.facts], axis=0).tolist()
+    if config.eval_every is not None and not any(total[has_background(val.classes.names) : -1]):
+        what = "labelled pixel of any class but the background" if any(total[:-1]) else "labelled pixel"
+        raise UnipError(f"{config.val} has no {what} to choose weights by", "Choose another --val.")
     return checked
 
 

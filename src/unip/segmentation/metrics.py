@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,16 @@ class Scores:
     foreground_miou: float
     mean_accuracy: float
     pixel_accuracy: float
+
+    @property
+    def has_foreground(self) -> bool:
+        """Whether any pixel is labelled as another class than the background, if there is one."""
+        return bool(self.matrix[has_background(self.names) :].any())
+
+    def without_means(self) -> Scores:
+        """Return the same without means over classes: the background alone says nothing about a model."""
+        nan = float("nan")
+        return replace(self, miou=nan, foreground_miou=nan, mean_accuracy=nan)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON values; what has no value is None."""

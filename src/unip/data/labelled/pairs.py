@@ -47,6 +47,8 @@ class SegmentationData:
         ids: What the ids that the masks hold mean; left out, class ids as they are.
         channel: The channel of the image files that is the image, from 0; None: all of them.
         conversion: How counts become 8 bits, where the data says so.
+        assumed_ignore: The id in the files that means no label by ``classes.json`` alone; None where no id does, or a
+            change of labels (remap) says it.
     """
 
     images: tuple[Path, ...]
@@ -55,6 +57,7 @@ class SegmentationData:
     ids: Ids = ()
     channel: int | None = None
     conversion: Conversion | None = None
+    assumed_ignore: int | None = None
 
     def __post_init__(self) -> None:
         if not self.ids:

@@ -18,8 +18,8 @@ def remapped(data: SegmentationData, changes: Iterable[str]) -> SegmentationData
     """Change labels; all changes happen at once, so their order does not matter.
 
     Each change is ``OLD=NEW``. OLD is the name of a class, or a number: an id as the mask files hold it (for outlines
-    and colours: the class id). NEW is the name of a class, old or new, or ``ignore``. Classes that nothing is left of
-    are dropped; the others keep their order, new names come after them, and ids are renumbered.
+    and colours: the class id). NEW is the name of a class, old or new, the id of an old one, or ``ignore``. Classes
+    that nothing is left of are dropped; the others keep their order, new names come after them, and ids are renumbered.
 
     Raises:
         UnipError: A change cannot be read, or names a class that is not there, or names one twice.
@@ -27,10 +27,10 @@ def remapped(data: SegmentationData, changes: Iterable[str]) -> SegmentationData
     parsed = [_parse(change) for change in changes]
     if not parsed:
         return data
-    rules = dict(parsed)
+    names, colours = data.classes.names, data.classes.palette
+    rules = {old: _named(new, names) for old, new in parsed}
     if len(rules) != len(parsed):
         raise UnipError("remap: one label is changed twice", "Give each OLD one NEW.")
-    names, colours = data.classes.names, data.classes.palette
     stored = dict(data.ids)
     for old in rules:
         if old not in names and not old.isdecimal():
@@ -57,7 +57,20 @@ def remapped(data: SegmentationData, changes: Iterable[str]) -> SegmentationData
     spare = iter([colour for colour in default_palette(len(names) + len(kept)) if colour not in colours])
     palette = tuple(colours[names.index(name)] if name in names else next(spare) for name in kept)
     table = {raw: IGNORE if name == IGNORED else kept.index(name) for raw, name in meaning.items()}
-    return dataclasses.replace(data, classes=Classes(tuple(kept), palette=palette), ids=make_ids(table))
+    assumed = None if str(data.assumed_ignore) in rules else data.assumed_ignore
+    return dataclasses.replace(
+        data, classes=Classes(tuple(kept), palette=palette), ids=make_ids(table), assumed_ignore=assumed
+    )
+
+
+def _named(new: str, names: tuple[str, ...]) -> str:
+    """Return the name of a class that is given by its id; other texts are names."""
+    if new in names or not new.isdecimal():
+        return new
+    if int(new) < len(names):
+        return names[int(new)]
+    known = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+    raise UnipError(f"remap: there is no class of id {new}", f"Classes: {known}. Give a name to add a class.")
 
 
 def _parse(change: str) -> tuple[str, str]:

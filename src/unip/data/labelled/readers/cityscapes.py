@@ -70,7 +70,7 @@ def open_cityscapes(root: Path, split: str | None) -> SegmentationData:
             "Is the download of gtFine complete?",
         )
     if (root / "classes.json").is_file():
-        classes, conversion = read_classes([root])
+        classes, conversion, _ = read_classes([root])
         ids = plain_ids(classes)
     else:
         conversion = None

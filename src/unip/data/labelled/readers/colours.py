@@ -57,7 +57,7 @@ def read_palette(path: Path) -> list[tuple[str, Colour]]:
         UnipError: It cannot be read that way.
     """
     if path.suffix == ".json":
-        classes, _ = read_classes([path.parent])
+        classes, *_ = read_classes([path.parent])
         if not read_json(path).get("palette"):
             raise UnipError(f"{path} has no palette", 'Add "palette": [[r, g, b], ...], one colour a class.')
         return list(zip(classes.names, classes.palette, strict=True))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from unip.data.images.config import Conversion
 from unip.data.images.files import list_images
+from unip.data.labelled.binary import binary_ids
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import MaskFile
 from unip.data.labelled.pairs import SegmentationData
@@ -35,8 +36,12 @@ def open_folder(root: Path, split: str | None) -> SegmentationData:
     """
     base = base_of(root, split)
     images, masks = pair_files(base)
-    classes, conversion = read_classes([base, root] if split else [base, base.parent])
-    return SegmentationData(images, tuple(MaskFile(path) for path in masks), classes, conversion=conversion)
+    classes, conversion, stated = read_classes([base, root] if split else [base, base.parent])
+    files = tuple(MaskFile(path) for path in masks)
+    ids = binary_ids(files, classes) if not stated and len(classes.names) == 2 else None
+    return SegmentationData(
+        images, files, classes, ids or (), conversion=conversion, assumed_ignore=None if ids else classes.ignore_index
+    )
 
 
 def folder_splits(root: Path) -> list[str]:
@@ -86,8 +91,11 @@ def pair_files(base: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     return tuple(images), tuple(masks)
 
 
-def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None]:
-    """Read the first ``classes.json`` of some folders: the classes, and the conversion of the images if it states one.
+def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]:
+    """Read the first ``classes.json`` of some folders.
+
+    Returns:
+        The classes, the conversion of the images if it states one, and whether it states an ``ignore_index``.
 
     Raises:
         UnipError: There is none, or it is bad.
@@ -99,7 +107,7 @@ def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None]:
                 value = read_json(path)
                 stated = value.pop("conversion", None) if isinstance(value, dict) else None
                 conversion = None if stated is None else Conversion.from_json(json.dumps(stated))
-                return Classes.from_dict(value), conversion
+                return Classes.from_dict(value), conversion, "ignore_index" in value
             except UnipError as error:
                 raise UnipError(f"{path}: {error.what}", error.fix) from None
     raise UnipError(

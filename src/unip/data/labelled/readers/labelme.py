@@ -113,7 +113,7 @@ def labelme_splits(root: Path) -> list[str]:
 
 def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:
     if (root / "classes.json").is_file():
-        classes, _ = read_classes([root])
+        classes, *_ = read_classes([root])
         ids: dict[str, int] = {}
     else:
         if (root / "labels.txt").is_file():
