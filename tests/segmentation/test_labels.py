@@ -16,6 +16,7 @@ from unip import opening
 from unip.data.statistics import stats
 from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
+from unip.outputs import output_folder, write_text
 from unip.segmentation.verbs import finetune
 from unip.training import loop
 
@@ -166,6 +167,38 @@ def test_a_file_that_broke_is_refused_when_the_run_goes_on(settings, data):
     Image.fromarray(np.full((32, 40), 77, np.uint8)).save(data / "train/masks/7.png")
     with pytest.raises(UnipError, match=r"7\.png holds the unknown id 77"):
         finetune(**settings)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (
+            {"names": ["background", "cold", "hot"]},
+            r'classes \["background", "cold", "hot"\], then \["background", "hot", "cold"\]',
+        ),
+        ({"names": ["background", "hot", "cold"], "ignore_index": 200}, r"ids .*\[200, 255\]\], then .*\[255, 255\]"),
+    ],
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_does_not_go_on_with_classes_that_mean_something_else(settings, data, classes, words, finished):
+    finetune(**settings)
+    shutil.rmtree(settings["out"] / "checkpoints" / ("" if finished else "step-00000002"))
+    (data / "classes.json").write_text(json.dumps(classes))
+    for dry_run in (True, False):
+        with pytest.raises(UnipError, match=rf"pairs \(train\) is not read as when this run started: {words}"):
+            finetune(**settings, dry_run=dry_run)
+    if not finished:
+        finetune(**settings, overwrite=True)
+
+
+def test_labels_recorded_by_another_version_are_read_again(settings, data, opened, before_training):
+    finetune(**settings)
+    shutil.rmtree(settings["out"] / "checkpoints" / "step-00000002")
+    with output_folder(settings["out"]):
+        write_text(settings["out"] / "labels.json", '{"version": 2, "train": {"pairs": [[[0], [1]]]}}')
+    opened.clear()
+    finetune(**settings)
+    assert before_training.of(data / "train") == [1]
 
 
 def test_a_run_that_starts_over_reads_all(settings, data, opened):

@@ -66,6 +66,7 @@ def train_segmenter(
         describe(ready)
     finished = run.is_finished(config)
     run.open(config, main_process=main)
+    ready.labels.refuse_other_classes()
     if config.dry_run:
         shapes = forward_shapes(ready.segmenter, config)
         if main:

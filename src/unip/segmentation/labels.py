@@ -12,10 +12,9 @@ from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import has_background
 from unip.data.labelled.datasets import choose_labels
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.labelled.record import CheckedLabels, LabelRecord, check_labels
+from unip.data.labelled.record import CheckedLabels, LabelRecord, check_labels, read_records
 from unip.data.labelled.statistics import LabelFacts, count_pair, measure_pair
 from unip.errors import UnipError
-from unip.files import read_json
 from unip.outputs import write_text
 from unip.runtime.memory import Cache
 from unip.segmentation.config import FinetuneConfig
@@ -52,6 +51,19 @@ class TaskLabels:
                 )
         return lines
 
+    def refuse_other_classes(self) -> None:
+        """Refuse to go on where classes, or what the ids mean, are not those that the run was started with.
+
+        Raises:
+            UnipError: They are not.
+        """
+        for part in (self.train, self.val):
+            if part is not None and part.read_otherwise:
+                raise UnipError(
+                    f"{part.name} is not read as when this run started: {'; '.join(part.read_otherwise)}",
+                    "Put the file that names the classes back; or choose another --out, or --overwrite to start over.",
+                )
+
     def store(self, run: RunFolder) -> None:
         """Record them, unless they are."""
         records = self.stored | {"train": self.train.record}
@@ -76,9 +88,8 @@ def check_task(
         UnipError: A pair is damaged, nothing is labelled, or the classes of both differ.
     """
     continued = run.continues(config) or run.is_finished(config)
-    stored: dict[str, LabelRecord] = {}
-    if continued and run.outputs.state(run.labels.name) == "ours":
-        stored = {name: LabelRecord.from_dict(values) for name, values in read_json(run.labels).items()}
+    known = continued and run.outputs.state(run.labels.name) == "ours"
+    stored = read_records(run.labels) if known else {}
     judged = None if val is None else check_val(config, data, val, stored.get("val"))
     train = check_labels(
         data,

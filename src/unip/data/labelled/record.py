@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from unip.data.labelled.masks import MaskSource
 from unip.data.labelled.pairs import Pair, SegmentationData
 from unip.data.labelled.statistics import Measure, PairFacts, read_pairs
+from unip.files import read_json
 from unip.runtime.memory import Cache
 
 ABSENT = (-1, -1)  # stamp of a file that is not there: some layouts have none where nothing is labelled
-Stamp = tuple[int, int]  # size in bytes, time of change in ns
+Stamp = tuple[int, ...]  # size in bytes, time of change in ns; of a mask also a checksum of how it is read
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,38 @@ class PairFiles:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the files of a split are read; all but its name as JSON text."""
+
+    name: str
+    classes: str
+    ids: str
+    channel: str
+    conversion: str
+
+    @classmethod
+    def of(cls, data: SegmentationData, name: str) -> Reading:
+        """Return how data with this name is read."""
+        conversion = data.conversion and data.conversion.model_dump(mode="json")
+        return cls(name, *map(json.dumps, (data.classes.names, data.ids, data.channel, conversion)))
+
+    def differences(self, other: Reading) -> list[str]:
+        """Name what differs in another reading of the same split."""
+        pairs = zip(vars(self).items(), vars(other).values(), strict=True)
+        return [f"{name} {now}, then {then}" for (name, now), then in pairs if now != then]
+
+
+@dataclass(frozen=True)
 class LabelRecord:
     """The pairs of a split.
 
     Attributes:
-        read_as: Name of data set and split, classes, ids, channel and conversion, as JSON text.
+        read_as: How they are read.
         files: Of all pairs.
         facts: Of each pair; None where it is left out by a label budget.
     """
 
-    read_as: str
+    read_as: Reading
     files: tuple[PairFiles, ...]
     facts: tuple[PairFacts | None, ...]
 
@@ -52,17 +77,25 @@ class LabelRecord:
         """Return it as JSON values."""
         files = [dataclasses.astuple(each) for each in self.files]
         facts = [each and _values(each) for each in self.facts]
-        return {"read_as": self.read_as, "pairs": list(zip(files, facts, strict=True))}
+        return {"read_as": vars(self.read_as), "pairs": list(zip(files, facts, strict=True))}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> LabelRecord:
         """Take what :meth:`to_dict` returns."""
         files, facts = zip(*record["pairs"], strict=True)
         return cls(
-            record["read_as"],
+            Reading(**record["read_as"]),
             tuple(PairFiles(image, mask, tuple(first), tuple(second)) for image, mask, first, second in files),
             tuple(values and _facts(*values) for values in facts),
         )
+
+
+def read_records(path: Path) -> dict[str, LabelRecord]:
+    """Read what a run recorded; nothing is known where another version wrote it."""
+    try:
+        return {name: LabelRecord.from_dict(values) for name, values in read_json(path).items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
 
 
 @dataclass(frozen=True)
@@ -76,6 +109,7 @@ class CheckedLabels:
         pairs: The decoded pairs, if they are kept.
         record: Of the whole split as it was read first.
         changed: Files that changed since the record before was made.
+        read_otherwise: What differs in how the same split was read then.
     """
 
     name: str
@@ -84,6 +118,7 @@ class CheckedLabels:
     pairs: list[Pair] | None
     record: LabelRecord
     changed: tuple[str, ...] = ()
+    read_otherwise: tuple[str, ...] = ()
 
 
 def check_labels(
@@ -108,11 +143,13 @@ def check_labels(
     Raises:
         UnipError: As :func:`unip.data.labelled.datasets.check_segmentation` does.
     """
-    read_as = _read_as(data, name)
+    read_as = Reading.of(data, name)
+    otherwise: tuple[str, ...] = ()
     if known is not None and known.read_as != read_as:
+        otherwise = tuple(read_as.differences(known.read_as)) if known.read_as.name == name else ()
         known = None
     files = tuple(
-        PairFiles(str(image), str(mask.path), _stamp(image), _stamp(mask.path))
+        PairFiles(str(image), str(mask.path), _stamp(image), _mask_stamp(mask))
         for image, mask in zip(data.images, data.masks, strict=True)
     )
     changed = () if known is None else _differing(known.files, files)
@@ -129,7 +166,8 @@ def check_labels(
         new, pairs = read_pairs(data.take(missing), measure, cache if complete else "none")
         found |= dict(zip(missing, new, strict=True))
     record = known or LabelRecord(read_as, files, tuple(found.get(number) for number in range(len(data))))
-    return CheckedLabels(name, data.take(chosen), [facts for facts in found.values() if facts], pairs, record, changed)
+    facts = [each for each in found.values() if each]
+    return CheckedLabels(name, data.take(chosen), facts, pairs, record, changed, otherwise)
 
 
 def _stamp(path: Path) -> Stamp:
@@ -140,15 +178,15 @@ def _stamp(path: Path) -> Stamp:
     return info.st_size, info.st_mtime_ns
 
 
+def _mask_stamp(mask: MaskSource) -> Stamp:
+    """Return the stamp of its file, and what else the mask depends on, such as a palette or the order of the names."""
+    return *_stamp(mask.path), zlib.crc32(repr(mask).encode())
+
+
 def _differing(old: Sequence[PairFiles], new: Sequence[PairFiles]) -> tuple[str, ...]:
     """Return the files that were changed, added or removed."""
     before, now = ({path: stamp for each in files for path, stamp in each.stamps().items()} for files in (old, new))
     return tuple(path for path in {**now, **before} if before.get(path) != now.get(path))
-
-
-def _read_as(data: SegmentationData, name: str) -> str:
-    conversion = data.conversion and data.conversion.model_dump(mode="json")
-    return json.dumps([name, data.classes.names, data.ids, data.channel, conversion])
 
 
 def _values(facts: PairFacts) -> list[Any]:
