@@ -414,6 +414,23 @@ def test_kill_9_and_continued_gives_the_same_losses(place, whole, stopped):
 # What is refused --------------------------------------------------------------------------------------------------
 
 
+def test_images_that_were_added_or_removed_are_named(place, tmp_path, capsys):
+    mix, out = tmp_path / "mix", tmp_path / "run"
+    shutil.copytree(place / "mix", mix)
+    values = settings(place, out, data=(str(mix),), steps=2, checkpoint_every=1)
+    pretrain(**values)
+    shutil.rmtree(out / "checkpoints/step-00000002")
+    pretrain(**values)
+    assert "images are new" not in capsys.readouterr().out
+    shutil.rmtree(out / "checkpoints/step-00000002")
+    os.rename(mix / "scene/rgb/2.png", mix / "scene/rgb/20.png")
+    (mix / "scene/thermal/4.png").unlink()
+    pretrain(**values)
+    words = f"1 images are new and 2 are gone since {out}/manifest.parquet was written, so that other crops are drawn "
+    names = (f"{mix}/scene/{name}.png" for name in ("rgb/20", "rgb/2", "thermal/4"))
+    assert "".join((words + "from now on:" + "".join(names)).split()) in "".join(capsys.readouterr().out.split())
+
+
 def test_continuing_with_other_settings_is_refused(done, place):
     run, _ = done
     before = files(run)

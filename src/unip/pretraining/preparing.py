@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import nn
 
+from unip.data.manifests.manifest import first_lines, read_manifest
 from unip.data.manifests.scan import open_images
+from unip.data.manifests.sources import printable
 from unip.data.sampling.pretraining_crops import Squares, sample_indices
 from unip.errors import UnipError
 from unip.files import read_json
@@ -30,6 +35,8 @@ from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import depth_of, patch_size
 from unip.vit.student import student_spec
+
+log = logging.getLogger(__name__)
 
 SPEED_IMAGES = 64  # on which a faster teacher is compared with itself
 
@@ -139,13 +146,32 @@ def check_student_layers(config: PretrainConfig, init: Backbone | None) -> None:
 
 def open_table(config: PretrainConfig, run: RunFolder) -> pa.Table:
     """List the images, at most ``max_images``, and refuse a warm-up that is too long for them."""
+    manifest = run.path / "manifest.parquet"
     resumed = run.continues(config) or run.is_finished(config)
-    table = open_images(config.data, known=run.path / "manifest.parquet" if resumed else None)
+    known = manifest if resumed and run.outputs.state(manifest.name) == "ours" else None
+    table = open_images(config.data, known=known)
     if config.max_images is not None:
         table = table.take(sample_indices(table, None, config.max_images, config.seed))
+    if known and (change := listing_change(known, table)):
+        log.warning(change)
     if config.warmup != "auto":
         check_warmup(config.warmup, config.count_steps(table.num_rows))
     return table
+
+
+def listing_change(manifest: Path, table: pa.Table) -> str:
+    """Say in how far images were added or removed since a run wrote its manifest; empty if none were."""
+    try:
+        before = read_manifest(manifest, may_miss=True)
+    except UnipError:  # it is of another version
+        return ""
+    then, now = (Counter(each["path"].to_pylist()) for each in (before, table))
+    added, removed = now - then, then - now
+    if not (added or removed):
+        return ""
+    names = first_lines([printable(path or b"a packed image") for path in (*added, *removed)])
+    counts = f"{added.total()} images are new and {removed.total()} are gone"
+    return f"{counts} since {manifest} was written, so that other crops are drawn from now on:\n{names}"
 
 
 def known_layers(config: PretrainConfig, run: RunFolder) -> list[TeacherLayer]:
