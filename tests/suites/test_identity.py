@@ -39,6 +39,12 @@ def test_a_mix_is_its_content_and_not_its_place(mix, tmp_path, monkeypatch):
     assert images_identity((*rest, f"infrared={moved / 'other'}")) != images_identity((*rest, f"rgb={moved / 'other'}"))
 
 
+def test_what_a_later_source_tells_of_a_mix_counts(mix):
+    names = [(), (f"infrared={mix / 'other'}",), (f"rgb={mix / 'other'}",)]
+    assert len({images_identity((str(mix), *told)) for told in names}) == 3
+    assert images_identity((str(mix), str(mix / "other"))) == images_identity((str(mix),))
+
+
 @pytest.mark.parametrize("change", ["content", "modality", "more", "fewer"])
 def test_what_changes_a_mix_changes_its_identity(mix, tmp_path, change):
     before = images_identity((str(mix),))

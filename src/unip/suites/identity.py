@@ -91,7 +91,9 @@ def images_identity(sources: tuple[str, ...]) -> str:
                 continue
             # where the pixels of a folder tell the modality, the folder counts
             folder = "" if entry.modality else os.fsdecode(entry.label) or "."
-            found.setdefault(path, (entry.source, entry.modality or "", folder))
+            name, modality, _ = found.setdefault(path, (entry.source, entry.modality or "", folder))
+            if entry.modality and not modality:
+                found[path] = name, entry.modality, ""
     content = map_threads(_content, list(found), "hashing images", unit="files")
     files = sorted((*about, path.name, digest) for (path, about), digest in zip(found.items(), content, strict=True))
     return key_of(rows=rows, files=files)

@@ -194,3 +194,15 @@ def test_sources_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     for scan in (open_images, read_images):
         with pytest.raises(UnipError, match=r"two sources list .*x\.png, once as infrared and once as rgb"):
             scan([f"infrared={tmp_path / 'a'}", f"rgb={tmp_path / 'a'}"])
+
+
+def test_a_source_may_tell_the_modality_of_files_that_another_lists_first(tmp_path: Path) -> None:
+    draw(tmp_path / "set/a/x.png")
+    draw(tmp_path / "set/b/y.png")
+    every, told = str(tmp_path / "set"), f"rgb={tmp_path / 'set/a'}"
+    for sources in ([every, told], [told, every]):
+        assert open_images(sources)["modality"].to_pylist() == ["rgb", "infrared"]
+        assert [row.modality for row in read_images(sources)[0]] == ["rgb", "infrared"]
+    for scan in (open_images, read_images):
+        with pytest.raises(UnipError, match=r"two sources list .*x\.png, once as rgb and once as infrared"):
+            scan([every, told, f"infrared={tmp_path / 'set/a'}"])

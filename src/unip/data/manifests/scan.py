@@ -38,7 +38,7 @@ def scan(listings: Sequence[Listing], read: Read, *, seed: int = 0, again: bool 
 
     Args:
         listings: The sources. A file that several list belongs to the first: a recipe may list a part of a folder
-            first, then the rest. Their entries are filled in.
+            first, then the rest; its modality may be told by a later one. Their entries are filled in.
         read: What reads the images that the caps draw. One that cannot be used is replaced by the next.
         seed: Of the order in which caps draw.
         again: Read those of manifests, too.
@@ -143,7 +143,9 @@ def _assign_files(listings: Sequence[Listing]) -> None:
             owner = owners.setdefault(entry.path or entry.key, entry)
             if owner is entry:
                 own.append(entry)
-            elif owner.modality and entry.modality and owner.modality != entry.modality:
+            elif owner.modality is None:
+                owner.modality = entry.modality
+            elif entry.modality and owner.modality != entry.modality:
                 path = printable(entry.path)
                 raise UnipError(
                     f"two sources list {path}, once as {owner.modality} and once as {entry.modality}",
