@@ -106,7 +106,7 @@ def test_training_and_prediction_see_the_same_grey(settings, make_segmenter, tmp
     grey = 255 - np.clip((np.asarray(Image.open(path)).astype(float) - 7000) / 2000 * 255, 0, 255)
     assert np.abs(Frames([path], 32, BLACK_HOT)[0].pixels[0].numpy() - grey).max() <= 0.51
     seen = []
-    monkeypatch.setattr("unip.deployment.prediction.Frames", lambda *a: seen.append(Frames(*a)) or seen[-1])
+    monkeypatch.setattr("unip.deployment.prediction.Frames", lambda *a, **k: seen.append(Frames(*a, **k)) or seen[-1])
     predict(model=tmp_path / "model", images=(path,), out=tmp_path / "out", device="cpu", workers=0)
     torch.testing.assert_close(seen[0][0].pixels, Frames([path], 32, BLACK_HOT)[0].pixels)
 

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from unip.data.images.config import Conversion
-from unip.data.images.decoding import read_image8, to_rgb8
+from unip.data.images.decoding import to_image8, to_rgb8
 from unip.data.labelled.classes import Classes
-from unip.data.sampling.frames import Frame, Frames
+from unip.data.sampling.frames import Frame, Frames, read_one
 from unip.deployment.config import PredictConfig
 from unip.deployment.names import result_files
 from unip.errors import UnipError
@@ -27,6 +27,7 @@ from unip.runtime.workers import map_threads
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.overlay import add_legend, draw_overlay, palette_image, tinted
 from unip.segmentation.storage import load_segmenter
+from unip.segmentation.training_images import ImageWatch
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,12 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     )
     conversion = segmenter.spec.conversion
     log.info(f"images of more than 8 bits, if any, become grey as in training: {conversion.describe()}")
+    trained = segmenter.spec.images
+    channel = None if trained is None else trained.channel
+    if channel is not None:
+        log.info(f"channel {channel + 1} of image files is read, as in training; of files with one channel, that one")
     if config.dry_run:
-        check_images(list(names), conversion)
+        check_images(list(names), conversion, channel)
         first = next(iter(names.values()))
         log.info(
             f"dry run: would write {len(names)} results such as {config.out / 'masks' / first}.png; nothing was written"
@@ -82,7 +87,8 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     records: list[Prediction] = []
     problems: list[str] = []
     pending: list[Future[Prediction]] = []
-    frames = Frames(paths, segmenter.spec.short_side, conversion)
+    frames = Frames(paths, segmenter.spec.short_side, conversion, channel=channel)
+    watch = ImageWatch(trained)
     results = segment_frames(
         segmenter,
         frames,
@@ -98,6 +104,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
             if frame.problem is not None:
                 problems.append(frame.problem.what)
             else:
+                watch.look(frame, path)
                 job = _arrays(logits, config)
                 pending.append(pool.submit(write_prediction, frame, path, names[path], *job, classes, config))
             if len(pending) >= PENDING_WRITES:
@@ -121,7 +128,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     return PredictResult(config.out, {found.image: config.out / found.files["mask"] for found in records})
 
 
-def check_images(paths: Sequence[Path], conversion: Conversion) -> None:
+def check_images(paths: Sequence[Path], conversion: Conversion, channel: int | None) -> None:
     """Read every image, as prediction will.
 
     Raises:
@@ -130,7 +137,7 @@ def check_images(paths: Sequence[Path], conversion: Conversion) -> None:
 
     def problem(path: Path) -> str:
         try:
-            read_image8(path, conversion)
+            to_image8(read_one(path, conversion, channel), conversion)
         except UnipError as error:
             return error.what
         return ""

@@ -29,10 +29,11 @@ from unip.segmentation.evaluation_files import EvaluationFiles, EvaluationSettin
 from unip.segmentation.gallery import WorstFrame
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
-from unip.segmentation.model import Segmenter
+from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.model_folder import model_folder
 from unip.segmentation.robustness import Robustness, read_robustness, robustness_table
 from unip.segmentation.storage import load_segmenter
+from unip.segmentation.training_images import ImageWatch
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +201,7 @@ def open_model_and_data(config: EvaluateConfig, data: SegmentationData) -> Model
     """
     segmenter = load_segmenter(config.model)
     check_classes(segmenter.spec.classes, data.classes, config)
+    check_channel(segmenter.spec, data, config)
     device = choose_device(config.device)
     as_trained = replace(data, conversion=segmenter.spec.conversion)
     return ModelAndData(segmenter, as_trained, data.conversion, device, choose_precision(config.precision, device))
@@ -232,10 +234,12 @@ def score_frames(
         batch_size=config.batch_size,
         workers=config.workers,
     )
+    watch = ImageWatch(ready.segmenter.spec.images)
     with meter(f"evaluating {corruption}" if corruption else "evaluating", len(frames), "images") as progress:
         for frame, logits in results:
             if frame.problem is not None:
                 raise frame.problem
+            watch.look(frame, data.images[frame.index])
             assert frame.mask is not None
             prediction = logits.argmax(0).byte()
             truth = prediction.new_tensor(frame.mask)
@@ -258,6 +262,21 @@ def score_frames(
         matrices,
         [item[2] for item in sorted(worst, key=lambda item: (-item[0], -item[1]))],
     )
+
+
+def check_channel(spec: SegmenterSpec, data: SegmentationData, config: EvaluateConfig) -> None:
+    """Refuse data of which another channel is read than in training.
+
+    Raises:
+        UnipError: It is.
+    """
+    trained = None if spec.images is None else spec.images.channel
+    if trained is not None and data.channel is not None and trained != data.channel:
+        raise UnipError(
+            f"{config.model} was trained on channel {trained + 1} of image files, but of {config.data} channel "
+            f"{data.channel + 1} would be read",
+            "Give the data in the layout of training.",
+        )
 
 
 def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None:

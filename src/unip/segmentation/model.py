@@ -16,6 +16,7 @@ from unip.segmentation.heads import FCNHead, LightHead, LinearHead, UPerNetHead,
 from unip.segmentation.losses import PixelLoss, total
 from unip.segmentation.pyramid import FPN, LLFPN, spread_layers
 from unip.segmentation.settings import Decoder, PyramidName
+from unip.segmentation.training_images import TrainingImages
 from unip.vit.architecture import BackboneSpec
 from unip.vit.shape import depth_of, patch_size, width_of
 from unip.vit.spec import blocks, build_backbone
@@ -42,6 +43,7 @@ class SegmenterSpec(Config):
     conversion: Conversion = Field(
         DEFAULT, description="How counts or temperatures become the 8 bits that it was trained on."
     )
+    images: TrainingImages | None = Field(None, description="What the images of training were like, if it is known.")
 
 
 def default_layers(decoder: Decoder, pyramid: PyramidName, depth: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.record import CheckedLabels
 from unip.errors import UnipError
 from unip.segmentation.adapters import add_adapters, freeze_layers
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
@@ -17,6 +18,7 @@ from unip.segmentation.labels import TaskLabels, check_task
 from unip.segmentation.losses import PixelLoss, class_weights
 from unip.segmentation.model import CachedLoss, SegmentationLoss, Segmenter, SegmenterSpec
 from unip.segmentation.training_data import check_cache, make_rare_crops
+from unip.segmentation.training_images import TrainingImages
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup
 from unip.vit.backbone import Backbone, load_backbone
@@ -97,7 +99,7 @@ def prepare(
     check_batch(config, accelerator)
     check_cache(config, accelerator.device)
     make_rare_crops(config, labels.train)  # refuses where there is nothing to draw them for
-    segmenter = build(config, backbone, labels.train.data)
+    segmenter = build(config, backbone, labels.train)
     adapted = freeze_and_adapt(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -125,9 +127,9 @@ def check_batch(config: ResolvedConfig, accelerator: Accelerator) -> None:
         )
 
 
-def build(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) -> Segmenter:
+def build(config: ResolvedConfig, backbone: Backbone, labels: CheckedLabels) -> Segmenter:
     """Put a resolved config's decoder on a backbone."""
-    spec = backbone.spec
+    spec, data = backbone.spec, labels.data
     if config.last_heads == "uniform" and spec.last_heads is not None:
         set_last_heads(backbone.model, heads_of(backbone.model, 1))
         spec = spec.model_copy(update={"last_heads": None})
@@ -147,6 +149,7 @@ def build(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) ->
             crop=config.crop,
             stride=max(1, config.crop * 2 // 3),
             conversion=data.conversion or DEFAULT,
+            images=TrainingImages.of(labels.facts, data.channel),
         ),
         backbone.model,
     )

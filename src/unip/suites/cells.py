@@ -95,7 +95,7 @@ def run_cell(task: CellTask) -> str:
             versions={"python": environment.python, **environment.packages},
             labelled_images=result.labelled_images,
             train_seconds=result.train_seconds,
-            spec=result.spec.model_dump(mode="json"),
+            spec=result.spec.model_dump(mode="json", exclude={"images"}),
             backbone_only=task.kind not in TRAINED_KINDS,
             chosen=result.chosen,
             run=result.run,

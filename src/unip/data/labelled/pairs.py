@@ -117,8 +117,13 @@ class SegmentationData:
         return Pair(image, mask, samples.dtype == np.uint8)
 
 
-def read_channel(path: Path, channel: int) -> Pixels8:
+def read_channel(path: Path, channel: int, alone: Conversion | None = None) -> Pixels:
     """Read one channel of an 8-bit image file, such as the fourth of MFNet's PNG; ``(H, W)`` uint8.
+
+    Args:
+        path: The file.
+        channel: From 0.
+        alone: Take a file with one channel for it, its samples as this conversion needs them; None: refuse it.
 
     Raises:
         UnipError: The file is missing, damaged or has fewer channels.
@@ -131,6 +136,8 @@ def read_channel(path: Path, channel: int) -> Pixels8:
         raise UnipError(f"cannot read image {path} ({error.strerror or error})", "Copy it again.") from error
     except Exception as error:  # on broken bytes the decoders raise nearly anything
         raise UnipError(f"image {path} is truncated or damaged ({error})", "Copy it again or remove it.") from error
+    if pixels.ndim == 2 and alone is not None:
+        return read_samples(path, alone)
     if pixels.ndim != 3 or pixels.shape[2] <= channel or pixels.dtype != np.uint8:
         count = pixels.shape[2] if pixels.ndim == 3 else 1
         raise UnipError(

@@ -31,6 +31,7 @@ class PairFacts:
         objects: Id and area in pixels of each labelled region, specks left out, int64 ``(M, 2)``.
         is_coloured: Whether it is in natural colours: neither grey nor infrared under a colour map.
         is_8_bit: Whether the samples of the image's file have 8 bits.
+        is_grey: Whether it is grey.
     """
 
     size: tuple[int, int]
@@ -39,6 +40,7 @@ class PairFacts:
     objects: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     is_coloured: bool = False
     is_8_bit: bool = False
+    is_grey: bool = True
 
 
 Measure = Callable[[Pair, Classes], PairFacts]
@@ -60,6 +62,7 @@ def measure_pair(pair: Pair, classes: Classes) -> PairFacts:
         objects=np.stack([ids[whole], areas[whole]], axis=1),
         is_coloured=bool(pair.image.ndim == 3 and colour_spread(pair.image) >= FALSE_COLOUR),
         is_8_bit=pair.is_8_bit,
+        is_grey=pair.image.ndim == 2,
     )
 
 

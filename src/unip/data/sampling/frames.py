@@ -16,8 +16,8 @@ from torchvision.transforms.v2 import functional as TF
 from unip.data.corruptions import CorruptFrames
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
-from unip.data.images.decoding import read_image8
-from unip.data.labelled.pairs import SegmentationData
+from unip.data.images.decoding import Pixels, read_samples, to_image8
+from unip.data.labelled.pairs import SegmentationData, read_channel
 from unip.errors import UnipError
 
 
@@ -38,6 +38,7 @@ class Frame:
             may share the memory of ``image``.
         mask: Class ids ``(H, W)`` where there is truth, 255 without a label.
         problem: Why it could not be read; the arrays are empty then.
+        is_8_bit: Whether the samples of its file have 8 bits.
     """
 
     index: int
@@ -45,6 +46,7 @@ class Frame:
     pixels: Tensor
     mask: npt.NDArray[np.uint8] | None = None
     problem: UnipError | None = None
+    is_8_bit: bool = True
 
 
 class Frames(Dataset[Frame]):
@@ -54,6 +56,7 @@ class Frames(Dataset[Frame]):
         images: Image files, or pairs of images and masks.
         short_side: To resize to, in pixels; bilinear with antialiasing, as in training.
         conversion: How counts become 8 bits; left out, as pairs say, or by default.
+        channel: The channel of image files to read, from 0; None: all. Pairs say it themselves.
         corruption: Corruption of the 8-bit images, at their own size.
     """
 
@@ -63,8 +66,10 @@ class Frames(Dataset[Frame]):
         short_side: int,
         conversion: Conversion | None = None,
         corruption: CorruptFrames | None = None,
+        channel: int | None = None,
     ) -> None:
         self.images, self.short_side, self.conversion, self.corruption = images, short_side, conversion, corruption
+        self.channel = channel
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,9 +77,11 @@ class Frames(Dataset[Frame]):
     def __getitem__(self, index: int) -> Frame:
         try:
             if isinstance(self.images, SegmentationData):
-                pixels8, mask, _ = self.images.read(index, self.conversion)
+                pixels8, mask, is_8_bit = self.images.read(index, self.conversion)
             else:
-                pixels8, mask = read_image8(self.images[index], self.conversion or DEFAULT), None
+                conversion = self.conversion or DEFAULT
+                samples, mask = read_one(self.images[index], conversion, self.channel), None
+                pixels8, is_8_bit = to_image8(samples, conversion), samples.dtype == np.uint8
             image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
@@ -85,7 +92,16 @@ class Frames(Dataset[Frame]):
         size = short_side_size(image.shape[0], image.shape[1], self.short_side)
         if size != image.shape[:2]:
             pixels = TF.resize(pixels, list(size), antialias=True)
-        return Frame(index, image, pixels, mask)
+        return Frame(index, image, pixels, mask, is_8_bit=is_8_bit)
+
+
+def read_one(path: Path, conversion: Conversion, channel: int | None) -> Pixels:
+    """Read the samples of an image file, of one channel if it is given; a file that has only one is taken for it.
+
+    Raises:
+        UnipError: The file is damaged, or has several channels, but not this one.
+    """
+    return read_samples(path, conversion) if channel is None else read_channel(path, channel, conversion)
 
 
 def rgb(pixels: Tensor) -> Tensor:

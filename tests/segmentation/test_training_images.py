@@ -1,0 +1,135 @@
+"""A model says what it was trained on, and what it is given instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import unip
+from unip.data.labelled.statistics import PairFacts
+from unip.errors import UnipError
+from unip.segmentation.storage import load_segmenter
+from unip.segmentation.training_images import TrainingImages
+
+RNG = np.random.default_rng(0)
+
+
+def frame(kind: str, size: tuple[int, int] = (64, 80)) -> np.ndarray:
+    if kind == "colour":
+        return RNG.integers(0, 255, (*size, 3), dtype=np.uint8)
+    return RNG.integers(2000, 9000, size).astype(np.uint16) if kind == "raw" else RNG.integers(0, 255, size, np.uint8)
+
+
+def train(root: Path, kinds: tuple[str, ...]) -> Path:
+    for folder in ("images", "masks"):
+        (root / "data/train" / folder).mkdir(parents=True)
+    for number, kind in enumerate(kinds):
+        mask = np.zeros((64, 80), np.uint8)
+        mask[:, 40:] = 1
+        Image.fromarray(frame(kind)).save(root / f"data/train/images/{number}.png")
+        Image.fromarray(mask).save(root / f"data/train/masks/{number}.png")
+    (root / "data/classes.json").write_text(json.dumps({"names": ["background", "car"], "ignore_index": 255}))
+    small = {"model": "unip_micro", "crop": 64, "base": (160, 64), "batch_size": 1, "steps": 1, "workers": 0}
+    return unip.finetune(**small, data=root / "data", out=root / "run").run
+
+
+def predict(run: Path, images: Path | list[Path], **more):
+    return unip.predict(model=run, images=images, out=run.parent / "out", workers=0, overwrite=True, **more)
+
+
+@pytest.mark.parametrize("trained", [("grey",), ("raw",), ("colour",), ("grey", "raw", "colour")])
+@pytest.mark.parametrize("given", ["grey", "raw", "colour"])
+def test_what_training_did_not_have_is_said_once(tmp_path, caplog, trained, given):
+    run = train(tmp_path, trained)
+    (tmp_path / "new").mkdir()
+    for number in range(3):
+        Image.fromarray(frame(given)).save(tmp_path / f"new/{number}.png")
+    caplog.clear()
+    predict(run, tmp_path / "new")
+    notes = [record.message for record in caplog.records if record.message.startswith("note: ")]
+    wanted = {
+        ("grey", "raw"): ["more than 8 bits"],
+        ("grey", "colour"): ["is in colour"],
+        ("raw", "grey"): ["has 8 bits"],
+        ("raw", "colour"): ["has 8 bits", "is in colour"],
+        ("colour", "grey"): ["is grey"],
+        ("colour", "raw"): ["more than 8 bits", "is grey"],
+    }.get((trained[0], given) if len(trained) == 1 else (), [])
+    assert len(notes) == len(wanted) and all(text in note for text, note in zip(wanted, notes, strict=True)), notes
+
+
+@pytest.mark.parametrize("size, said", [((64, 80), False), ((96, 80), False), ((200, 240), True), ((24, 30), True)])
+def test_another_size_by_far_is_said(tmp_path, caplog, size, said):
+    run = train(tmp_path, ("grey",))
+    Image.fromarray(frame("grey", size)).save(tmp_path / "a.png")
+    predict(run, [tmp_path / "a.png"])
+    assert ("one short side" in caplog.text) == said
+
+
+def write_mfnet(root: Path) -> Path:
+    """Four channels: a visible picture and, where opacity would be, a thermal one that shows the object."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for name in ("00001D", "00002N"):
+        mask = np.zeros((64, 80), np.uint8)
+        mask[:, 40:] = 1
+        pixels = np.dstack([frame("colour"), np.where(mask, 220, 30).astype(np.uint8)])
+        Image.fromarray(pixels).save(root / f"images/{name}.png")
+        Image.fromarray(mask).save(root / f"labels/{name}.png")
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").write_text("00001D\n00002N\n")
+    return root
+
+
+@pytest.fixture
+def mfnet_run(tmp_path):
+    write_mfnet(tmp_path / "mfnet")
+    small = {"model": "unip_micro", "crop": 64, "base": (160, 64), "batch_size": 1, "steps": 1, "workers": 0}
+    names = ["person", "bike", "curve", "car stop", "guardrail", "color cone", "bump"]
+    return unip.finetune(**small, data=f"mfnet:{tmp_path / 'mfnet'}", out=tmp_path / "run", empty_classes=names).run
+
+
+def test_prediction_reads_the_channel_of_training(tmp_path, mfnet_run, caplog):
+    caplog.set_level("INFO", "unip")
+    pixels = np.array(Image.open(tmp_path / "mfnet/images/00001D.png"))
+    (tmp_path / "new").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "new/both.png")
+    Image.fromarray(pixels[..., 3]).save(tmp_path / "new/thermal.png")
+    predict(mfnet_run, tmp_path / "new", dry_run=True)
+    predict(mfnet_run, tmp_path / "new", probabilities=True)
+    assert "channel 4 of image files is read" in caplog.text and "note: " not in caplog.text
+    both, thermal = (np.load(next((tmp_path / "out").rglob(f"{n}.npz")))["probabilities"] for n in ("both", "thermal"))
+    np.testing.assert_array_equal(both, thermal)
+
+
+def test_a_file_of_one_channel_is_taken_for_it_and_of_three_refused(tmp_path, mfnet_run):
+    pixels = np.array(Image.open(tmp_path / "mfnet/images/00001D.png"))
+    (tmp_path / "new").mkdir()
+    Image.fromarray(pixels[..., 3]).save(tmp_path / "new/thermal.png")
+    predict(mfnet_run, tmp_path / "new")
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "new/visible.png")
+    for dry_run in (True, False):
+        with pytest.raises(UnipError, match=r"visible.png has 3 channels.*channel 4 is to be read"):
+            predict(mfnet_run, tmp_path / "new", dry_run=dry_run)
+
+
+def test_a_model_of_before_says_nothing(tmp_path, caplog):
+    run = train(tmp_path, ("grey",))
+    file = run / "model/config.json"
+    record = json.loads(file.read_text())
+    assert record["spec"].pop("images") == {"channel": None, "depth": "8 bits", "colours": "grey", "size": [64, 80]}
+    file.write_text(json.dumps(record))
+    assert load_segmenter(run).spec.images is None
+    Image.fromarray(frame("colour")).save(tmp_path / "a.png")
+    predict(run, [tmp_path / "a.png"])
+    assert "note: " not in caplog.text
+
+
+def test_medians_and_mixtures():
+    facts = [PairFacts((h, 10), 0, (1,), is_8_bit=h < 5, is_grey=h < 3) for h in (2, 4, 9)]
+    found = TrainingImages.of(facts, 3)
+    assert (found.channel, found.depth, found.colours, found.size) == (3, "both", "both", (4, 10))
