@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from unip.data.manifests.manifest import write_manifest
+from unip.data.manifests.manifest import paths_of, with_paths, write_manifest
 from unip.data.manifests.scan import open_images
 from unip.data.statistics import stats
 from unip.errors import UnipError
@@ -41,6 +42,11 @@ def test_pixels_of_sources(tmp_path: Path) -> None:
     write_manifest(table, tmp_path / "manifest.parquet")
     again = stats(sources=[str(tmp_path / "manifest.parquet")])
     assert again is not None and again.pixels[0].mean == first.mean
+    files = [Path(path).read_bytes() for path in paths_of(table)]
+    inside = with_paths(table, [None] * 3).set_column(1, "image", pa.array(files, pa.binary()))
+    write_manifest(inside, tmp_path / "inside.parquet")  # without hashes, as files are listed
+    again = stats(sources=[str(tmp_path / "inside.parquet")])
+    assert again is not None and (again.pixels[0].images, again.pixels[0].mean) == (3, first.mean)
 
 
 def test_classes_and_bad_pairs(tmp_path: Path) -> None:

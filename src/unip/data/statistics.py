@@ -6,7 +6,8 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +17,19 @@ from unip.config import NameOrPath, verb
 from unip.data.config import StatsConfig
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
-from unip.data.images.decoding import Pixels8, decode_samples, is_grey, read_image8, to_rgb8
+from unip.data.images.decoding import Pixels8, decode_samples, is_grey, read_image8, to_image8
 from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.manifests.sources import is_manifest, list_source, split_source
+from unip.data.manifests.sources import check_sources
 from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.outputs import output_folder, write_json
 from unip.runtime.workers import map_threads
+
+if TYPE_CHECKING:
+    from unip.data.manifests.rows import Row
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +109,12 @@ def stats(config: StatsConfig) -> StatsResult | None:
 
 
 def _stats(config: StatsConfig) -> StatsResult | None:
-    sources = _list_sources(config.sources)
+    check_sources(config.sources)
     opened: dict[str, SegmentationData] = {}
     if config.data is not None:
         names = config.splits or tuple(list_splits(config.data)) or ("",)
         opened = {name: open_segmentation(config.data, name or None, remap=config.remap) for name in names}
+    sources = _list_sources(config.sources)
     if config.dry_run:
         for name, readers in sources.items():
             log.info(f"{name}: {len(readers)} images")
@@ -268,28 +273,17 @@ def _moments(levels: Counts) -> tuple[float, float]:
 
 def _list_sources(sources: tuple[NameOrPath, ...]) -> dict[str, list[Callable[[], Pixels8]]]:
     """Return what reads each image, by source."""
+    from unip.data.manifests.scan import list_rows  # here: it needs pyarrow, which is slow to import
+
     found: dict[str, list[Callable[[], Pixels8]]] = {}
     for source in sources:
-        modality, location = split_source(source)
-        if is_manifest(location):
-            from unip.data.manifests.manifest import read_manifest  # here: folders have no use for pyarrow
-
-            for row in read_manifest(location).select(["path", "image", "source", "conversion"]).to_pylist():
-                found.setdefault(row["source"], []).append(_row_reader(row))
-        else:
-            for entry in list_source(location, modality):
-                path = os.fsdecode(entry.path)
-                found.setdefault(entry.source, []).append(lambda path=path: read_image8(path))  # type: ignore[misc]
+        for row in list_rows(source):
+            found.setdefault(row.source, []).append(partial(_read_row, row))
     return found
 
 
-def _row_reader(row: dict[str, Any]) -> Callable[[], Pixels8]:
-    conversion = Conversion.from_json(row["conversion"])
-    if row["path"] is not None:
-        return lambda: read_image8(os.fsdecode(row["path"]), conversion)
-
-    def decode() -> Pixels8:
-        image = decode_samples(row["image"], row["source"], conversion)
-        return grey8(image, conversion) if is_grey(image) else to_rgb8(image)
-
-    return decode
+def _read_row(row: Row) -> Pixels8:
+    conversion = Conversion.from_json(row.conversion)
+    if row.image is None:
+        return read_image8(os.fsdecode(row.path or b""), conversion)
+    return to_image8(decode_samples(row.image, row.source, conversion), conversion)

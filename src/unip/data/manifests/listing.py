@@ -103,9 +103,9 @@ def _list_manifest(config: SourceConfig, place: str, **reading: bool) -> Listing
 
     entries = []
     folder = os.fsencode(os.path.dirname(place))
-    for values in read_manifest(place, **reading).to_pylist():
+    for number, values in enumerate(read_manifest(place, **reading).to_pylist()):
         row = Row(**values)
-        key = os.path.relpath(row.path, folder) if row.path else row.sha256.encode()
+        key = os.path.relpath(row.path, folder) if row.path else (row.sha256 or f"{place}#{number}").encode()
         entries.append(
             Entry(
                 key=key,

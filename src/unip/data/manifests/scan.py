@@ -81,6 +81,15 @@ def read_images(
     return scan(listings, partial(read_files, journal=journal, workers=workers), again=True)
 
 
+def list_rows(source: str) -> list[Row]:
+    """Return a row of each image of a source, as :func:`scan` does; no file is opened, so they say little.
+
+    Raises:
+        UnipError: It is missing or empty.
+    """
+    return scan(_list_given([source], all_rows=False), lambda entries: [FileFacts(entry.path) for entry in entries])[0]
+
+
 def open_images(sources: Sequence[str], *, known: Path | None = None, workers: int = 0) -> Any:
     """Return the manifest of some sources, of whose files only headers are read where those say enough.
 
