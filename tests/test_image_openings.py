@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -15,6 +16,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.analysis.undrawn import leave_undrawn
+from unip.analysis.verbs import analyze
+from unip.data.statistics import stats
 from unip.data.verbs import build, check, pack
 from unip.features.verbs import dedup
 from unip.pretraining.verbs import pretrain
@@ -58,16 +62,20 @@ def count(mix: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
     return counted
 
 
-def test_pretraining(mix: Path, tmp_path: Path, count: Counted) -> None:
+def backbone_file(path: Path) -> str:
     torch.manual_seed(0)
     arguments = {"img_size": 32, "patch_size": 16, "embed_dim": 64, "depth": 4, "num_heads": 1}
     model = build_backbone(BackboneSpec(arguments=arguments))
     for block in model.blocks:
         torch.nn.init.normal_(block.attn.qkv.weight, std=0.1)
-    save_file(model.state_dict(), tmp_path / "teacher.safetensors")
+    save_file(model.state_dict(), path)
+    return str(path)
+
+
+def test_pretraining(mix: Path, tmp_path: Path, count: Counted) -> None:
     values: dict[str, Any] = {
         "data": (str(mix),),
-        "teacher": str(tmp_path / "teacher.safetensors"),
+        "teacher": backbone_file(tmp_path / "teacher.safetensors"),
         "student": "unip_micro",
         "size": 32,
         "steps": 3,
@@ -104,6 +112,29 @@ def test_data_verbs(mix: Path, tmp_path: Path, count: Counted) -> None:
     assert count(lambda: build(sources=(str(mix),), out=tmp_path / "built")) == every
     assert count(lambda: pack(manifest=tmp_path / "built/manifest.parquet", out=tmp_path / "packed")) == every
     assert count(lambda: dedup(sources=(str(mix),), out=tmp_path / "dedup")) == every
+    assert count(lambda: stats(sources=(str(mix),))) == every
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(mix / "scene/thermal/0.png")  # small, and nothing in it
     checked = count(lambda: check(sources=(str(mix),), out=tmp_path / "checked", min_contrast=1, max_saturated=1))
     assert checked == {**every, "scene/thermal/0.png": 2}  # and for its picture
+
+
+def test_analysis(mix: Path, tmp_path: Path, count: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_undrawn(monkeypatch)
+    models = tuple(backbone_file(tmp_path / f"{name}.safetensors") for name in ("a", "b"))
+    for folder in ("pair", "seg/train/images", "seg/train/masks", "seg/val/images", "seg/val/masks"):
+        shutil.copytree(mix / "camera", mix / folder)
+        for path in (mix / folder).iterdir() if "masks" in folder else ():
+            Image.fromarray(np.arange(64 * 80, dtype=np.uint8).reshape(64, 80) % 2).save(path)
+    (mix / "seg/classes.json").write_text(json.dumps({"names": ["sky", "car"], "ignore_index": 255}))
+    probe: dict[str, Any] = {"probe": mix / "seg", "probe_side": 32, "probe_images": (5, 5), "size": 32}
+    pairs = {"images": (str(mix / "camera"),), "pair": (str(mix / "pair"),), "max_images": 4}
+    opened = count(lambda: analyze(models=models, out=tmp_path / "out", **pairs, **probe))
+    assert max(opened.values()) == 1
+    assert Counter(os.path.dirname(path) for path in opened) == {
+        "camera": 4,
+        "pair": 4,
+        "seg/train/images": 5,
+        "seg/train/masks": 6,  # all, to draw such that each class occurs
+        "seg/val/images": 5,
+        "seg/val/masks": 6,
+    }

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unip.analysis.samples import draw_sample
+from unip.analysis.config import AnalyzeConfig
+from unip.analysis.samples import Sample, draw_sample, list_files
 from unip.data.manifests.manifest import write_manifest
 from unip.data.manifests.scan import open_images
 from unip.errors import UnipError
@@ -19,64 +20,71 @@ def write(folder: Path, *names: str) -> str:
     return str(folder)
 
 
+def draw(images, *, pair=(), count: int, seed: int) -> Sample:
+    config = AnalyzeConfig(models=("any",), images=tuple(images), pair=tuple(pair), max_images=count, seed=seed)
+    return draw_sample(config, list_files(config)[0], [16])
+
+
 def names(paths: list[str]) -> list[str]:
     return [Path(path).name for path in paths]
 
 
 def test_a_draw_is_seeded_and_in_the_order_of_the_names(tmp_path):
     folder = write(tmp_path / "a", *(f"{n}.png" for n in range(9)))
-    few = draw_sample((folder,), count=4, seed=0)
-    assert (len(few.paths), few.of, few.partners, few.skipped) == (4, 9, [], [])
-    assert few.paths == sorted(few.paths) == draw_sample((folder,), count=4, seed=0).paths
-    assert any(draw_sample((folder,), count=4, seed=seed).paths != few.paths for seed in range(1, 5))
-    assert names(draw_sample((folder, folder + "/3.png"), count=99, seed=0).paths) == [f"{n}.png" for n in range(9)]
+    few = draw((folder,), count=4, seed=0)
+    assert (len(few.names), few.of, list(few.paths), few.skipped) == (4, 9, ["images"], [])
+    assert few.names == sorted(few.names) == draw((folder,), count=4, seed=0).names
+    assert any(draw((folder,), count=4, seed=seed).paths != few.paths for seed in range(1, 5))
+    assert names(draw((folder, folder + "/3.png"), count=99, seed=0).names) == [f"{n}.png" for n in range(9)]
 
 
 def test_a_manifest_gives_the_same_images_as_its_folder(tmp_path):
     folder = write(tmp_path / "a", *(f"{n}.png" for n in range(5)))
     write_manifest(open_images([folder]), tmp_path / "m.parquet")
-    found = draw_sample((str(tmp_path / "m.parquet"),), count=3, seed=2)
-    assert found.paths == draw_sample((folder,), count=3, seed=2).paths
+    found = draw((str(tmp_path / "m.parquet"),), count=3, seed=2)
+    assert found.paths == draw((folder,), count=3, seed=2).paths
 
 
 def test_others_are_drawn_for_images_that_cannot_be_read(tmp_path):
     folder = write(tmp_path / "a", *(f"{n}.png" for n in range(6)))
     for n in (1, 4):
         (tmp_path / f"a/{n}.png").write_bytes(b"")
-    found = draw_sample((folder,), count=4, seed=0)
-    assert names(found.paths) == ["0.png", "2.png", "3.png", "5.png"]
-    assert {Path(s.path).name for s in draw_sample((folder,), count=9, seed=0).skipped} == {"1.png", "4.png"}
+    found = draw((folder,), count=4, seed=0)
+    assert names(found.names) == ["0.png", "2.png", "3.png", "5.png"]
+    assert {Path(s.path).name for s in draw((folder,), count=9, seed=0).skipped} == {"1.png", "4.png"}
 
 
 def test_partners_have_the_same_path_in_their_folder(tmp_path):
     infrared = write(tmp_path / "ir", "day/1.png", "night/1.png", "night/2.png")
     visible = write(tmp_path / "visible", "day/1.jpg", "night/1.jpg", "other/2.jpg")
-    found = draw_sample((infrared,), pair=(visible,), count=9, seed=0)
-    for paths in (found.paths, found.partners):
+    found = draw((infrared,), pair=(visible,), count=9, seed=0)
+    for paths in found.paths.values():
         assert [Path(path).parent.name for path in paths] == ["day", "night"]
-    assert (found.of, found.unpaired) == (2, 1)
+    assert (found.of, list(found.paths)) == (2, ["infrared", "visible"])
+    config = AnalyzeConfig(models=("any",), images=(infrared,), pair=(visible,))
+    assert list_files(config)[1] == 1  # without a partner
     (tmp_path / "visible/day/1.jpg").write_bytes(b"")
-    found = draw_sample((infrared,), pair=(visible,), count=9, seed=0)
-    assert len(found.paths) == len(found.partners) == 1
+    found = draw((infrared,), pair=(visible,), count=9, seed=0)
+    assert [len(paths) for paths in found.paths.values()] == [1, 1]
     assert found.skipped[0].path.endswith("visible/day/1.jpg")
 
 
 def test_as_many_pair_folders_belong_to_the_folders_one_by_one(tmp_path):
     infrared = [write(tmp_path / name, "0.png", "1.png") for name in ("ir-a", "ir-b")]
     visible = [write(tmp_path / name, "0.png", "1.png") for name in ("visible-a", "visible-b")]
-    found = draw_sample(infrared, pair=visible, count=9, seed=0)
-    ends = [[path.split("-")[-1] for path in paths] for paths in (found.paths, found.partners)]
+    found = draw(infrared, pair=visible, count=9, seed=0)
+    ends = [[path.split("-")[-1] for path in paths] for paths in found.paths.values()]
     assert ends[0] == ends[1] == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
     with pytest.raises(UnipError, match=r"ir-a/0.png and .*ir-b/0.png would have the same partner"):
-        draw_sample(infrared, pair=visible[:1], count=9, seed=0)
+        draw(infrared, pair=visible[:1], count=9, seed=0)
     write(tmp_path / "visible-a", "0.jpg")
     with pytest.raises(UnipError, match="would have the same partner"):
-        draw_sample(infrared[:1], pair=visible[:1], count=9, seed=0)
+        draw(infrared[:1], pair=visible[:1], count=9, seed=0)
 
 
 def test_refused(tmp_path):
     folder = write(tmp_path / "a", "1.png")
     with pytest.raises(UnipError, match="has a partner"):
-        draw_sample((folder,), pair=(write(tmp_path / "b", "2.png"),), count=1, seed=0)
+        draw((folder,), pair=(write(tmp_path / "b", "2.png"),), count=1, seed=0)
     with pytest.raises(UnipError, match="no such folder"):
-        draw_sample((folder, "nowhere"), count=1, seed=0)
+        draw((folder, "nowhere"), count=1, seed=0)

@@ -25,7 +25,8 @@ from unip.features.store import room_for
 from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter
-from unip.segmentation.probing import frozen_segmenter, probe_layers
+from unip.segmentation.probe_data import open_splits
+from unip.segmentation.probing import LayerProbes, frozen_segmenter, probe_layers
 from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import Backbone
 from unip.vit.spec import build_backbone
@@ -96,8 +97,12 @@ def settings(folder: Path, **changes) -> ProbeSettings:
     return ProbeSettings.make(**{"data": folder, "short_side": 48, **changes})
 
 
+def probed(backbone: Backbone, chosen: ProbeSettings, **options) -> LayerProbes:
+    return probe_layers(backbone, chosen, open_splits(chosen), **options)
+
+
 def test_the_layer_that_knows_wins(folder):
-    found = probe_layers(known(), settings(folder), device=CPU)
+    found = probed(known(), settings(folder), device=CPU)
     scores = [layer.miou for layer in found.layers]
     assert found.best_layer == 2 and scores[1] > 0.9 and max(scores[0], scores[2]) < 0.6
     assert [layer.layer for layer in found.layers] == [1, 2, 3]
@@ -114,7 +119,7 @@ def test_scores_are_those_of_the_probe_as_a_segmenter(folder, monkeypatch):
     segmenters = []
     spy = lambda spec, model: segmenters.append(Segmenter(spec, model)) or segmenters[-1]  # noqa: E731
     monkeypatch.setattr("unip.segmentation.probing.Segmenter", spy)
-    found = probe_layers(tiny_vit(), settings(folder, short_side=40), device=CPU)
+    found = probed(tiny_vit(), settings(folder, short_side=40), device=CPU)
     data = open_segmentation(folder, "test")
     frames = Frames(data, 40)
     for layer, fitted in enumerate(kept, 1):
@@ -135,12 +140,12 @@ def test_sizes_batches_and_the_place_of_the_features_change_nothing(folder, tmp_
     monkeypatch.setattr(store.tempfile, "tempdir", str(temporary))
     kinds = []
     monkeypatch.setattr(store, "room_for", lambda *a: kinds.append(room_for(*a)) or kinds[-1])
-    first = probe_layers(tiny_vit(), settings(folder, cache="ram"), device=CPU)
-    assert probe_layers(tiny_vit(), settings(folder, cache="ram"), device=CPU) == first
-    assert probe_layers(tiny_vit(), settings(folder, cache="none"), device=CPU) == first
+    first = probed(tiny_vit(), settings(folder, cache="ram"), device=CPU)
+    assert probed(tiny_vit(), settings(folder, cache="ram"), device=CPU) == first
+    assert probed(tiny_vit(), settings(folder, cache="none"), device=CPU) == first
     assert [isinstance(kind, np.memmap) for kind in kinds] == [False, False, True]
     assert os.listdir(temporary) == []
-    single = probe_layers(tiny_vit(), settings(folder, batch_size=1), device=CPU)
+    single = probed(tiny_vit(), settings(folder, batch_size=1), device=CPU)
     assert [x.miou for x in single.layers] == pytest.approx([x.miou for x in first.layers], abs=0.01)
 
 
@@ -173,7 +178,7 @@ def test_stopping_leaves_nothing_behind(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(logistic, "fit_probe", stop)
     with pytest.raises(KeyboardInterrupt):
-        probe_layers(tiny_vit(), settings(folder, cache="none"), device=CPU)
+        probed(tiny_vit(), settings(folder, cache="none"), device=CPU)
     assert os.listdir(tmp_path / "temporary") == []
 
 
@@ -184,12 +189,12 @@ def test_what_lies_under_ignored_pixels_has_no_effect(folder):
         mask = np.array(Image.open(path))
         mask[:16, :16] = 255
         Image.fromarray(mask).save(path)
-    before = probe_layers(known(), settings(folder), device=CPU)
+    before = probed(known(), settings(folder), device=CPU)
     path = folder / "train" / "images" / "1.png"
     image = np.array(Image.open(path))
     image[:16, :16] = 255
     Image.fromarray(image).save(path)
-    assert probe_layers(known(), settings(folder), device=CPU) == before
+    assert probed(known(), settings(folder), device=CPU) == before
 
 
 def test_classes_that_are_absent(folder):
@@ -200,7 +205,7 @@ def test_classes_that_are_absent(folder):
     mask = np.array(Image.open(path))
     mask[:20] = 3
     Image.fromarray(mask).save(path)
-    for layer in probe_layers(known(), settings(folder), device=CPU).layers:
+    for layer in probed(known(), settings(folder), device=CPU).layers:
         assert layer.iou[3] == 0.0 and layer.iou[4] is None
         assert layer.miou == pytest.approx(np.mean(layer.iou[:4]))
         assert layer.foreground_miou == pytest.approx(np.mean(layer.iou[1:4]))
@@ -208,34 +213,34 @@ def test_classes_that_are_absent(folder):
 
 def test_large_and_shifted_features_keep_their_digits(folder):
     """Beyond float16 (65504), and a mean a thousand times the deviation: the same scores."""
-    plain = probe_layers(known(), settings(folder), device=CPU).layers[1].miou
+    plain = probed(known(), settings(folder), device=CPU).layers[1].miou
     for changes in ({"scale": 1e6}, {"offset": 300.0}, {"scale": 1e-6}):
-        found = probe_layers(known(**changes), settings(folder), device=CPU).layers[1].miou
+        found = probed(known(**changes), settings(folder), device=CPU).layers[1].miou
         assert found == pytest.approx(plain, abs=0.02)
 
 
 def test_features_that_are_no_numbers(folder):
     with pytest.raises(UnipError, match="not finite"):
-        probe_layers(known(scale=float("nan")), settings(folder), device=CPU)
+        probed(known(scale=float("nan")), settings(folder), device=CPU)
 
 
 def test_normalisation_can_be_replaced(folder):
-    own = probe_layers(tiny_vit(), settings(folder), device=CPU)
-    other = probe_layers(tiny_vit((0.9,) * 3, (0.1,) * 3), settings(folder), device=CPU, mean=MEAN, std=STD)
+    own = probed(tiny_vit(), settings(folder), device=CPU)
+    other = probed(tiny_vit((0.9,) * 3, (0.1,) * 3), settings(folder), device=CPU, mean=MEAN, std=STD)
     assert other == own
 
 
 def test_splits(folder):
     shutil.copytree(folder / "test", folder / "val")
-    assert probe_layers(known(), settings(folder), device=CPU).test == "test"
-    assert probe_layers(known(), settings(folder, test="val"), device=CPU).test == "val"
+    assert probed(known(), settings(folder), device=CPU).test == "test"
+    assert probed(known(), settings(folder, test="val"), device=CPU).test == "val"
     shutil.rmtree(folder / "test")
-    few = probe_layers(known(), settings(folder, train_images=3, test_images=2, short_side=45), device=CPU)
+    few = probed(known(), settings(folder, train_images=3, test_images=2, short_side=45), device=CPU)
     assert (few.test, few.train_images, few.test_images, few.short_side) == ("val", 3, 2, 48)
 
 
 def test_too_few_steps_are_told(folder):
-    found = probe_layers(known(), settings(folder, max_iterations=2), device=CPU)
+    found = probed(known(), settings(folder, max_iterations=2), device=CPU)
     assert "layer 2 was still improving after 2 steps" in " ".join(found.warnings)
 
 
@@ -249,14 +254,14 @@ def test_too_few_steps_are_told(folder):
 )
 def test_wrong_splits(folder, changes, what):
     with pytest.raises(UnipError, match=what) as caught:
-        probe_layers(known(), settings(folder, **changes), device=CPU)
+        probed(known(), settings(folder, **changes), device=CPU)
     assert caught.value.fix
 
 
 def test_nothing_to_test_on(folder):
     shutil.move(folder / "test", folder / "exam")
     with pytest.raises(UnipError, match="no split to test on") as caught:
-        probe_layers(known(), settings(folder), device=CPU)
+        probed(known(), settings(folder), device=CPU)
     assert caught.value.fix
 
 
@@ -265,21 +270,21 @@ def test_nothing_labelled(folder, split):
     for path in (folder / split / "masks").iterdir():
         Image.fromarray(np.full_like(np.array(Image.open(path)), 255)).save(path)
     with pytest.raises(UnipError, match=rf"{split},? that were drawn has a labelled pixel") as caught:
-        probe_layers(known(), settings(folder), device=CPU)
+        probed(known(), settings(folder), device=CPU)
     assert caught.value.fix
 
 
 def test_splits_with_other_classes(folder):
     (folder / "test" / "classes.json").write_text(json.dumps({"names": ["background", "cold", "hot"]}))
     with pytest.raises(UnipError, match="classes of train are not those of test"):
-        probe_layers(known(), settings(folder), device=CPU)
+        probed(known(), settings(folder), device=CPU)
 
 
 def test_a_broken_image_is_named(folder):
     path = folder / "train" / "images" / "4.png"
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UnipError, match=r"4\.png"):
-        probe_layers(known(), settings(folder), device=CPU)
+        probed(known(), settings(folder), device=CPU)
 
 
 @pytest.mark.parametrize("changes", [{"train_images": 0}, {"l2": 0}, {"short_side": 3}, {"cache": "ssd"}, {"tset": 1}])

@@ -11,7 +11,7 @@ from unip.analysis.config import AnalyzeConfig
 from unip.analysis.examples import example_maps, example_rows, grid_of
 from unip.analysis.explorer import ExplorerModel, explorer_grid, explorer_maps
 from unip.analysis.groups import Group
-from unip.analysis.inputs import evenly_spaced, frames, image_sets, in_colour, input_side, model_input
+from unip.analysis.inputs import evenly_spaced, frames, input_side, model_input
 from unip.analysis.records import AnalysedModel, ModelRecord, Thresholds
 from unip.analysis.report import ExampleMaps
 from unip.analysis.samples import Sample
@@ -68,20 +68,21 @@ def _inspect_model(config: AnalyzeConfig, backbone: Backbone, name: str, group: 
     )
     thresholds = thresholds_of(config)
     records, measured, sheets, examples, maps = [], {}, {}, [], {}
-    for images, paths in image_sets(sample).items():
-        measured[images] = measure_images(config, backbone, name, paths, images)
+    firsts = next(iter(sample.squares.values()))[side]  # infrared, where there are pairs
+    for images, by_side in sample.squares.items():
+        squares = by_side[side]
+        measured[images] = measure_images(config, backbone, name, squares, images)
         record = model_record(measured[images], about, images, thresholds, config.exclude_layers)
         records.append(record)
-        if chosen := evenly_spaced(len(paths), config.pictures if config.report else 0):
+        if chosen := evenly_spaced(len(squares), config.pictures if config.report else 0):
             # the same queries on both images of a pair: where the infrared one is hot and cold
-            queries = [example_queries(frame, about.grid) for frame in frames(sample.paths, chosen, side)]
-            rows = example_rows(model, model_input(config, backbone, [paths[i] for i in chosen], images), queries)
-            pictures = frames(paths, chosen, side, colour=in_colour(config, images))
+            queries = [example_queries(frame, about.grid) for frame in frames(firsts, chosen)]
+            rows = example_rows(model, model_input(config, backbone, [squares[i] for i in chosen]), queries)
+            pictures = frames(squares, chosen)
             sheets[images] = query_sheet(pictures, queries, {f"layer {n}": values for n, values in rows.items()})
             examples += example_maps(record, pictures, queries, rows)
-        chosen = evenly_spaced(len(paths), config.explorer if config.report else 0)
-        if chosen:
-            maps[images] = explorer_maps(model, model_input(config, backbone, [paths[i] for i in chosen], images))
+        if chosen := evenly_spaced(len(squares), config.explorer if config.report else 0):
+            maps[images] = explorer_maps(model, model_input(config, backbone, [squares[i] for i in chosen]))
     explorer = ExplorerModel(
         name=name,
         group=group,
@@ -97,17 +98,17 @@ def _inspect_model(config: AnalyzeConfig, backbone: Backbone, name: str, group: 
 
 
 def measure_images(
-    config: AnalyzeConfig, backbone: Backbone, name: str, paths: Sequence[str], images: str
+    config: AnalyzeConfig, backbone: Backbone, name: str, squares: Sequence[torch.Tensor], images: str
 ) -> ModelMeasures:
     """Measure all layers of one model on one set of images, with progress."""
 
     def batches() -> Iterator[torch.Tensor]:
-        for first in range(0, len(paths), config.batch_size):
-            part = paths[first : first + config.batch_size]
-            yield model_input(config, backbone, part, images)
+        for first in range(0, len(squares), config.batch_size):
+            part = squares[first : first + config.batch_size]
+            yield model_input(config, backbone, part)
             progress.advance(len(part))
 
-    with meter(f"measuring {name} on {images}", len(paths), "images") as progress:
+    with meter(f"measuring {name} on {images}", len(squares), "images") as progress:
         return measure_layers(backbone.model, batches())
 
 

@@ -20,7 +20,7 @@ from unip.analysis.config import AnalyzeConfig
 from unip.analysis.explorer import ExplorerImage, render_explorer
 from unip.analysis.figures import analysis_figures, write_figure, write_picture
 from unip.analysis.groups import group_of, source_name
-from unip.analysis.inputs import evenly_spaced, frames, image_sets, in_colour, input_side, normalization_of
+from unip.analysis.inputs import evenly_spaced, frames, input_side, normalization_of
 from unip.analysis.inspection import Inspection, inspect_model, thresholds_of
 from unip.analysis.records import (
     Analysis,
@@ -31,7 +31,7 @@ from unip.analysis.records import (
     Preprocessing,
 )
 from unip.analysis.report import render_analysis
-from unip.analysis.samples import Sample, UnreadableImage, draw_sample
+from unip.analysis.samples import Sample, UnreadableImage, draw_sample, list_files
 from unip.analysis.summaries import difference, layer_table, parquet_table
 from unip.errors import UnipError
 from unip.features.config import ProbeSettings
@@ -67,6 +67,7 @@ class AnalysisPlan:
 
     Attributes:
         sample: The images.
+        unpaired: How many others have no partner.
         backbones: The models, with their input sides in pixels.
         probe: What the linear probes are trained with, None where there are none.
         splits: The labelled images of the probes, and the name of the split to test on.
@@ -74,34 +75,37 @@ class AnalysisPlan:
 
     config: AnalyzeConfig
     sample: Sample
+    unpaired: int
     backbones: list[tuple[Backbone, int]]
     probe: ProbeSettings | None
     splits: ProbeData | None
 
 
 def prepare(config: AnalyzeConfig, probe: ProbeSettings | None, splits: ProbeData | None) -> AnalysisPlan:
-    """Draw the images and load the models.
+    """Load the models and draw the images.
 
     Raises:
         UnipError: A model or every image cannot be read, or the settings do not fit a model.
     """
-    sample = draw_sample(config.images, pair=config.pair, count=config.max_images, seed=config.seed)
+    files, unpaired = list_files(config)
     loaded = [load_backbone(source) for source in config.models]
     backbones = [(backbone, input_side(config, backbone)) for backbone in loaded]
     for backbone in loaded:
         for layer in config.exclude_layers:
             check_layer(backbone.model, layer)
-    return AnalysisPlan(config, sample, backbones, probe, splits)
+    sides = {side for _, side in backbones} | ({EXPLORER_SIDE} if config.report and config.explorer else set())
+    sample = draw_sample(config, files, sorted(sides))
+    return AnalysisPlan(config, sample, unpaired, backbones, probe, splits)
 
 
 def describe(plan: AnalysisPlan) -> None:
     """Say which images and models are analysed, and how."""
     config, sample = plan.config, plan.sample
-    log.info(f"{len(sample.paths)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
+    log.info(f"{len(sample.names)} of {sample.of} {'pairs of images' if config.pair else 'images'}")
     for skipped in sample.skipped:
         log.warning(f"skipped: {as_utf8(skipped.reason)}")
-    if sample.unpaired:
-        log.warning(f"{sample.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
+    if plan.unpaired:
+        log.warning(f"{plan.unpaired} images have no partner in {', '.join(config.pair)} and are left out")
     if plan.splits is not None:
         train, test, split = plan.splits
         log.info(f"probe: {len(train)} images of {config.probe} to train on, {len(test)} ({split}) to test on")
@@ -127,7 +131,7 @@ def run(plan: AnalysisPlan, outputs: OutputFolder) -> AnalyzeResult:
         inspection = inspect_model(config, backbone, name, group, plan.sample)
         if plan.probe is not None and failure is None:
             try:
-                inspection = probed(config, backbone, plan.probe, inspection)
+                inspection = probed(plan, backbone, inspection)
             except UnipError as error:  # what was measured is written first
                 failure = error
         found.append(inspection)
@@ -141,10 +145,12 @@ def run(plan: AnalysisPlan, outputs: OutputFolder) -> AnalyzeResult:
     return AnalyzeResult(config.out, analysis)
 
 
-def probed(config: AnalyzeConfig, backbone: Backbone, probe: ProbeSettings, inspection: Inspection) -> Inspection:
+def probed(plan: AnalysisPlan, backbone: Backbone, inspection: Inspection) -> Inspection:
     """Probe the layers of a model, and put the scores into its first record."""
-    mean, std = normalization_of(config, backbone)
-    scores = probe_layers(backbone, probe, device=choose_device(config.device), mean=mean, std=std)
+    assert plan.probe is not None and plan.splits is not None
+    mean, std = normalization_of(plan.config, backbone)
+    device = choose_device(plan.config.device)
+    scores = probe_layers(backbone, plan.probe, plan.splits, device=device, mean=mean, std=std)
     first, *others = inspection.records
     return replace(inspection, records=[replace(first, probe=scores), *others])
 
@@ -157,8 +163,8 @@ def analysis_of(plan: AnalysisPlan, found: Sequence[Inspection]) -> Analysis:
     firsts = [(findings.records[0], findings.measured) for findings in found if config.pair]
     return Analysis(
         versions={"unip": __version__, "torch": torch.__version__, "timm": timm.__version__},
-        images=ImagesRecord(sources, len(sample.paths), sample.of, config.seed, skipped),
-        pair=PairRecord([as_utf8(s) for s in config.pair], sample.unpaired) if config.pair else None,
+        images=ImagesRecord(sources, len(sample.names), sample.of, config.seed, skipped),
+        pair=PairRecord([as_utf8(s) for s in config.pair], plan.unpaired) if config.pair else None,
         preprocessing=Preprocessing("squash", not (config.pair and config.pair_colour), config.normalization),
         thresholds=thresholds_of(config),
         models=[record for findings in found for record in findings.records],
@@ -230,14 +236,11 @@ def write_analysis(
 
 
 def explorer_images(config: AnalyzeConfig, sample: Sample) -> list[ExplorerImage]:
-    """Read the images of the report's explorer."""
-    chosen = evenly_spaced(len(sample.paths), config.explorer)
-    shown = {
-        images: frames(paths, chosen, EXPLORER_SIDE, colour=in_colour(config, images))
-        for images, paths in image_sets(sample).items()
-    }
+    """Take the images of the report's explorer."""
+    chosen = evenly_spaced(len(sample.names), config.explorer)
+    shown = {images: frames(squares[EXPLORER_SIDE], chosen) for images, squares in sample.squares.items()}
     return [
-        ExplorerImage(as_utf8(Path(sample.paths[i]).name), {images: drawn[n] for images, drawn in shown.items()})
+        ExplorerImage(as_utf8(Path(sample.names[i]).name), {images: drawn[n] for images, drawn in shown.items()})
         for n, i in enumerate(chosen)
     ]
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from unip.data.images.decoding import read_image
-from unip.data.manifests.manifest import paths_of, read_manifest
-from unip.data.manifests.sources import is_manifest, list_source, split_source
+from unip.analysis.config import AnalyzeConfig
+from unip.data.manifests.manifest import paths_of
+from unip.data.manifests.rows import table_of
+from unip.data.manifests.scan import list_rows
+from unip.data.manifests.sources import is_manifest, split_source
+from unip.data.sampling.pretraining_crops import read_squares
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_threads
+
+Key = tuple[int, str]  # what partners have in common: the place of the source, the path inside it without ending
 
 
 @dataclass(frozen=True)
@@ -27,111 +33,124 @@ class UnreadableImage:
 
 @dataclass(frozen=True)
 class Sample:
-    """The images of an analysis.
+    """The images of an analysis, each of which was opened once.
 
     Attributes:
-        paths: Files, in the order of their sources and names.
-        partners: The visible image of each, where pairs were asked for; else empty.
+        paths: Files in the order of their sources and names, by the name of their set: ``images``, or ``infrared`` and
+            ``visible`` of pairs.
+        squares: Of each file, by set and side in pixels: uint8 ``(1, side, side)``, in colour ``(3, side, side)``.
         of: How many there were to draw from.
-        unpaired: How many images had no partner.
         skipped: Images that were drawn and could not be read (or whose partner could not); others took their place.
     """
 
-    paths: list[str]
-    partners: list[str] = field(default_factory=list)
-    of: int = 0
-    unpaired: int = 0
-    skipped: list[UnreadableImage] = field(default_factory=list)
+    paths: dict[str, list[str]]
+    squares: dict[str, dict[int, list[Tensor]]]
+    of: int
+    skipped: list[UnreadableImage]
+
+    @property
+    def names(self) -> list[str]:
+        """The files, those of the infrared images of pairs."""
+        return next(iter(self.paths.values()))
 
 
-@dataclass(frozen=True)
-class _Listed:
-    source: str
-    path: str
-    key: tuple[int, str]  # what partners have in common: the place of the source, the path inside it without ending
+def list_files(config: AnalyzeConfig) -> tuple[list[tuple[str, ...]], int]:
+    """List the images, of which none is opened.
 
+    A partner has the same path inside its folder, endings aside. As many folders of partners as of images belong to
+    them one by one.
 
-def draw_sample(sources: Sequence[str], *, pair: Sequence[str] = (), count: int, seed: int) -> Sample:
-    """Draw images and make sure that they can be read.
-
-    Args:
-        sources: Folders, single images, ``infrared=FOLDER``, ``rgb=FOLDER`` or Parquet manifests.
-        pair: The same of visible images; a partner has the same path inside its folder, endings aside. As many as
-            ``sources`` belong to them one by one.
-        count: Maximum number of images, or pairs.
-        seed: Seed of the draw.
+    Returns:
+        Each file, with its partner where pairs are asked for, and how many images have none.
 
     Raises:
-        UnipError: A source is missing or empty, no image has a partner, or none can be read.
+        UnipError: A source is missing or empty, or no image has a partner.
     """
-    listed = _list(sources)
-    known = len(listed)
-    partners: dict[tuple[int, str], str] = {}
-    if pair:
-        listed, visible = (_list(given, apart=len(pair) == len(sources)) for given in (sources, pair))
-        _refuse_shared_partners(visible)
-        partners = {entry.key: entry.path for entry in visible}
-        listed = [entry for entry in listed if entry.key in partners]
-        _refuse_shared_partners(listed)
-        if not listed:
-            raise UnipError(
-                f"none of the {known} images of {', '.join(sources)} has a partner in {', '.join(pair)}",
-                "Partners have the same path inside their folders, endings aside: ir/a/1.png and visible/a/1.jpg.",
-            )
-    order = np.random.default_rng(seed_for(seed, len(listed))).permutation(len(listed)).tolist()
-    good: list[int] = []
-    skipped: list[UnreadableImage] = []
-    while order and len(good) < count:
-        drawn, order = order[: count - len(good)], order[count - len(good) :]
-        files = [[listed[i].path] + ([partners[listed[i].key]] if pair else []) for i in drawn]
-        for index, problem in zip(drawn, map_threads(_problem, files, "reading images"), strict=True):
-            if problem is None:
-                good.append(index)
-            else:
-                skipped.append(problem)
-    if not good:
+    sources, pair = config.images, config.pair
+    if not pair:
+        return [(path,) for path in _list(sources)], 0
+    listed, visible = (_list(given, apart=len(pair) == len(sources)) for given in (sources, pair))
+    _refuse_shared_partners(visible)
+    partners = {key: path for path, key in visible.items()}
+    paired = {path: key for path, key in listed.items() if key in partners}
+    _refuse_shared_partners(paired)
+    if not paired:
         raise UnipError(
-            f"none of the {len(listed)} images of {', '.join(sources)} can be read, the first: {skipped[0].reason}",
+            f"none of the {len(listed)} images of {', '.join(sources)} has a partner in {', '.join(pair)}",
+            "Partners have the same path inside their folders, endings aside: ir/a/1.png and visible/a/1.jpg.",
+        )
+    return [(path, partners[key]) for path, key in paired.items()], len(listed) - len(paired)
+
+
+def draw_sample(config: AnalyzeConfig, files: Sequence[tuple[str, ...]], sides: Sequence[int]) -> Sample:
+    """Draw images and read them, others in place of those that cannot be read.
+
+    Args:
+        config: How many, and the seed of the draw.
+        files: As of :func:`list_files`.
+        sides: Of the squares to keep, in pixels.
+
+    Raises:
+        UnipError: None can be read.
+    """
+
+    def read(index: int) -> list[list[Tensor]] | UnreadableImage:
+        squares: list[list[Tensor]] = []
+        for path in files[index]:
+            try:
+                squares.append(read_squares(path, sides, colour=config.pair_colour and bool(squares)))
+            except UnipError as error:
+                return UnreadableImage(path, error.what)
+        return squares
+
+    order = np.random.default_rng(seed_for(config.seed, len(files))).permutation(len(files)).tolist()
+    good: dict[int, list[list[Tensor]]] = {}
+    skipped: list[UnreadableImage] = []
+    while order and (missing := config.max_images - len(good)):
+        drawn, order = order[:missing], order[missing:]
+        for index, found in zip(drawn, map_threads(read, drawn, "reading images"), strict=True):
+            if isinstance(found, UnreadableImage):
+                skipped.append(found)
+            else:
+                good[index] = found
+    if not good:
+        sources = ", ".join(config.images)
+        raise UnipError(
+            f"none of the {len(files)} images of {sources} can be read, the first: {skipped[0].reason}",
             "Copy them again or choose others.",
         )
-    chosen = [listed[i] for i in sorted(good)]
-    chosen_partners = [partners[entry.key] for entry in chosen] if pair else []
-    return Sample([entry.path for entry in chosen], chosen_partners, len(listed), known - len(listed), skipped)
+    chosen = sorted(good)
+    sets = list(enumerate(("infrared", "visible") if len(files[0]) > 1 else ("images",)))
+    return Sample(
+        {name: [files[i][place] for i in chosen] for place, name in sets},
+        {name: {side: [good[i][place][n] for i in chosen] for n, side in enumerate(sides)} for place, name in sets},
+        len(files),
+        skipped,
+    )
 
 
-def _list(sources: Sequence[str], *, apart: bool = False) -> list[_Listed]:
+def _list(sources: Sequence[str], *, apart: bool = False) -> dict[str, Key]:
     """List files once; ``apart``: files of different sources are no partners, whatever their names."""
-    found: dict[str, _Listed] = {}
+    found: dict[str, tuple[str, Key]] = {}
     for place, source in enumerate(sources):
-        modality, location = split_source(source)
+        location, rows = split_source(source)[1], list_rows(source)
+        paths = paths_of(table_of(rows))
         if is_manifest(location):
-            table = read_manifest(location)
-            paths = paths_of(table)
-            root = Path(os.path.commonpath([os.path.dirname(path) for path in paths]))
-            entries = list(zip(table["source"].to_pylist(), paths, strict=True))
+            root = os.path.commonpath([os.path.dirname(path) for path in paths])
         else:
-            root = Path(os.path.abspath(location if location.is_dir() else location.parent))
-            entries = [(entry.source, os.fsdecode(entry.path)) for entry in list_source(location, modality)]
-        for name, path in entries:
+            root = os.path.abspath(location if location.is_dir() else location.parent)
+        for row, path in zip(rows, paths, strict=True):
             inside = str(Path(path).relative_to(root).with_suffix(""))
-            found.setdefault(path, _Listed(name, path, (place if apart else 0, inside)))
-    return sorted(found.values(), key=lambda entry: (entry.source, os.fsencode(entry.path)))
+            found.setdefault(path, (row.source, (place if apart else 0, inside)))
+    order = sorted(found, key=lambda path: (found[path][0], os.fsencode(path)))
+    return {path: found[path][1] for path in order}
 
 
-def _refuse_shared_partners(listed: Sequence[_Listed]) -> None:
-    seen: dict[tuple[int, str], str] = {}
-    for entry in listed:
-        if (other := seen.setdefault(entry.key, entry.path)) != entry.path:
+def _refuse_shared_partners(listed: Mapping[str, Key]) -> None:
+    seen: dict[Key, str] = {}
+    for path, key in listed.items():
+        if (other := seen.setdefault(key, path)) != path:
             raise UnipError(
-                f"{other} and {entry.path} would have the same partner",
+                f"{other} and {path} would have the same partner",
                 "Give as many --pair folders as --images folders, in the same order, or rename one of the files.",
             )
-
-
-def _problem(paths: list[str]) -> UnreadableImage | None:
-    for path in paths:
-        try:
-            read_image(path)
-        except UnipError as error:
-            return UnreadableImage(path, error.what)
-    return None

@@ -20,7 +20,7 @@ from unip.features.patches import layer_maps
 from unip.segmentation.heads import resize
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter, SegmenterSpec
-from unip.segmentation.probe_data import open_splits
+from unip.segmentation.probe_data import ProbeData
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size
 
@@ -69,6 +69,7 @@ class LayerProbes:
 def probe_layers(
     backbone: Backbone,
     settings: ProbeSettings,
+    splits: ProbeData,
     *,
     device: torch.device,
     mean: tuple[float, float, float] | None = None,
@@ -81,15 +82,16 @@ def probe_layers(
 
     Args:
         backbone: The ViT; put into evaluation mode on ``device``.
-        settings: Data and training.
+        settings: Of the training.
+        splits: As of :func:`unip.segmentation.probe_data.open_splits` with these settings.
         device: Where to run.
         mean: Channel means to subtract instead of the backbone's.
         std: Channel deviations to divide by instead of the backbone's.
 
     Raises:
-        UnipError: A split is missing or has no label, a file is damaged, or memory and disk are too small.
+        UnipError: A file is damaged, or memory and disk are too small.
     """
-    train, test, test_split = open_splits(settings)
+    train, test, test_split = splits
     layers = tuple(range(1, depth_of(backbone.model) + 1))
     segmenter = frozen_segmenter(backbone, layers, train, settings.short_side, mean=mean, std=std).to(device)
     side = segmenter.spec.short_side

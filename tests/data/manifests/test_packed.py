@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from unip.analysis.samples import draw_sample
+from unip.analysis.config import AnalyzeConfig
+from unip.analysis.samples import draw_sample, list_files
 from unip.data.images.addresses import file_of, read_bytes
 from unip.data.images.config import Conversion
 from unip.data.manifests.facts import read_facts
@@ -22,7 +23,7 @@ from unip.data.manifests.packed import open_packed
 from unip.data.manifests.rows import Row, table_of, with_facts
 from unip.data.manifests.scan import open_images
 from unip.data.manifests.sources import find_index
-from unip.data.sampling.pretraining_crops import PretrainDataset, read_squares
+from unip.data.sampling.pretraining_crops import PretrainDataset, Squares, read_squares
 from unip.data.verbs import pack
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
@@ -141,10 +142,10 @@ def test_a_mix_is_the_same_from_files_and_from_shards(place: Path) -> None:
         right = PretrainDataset(packed, size=24, seed=3, cache=cache)
         for position in range(0, 2 * COUNT, 3):
             torch.testing.assert_close(left[position], right[position], rtol=0, atol=0)
-    chosen = read_squares(paths_of(packed)[:4], 16, conversions=packed["conversion"].to_pylist()[:4])
-    same = read_squares(paths_of(files.take(order))[:4], 16, conversions=packed["conversion"].to_pylist()[:4])
-    torch.testing.assert_close(chosen, same, rtol=0, atol=0)
-    assert not torch.equal(chosen, read_squares(paths_of(packed)[:4], 16))  # black-hot frames are inverted
+    chosen = Squares(packed, 16).read(range(4))
+    torch.testing.assert_close(chosen, Squares(files.take(order), 16).read(range(4)), rtol=0, atol=0)
+    plain = torch.stack([read_squares(path, [16])[0] for path in paths_of(packed)[:4]])
+    assert not torch.equal(chosen, plain)  # black-hot frames are inverted
 
 
 def test_images_within_a_manifest_are_mixed(place: Path) -> None:
@@ -157,8 +158,9 @@ def test_images_within_a_manifest_are_mixed(place: Path) -> None:
 
 
 def test_an_analysis_draws_from_a_packed_set(place: Path) -> None:
-    sample = draw_sample([str(place / "packed")], count=6, seed=0)
-    assert len(set(sample.paths)) == 6 and all(read_bytes(path) for path in sample.paths)
+    config = AnalyzeConfig(models=("any",), images=(str(place / "packed"),), max_images=6)
+    sample = draw_sample(config, list_files(config)[0], [16])
+    assert len(set(sample.names)) == 6 and all(read_bytes(path) for path in sample.names)
 
 
 class Shown(PretrainDataset):

@@ -17,7 +17,7 @@ from unip.data.images.jpeg import jpeg_grey8, reduction
 from unip.data.manifests.manifest import paths_of
 from unip.data.manifests.rows import FIELDS
 from unip.data.manifests.scan import open_images
-from unip.data.sampling.pretraining_crops import PretrainDataset, crop_box, read_squares, sample_indices
+from unip.data.sampling.pretraining_crops import PretrainDataset, Squares, crop_box, read_squares, sample_indices
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 
@@ -178,23 +178,23 @@ def test_squashing_keeps_the_whole_image(table: pa.Table) -> None:
     ramp = np.tile(np.linspace(0, 255, 90).astype(np.uint8), (30, 1))
     path = Path(paths_of(table)[0]).parent / "ramp.webp"
     Image.fromarray(ramp).save(path, lossless=True)
-    out = read_squares([path], 45)
-    assert out.shape == (1, 1, 45, 45) and out.dtype == torch.uint8
+    out, small = read_squares(path, [45, 15])
+    assert out.shape == (1, 45, 45) and small.shape == (1, 15, 15) and out.dtype == torch.uint8
     expected = ramp.reshape(30, 45, 2).mean(axis=(0, 2))
-    np.testing.assert_allclose(out[0, 0].numpy().mean(axis=0)[2:-2], expected[2:-2], atol=1.5)
+    np.testing.assert_allclose(out[0].numpy().mean(axis=0)[2:-2], expected[2:-2], atol=1.5)
     pillow = np.asarray(Image.fromarray(ramp).resize((45, 45), Image.Resampling.BICUBIC)).astype(int)
-    assert np.abs(out[0, 0].numpy() - pillow).max() <= 1
+    assert np.abs(out[0].numpy() - pillow).max() <= 1
     colour = np.stack([ramp, ramp[:, ::-1], np.full_like(ramp, 9)], axis=2)
     Image.fromarray(colour).save(path, lossless=True)
-    both = read_squares([path, path], 45, colour=True)
-    assert both.shape == (2, 3, 45, 45) and both.dtype == torch.uint8
-    torch.testing.assert_close(both[1, 0], out[0, 0], rtol=0, atol=0)
-    torch.testing.assert_close(both[1, 1], out[0, 0].flip(-1), rtol=0, atol=1)
-    assert (both[:, 2] == 9).all()
+    (both,) = read_squares(path, [45], colour=True)
+    assert both.shape == (3, 45, 45) and both.dtype == torch.uint8
+    torch.testing.assert_close(both[0], out[0], rtol=0, atol=0)
+    torch.testing.assert_close(both[1], out[0].flip(-1), rtol=0, atol=1)
+    assert (both[2] == 9).all()
 
 
 def test_squashing_leaves_the_progress_to_its_caller(table: pa.Table, capsys: pytest.CaptureFixture[str]) -> None:
-    read_squares(paths_of(table), 16)
+    assert Squares(table, 16).read(range(table.num_rows)).shape == (table.num_rows, 1, 16, 16)
     assert capsys.readouterr() == ("", "")
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +67,7 @@ class SegmentationData:
         """Return the number of pairs."""
         return len(self.images)
 
-    def take(self, indices: Iterable[int]) -> SegmentationData:
+    def take(self, indices: Iterable[int]) -> Self:
         """Return the pairs with these indices, in their order."""
         chosen = list(indices)
         if chosen == list(range(len(self))):

@@ -226,33 +226,25 @@ def sample_indices(table: Any, modality: str | None, count: int, seed: int) -> l
 
 
 def read_squares(
-    paths: Sequence[str | Path], size: int, *, colour: bool = False, conversions: Sequence[str | None] | None = None
-) -> Tensor:
-    """Read whole images and resize each to a square (bicubic, antialiased), for measuring attention.
+    path: str | Path, sides: Sequence[int], *, colour: bool = False, conversion: str | None = None
+) -> list[Tensor]:
+    """Read a whole image once and resize it to squares (bicubic, antialiased), for measuring and showing attention.
 
     Args:
-        paths: Image files, or addresses in a packed set.
-        size: Side of the square, pixels.
-        colour: Keep RGB; else all become grey.
-        conversions: How each becomes 8-bit grey (JSON, None for the default); they do not apply to colour.
+        path: An image file, or an address in a packed set.
+        sides: Of the squares, pixels.
+        colour: Keep RGB; else it becomes grey.
+        conversion: How it becomes 8-bit grey (JSON, None for the default); it does not apply to colour.
 
     Returns:
-        ``(len(paths), 1, size, size)`` uint8, in colour ``(len(paths), 3, size, size)``.
+        For each side ``(1, side, side)`` uint8, in colour ``(3, side, side)``.
     """
-
-    def read(item: tuple[str | Path, str | None]) -> Tensor:
-        path, conversion = item
-        if colour:
-            channels = to_rgb8(read_image(path)).transpose(2, 0, 1)
-        else:
-            channels = read_grey8(path, Conversion.from_json(conversion))[None]
-        out: Tensor = F.resize(
-            torch.from_numpy(np.array(channels)), [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True
-        )
-        return out
-
-    items = list(zip(paths, conversions or [None] * len(paths), strict=True))
-    return torch.stack(list(map_threads(read, items, "reading images", quiet=True)))
+    if colour:
+        channels = to_rgb8(read_image(path)).transpose(2, 0, 1)
+    else:
+        channels = read_grey8(path, Conversion.from_json(conversion))[None]
+    image = torch.from_numpy(np.array(channels))
+    return [F.resize(image, [side, side], interpolation=InterpolationMode.BICUBIC, antialias=True) for side in sides]
 
 
 class Squares:
@@ -270,10 +262,15 @@ class Squares:
         self._kept: dict[int, Tensor] = {}
 
     def read(self, indices: Sequence[int]) -> Tensor:
-        """Return the images of some rows as :func:`read_squares` does; those read before are not opened again."""
+        """Return the images of some rows, ``(N, 1, size, size)`` uint8; those read before are not opened again."""
         missing = [index for index in indices if index not in self._kept]
         if missing:
             some = self.table.take(missing)
-            squares = read_squares(paths_of(some), self.size, conversions=some["conversion"].to_pylist())
+            items = list(zip(paths_of(some), some["conversion"].to_pylist(), strict=True))
+            squares = map_threads(self._square, items, "reading images", quiet=True)
             self._kept.update(zip(missing, squares, strict=True))
         return torch.stack([self._kept[index] for index in indices])
+
+    def _square(self, item: tuple[str, str | None]) -> Tensor:
+        path, conversion = item
+        return read_squares(path, [self.size], conversion=conversion)[0]
