@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,13 +15,14 @@ import timm
 import torch
 
 from unip.analysis.explorer import (
+    LEVELS,
     ExplorerImage,
     ExplorerModel,
-    decode_layer,
     encode_layer,
     explorer_grid,
     explorer_maps,
     mean_only,
+    open_layer,
     pool_maps,
     render_explorer,
 )
@@ -32,6 +33,18 @@ from unip.vit.student import student_spec
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 PREFIX, GRID = 2, (6, 6)
 LENGTH = PREFIX + GRID[0] * GRID[1]
+BUDGET = 22_000_000  # bytes, more than any map here takes
+
+
+class LayerMaps(NamedTuple):
+    patches: np.ndarray  # (maps, L queries, T patches); heads first, their mean last
+    prefix: np.ndarray  # (maps, L, P)
+
+
+def decode_layer(blob: bytes) -> LayerMaps:
+    """Decode a blob as explorer.js does it in the browser."""
+    scale, prefix, levels = open_layer(blob)
+    return LayerMaps(scale[..., None] * (levels.astype(np.float32) / np.float32(LEVELS)), prefix)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -179,7 +192,7 @@ def blob_bytes(fragment: str) -> int:
 
 def test_the_budget_takes_single_heads_first_and_then_images():
     images, models = made_images(4), [made_model(4, name="small"), made_model(4, name="large", heads=6)]
-    whole, notes = render_explorer(images, models)
+    whole, notes = render_explorer(images, models, budget_bytes=BUDGET)
     assert notes == [] and len(blob_keys(whole)) == 16
     total = blob_bytes(whole)
 
@@ -208,7 +221,7 @@ def page_data(fragment: str) -> dict[str, Any]:
 
 def test_the_fragment_is_whole_in_itself_and_names_end_no_script():
     model = replace(made_model(2), name="<b>&</script>", group="distilled")
-    fragment, _ = render_explorer(made_images(2), [model])
+    fragment, _ = render_explorer(made_images(2), [model], budget_bytes=BUDGET)
     assert not re.search(r"https?://|src=\"(?!data:image/jpeg;base64)|<link|\son\w+=", fragment)
     assert fragment.count("<script") == fragment.count("</script>") == 2 * 2 + 2
     assert "<b>&</script>" not in fragment and "frame 0&lt;/script&gt;.png" in fragment
@@ -298,7 +311,7 @@ def explorer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         maps = {v: explorer_maps(net, x) for v, x in pixels.items()}
         models.append(ExplorerModel(name, "other", (4, 4), True, registers, [3, 3], ["local", "hybrid"], 2, maps))
     for name, shown, some in (("one", images, models[:1]), ("two", images, models), ("pair", pairs, models[:1])):
-        fragment, notes = render_explorer(shown, some)
+        fragment, notes = render_explorer(shown, some, budget_bytes=BUDGET)
         assert notes == []
         files[name] = folder / f"{name}.html"
         files[name].write_text(
@@ -413,7 +426,7 @@ def test_taps_on_a_phone(opened):
 
 def test_images_reduced_to_head_means_are_shown(browser, tmp_path):
     images, model = made_images(2), made_model(2)
-    whole = blob_bytes(render_explorer(images, [model])[0])
+    whole = blob_bytes(render_explorer(images, [model], budget_bytes=BUDGET)[0])
     fragment, notes = render_explorer(images, [model], budget_bytes=whole - 1)
     file = tmp_path / "means.html"
     file.write_text(f"<!doctype html><meta charset='utf-8'><body>{fragment}</body>", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 Attention maps travel inside the page. A layer of one image is one blob: every head's map and their mean, attention to
 patches in whole steps of 1 / `LEVELS` of each row's largest value (so within 1 / 255 of it), attention to prefix tokens
-as it is. `decode_layer` undoes `encode_layer` as explorer.js does it in the browser.
+as it is; explorer.js undoes `encode_layer` in the browser.
 
 They are no PNG, which would be 4 % smaller: to read it, a page must read pixels, to which browsers that protect against
 fingerprinting add noise.
@@ -37,7 +37,6 @@ from unip.vit.shape import depth_of, patch_size, prefix_tokens
 # levels it saves a sixth of the page (DeiT-Tiny on road scenes: 20 instead of 24 kB a map of 196 patches).
 LEVELS = 130
 LARGEST_SIDE = 24  # of the grid of patches, as at 384 px: maps grow with its fourth power
-BUDGET_BYTES = 22_000_000  # of a report below 25 MB
 PICTURE_SIDE = 336  # pixels
 _HEADER = struct.Struct("<5H")  # maps, queries, patch keys, prefix tokens, levels
 
@@ -84,19 +83,6 @@ class ExplorerModel:
     maps: Mapping[str, Blobs]
 
 
-@dataclass(frozen=True)
-class LayerMaps:
-    """A decoded layer: heads first, their mean last.
-
-    Attributes:
-        patches: Attention to patches, float32 (maps, L queries, T patches).
-        prefix: Attention to prefix tokens, float32 (maps, L, P).
-    """
-
-    patches: npt.NDArray[np.float32]
-    prefix: npt.NDArray[np.float32]
-
-
 def explorer_grid(grid: tuple[int, int]) -> tuple[int, int]:
     """Return the grid on which the explorer shows maps: the model's own, or a coarser one of at most LARGEST_SIDE."""
     step = -(-max(grid) // LARGEST_SIDE)
@@ -140,7 +126,7 @@ def explorer_maps(model: Any, pixels: torch.Tensor) -> Blobs:
         pixels: Normalised images (N, 3, S, S), moved to the model's device here.
 
     Returns:
-        Per image and layer a blob for `decode_layer`.
+        Per image and layer what `encode_layer` gives.
     """
     model.eval()
     device, prefix = next(model.parameters()).device, prefix_tokens(model)
@@ -185,19 +171,14 @@ def _blob(scale: npt.NDArray[np.float32], prefix: npt.NDArray[np.float32], level
     return b"".join(map(packer.compress, parts)) + packer.flush()
 
 
-def decode_layer(blob: bytes) -> LayerMaps:
-    """Decode what `encode_layer` made; patch values are within 1 / 255 of their row's largest."""
-    scale, prefix, levels = _open(blob)
-    return LayerMaps(scale[..., None] * (levels.astype(np.float32) / np.float32(LEVELS)), prefix)
-
-
 def mean_only(blob: bytes) -> bytes:
     """Leave only the mean over heads in a blob."""
-    scale, prefix, levels = _open(blob)
+    scale, prefix, levels = open_layer(blob)
     return _blob(scale[-1:], prefix[-1:], levels[-1:])
 
 
-def _open(blob: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+def open_layer(blob: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Return what `encode_layer` put into a blob: row maxima, attention to prefix tokens, levels."""
     data = zlib.decompress(blob)
     count, queries, keys, prefix, _ = _HEADER.unpack_from(data)
     floats = np.frombuffer(data, "<f4", count * queries * (1 + prefix), _HEADER.size)
@@ -257,7 +238,7 @@ def _page_bytes(model: ExplorerModel, first: int, last: int) -> int:
 
 
 def render_explorer(
-    images: Sequence[ExplorerImage], models: Sequence[ExplorerModel], *, budget_bytes: int = BUDGET_BYTES
+    images: Sequence[ExplorerImage], models: Sequence[ExplorerModel], *, budget_bytes: int
 ) -> tuple[Markup, list[str]]:
     """Render the explorer as an HTML fragment that needs nothing from elsewhere; a page holds one of them.
 

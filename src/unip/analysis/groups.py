@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
-from typing import Literal, get_args
+from typing import Literal
 
 from unip.vit.sources import parse_source
 
 Group = Literal["supervised", "contrastive", "masked-image", "distilled", "other"]
-GROUPS: tuple[Group, ...] = get_args(Group)
 
 # The first that a word of the name fits counts. Self-distillation (DINO, iBOT) is contrastive, as in the paper.
 _WORDS: tuple[tuple[Group, str], ...] = (

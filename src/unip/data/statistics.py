@@ -196,15 +196,12 @@ def measure_pairs(
     pixels = _pixel_stats(title, [levels for levels, _ in good])
     counts = np.stack([masks for _, masks in good])
     total, shown = counts.sum(axis=0), (counts > 0).sum(axis=0)
-    labelled = max(1, int(total.sum() - total[IGNORE]))
-    rows = [
-        ClassStats(split, name, int(total[i]), float(total[i] / labelled), int(shown[i]), float(shown[i] / len(good)))
-        for i, name in [*enumerate(data.classes.names), (IGNORE, "ignore")]
-    ]
-    # what has no label has its share of all pixels, not of the labelled ones
-    unlabelled = rows[-1]
-    share = unlabelled.pixels / max(1, int(total.sum()))
-    rows[-1] = ClassStats(split, "ignore", unlabelled.pixels, share, unlabelled.images, unlabelled.image_share)
+    every = int(total.sum())
+    labelled = every - int(total[IGNORE])
+    rows = []
+    for i, name in [*enumerate(data.classes.names), (IGNORE, "ignore")]:
+        share = int(total[i]) / max(1, every if i == IGNORE else labelled)  # what has no label: of all pixels
+        rows.append(ClassStats(split, name, int(total[i]), share, int(shown[i]), int(shown[i]) / len(good)))
     return pixels, rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.datasets import list_splits, open_segmentation, subset
+from unip.data.labelled.datasets import choose, list_splits, open_segmentation
 from unip.data.labelled.kept import KeptPairs
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
@@ -40,12 +40,12 @@ def open_splits(settings: ProbeSettings) -> ProbeData:
             f"{root}: the classes of {settings.train} are not those of {name}",
             "Keep one classes.json beside the splits.",
         )
-    drawn = subset(train, min(settings.train_images, len(train)), settings.seed)
-    tested = subset(test, min(settings.test_images, len(test)), settings.seed)
-    for split, data in ((settings.train, drawn), (name, tested)):
+    train = train.take(choose(train, min(settings.train_images, len(train)), settings.seed))
+    test = test.take(choose(test, min(settings.test_images, len(test)), settings.seed))
+    for split, data in ((settings.train, train), (name, test)):
         if not any((data.read_mask(index) != IGNORE).any() for index in range(len(data))):
             raise UnipError(
                 f"none of the {len(data)} masks of {root} in {split} that were drawn has a labelled pixel",
                 "Label some, draw more images, or name another split.",
             )
-    return drawn, tested, name
+    return train, test, name

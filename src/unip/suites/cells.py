@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unip.data.labelled.datasets import check_segmentation, limit_labels, open_segmentation
+from unip.data.labelled.datasets import check_segmentation, choose_labels, open_segmentation
 from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
 from unip.features.config import NeighbourSettings, ProbeSettings
@@ -180,7 +180,7 @@ def _fitted(task: CellTask) -> CellResult:
     device = choose_device(task.device)
     train = open_segmentation(task.data, task.train, remap=task.remap)
     if task.label_budget is not None:
-        train = limit_labels(train, task.label_budget, task.seed)
+        train = train.take(choose_labels(train, task.label_budget, task.seed))
     test = open_segmentation(task.data, task.test, remap=task.remap)
     if train.classes.names != test.classes.names:
         raise UnipError(

@@ -6,14 +6,13 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unip.config import Config
 from unip.data.labelled.datasets import open_segmentation
-from unip.data.labelled.pairs import SegmentationData
 from unip.data.manifests.listing import list_entries
 from unip.data.manifests.recipe import recipe_of
 from unip.errors import UnipError
@@ -22,14 +21,7 @@ from unip.runtime.workers import map_threads
 from unip.vit.sources import WEIGHTS_NAME, parse_source
 
 VERSION = 4  # raise it when a cell of the same settings would give another result
-MANIFEST_COLUMNS = [
-    "sha256",
-    "modality",
-    "source",
-    "weight",
-    "grey",
-    "conversion",
-]  # columns of a manifest that a mix depends on
+MANIFEST_COLUMNS = ("sha256", "modality", "source", "weight", "grey", "conversion")  # that a mix depends on
 
 
 def key_of(**parts: Any) -> str:
@@ -69,7 +61,8 @@ def data_identity(source: str, split: str, remap: tuple[str, ...]) -> str:
     meaning = [data.classes.to_dict(), repr(data.ids), data.channel, repr(data.conversion)]
     files = list(dict.fromkeys([*data.images, *(mask.path for mask in data.masks)]))
     content = dict(zip(files, map_threads(_content, files, f"hashing {split}", unit="files"), strict=True))
-    return key_of(meaning=meaning, pairs=_pairs(data, content))
+    pairs = [(content[image], content[mask.path]) for image, mask in zip(data.images, data.masks, strict=True)]
+    return key_of(meaning=meaning, pairs=pairs)
 
 
 @functools.cache
@@ -104,10 +97,6 @@ def _content(path: Path) -> str:
         return sha256(path)
     except OSError as error:
         raise UnipError(f"{path} cannot be read: {error.strerror or error}", "Remove or replace it.") from error
-
-
-def _pairs(data: SegmentationData, content: Mapping[Path, str]) -> list[tuple[str, str]]:
-    return [(content[image], content[mask.path]) for image, mask in zip(data.images, data.masks, strict=True)]
 
 
 def _identity(value: Any) -> Any:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes, default_palette
-from unip.data.labelled.datasets import check_segmentation, limit_labels, open_segmentation, read_mask, subset
-from unip.data.labelled.masks import MaskFile
+from unip.data.labelled.datasets import check_segmentation, choose, choose_labels, open_segmentation
+from unip.data.labelled.masks import MaskFile, plain_ids, translate
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 
@@ -28,6 +28,14 @@ def write(root: Path, masks: dict[str, np.ndarray], *, classes: object | None = 
     if classes is not None:
         (root / "classes.json").write_text(json.dumps(classes))
     return root
+
+
+def read_mask(path: Path, classes: Classes) -> np.ndarray:
+    return translate(MaskFile(path).read(), plain_ids(classes), classes, path)
+
+
+def subset(data: SegmentationData, label_budget: float, seed: int) -> SegmentationData:
+    return data.take(choose(data, label_budget, seed))
 
 
 def ids(*values: int, size: tuple[int, int] = (4, 6), dtype: type = np.uint8) -> np.ndarray:
@@ -227,12 +235,12 @@ def test_few_labels_are_part_of_more(unequal: SegmentationData) -> None:
 
 
 def test_few_labels_are_a_share_or_a_whole_number(unequal: SegmentationData) -> None:
-    assert [len(limit_labels(unequal, labels, 0)) for labels in (0.25, 1, 1.0, 3.0, 3)] == [5, 20, 20, 3, 3]
+    assert [len(choose_labels(unequal, labels, 0)) for labels in (0.25, 1, 1.0, 3.0, 3)] == [5, 20, 20, 3, 3]
     for labels in (1.5, 19.999):
         with pytest.raises(
             UnipError, match=f"label_budget {labels} is above 1, so it is a number of images and must be"
         ):
-            limit_labels(unequal, labels, 0)
+            choose_labels(unequal, labels, 0)
 
 
 @pytest.mark.parametrize("labels", [0, 21, -1, 0.0, 1.5, -0.1])

@@ -20,7 +20,7 @@ def write(root, masks):
 
 
 def label_facts(data):
-    return LabelFacts.of(read_pairs(data, measure_pair, workers=1)[0], data.classes)
+    return LabelFacts.of(read_pairs(data, measure_pair)[0], data.classes)
 
 
 def test_facts(tmp_path):

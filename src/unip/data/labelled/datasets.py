@@ -10,10 +10,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.images.decoding import Pixels8
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.classes import Classes as Classes
-from unip.data.labelled.masks import MaskFile, plain_ids, translate
 from unip.data.labelled.pairs import Pair, classes_shown
 from unip.data.labelled.pairs import SegmentationData as SegmentationData
 from unip.data.labelled.pairs import check_pair as check_pair
@@ -73,28 +71,8 @@ def split_kind(source: Path | str) -> tuple[str, Path]:
     return kind, Path(rest).expanduser()
 
 
-def read_mask(path: Path | str, classes: Classes) -> Pixels8:
-    """Read a mask that holds class ids as they are.
-
-    Args:
-        path: A PNG with one channel (8-bit, 16-bit or palette), whose values are class ids.
-        classes: The ids that may occur.
-
-    Returns:
-        ``(H, W)`` uint8: class ids, and 255 wherever the file says ``classes.ignore_index``.
-
-    Raises:
-        UnipError: The file is missing, damaged, coloured, or holds an unknown id.
-    """
-    return translate(MaskFile(Path(path)).read(), plain_ids(classes), classes, Path(path))
-
-
-def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str, int]:
+def check_segmentation(data: SegmentationData) -> dict[str, int]:
     """Decode every pair and count the pixels of each class.
-
-    Args:
-        data: The pairs.
-        workers: Threads; 0 means one for each core.
 
     Returns:
         Pixels by class name, in the order of the ids, and the rest as ``"ignore"``.
@@ -102,12 +80,12 @@ def check_segmentation(data: SegmentationData, *, workers: int = 0) -> dict[str,
     Raises:
         UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
     """
-    counts = check_pairs(data, lambda pair: count_pixels(pair, data.classes), workers=workers)
+    counts = check_pairs(data, lambda pair: count_pixels(pair, data.classes))
     return by_name(np.sum(counts, axis=0), data.classes)
 
 
 def check_pairs(
-    data: SegmentationData, function: Callable[[Pair], T], *, first: Pair | UnipError | None = None, workers: int = 0
+    data: SegmentationData, function: Callable[[Pair], T], *, first: Pair | UnipError | None = None
 ) -> list[T]:
     """Decode every pair and look at it.
 
@@ -115,7 +93,6 @@ def check_pairs(
         data: The pairs.
         function: Called with each pair; its results travel between processes.
         first: What :func:`try_read` gave for the first pair, if it was read before.
-        workers: Threads or processes; 0 means one for each core.
 
     Returns:
         What ``function`` returned, in the order of the pairs.
@@ -130,7 +107,7 @@ def check_pairs(
 
     seen: list[T] = []
     bad: list[UnipError] = []
-    for result in map_processes(check, range(len(data)), "checking pairs", workers=workers, unit="pairs"):
+    for result in map_processes(check, range(len(data)), "checking pairs", unit="pairs"):
         if isinstance(result, UnipError):
             bad.append(result)
         else:
@@ -162,11 +139,6 @@ def by_name(counts: Counts, classes: Classes) -> dict[str, int]:
     return dict(zip([*classes.names, "ignore"], counts.tolist(), strict=True))
 
 
-def limit_labels(data: SegmentationData, label_budget: float, seed: int) -> SegmentationData:
-    """Return the pairs of :func:`choose_labels`."""
-    return data.take(choose_labels(data, label_budget, seed))
-
-
 def choose_labels(data: SegmentationData, label_budget: float, seed: int) -> list[int]:
     """Choose few pairs as :func:`choose` does; ``label_budget`` is a share up to 1 and a whole number of images above.
 
@@ -175,11 +147,6 @@ def choose_labels(data: SegmentationData, label_budget: float, seed: int) -> lis
     """
     check_label_budget(label_budget)
     return choose(data, float(label_budget) if label_budget <= 1 else int(label_budget), seed)
-
-
-def subset(data: SegmentationData, label_budget: float | int, seed: int) -> SegmentationData:
-    """Return the pairs of :func:`choose`."""
-    return data.take(choose(data, label_budget, seed))
 
 
 def choose(data: SegmentationData, label_budget: float | int, seed: int) -> list[int]:

@@ -67,7 +67,7 @@ def measure_pair(pair: Pair, classes: Classes) -> PairFacts:
 
 
 def read_pairs(
-    data: SegmentationData, measure: Measure, cache: Cache = "none", *, workers: int = 0
+    data: SegmentationData, measure: Measure, cache: Cache = "none"
 ) -> tuple[list[PairFacts], list[Pair] | None]:
     """Decode every pair once: check it, measure it, and keep it if wanted.
 
@@ -75,7 +75,6 @@ def read_pairs(
         data: The pairs.
         measure: :func:`count_pair` or :func:`measure_pair`.
         cache: Whether decoded pairs are kept; ``"auto"``: where all fit, if they are as large as the first one.
-        workers: Threads; 0 means one for each core.
 
     Returns:
         The facts of each pair, and the pairs if they are kept.
@@ -90,7 +89,7 @@ def read_pairs(
     def look(pair: Pair) -> tuple[PairFacts, Pair | None]:
         return measure(pair, data.classes), pair if keep else None
 
-    found = check_pairs(data, look, first=first, workers=workers)
+    found = check_pairs(data, look, first=first)
     kept = [pair for _, pair in found if pair is not None]
     return [facts for facts, _ in found], kept if keep else None
 

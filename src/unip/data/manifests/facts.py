@@ -176,9 +176,7 @@ def perceptual_hash(grey: Pixels8) -> int:
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def facts_of(
-    paths: Sequence[bytes], journal: Path | None = None, *, workers: int = 0, what: str = "reading images"
-) -> Iterator[FileFacts]:
+def facts_of(paths: Sequence[bytes], journal: Path | None = None, *, workers: int = 0) -> Iterator[FileFacts]:
     """Read many files with threads or processes.
 
     Args:
@@ -186,7 +184,6 @@ def facts_of(
         journal: A file that keeps what was read, for the next run: a file of the same path, size and time of change is
             not read again. It is only ever appended to. If it cannot be written, the work goes on without it.
         workers: Threads or processes; 0 means one for each core.
-        what: The words in front of the progress bar.
 
     Yields:
         The facts of each file, in the order of ``paths``.
@@ -204,7 +201,7 @@ def facts_of(
         return (old, None) if old else (read_facts(path), stamp)
 
     try:
-        for facts, stamp in map_processes(read, paths, what, workers=workers):
+        for facts, stamp in map_processes(read, paths, "reading images", workers=workers):
             if log and stamp:
                 log.add(facts, stamp)
             yield facts
