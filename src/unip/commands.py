@@ -39,22 +39,20 @@ def make(verb: Verb, name: str) -> App:
 
 
 class _Command(App):
-    """A command whose parameters say themselves what they are for.
+    """A command that lists its parameters once.
 
-    For its help, cyclopts would look into the source of the settings, which takes longer than all else, and list the
-    parameters for each part of the page.
+    cyclopts lists them anew to see which words belong to the command, to fill them with values, and for each part of
+    the help, where it would also look into the source of the settings. That takes longer than all else.
     """
 
-    _for_help: ArgumentCollection | None = None
+    _listed: ArgumentCollection | None = None
 
     def assemble_argument_collection(
         self, *, default_parameter: Parameter | None = None, parse_docstring: bool = False
     ) -> ArgumentCollection:
-        if not parse_docstring:  # to be filled with values, each time other ones
-            return super().assemble_argument_collection(default_parameter=default_parameter)
-        if self._for_help is None:
-            self._for_help = super().assemble_argument_collection(default_parameter=default_parameter)
-        return self._for_help
+        if self._listed is None or any(argument.tokens for argument in self._listed):  # filled by an earlier call
+            self._listed = super().assemble_argument_collection(default_parameter=default_parameter)
+        return self._listed
 
 
 def __getattr__(name: str) -> App:
