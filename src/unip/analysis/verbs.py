@@ -10,7 +10,6 @@ from unip.data.manifests.sources import check_sources
 from unip.errors import UnipError
 from unip.features.config import ProbeSettings
 from unip.outputs import output_folder
-from unip.segmentation.probe_data import open_splits
 from unip.vit.sources import check_backbone
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ def analyze(config: AnalyzeConfig) -> AnalyzeResult | None:
         for source in config.models:
             check_backbone(source)
         probe = probe_settings(config)
+        from unip.segmentation.probe_data import open_splits  # needs numpy
+
         splits = None if probe is None else open_splits(probe)
         from unip.analysis.program import describe, prepare, run  # needs torch
 

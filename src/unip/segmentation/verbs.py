@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unip.config import verb
-from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.settings import check_data
 from unip.segmentation.config import FinetuneConfig
 from unip.training.run_folder import run_folder
 from unip.vit.sources import check_backbone
@@ -27,9 +27,12 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
     """
     with run_folder(config) as run:
         config = run.adopt(config)
+        check_data(config.data)
+        check_backbone(config.model)
+        from unip.data.labelled.datasets import open_segmentation  # needs numpy
+
         data = open_segmentation(config.data, config.split, remap=config.remap)
         val = None if config.val is None else open_segmentation(config.data, config.val, remap=config.remap)
-        check_backbone(config.model)
         from unip.segmentation.finetuning import train_segmenter  # needs torch
         from unip.training.loop import accelerated
 

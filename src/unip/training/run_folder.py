@@ -25,8 +25,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
-
 from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.opening import read_regular_text
@@ -178,7 +176,7 @@ class RunFolder:
         raise UnipError(what, fix)
 
     def _refuse_other_run(self, config: TrainingConfig) -> None:
-        there, wanted = read_yaml(self.config), yaml.safe_load(config.to_yaml())
+        there, wanted = read_yaml(self.config), config.model_dump(mode="json")
         # settings that came after the run was begun: their defaults are what was done before there was a choice
         new = {k for k, field in type(config).model_fields.items() if getattr(config, k) == field.default} - set(there)
         finished = self.is_finished(config)

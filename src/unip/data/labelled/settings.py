@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
@@ -30,6 +31,20 @@ KindName = Literal[
     "labelme",
     "yolo-seg",
 ]
+
+
+def check_data(source: Path) -> None:
+    """Refuse segmentation data of the plain layout that is not there, before the code that reads it is imported.
+
+    Raises:
+        UnipError: There is no such folder.
+    """
+    if ":" not in str(source) and not source.exists():
+        raise UnipError(
+            f"no such folder: {source}",
+            f"A segmentation folder holds {source / 'images'} and {source / 'masks'}, and classes.json.",
+        )
+
 
 DATA_HELP = (
     "Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for another layout: "
