@@ -5,26 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import pickletools
+import re
 from pathlib import Path
 
 from unip.errors import UnipError
+from unip.files import read_json
 from unip.opening import open_regular
 
 ZIP, PICKLE = b"PK\3\4", b"\x80"  # how files of torch.save begin: those since torch 1.6, and older ones
+SHARD = re.compile(r"[-_.]0*(\d+)-of-0*(\d+)\.\w+$")  # how transformers and others name the parts of a checkpoint
+INDEX = ".index.json"  # lies beside the parts and says which tensor is in which
 
 
 def check_checkpoint(path: Path) -> bool:
-    """Refuse a file that is neither safetensors nor of ``torch.save`` by its first bytes.
+    """Refuse a file that is neither safetensors nor of ``torch.save`` by its first bytes, or is a part of several.
 
     Returns:
         Whether it is safetensors.
 
     Raises:
-        UnipError: It is neither, or it is missing or cannot be read.
+        UnipError: It is neither, it is one shard of a checkpoint, or it is missing or cannot be read.
     """
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise UnipError(f"checkpoint {path} {kind}", "Give a .safetensors, .pth, .pt or .bin file.")
+    _refuse_shard(path)
     try:
         with open_regular(path) as stream:
             head, size = stream.read(9), os.fstat(stream.fileno()).st_size
@@ -37,6 +42,29 @@ def check_checkpoint(path: Path) -> bool:
     if not head.startswith((ZIP, PICKLE)):
         raise refused_pickle(path)
     return False
+
+
+def _refuse_shard(path: Path) -> None:
+    named = SHARD.search(path.name)
+    if path.name.endswith(INDEX):
+        what = f"{path} is the index of a sharded checkpoint and holds no weights"
+    elif named and int(named[2]) > 1:
+        what = f"{path} is part {named[1]} of {named[2]} of a sharded checkpoint"
+    elif index := next((i for i in path.parent.glob(f"*{INDEX}") if path.name in _shards(i)), None):
+        what = f"{path} is one part of a sharded checkpoint: {index.name} lists {len(_shards(index))} parts"
+    else:
+        return
+    raise UnipError(what, "Load the tensors of all parts into one dictionary, save that as one file, and give it.")
+
+
+def _shards(index: Path) -> set[str]:
+    """Return the names of the files that an index lists, if they are several."""
+    with contextlib.suppress(UnipError):  # a damaged index tells nothing about the file that was asked for
+        content = read_json(index)
+        names = content.get("weight_map") if isinstance(content, dict) else None
+        parts = {str(name) for name in names.values()} if isinstance(names, dict) else set()
+        return parts if len(parts) > 1 else set()
+    return set()
 
 
 def not_a_checkpoint(path: Path) -> UnipError:
