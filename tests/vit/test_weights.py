@@ -100,6 +100,7 @@ def deit3(model: nn.Module) -> Any:
     return {"model": state}
 
 
+MOVED = ("fc_norm.weight -> norm.weight", "fc_norm.bias -> norm.bias")
 LAYER_SCALE = {"init_values": 1e-5}
 LAYOUTS: list[tuple[Callable[[nn.Module], Any], dict[str, Any], str, int]] = [
     (timm_pth, {}, "ViT", 2),
@@ -129,9 +130,9 @@ def test_every_layout_gives_the_same_features(
     backbone = load_backbone(str(tmp_path / "file.pth"))
     report = backbone.report
     assert report is not None
-    assert (report.layout, report.missing, report.unexpected, report.resized) == (layout, (), (), ())
-    assert report.share == 1.0
-    assert report.matched == len(backbone_state(model))
+    assert (report.layout, report.resized) == (layout, ())
+    assert report.matched == len(backbone_state(model)) == len(backbone.model.state_dict())
+    assert report.moved == (MOVED if arguments.get("fc_norm") else ())
     assert len(report.ignored) == ignored
     assert backbone.input_size == 32
     images = torch.randn(2, 3, 32, 32)
@@ -147,7 +148,8 @@ def test_dinov2_registers_have_no_position_and_the_class_token_has(tmp_path: Pat
     torch.save({**dinov2(model), "register_tokens": registers}, tmp_path / "reg.pth")
     backbone = load_backbone(str(tmp_path / "reg.pth"))
     assert backbone.report is not None
-    assert (backbone.report.layout, backbone.report.missing, backbone.report.unexpected) == ("DINOv2", (), ())
+    assert (backbone.report.layout, backbone.report.ignored) == ("DINOv2", ("mask_token",))
+    assert backbone.report.matched == len(backbone.model.state_dict())
     assert backbone.model.num_prefix_tokens == 5
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -217,7 +219,7 @@ def test_dinov3_names(tmp_path: Path) -> None:
     source, target = build_backbone(spec).eval(), build_backbone(spec).eval()
     torch.save(dinov3_state(source), tmp_path / "dinov3.pth")
     report = load_into(target, read_checkpoint(tmp_path / "dinov3.pth"))
-    assert (report.layout, report.missing, report.unexpected, report.share) == ("DINOv3", (), (), 1.0)
+    assert (report.layout, report.matched) == ("DINOv3", len(target.state_dict()))
     images = torch.randn(1, 3, 48, 64)
     with torch.no_grad():
         torch.testing.assert_close(target.forward_features(images), source.forward_features(images), rtol=0, atol=0)
@@ -251,17 +253,27 @@ def test_a_class_position_is_added_or_folded_where_the_model_has_it_otherwise(tm
 
 def test_the_report_says_file_hash_and_keys(tmp_path: Path) -> None:
     state = {**backbone_state(reference()), "head.weight": torch.zeros(5, 128), "neck.weight": torch.zeros(1)}
-    del state["norm.bias"]
     file = tmp_path / "file.safetensors"
     save_file(state, file)
     report = load_into(build_backbone(BackboneSpec(arguments=SHAPE)), read_checkpoint(file))
     assert (report.file, report.sha256) == (str(file), sha256(file))
-    assert (report.missing, report.unexpected, report.ignored) == (("norm.bias",), ("neck.weight",), ("head.weight",))
-    total = sum(p.numel() for p in build_backbone(BackboneSpec(arguments=SHAPE)).parameters())
-    assert report.share == pytest.approx((total - 128) / total)
+    assert (report.matched, report.ignored) == (30, ("head.weight", "neck.weight"))
     text = str(report)
-    for part in (str(file), report.sha256[:12], "ViT layout", "missing 1: norm.bias", "unexpected 1: neck.weight"):
+    for part in (
+        str(file),
+        report.sha256[:12],
+        "ViT layout",
+        "matched 30 tensors",
+        "ignored 2: head.weight, neck.weight",
+    ):
         assert part in text
+    save_file({**state, "adapter.weight": torch.ones(1)}, file)
+    with pytest.raises(UnipError, match=r"holds adapter\.weight, which the model has no place for"):
+        load_into(build_backbone(BackboneSpec(arguments=SHAPE)), read_checkpoint(file))
+    del state["norm.bias"]
+    save_file(state, file)
+    with pytest.raises(UnipError, match=r"has no norm\.bias, which the model needs\nUse a complete file"):
+        load_into(build_backbone(BackboneSpec(arguments=SHAPE)), read_checkpoint(file))
 
 
 class Evil:
@@ -354,7 +366,7 @@ def test_positions_that_are_no_grid(tmp_path: Path) -> None:
 
 def test_a_backbone_that_would_stay_random_is_refused(tmp_path: Path) -> None:
     state = {name: value for name, value in backbone_state(reference()).items() if not name.startswith("blocks.")}
-    with pytest.raises(UnipError, match=r"fits only \d+\.\d% of the backbone: missing blocks\.0.*\n.*stay random"):
+    with pytest.raises(UnipError, match=r"has no blocks\.0.*and 20 more, which the model needs\nUse a complete file"):
         load_state(tmp_path, state)
 
 
@@ -376,12 +388,19 @@ def changed(**tensors: Tensor | None) -> State:
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"embeddings.patch_embeddings.projection.weight": torch.zeros(1)}, "holds no ViT: there is no tensor patch_e"),
-        (changed(blocks__0__mlp__w12__weight=torch.zeros(1)), r"it holds blocks\.0\.mlp\.w12\.weight, which a plain"),
+        ({"norm.weight": torch.zeros(128)}, "holds no ViT: there is no tensor patch_embed"),
+        ({"embeddings.patch_embeddings.projection.weight": torch.zeros(1)}, "names of Hugging Face transformers"),
+        (
+            changed(**dict.fromkeys(("blocks__0__mlp__w12__weight", "blocks__1__mlp__w12__weight"), torch.zeros(1))),
+            r"it holds blocks\.0\.mlp\.w12\.weight, which a plain",
+        ),
         (changed(norm_pre__weight=torch.zeros(128)), "it holds norm_pre.weight, which"),
         (changed(patch_embed__proj__bias=None), "it has no patch_embed.proj.bias"),
         (changed(pos_embed=None), "it has no pos_embed"),
-        (changed(blocks__0__mlp__fc2__weight=torch.zeros(128, 256)), "its MLPs are gated"),
+        (
+            changed(**{f"blocks__{i}__mlp__fc2__weight": torch.zeros(128, 256) for i in range(2)}),
+            "its MLPs are gated",
+        ),
         (changed(pos_embed=torch.zeros(1, 15, 128)), "its 15 positions are no square grid"),
         (changed(patch_embed__proj__weight=torch.zeros(128, 4, 8, 8)), "is not one of 3-channel images"),
         (changed(patch_embed__proj__weight=torch.zeros(100, 3, 8, 8)), "100 channels are no multiple of 64"),

@@ -9,6 +9,7 @@ from typing import Any
 from unip.errors import UnipError
 from unip.vit.architecture import BackboneSpec
 from unip.vit.layouts import ANCHOR, NOT_BACKBONE, is_square
+from unip.vit.matching import DENSE_ADVICE, some
 from unip.vit.spec import head_width
 from unip.vit.weights import Checkpoint
 
@@ -21,13 +22,26 @@ PLAIN = re.compile(
     r"|attn\.[qk]_norm\.(weight|bias)|ls[12]\.gamma|gamma_[12]))"
 )
 NEEDED = (
-    "pos_embed",
-    "patch_embed.proj.bias",
-    "blocks.0.attn.qkv.weight",
-    "blocks.0.attn.proj.bias",
-    "blocks.0.mlp.fc1.weight",
-    "blocks.0.mlp.fc2.weight",
+    *("pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"),
+    *(f"blocks.0.{part}.{kind}" for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2") for kind in ("weight", "bias")),
+    *("blocks.0.attn.qkv.weight", "blocks.0.attn.proj.weight", "blocks.0.attn.proj.bias"),
 )
+DIMENSIONS = {ANCHOR: 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2, "blocks.0.mlp.fc2.weight": 2}
+# Tensors that a plain ViT has not, and a timm architecture that has them: with its name, such a file can be loaded.
+BY_NAME = (
+    (r"storage_tokens|rope_embed", "vit_small_patch16_dinov3"),
+    (r"visual\.class_embedding", "vit_base_patch16_clip_quickgelu_224"),
+    (r"preprocessor\.patchifier", "aimv2_large_patch14_224"),
+    (r"beit3\.", "beit3_base_patch16_224"),
+    (r"norm_pre\.", "vit_base_patch16_clip_224"),
+    (r"rope\.freqs$", "vit_small_patch16_rope_mixed_224"),
+    (r"blocks\.\d+\.attn\.q_proj|blocks\.\d+\.mlp\.(w[123]|fc1_[gx]|ffn_ln)|rope", "eva02_base_patch14_224"),
+    (r"blocks\.\d+\.attn\.[qv]_bias", "eva_giant_patch14_224"),
+    (r"blocks\.\d+\.mlp\.w(12|3)\.", "vit_giant_patch14_dinov2"),
+    (r"blocks\.\d+\.(attn|mlp)\.norm\.", "eva02_base_patch16_clip_224"),
+)
+UNKNOWN = f"unip does not know what this computes, so the file cannot be used. {DENSE_ADVICE}"
+MISSING = "Use a complete file. If the architecture leaves this out and timm has it, name it with timm:NAME@FILE."
 # ViT-H, -g and -G have 16 heads of 80, 88 and 104 channels; all other standard ViTs have heads of 64.
 HEADS = {1280: 16, 1408: 16, 1664: 16}
 
@@ -48,19 +62,14 @@ def infer_spec(checkpoint: Checkpoint) -> BackboneSpec:
         UnipError: It is not a ViT, or one that must be named with ``timm:NAME@FILE``.
     """
     state, file = checkpoint.state, checkpoint.file
-    kernel = state.get(ANCHOR)
-    if kernel is None:
-        raise UnipError(
-            f"{file} holds no ViT: there is no tensor {ANCHOR}; it begins with {', '.join(list(state)[:3])}",
-            "If timm can read it, name the architecture: timm:NAME@FILE.",
-        )
     _refuse_unknown(checkpoint)
-    if kernel.ndim != 4 or kernel.shape[1] != 3:
+    kernel = state[ANCHOR]
+    if kernel.shape[1] != 3:
         raise UnipError(f"{file}: its patch embedding {tuple(kernel.shape)} is not one of 3-channel images")
     width, patch = int(kernel.shape[0]), (int(kernel.shape[2]), int(kernel.shape[3]))
     hidden = int(state["blocks.0.mlp.fc1.weight"].shape[0])
     if state["blocks.0.mlp.fc2.weight"].shape[1] != hidden:
-        raise _unclear(checkpoint, "its MLPs are gated (SwiGLU)")
+        raise _unclear(checkpoint, "its MLPs are gated (SwiGLU)", _named("vit_giant_patch14_dinov2"))
     registers = next((int(state[k].shape[1]) for k in ("reg_token", "register_tokens") if k in state), 0)
     prefix = registers + ("cls_token" in state) + ("dist_token" in state)
     side, bare = _grid(checkpoint, prefix)
@@ -87,14 +96,26 @@ def infer_spec(checkpoint: Checkpoint) -> BackboneSpec:
 
 def _refuse_unknown(checkpoint: Checkpoint) -> None:
     state = checkpoint.state
-    if "storage_tokens" in state:
-        raise _unclear(checkpoint, "it is a DINOv3", "timm:vit_small_patch16_dinov3@FILE")
     odd = [name for name in state if not PLAIN.fullmatch(name) and not NOT_BACKBONE.search(name)]
+    for sign, architecture in BY_NAME:
+        if signs := [name for name in odd if re.match(sign, name)]:
+            is_dinov3 = architecture.endswith("dinov3")
+            why = "it is a DINOv3" if is_dinov3 else f"it holds {signs[0]}, which a plain ViT has not"
+            raise _unclear(checkpoint, why, _named(architecture))
+    if ANCHOR not in state:
+        raise UnipError(
+            f"{checkpoint.file} holds no ViT: there is no tensor {ANCHOR}; it begins with {some(state, 3)}",
+            "Use a checkpoint of a ViT with timm's tensor names.",
+        )
     if odd:
-        raise _unclear(checkpoint, f"it holds {odd[0]}, which a plain ViT has not")
-    absent = [name for name in NEEDED if name not in state]
+        raise _unclear(checkpoint, f"it holds {some(odd)}, which a plain ViT has not", UNKNOWN)
+    norm = "norm" if "norm.weight" in state else "fc_norm"
+    absent = [name for name in (*NEEDED, f"{norm}.weight", f"{norm}.bias") if name not in state]
     if absent:
-        raise _unclear(checkpoint, f"it has no {absent[0]}")
+        raise _unclear(checkpoint, f"it has no {some(absent)}", MISSING)
+    for name, dimensions in DIMENSIONS.items():
+        if state[name].ndim != dimensions:
+            raise _unclear(checkpoint, f"its {name} has the shape {tuple(state[name].shape)}", UNKNOWN)
 
 
 def _grid(checkpoint: Checkpoint, prefix: int) -> tuple[int, bool]:
@@ -106,7 +127,8 @@ def _grid(checkpoint: Checkpoint, prefix: int) -> tuple[int, bool]:
         return math.isqrt(count - prefix), False
     if "register_tokens" in checkpoint.state and is_square(count - 1):
         return math.isqrt(count - 1), True  # DINOv2: only the class token has a position; it goes into the token
-    raise _unclear(checkpoint, f"its {count} positions are no square grid")
+    fix = "Resize the positions to a square grid, or give the model folder that unip wrote."
+    raise _unclear(checkpoint, f"its {count} positions are no square grid", fix)
 
 
 def _heads(checkpoint: Checkpoint, width: int) -> int:
@@ -115,7 +137,7 @@ def _heads(checkpoint: Checkpoint, width: int) -> int:
         return width // int(norm.shape[0])
     if width in HEADS or width % 64 == 0:
         return HEADS.get(width, width // 64)
-    raise _unclear(checkpoint, f"its head count cannot be inferred ({width} channels are no multiple of 64)")
+    raise _unclear(checkpoint, f"its head count cannot be inferred ({width} channels are no multiple of 64)", _named())
 
 
 def _uneven_last_heads(checkpoint: Checkpoint, depth: int, width: int) -> int | None:
@@ -139,8 +161,9 @@ def _ratio(hidden: int, width: int) -> float:
     return exact if int(width * exact) == hidden else (hidden + 0.5) / width  # timm truncates
 
 
-def _unclear(checkpoint: Checkpoint, why: str, example: str = "timm:vit_base_patch16_224@FILE") -> UnipError:
-    return UnipError(
-        f"{checkpoint.file}: the architecture cannot be inferred from the tensors: {why}",
-        f"Name it with timm:NAME@FILE, for instance {example}.",
-    )
+def _named(example: str = "vit_base_patch16_224") -> str:
+    return f"Name it with timm:NAME@FILE, for instance timm:{example}@FILE."
+
+
+def _unclear(checkpoint: Checkpoint, why: str, fix: str) -> UnipError:
+    return UnipError(f"{checkpoint.file}: the architecture cannot be inferred from the tensors: {why}", fix)

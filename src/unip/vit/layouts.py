@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from unip.errors import UnipError
 
 # Where the weights are in a checkpoint, the better one first: an averaged model before the trained one.
 WRAPPERS = (
@@ -25,23 +28,32 @@ WRAPPERS = (
 ANCHOR = "patch_embed.proj.weight"  # every layout that we read has it, behind some prefix
 GUARD = re.compile(r"blocks\.\d+\.attn\.num_heads")  # our export's mark for a last block with its own heads
 
-# Parts of a checkpoint that are not the backbone: heads, decoders, tokens and buffers of pre-training.
+MAX_DEPTH = 8  # of dictionaries in each other; real files have two or three
+MAX_HEADS = 1024
+
+# What a file may hold besides the backbone without changing what the backbone computes: heads, pooling and norms behind
+# the last block, decoders, mask tokens, text towers and buffers of pre-training. docs/models.md lists them.
 NOT_BACKBONE = re.compile(
-    r"^(heads?|head_dist|classifier|aux_head|decoder|mask_token|masked_embed|pre_logits|attn_pool|lm_head"
-    r"|dino_head|ibot_head|projectors|local_cls_norm|predictor|text|logit_scale|logit_bias|rope|rope_embed)([._]|$)"
-    r"|^fc\.|(bias_mask|periods|num_batches_tracked)$"
+    r"^(heads?|head_dist|cls_head|classifier|aux_head|decode_head|auxiliary_head|seg_head|neck|pooler|decoder|mask_token"
+    r"|masked_embed|pre_logits|attn_pool|fc_norm|lm_head|dino_head|ibot_head|projectors?|projection_head|local_cls_norm"
+    r"|predictor|text|logit_scale|logit_bias)([._]|$)"
+    r"|^fc\.|(bias_mask|num_batches_tracked)$"
 )
 
 
-def unwrap(payload: Any) -> tuple[dict[str, Tensor], tuple[str, ...], int | None]:
+def unwrap(payload: Any, file: Path) -> tuple[dict[str, Tensor], tuple[str, ...], int | None]:
     """Find the tensors in what a checkpoint file holds.
 
     Args:
         payload: The loaded object.
+        file: Where it was read from, for messages.
 
     Returns:
         The tensors by name (empty if there are none), the wrappers passed on the way, and the head count that
         UNIP's released files keep in ``args.last_heads``.
+
+    Raises:
+        UnipError: Dictionaries are nested too deep, which includes one that holds itself.
     """
     wrappers: list[str] = []
     heads: int | None = None
@@ -49,13 +61,42 @@ def unwrap(payload: Any) -> tuple[dict[str, Tensor], tuple[str, ...], int | None
         args = payload.get("args")
         args = args if isinstance(args, Mapping) else getattr(args, "__dict__", {})
         if isinstance(args.get("last_heads"), int):
-            heads = args["last_heads"]
-        inner = next((key for key in WRAPPERS if isinstance(payload.get(key), Mapping)), None)
+            heads = check_heads(args["last_heads"], "args.last_heads", file)
+        inner = next((key for key in WRAPPERS if _holds_weights(payload.get(key))), None)
         if inner is None:
             return {str(k): v for k, v in payload.items() if isinstance(v, Tensor)}, tuple(wrappers), heads
+        if len(wrappers) == MAX_DEPTH:
+            raise UnipError(
+                f"{file}: its dictionaries are nested more than {MAX_DEPTH} deep, or one holds itself "
+                f"({' > '.join(wrappers)} > ...)",
+                "Save a model's state_dict() alone.",
+            )
         wrappers.append(inner)
         payload = payload[inner]
     return {}, tuple(wrappers), heads
+
+
+def _holds_weights(value: Any) -> bool:
+    """Say whether a value is a dictionary of tensors, or a wrapper of one; not, for instance, one of settings."""
+    if not isinstance(value, Mapping):
+        return False
+    inner = (value.get(key) for key in WRAPPERS)
+    return any(isinstance(v, Tensor) for v in value.values()) or any(isinstance(v, Mapping) for v in inner)
+
+
+def check_heads(count: Any, name: str, file: Path) -> int:
+    """Return the head count that a file states.
+
+    Raises:
+        UnipError: It cannot be one.
+    """
+    if isinstance(count, Tensor) and (count.numel() != 1 or count.is_floating_point()):
+        shown = f"of shape {tuple(count.shape)} and of {count.dtype}"
+    elif not 1 <= int(count) <= MAX_HEADS:
+        shown = str(int(count))
+    else:
+        return int(count)
+    raise UnipError(f"{file}: {name}, the head count of a block, is {shown}", "The file is damaged: use another one.")
 
 
 def split_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -74,6 +115,16 @@ def split_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tupl
     prefix = min(prefixes, key=lambda p: ("teacher" not in p, len(p)))
     inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     return inside, tuple(key for key in tensors if not key.startswith(prefix))
+
+
+def without_chunks(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name the blocks of DINOv2's training checkpoints, ``blocks.CHUNK.BLOCK.*``, as all others do: ``blocks.BLOCK.*``.
+
+    Its training code wraps blocks in chunks for FSDP; BLOCK counts through all of them (``block_chunks`` in
+    ``dinov2/models/vision_transformer.py``).
+    """
+    renamed = {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): value for name, value in state.items()}
+    return renamed if len(renamed) == len(state) else state
 
 
 def name_layout(

@@ -24,8 +24,25 @@ from unip.errors import UnipError
 from unip.files import sha256
 from unip.opening import open_regular
 from unip.vit.checkpoint_files import check_checkpoint, not_a_checkpoint, refused_pickle
-from unip.vit.layouts import ANCHOR, GUARD, NOT_BACKBONE, fit_prefix_positions, name_layout, split_prefix, unwrap
+from unip.vit.layouts import (
+    ANCHOR,
+    GUARD,
+    NOT_BACKBONE,
+    check_heads,
+    fit_prefix_positions,
+    name_layout,
+    split_prefix,
+    unwrap,
+    without_chunks,
+)
+from unip.vit.matching import BLOCK, check_blocks, check_family, check_match, describe, some
 from unip.vit.spec import blocks, last_heads
+
+# What is resized, and how timm's ViTs and CLIP name it.
+RESIZED = {
+    ANCHOR: r"patch_embed\.proj\.weight|(module\.)?visual\.conv1\.weight",
+    "pos_embed": r"pos_embed|(module\.)?visual\.positional_embedding",
+}
 
 
 @dataclass(frozen=True)
@@ -53,40 +70,36 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What of a checkpoint fitted a backbone.
+    """How a checkpoint was loaded into a backbone; all tensors of the backbone are set by it.
 
     Attributes:
         file: Where it was read from.
         sha256: The file's hash.
         layout: Whose layout it has, in words.
-        matched: Tensors of the backbone that were set.
-        missing: Tensors of the backbone that stay random.
-        unexpected: Tensors of the file that the backbone has no place for.
+        matched: Tensors of the backbone: as many were set.
         ignored: Tensors of the file that are not the backbone's: heads, decoders and the like.
         resized: Tensors that were resampled to the backbone's patch size or grid, with both shapes.
-        share: Part of the backbone's parameters that were set, 0..1.
+        moved: Tensors that were set elsewhere than in the file's own model, with both names.
     """
 
     file: str
     sha256: str
     layout: str
     matched: int
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
     ignored: tuple[str, ...]
     resized: tuple[str, ...]
-    share: float
+    moved: tuple[str, ...]
 
     def lines(self) -> list[str]:
         """Return the report as lines for people."""
         lines = [
             f"weights {self.file} ({self.layout} layout, sha256 {self.sha256[:12]})",
-            f"  matched {self.matched} tensors, {self.share:.1%} of the backbone's parameters",
+            f"  matched {self.matched} tensors, all of the backbone's",
         ]
-        for title in ("missing", "unexpected", "resized", "ignored"):
+        for title in ("resized", "moved", "ignored"):
             names: tuple[str, ...] = getattr(self, title)
             if names:
-                lines.append(f"  {title} {len(names)}: {_some(names)}")
+                lines.append(f"  {title} {len(names)}: {some(names)}")
         return lines
 
     def __str__(self) -> str:
@@ -97,8 +110,9 @@ class LoadReport:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the backbone out of a checkpoint of any layout, running nothing that the file holds.
 
-    MAE (``model`` + ``args``), DINO and iBOT (``teacher``/``student``), DeiT, DeiT III, DINOv2, DINOv3, timm,
-    UNIP's released files, larger models with a ``backbone.`` and our own files; safetensors or ``torch.save``.
+    MAE (``model`` + ``args``), DINO and iBOT (``teacher``/``student``), DeiT, DeiT III, DINOv2 (also of its training),
+    DINOv3, timm, UNIP's released files, larger models with a ``backbone.`` and our own files; safetensors or
+    ``torch.save``.
 
     Args:
         path: The file.
@@ -107,79 +121,92 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         The checkpoint, its floating-point tensors as float32 on the CPU.
 
     Raises:
-        UnipError: The file is missing, truncated, no checkpoint, would run code, or holds NaN or infinity.
+        UnipError: The file is missing, truncated, no checkpoint, one shard, would run code, holds NaN or infinity,
+            lacks a block, or is of an architecture that cannot be used under any name.
     """
     file = Path(path)
     payload, metadata = _read_file(file)
-    tensors, wrappers, heads = unwrap(payload)
+    tensors, wrappers, heads = unwrap(payload, file)
     state, outside = split_prefix(tensors)
     if not state:
         raise UnipError(f"{file} holds no tensors by name", "Save a model's state_dict() instead.")
+    state = without_chunks(state)
     layout = "unip" if "unip" in metadata else name_layout(state, outside, wrappers, heads)
     for name in [name for name in state if GUARD.fullmatch(name)]:
-        heads = int(state.pop(name))
+        heads = check_heads(state.pop(name), name, file)
+    check_family(state, file)
+    check_blocks(state, file)
     for name, value in state.items():
-        if value.is_floating_point():
-            state[name] = value.to(torch.float32)
-            if not torch.isfinite(state[name]).all():
-                raise UnipError(f"{file}: tensor {name} holds NaN or infinity", "The file is damaged: use another one.")
+        state[name] = _in_float32(name, value, file)
     return Checkpoint(file, sha256(file), layout, state, outside, heads, metadata)
 
 
-def load_into(model: nn.Module, checkpoint: Checkpoint, *, min_share: float = 0.5) -> LoadReport:
+def load_into(model: nn.Module, checkpoint: Checkpoint) -> LoadReport:
     """Load a checkpoint into a backbone; patch kernels and positions are resized to the backbone's.
 
     Args:
         model: A backbone from :func:`unip.vit.spec.build_backbone`.
         checkpoint: What :func:`read_checkpoint` gave.
-        min_share: The least part of the backbone's parameters that must be set, 0..1.
 
     Returns:
-        What was matched, missing, unexpected, ignored and resized.
+        What was matched, ignored, resized and moved.
 
     Raises:
-        UnipError: Width, depth, head count or a tensor's shape differ, or too little of the backbone was set.
+        UnipError: A tensor of the backbone is missing, one of the file has no place although it changes what the
+            model computes, or width, depth, head count or a tensor's shape differ.
     """
-    _check_same_shape(model, checkpoint)
-    own = model.state_dict()
+    file, fix = checkpoint.file, _fix(checkpoint)
+    _check_same_shape(model, checkpoint, fix)
     source = fit_prefix_positions(dict(checkpoint.state), model)
-    state = _in_timm_names(model, source, checkpoint.file)
-    if "norm.weight" in own and "norm.weight" not in state and "fc_norm.weight" in state:
-        state = {re.sub("^fc_norm", "norm", name): value for name, value in state.items()}
-    fitting = {name: value for name, value in state.items() if name in own}
-    for name, value in fitting.items():
-        if value.shape != own[name].shape:
-            raise UnipError(
-                f"{checkpoint.file}: {name} is {tuple(value.shape)}, but the model has {tuple(own[name].shape)}",
-                "The file is of another architecture: name the right one with timm:NAME@FILE.",
-            )
-    share = _share(model, fitting)
-    missing = tuple(name for name in own if name not in fitting)
-    if share < min_share:
-        raise UnipError(
-            f"{checkpoint.file} ({checkpoint.layout} layout) fits only {share:.1%} of the backbone: "
-            f"missing {_some(missing)}; it holds {_some(tuple(checkpoint.state))}",
-            "Most of the backbone would stay random. Name the right architecture with timm:NAME@FILE.",
-        )
-    model.load_state_dict(fitting, strict=False)
-    leftover = [name for name in state if name not in own]
-    pretraining = [name for name in checkpoint.state if NOT_BACKBONE.search(name) and name not in own]
-    resized = [
-        f"{name} {tuple(source[name].shape)} -> {tuple(value.shape)}"
-        for name, value in fitting.items()
-        if name in source and source[name].shape != value.shape and name in (ANCHOR, "pos_embed")
-    ]
+    renamed = _in_timm_names(model, source, file, fix)
+    own, moved = model.state_dict(), []
+    if "norm.weight" in own and "norm.weight" not in renamed and "fc_norm.weight" in renamed:
+        moved = [f"{name} -> {name[3:]}" for name in source if name.startswith("fc_norm.")]
+        source, renamed = ({re.sub("^fc_norm", "norm", k): v for k, v in state.items()} for state in (source, renamed))
+    check_match(model, source, renamed, file, fix)
+    model.load_state_dict({name: renamed[name] for name in own})
     return LoadReport(
-        file=str(checkpoint.file),
+        file=str(file),
         sha256=checkpoint.sha256,
         layout=checkpoint.layout,
-        matched=len(fitting),
-        missing=missing,
-        unexpected=tuple(name for name in leftover if not NOT_BACKBONE.search(name)),
-        ignored=(*pretraining, *checkpoint.outside),
-        resized=tuple(resized),
-        share=share,
+        matched=len(own),
+        ignored=(*_ignored(source, renamed, own), *checkpoint.outside),
+        resized=tuple(_resized(source, own)),
+        moved=tuple(moved),
     )
+
+
+def _in_float32(name: str, value: Tensor, file: Path) -> Tensor:
+    if value.layout != torch.strided or value.is_quantized:
+        raise UnipError(f"{file}: tensor {name} is sparse or quantised", "Save it as a dense floating-point tensor.")
+    if not value.is_floating_point():
+        return value
+    value = value.to(torch.float32)
+    if not torch.isfinite(value).all():
+        raise UnipError(f"{file}: tensor {name} holds NaN or infinity", "The file is damaged: use another one.")
+    return value
+
+
+def _fix(checkpoint: Checkpoint) -> str:
+    """Return what to do where the backbone is of another architecture than the file."""
+    if "unip" in checkpoint.metadata:
+        return "Its description and its tensors do not belong together: save the model again."
+    told = describe(checkpoint.state)
+    return f"The architecture must be the one that the file was saved from. Its tensors show: {told}."
+
+
+def _ignored(source: Mapping[str, Tensor], renamed: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    return list(dict.fromkeys(name for name in (*source, *renamed) if NOT_BACKBONE.search(name) and name not in own))
+
+
+def _resized(source: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Say which tensors have another patch size or position grid in the file, whatever they are called there."""
+    pairs = [(name, there) for name, pattern in RESIZED.items() for there in source if re.fullmatch(pattern, there)]
+    return [
+        f"{there} {tuple(source[there].shape)} -> {tuple(own[name].shape)}"
+        for name, there in pairs
+        if name in own and source[there].shape[-2:] != own[name].shape[-2:]
+    ]
 
 
 def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
@@ -202,33 +229,28 @@ def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
         raise not_a_checkpoint(file) from error
 
 
-def _in_timm_names(model: nn.Module, state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+def _in_timm_names(model: nn.Module, state: dict[str, Tensor], file: Path, fix: str) -> dict[str, Tensor]:
     """Apply timm's own checkpoint filter: names of all its ViTs, patch kernels and positions resized."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # timm prints what it tries on DINOv3 files
             if isinstance(model, Eva):
-                return dict(eva_names(state, model))
-            return dict(vit_names(state, model, adapt_layer_scale=True))
-    except (RuntimeError, ValueError, KeyError, AttributeError) as error:
-        raise UnipError(
-            f"{file}: its positions or names do not fit {type(model).__name__}: {error}",
-            "The file is of another architecture: name the right one with timm:NAME@FILE.",
-        ) from error
+                return dict(eva_names(dict(state), model))
+            return dict(vit_names(dict(state), model, adapt_layer_scale=True))
+    except (RuntimeError, ValueError, KeyError, AttributeError, IndexError, TypeError, AssertionError) as error:
+        raise UnipError(f"{file}: its positions or names do not fit {type(model).__name__}: {error}", fix) from error
 
 
-def _check_same_shape(model: nn.Module, checkpoint: Checkpoint) -> None:
-    file = checkpoint.file
+def _check_same_shape(model: nn.Module, checkpoint: Checkpoint, fix: str) -> None:
+    file, state = checkpoint.file, checkpoint.state
     width = int(model.embed_dim)  # type: ignore[arg-type]
-    given = next((checkpoint.state[k].shape[0] for k in (ANCHOR, "norm.weight") if k in checkpoint.state), width)
+    given = next((state[k].shape[0] for k in (ANCHOR, "norm.weight") if k in state and state[k].ndim), width)
     if given != width:
-        raise UnipError(
-            f"{file} is {given} wide, but the model is {width} wide",
-            f"Take a checkpoint of width {width}, or a model of width {given}.",
-        )
-    found = {int(m[1]) for m in (re.match(r"blocks\.(\d+)\.", name) for name in checkpoint.state) if m}
+        raise UnipError(f"{file} is {given} wide, but the model is {width} wide", fix)
+    found = {int(m[1]) for m in map(BLOCK.match, state) if m}
     depth = len(blocks(model))
-    if found and max(found) >= depth:
-        raise UnipError(f"{file} has {max(found) + 1} blocks, but the model has {depth}", "Take the right model.")
+    if found and len(found) != depth:
+        complete = "Use a complete file. " if len(found) < depth else ""
+        raise UnipError(f"{file} has {len(found)} blocks, but the model has {depth}", complete + fix)
     if checkpoint.last_heads not in (None, last_heads(model)):
         raise UnipError(
             f"{file} was trained with {checkpoint.last_heads} heads in its last block, "
@@ -237,19 +259,9 @@ def _check_same_shape(model: nn.Module, checkpoint: Checkpoint) -> None:
         )
     name = f"blocks.{depth - 1}.attn.qkv.weight"
     own = model.state_dict().get(name)
-    if name in checkpoint.state and own is not None and checkpoint.state[name].shape[0] != own.shape[0]:
+    if name in state and own is not None and state[name].shape[0] != own.shape[0]:
         raise UnipError(
-            f"{file}: the heads of its last block are {checkpoint.state[name].shape[0] // 3} channels wide together, "
+            f"{file}: the heads of its last block are {state[name].shape[0] // 3} channels wide together, "
             f"but the model's {last_heads(model)} heads {own.shape[0] // 3}",
             "It has another head count there: give the run folder or its model/, whose config.json tells the count.",
         )
-
-
-def _share(model: nn.Module, fitting: Mapping[str, Tensor]) -> float:
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    return sum(size for name, size in sizes.items() if name in fitting) / max(1, sum(sizes.values()))
-
-
-def _some(names: tuple[str, ...], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
