@@ -114,7 +114,7 @@ def read_json(path: Path) -> Any:
         UnipError: The file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(read_regular_text(path))
+        return json.loads(read_regular_text(path, "utf-8-sig"))
     except OSError as error:
         raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except ValueError as error:
@@ -132,7 +132,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml  # here: most calls have no use for it
 
     try:
-        value = yaml.safe_load(read_regular_text(path))
+        value = yaml.safe_load(read_regular_text(path, "utf-8-sig"))
     except OSError as error:
         raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unip.data.images.decoding import decode_image, is_grey, read_image, read_image8, to_grey8, to_rgb8
-from unip.data.images.files import list_images
+from unip.data.images.files import check_images, list_images
 from unip.errors import UnipError
 
 RNG = np.random.default_rng(0)
@@ -277,3 +277,18 @@ def test_listing(tmp_path: Path) -> None:
         list_images(tmp_path / "notes.txt")
     with pytest.raises(UnipError, match="no images in"):
         list_images(tmp_path / ".cache")
+
+
+def test_files_that_are_no_images_are_counted_with_the_way_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.png", "b.npy", "in/c.NPY", "d.csv", "e.mp4", "f.zip", "notes.txt", "labels.json", ".hidden.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with caplog.at_level("INFO"):
+        assert list_images(tmp_path) == list_images(tmp_path) == [tmp_path / "a.png"]
+    (said,) = caplog.messages  # once
+    assert said.startswith(f"{tmp_path}: skipped, since they are not read as images: 1 .csv (save each frame as 16-bit")
+    assert "1 .mp4 (take frames with `unip data build`" in said and "2 .npy" in said and "1 .zip (unpack it)" in said
+    assert ".txt" not in said and ".json" not in said
+    for check in (list_images, check_images):
+        with pytest.raises(UnipError, match=r"no images in .*in; skipped, .* 1 \.npy \(save each frame as 16-bit PNG"):
+            check(tmp_path / "in")

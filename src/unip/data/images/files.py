@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unip.errors import UnipError
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _KNOWN = f"Known endings: {', '.join(SUFFIXES)}."
+
+_NUMBERS = "save each frame as 16-bit PNG or TIFF"
+_VIDEO = "take frames with `unip data build` and a recipe with `video:`"
+_PICTURE = "save it as PNG or TIFF"
+_ARCHIVE = "unpack it"
+#: Files that may hold frames but are not read as images, and the way on.
+WAYS_ON = {
+    **dict.fromkeys(
+        (".npy", ".npz", ".mat", ".csv", ".h5", ".hdf5", ".raw", ".bin", ".seq", ".fff", ".fits"), _NUMBERS
+    ),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"), _VIDEO),
+    **dict.fromkeys((".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".pgm", ".ppm", ".tga"), _PICTURE),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".7z", ".rar"), _ARCHIVE),
+}
 
 
 def check_exists(location: Path) -> None:
@@ -39,9 +58,12 @@ def list_images(location: Path | str, on_error: Callable[[OSError], None] | None
     Raises:
         UnipError: It is missing, or there is no image.
     """
-    found = list(_find_images(Path(location), on_error))
+    skipped: Counter[str] = Counter()
+    found = list(_find_images(Path(location), on_error, skipped))
     if not found:
-        raise _no_images(location)
+        raise _no_images(location, skipped)
+    if skipped:
+        _say_skipped(f"{location}: {describe_skipped(skipped)}")
     return sorted(found, key=os.fsencode)
 
 
@@ -51,12 +73,26 @@ def check_images(location: Path | str) -> None:
     Raises:
         UnipError: It is missing, or there is no image.
     """
-    if next(_find_images(Path(location)), None) is None:
-        raise _no_images(location)
+    skipped: Counter[str] = Counter()
+    if next(_find_images(Path(location), skipped=skipped), None) is None:
+        raise _no_images(location, skipped)
 
 
-def _find_images(location: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
-    """Yield the images as they are found."""
+def describe_skipped(skipped: Counter[str]) -> str:
+    """Say how many files of each ending of :data:`WAYS_ON` are no images, and what to do with them."""
+    parts = [f"{count} {ending} ({WAYS_ON[ending]})" for ending, count in sorted(skipped.items())]
+    return f"skipped, since they are not read as images: {', '.join(parts)}"
+
+
+@functools.lru_cache(maxsize=256)  # a folder may be listed several times
+def _say_skipped(message: str) -> None:
+    log.info(message)
+
+
+def _find_images(
+    location: Path, on_error: Callable[[OSError], None] | None = None, skipped: Counter[str] | None = None
+) -> Iterator[Path]:
+    """Yield the images as they are found; other files of :data:`WAYS_ON` are counted in ``skipped``."""
     if location.is_file():
         if location.suffix.lower() not in SUFFIXES:
             raise UnipError(f"{location} is not an image file by its name", _KNOWN)
@@ -72,9 +108,14 @@ def _find_images(location: Path, on_error: Callable[[OSError], None] | None = No
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+            ending = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if ending in SUFFIXES:
                 yield Path(folder, name)
+            elif skipped is not None and ending in WAYS_ON:
+                skipped[ending] += 1
 
 
-def _no_images(location: Path | str) -> UnipError:
-    return UnipError(f"no images in {location}", _KNOWN)
+def _no_images(location: Path | str, skipped: Counter[str]) -> UnipError:
+    return UnipError(f"no images in {location}" + (f"; {describe_skipped(skipped)}" if skipped else ""), _KNOWN)

@@ -125,7 +125,7 @@ def _list_manifest(config: SourceConfig, place: str, **reading: bool) -> Listing
 def _read_groups(path: str) -> dict[str, str]:
     """Read which file belongs to which group."""
     try:
-        with open(path, encoding="utf-8", newline="", opener=regular) as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UnipError(f"cannot read {path}: {error}", "Give a CSV file with the columns file and group.") from error
