@@ -97,7 +97,7 @@ WRONG_VALUES = {
     "data dedup": ["a", "--out", "b", "--rule", "far"],
     "data pack": ["a", "b", "--format", "gif"],
     "data stats": ["--workers", "-1"],
-    "data split": ["--data", "a", "--out", "b", "--images", "move"],
+    "data split": ["--data", "a", "--out", "b", "--copy-images=perhaps"],
     "data scenes": ["--out", "a", "--size", "8", "8"],
     "data thermal-sdk": ["a", "--dry-run=perhaps"],
 }

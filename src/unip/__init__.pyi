@@ -403,6 +403,9 @@ def finetune(
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     empty_classes: str | Sequence[str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
@@ -467,9 +470,9 @@ def finetune(
 
     Args:
         model: A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch.
-        data: Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for
-            another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2, nyudepthv2-rgb, sunrgbd,
-            sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
+        data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2,
+            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
         out: Run folder; the same command run again continues an interrupted run.
         split: Split to train on; "" for a folder without splits.
         val: Split to evaluate on at the end, and with eval_every meanwhile.
@@ -477,6 +480,9 @@ def finetune(
         patience: Stop after this many evaluations in a row without a better one; none: never.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
         empty_classes: Classes that may be without a labelled pixel; others stop a training on all labels.
+        images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
+        masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
+        mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
         label_budget: Labelled images to use: a share up to 1, or a number above 1.
         label_seed: Seed of the choice of few labels.
         mode: Train all, or a linear probe on the frozen backbone.
@@ -557,6 +563,9 @@ def finetune(
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     empty_classes: str | Sequence[str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
@@ -626,6 +635,9 @@ def finetune(
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     empty_classes: str | Sequence[str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
@@ -696,6 +708,9 @@ def evaluate(
     data: str | os.PathLike[str],
     split: str | None = "test",
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
@@ -721,11 +736,14 @@ def evaluate(
 
     Args:
         model: Folder of a fine-tuning run, or its model/.
-        data: Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for
-            another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2, nyudepthv2-rgb, sunrgbd,
-            sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
+        data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2,
+            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
         split: Which split; "" for a folder without splits.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
+        images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
+        masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
+        mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
         out: Where results go; default: MODEL/evaluation/SPLIT.
         worst: How many of the worst frames the page shows.
         window: Overlapping windows of the training crop's size, or the whole image at once.
@@ -755,6 +773,9 @@ def evaluate(
     data: str | os.PathLike[str],
     split: str | None = "test",
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
@@ -774,6 +795,9 @@ def evaluate(
     data: str | os.PathLike[str],
     split: str | None = "test",
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",

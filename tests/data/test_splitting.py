@@ -54,7 +54,7 @@ def test_flights_stay_whole_and_the_folder_opens(tmp_path: Path) -> None:
 
 def test_patterns_copies_and_seeds(tmp_path: Path) -> None:
     root = folder(tmp_path / "set")
-    first = split(data=root, out=tmp_path / "a", group=r"v(\d+)_", images="copy")
+    first = split(data=root, out=tmp_path / "a", group=r"v(\d+)_", copy_images=True)
     again = split(data=root, out=tmp_path / "b", group=r"v(\d+)_", dry_run=True)
     other = split(data=root, out=tmp_path / "b", group=r"v(\d+)_", seed=5, dry_run=True)
     assert first.splits == again.splits and not leaks(first) and not leaks(other)

@@ -185,6 +185,9 @@ def stats(
     data: str | os.PathLike[str] | None = None,
     splits: str | Sequence[str] = (),
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
     overwrite: bool = False,
@@ -200,11 +203,14 @@ def stats(
 
     Args:
         sources: Folders, infrared=FOLDER, rgb=FOLDER, or manifests.
-        data: Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for
-            another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2, nyudepthv2-rgb, sunrgbd,
-            sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
+        data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2,
+            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
         splits: Splits of data; none: all that are there. "": the folder itself.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
+        images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
+        masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
+        mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
         out: JSON file for the numbers.
         workers: Threads; 0: one for each core.
         overwrite: Also replace an out that was changed since.
@@ -224,6 +230,9 @@ def stats(
     data: str | os.PathLike[str] | None = None,
     splits: str | Sequence[str] = (),
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
     overwrite: bool = False,
@@ -236,6 +245,9 @@ def stats(
     data: str | os.PathLike[str] | None = None,
     splits: str | Sequence[str] = (),
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
     overwrite: bool = False,
@@ -260,7 +272,10 @@ def split(
     group_column: str = "flight",
     file_column: str = "file",
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
-    images: Literal["link", "copy"] = "link",
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
+    copy_images: bool = False,
     workers: int = 0,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -273,9 +288,9 @@ def split(
     then a dry run is ``split(config, dry_run=True)``.
 
     Args:
-        data: Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for
-            another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2, nyudepthv2-rgb, sunrgbd,
-            sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
+        data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2,
+            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg.
         out: Folder to make: a segmentation folder with train, val and test.
         splits: Splits of data to take together; none: all that are there.
         shares: Of train, val and test; 0 leaves out.
@@ -285,7 +300,10 @@ def split(
         group_column: Column of groups with the video or flight.
         file_column: Column of groups with the image's name, with or without ending.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
-        images: Link to the images, or copy them.
+        images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
+        masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
+        mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
+        copy_images: Copy the images, instead of linking to them.
         workers: Threads; 0: one for each core.
         overwrite: Replace what was written to out before.
         dry_run: Show the split, write nothing.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
 from unip.config import Config, NameOrPath
 from unip.data.images.config import Format
-from unip.data.labelled.settings import DATA_HELP, Remap
+from unip.data.labelled.settings import DATA_HELP, ImagesFolder, MasksFolder, MaskSuffix, Remap
 
 
 class BuildConfig(Config):
@@ -74,7 +73,10 @@ class SplitConfig(Config):
     group_column: str = Field("flight", description="Column of groups with the video or flight.")
     file_column: str = Field("file", description="Column of groups with the image's name, with or without ending.")
     remap: Remap = ()
-    images: Literal["link", "copy"] = Field("link", description="Link to the images, or copy them.")
+    images: ImagesFolder = None
+    masks: MasksFolder = None
+    mask_suffix: MaskSuffix = None
+    copy_images: bool = Field(False, description="Copy the images, instead of linking to them.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
     overwrite: bool = Field(False, description="Replace what was written to out before.")
     dry_run: bool = Field(False, description="Show the split, write nothing.")
@@ -87,6 +89,9 @@ class StatsConfig(Config):
     data: Path | None = Field(None, description=DATA_HELP)
     splits: tuple[str, ...] = Field((), description='Splits of data; none: all that are there. "": the folder itself.')
     remap: Remap = ()
+    images: ImagesFolder = None
+    masks: MasksFolder = None
+    mask_suffix: MaskSuffix = None
     out: Path | None = Field(None, description="JSON file for the numbers.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
     overwrite: bool = Field(False, description="Also replace an out that was changed since.")

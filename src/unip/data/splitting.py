@@ -35,6 +35,7 @@ from unip.data.labelled.binary import refuse_doubtful_masks
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.pairs import SegmentationData, read_channel
+from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.opening import regular
@@ -75,8 +76,9 @@ def split(config: SplitConfig) -> SplitResult:
 
 def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
     outputs.check("classes.json", "splits.csv", folders=NAMES)
-    parts = config.splits or tuple(list_splits(config.data)) or ("",)
-    opened = [open_segmentation(config.data, part or None, remap=config.remap) for part in parts]
+    places = Places.of(config)
+    parts = config.splits or tuple(list_splits(config.data, places)) or ("",)
+    opened = [open_segmentation(config.data, part or None, remap=config.remap, places=places) for part in parts]
     if any(data.classes.names != opened[0].classes.names for data in opened):
         raise UnipError(f"the splits of {config.data} have different classes", "Use one classes.json for all.")
     pairs = [(data, i) for data in opened for i in range(len(data))]
@@ -218,10 +220,10 @@ def _write(
             target = part / "images" / f"{name}{'.png' if data.channel is not None else path.suffix}"
             if data.channel is not None:
                 Image.fromarray(read_channel(path, data.channel)).save(target)
-            elif config.images == "link":
-                target.symlink_to(os.path.abspath(path))
-            else:
+            elif config.copy_images:
                 shutil.copyfile(path, target)
+            else:
+                target.symlink_to(os.path.abspath(path))
             Image.fromarray(data.read_mask(index)).save(part / "masks" / f"{name}.png", compress_level=1)
             return f"{splits[item]}/images/{target.name}"
 

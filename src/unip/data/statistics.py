@@ -22,6 +22,7 @@ from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.settings import Places
 from unip.data.manifests.sources import check_sources
 from unip.errors import UnipError
 from unip.log import TableMessage
@@ -112,8 +113,9 @@ def _stats(config: StatsConfig) -> StatsResult | None:
     check_sources(config.sources)
     opened: dict[str, SegmentationData] = {}
     if config.data is not None:
-        names = config.splits or tuple(list_splits(config.data)) or ("",)
-        opened = {name: open_segmentation(config.data, name or None, remap=config.remap) for name in names}
+        places = Places.of(config)
+        names = config.splits or tuple(list_splits(config.data, places)) or ("",)
+        opened = {n: open_segmentation(config.data, n or None, remap=config.remap, places=places) for n in names}
     sources = _list_sources(config.sources)
     if config.dry_run:
         for name, readers in sources.items():

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from unip.config import Config, NameOrPath, Setting
 from unip.data.images.config import ConversionOptions
-from unip.data.labelled.settings import DATA_HELP, Remap, check_label_budget
+from unip.data.labelled.settings import DATA_HELP, ImagesFolder, MasksFolder, MaskSuffix, Remap, check_label_budget
 from unip.errors import UnipError
 from unip.runtime.memory import Cache
 from unip.runtime.settings import Device, Precision
@@ -46,6 +46,9 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     empty_classes: Annotated[tuple[str, ...], Setting(resume="always", machine=True)] = Field(  # it changes no result
         (), description="Classes that may be without a labelled pixel; others stop a training on all labels."
     )
+    images: Annotated[ImagesFolder, CELL] = None
+    masks: Annotated[MasksFolder, CELL] = None
+    mask_suffix: Annotated[MaskSuffix, CELL] = None
     label_budget: Annotated[float | None, CELL] = Field(
         None, gt=0, description="Labelled images to use: a share up to 1, or a number above 1."
     )
@@ -188,6 +191,9 @@ class EvaluateConfig(Config):
     data: Path = Field(description=DATA_HELP)
     split: str | None = Field("test", description='Which split; "" for a folder without splits.')
     remap: Remap = ()
+    images: ImagesFolder = None
+    masks: MasksFolder = None
+    mask_suffix: MaskSuffix = None
     out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
     worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
     window: Window = "slide"

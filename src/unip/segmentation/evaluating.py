@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.settings import Places
 from unip.outputs import output_folder
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.model_folder import read_model_config
@@ -27,7 +28,7 @@ def evaluate_model(config: EvaluateConfig) -> EvaluateResult | None:
     out = config.out or config.model / "evaluation" / (config.split or "all")
     with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check("metrics.json", "evaluation.html", *(["robustness.json"] if config.corruption else []))
-        data = open_segmentation(config.data, config.split, remap=config.remap)
+        data = open_segmentation(config.data, config.split, remap=config.remap, places=Places.of(config))
         from unip.segmentation.evaluation import score_model  # needs torch
 
         return score_model(config, out, data)

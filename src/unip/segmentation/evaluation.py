@@ -17,6 +17,7 @@ from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.datasets import check_segmentation, open_segmentation
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.settings import Places
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
 from unip.files import read_json, sha256
@@ -163,7 +164,7 @@ def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, 
     Raises:
         UnipError: As :func:`.evaluate_model` does.
     """
-    opened = open_segmentation(config.data, config.split, remap=config.remap)
+    opened = open_segmentation(config.data, config.split, remap=config.remap, places=Places.of(config))
     yield from _corrupted(
         open_model_and_data(config, opened), config, parse_corruptions(config.corruption, config.seed)
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unip.config import verb
-from unip.data.labelled.settings import check_data
+from unip.data.labelled.settings import Places, check_data
 from unip.segmentation.config import FinetuneConfig
 from unip.training.run_folder import run_folder
 from unip.vit.sources import check_backbone
@@ -31,8 +32,9 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         check_backbone(config.model)
         from unip.data.labelled.datasets import open_segmentation  # needs numpy
 
-        data = open_segmentation(config.data, config.split, remap=config.remap)
-        val = None if config.val is None else open_segmentation(config.data, config.val, remap=config.remap)
+        open_split = partial(open_segmentation, config.data, remap=config.remap, places=Places.of(config))
+        data = open_split(config.split)
+        val = None if config.val is None else open_split(config.val)
         from unip.segmentation.finetuning import train_segmenter  # needs torch
         from unip.training.loop import accelerated
 

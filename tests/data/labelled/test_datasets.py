@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from unip.data.images.config import Conversion
@@ -62,7 +63,7 @@ def test_subfolders_keep_their_place(tmp_path: Path) -> None:
     assert open_segmentation(root).masks == (MaskFile(root / "masks/day/a.png"),)
 
 
-def test_folder_problems(tmp_path: Path) -> None:
+def test_folder_problems(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(UnipError, match="no such folder") as caught:
         open_segmentation(tmp_path / "gone", "train")
     assert "gone/train/images" in caught.value.fix
@@ -72,9 +73,14 @@ def test_folder_problems(tmp_path: Path) -> None:
         open_segmentation(root, "test")
     assert "Splits in" in caught.value.fix and "train" in caught.value.fix
     (root / "train/masks/b.png").unlink()
-    with pytest.raises(UnipError, match=r"1 of 2 images have no mask, the first: .*b\.webp") as caught:
+    with caplog.at_level("INFO"):
+        assert len(open_segmentation(root, "train")) == 1
+    assert "1 of 2 images have no mask and are left out, the first: train/images/b.webp" in caplog.text
+    (root / "train/masks/a.png").unlink()
+    with pytest.raises(UnipError, match=r"no image has a mask: none of 2 in .*images has one in .*masks") as caught:
         open_segmentation(root, "train")
-    assert "masks/b.png" in caught.value.fix
+    assert "masks/a.png" in caught.value.fix
+    Image.fromarray(ids(0)).save(root / "train/masks/a.png")
     Image.new("L", (6, 4)).save(root / "train/images/a.png")
     with pytest.raises(UnipError, match="would share a mask"):
         open_segmentation(root, "train")
@@ -138,6 +144,12 @@ def test_masks_of_each_kind(tmp_path: Path) -> None:
         mask = read_mask(path, CLASSES)
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(mask, expected)
+        for file_format in ("TIFF", "BMP"):
+            if image.mode in ("L", "P") or file_format == "TIFF":
+                image.save(path, format=file_format)
+                np.testing.assert_array_equal(read_mask(path, CLASSES), expected)
+    tifffile.imwrite(path, expected.astype(np.uint16), byteorder=">", compression="zlib")
+    np.testing.assert_array_equal(read_mask(path, CLASSES), expected)
     Image.fromarray(ids(0, 1).astype(bool)).save(path)
     np.testing.assert_array_equal(read_mask(path, CLASSES), ids(0, 1))
 
@@ -172,8 +184,19 @@ def test_mask_problems(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 6, 3), dtype=np.uint8)).save(path)
     with pytest.raises(UnipError, match="colour mode RGB"):
         read_mask(path, CLASSES)
-    Image.fromarray(ids(0)).save(path, format="BMP")
-    with pytest.raises(UnipError, match="is BMP, not PNG"):
+    for file_format in ("JPEG", "WEBP"):
+        Image.fromarray(ids(0)).save(path, format=file_format)
+        with pytest.raises(UnipError, match=f"is {file_format}, not PNG"):
+            read_mask(path, CLASSES)
+    Image.fromarray(ids(0)).save(path, format="TIFF", compression="jpeg")
+    with pytest.raises(UnipError, match="is TIFF with lossy compression"):
+        read_mask(path, CLASSES)
+    pages = [Image.fromarray(ids(i)) for i in (0, 1)]
+    pages[0].save(path, format="TIFF", save_all=True, append_images=pages[1:])
+    with pytest.raises(UnipError, match="holds 2 pages"):
+        read_mask(path, CLASSES)
+    tifffile.imwrite(path, ids(0, 1), photometric="miniswhite")
+    with pytest.raises(UnipError, match="whose 0 is white"):
         read_mask(path, CLASSES)
     Image.fromarray(np.random.default_rng(0).integers(0, 3, (64, 64), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:300])

@@ -17,7 +17,7 @@ from unip.data.labelled.pairs import SegmentationData as SegmentationData
 from unip.data.labelled.pairs import check_pair as check_pair
 from unip.data.labelled.readers import READERS
 from unip.data.labelled.remap import remapped
-from unip.data.labelled.settings import check_label_budget
+from unip.data.labelled.settings import FOUND, Places, check_label_budget
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_processes
@@ -29,13 +29,16 @@ Counts = npt.NDArray[np.int64]
 SHOWN = 5  # bad files that a message names
 
 
-def open_segmentation(source: Path | str, split: str | None = None, *, remap: Iterable[str] = ()) -> SegmentationData:
+def open_segmentation(
+    source: Path | str, split: str | None = None, *, remap: Iterable[str] = (), places: Places = FOUND
+) -> SegmentationData:
     """List the pairs of a segmentation data set and its classes; pixels are read later.
 
     Args:
         source: A segmentation folder, or ``KIND:PATH`` for another layout, such as ``mfnet:data/MFNet``.
         split: Which part, such as ``"train"``; None or "" where a layout has no parts.
         remap: Changes of labels, ``OLD=NEW``, see :func:`unip.data.labelled.remap.remapped`.
+        places: Where a plain folder has its images and masks, as far as that is to be given.
 
     Returns:
         The pairs, in an order that does not depend on the file system.
@@ -44,13 +47,28 @@ def open_segmentation(source: Path | str, split: str | None = None, *, remap: It
         UnipError: A folder, a mask or the classes are missing or bad, there is no image, or no such kind or split.
     """
     kind, root = split_kind(source)
-    return remapped(READERS[kind].open(root, split or None), remap)
+    if places == FOUND:
+        return remapped(READERS[kind].open(root, split or None), remap)
+    return remapped(_open_placed(kind)(root, split or None, places), remap)
 
 
-def list_splits(source: Path | str) -> list[str]:
+def list_splits(source: Path | str, places: Places = FOUND) -> list[str]:
     """Return the names of the splits that are there, of those that the layout can have."""
     kind, root = split_kind(source)
-    return READERS[kind].splits(root)
+    if places == FOUND:
+        return READERS[kind].splits(root)
+    _open_placed(kind)
+    return READERS[kind].placed_splits(root, places)
+
+
+def _open_placed(kind: str) -> Callable[[Path, str | None, Places], SegmentationData]:
+    found = READERS[kind].open_placed
+    if found is None:
+        raise UnipError(
+            f"images, masks and mask_suffix say where a plain folder has them, but {kind} has its own places",
+            "Leave them out, or give the folder without a kind.",
+        )
+    return found
 
 
 def split_kind(source: Path | str) -> tuple[str, Path]:

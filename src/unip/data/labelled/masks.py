@@ -1,4 +1,4 @@
-"""Sources of masks: PNG files of ids, colour-coded files, and outlines that are drawn; and what their ids mean."""
+"""Sources of masks: files of ids, colour-coded files, and outlines that are drawn; and what their ids mean."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from unip.opening import read_regular
 Ids = tuple[tuple[int, int], ...]  # (id in the file, id of the class or IGNORE), rising
 UNKNOWN = 256  # in tables: no class and not ignored
 
+LOSSLESS = ("PNG", "TIFF", "BMP")
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 258, 259, 262  # TIFF tags
+LOSSY_COMPRESSIONS = (6, 7, 33003, 33004, 33005, 34712, 50001, 52546)  # JPEG, JPEG 2000, WebP, JPEG XL
+
 
 class MaskSource(Protocol):
     """Where one mask comes from; small and picklable, for the workers of data loaders."""
@@ -34,25 +38,25 @@ class MaskSource(Protocol):
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A PNG with one channel (8 bit, 16 bit or palette) whose values are ids."""
+    """A PNG, TIFF or BMP with one channel (8 bit, 16 bit or palette) whose values are ids."""
 
     path: Path
 
     def read(self) -> Pixels:
         """Return the stored values, ``(H, W)`` uint8 or uint16."""
-        data = _bytes_of(self.path)
-        ids, file_format, mode = _decode(data, self.path)
-        _refuse_lossy(file_format, self.path)
-        if mode not in ("L", "P", "1") and not mode.startswith("I;16"):
+        found = decode_mask(read_mask_bytes(self.path), self.path)
+        refuse_lossy(found, self.path)
+        if found.mode not in ("L", "P", "1") and not found.mode.startswith("I;16"):
             raise UnipError(
-                f"mask {self.path} has the colour mode {mode}, not one channel of class ids",
+                f"mask {self.path} has the colour mode {found.mode}, not one channel of class ids",
                 "Save it as 8-bit grey or palette PNG whose values are the ids; colour-coded masks are read "
                 "as colours:PATH.",
             )
-        depth = data[24]  # bits of a sample in the header
-        if mode == "L" and depth < 8:  # Pillow spreads 2- and 4-bit grey over 0..255
-            ids = ids // np.uint8(255 // (2**depth - 1))
-        return ids.astype(np.uint8) if mode == "1" else ids
+        if found.white_is_zero and found.mode != "1":
+            raise UnipError(f"mask {self.path} is a TIFF whose 0 is white, so its ids are unclear", "Save it as PNG.")
+        if found.mode == "L" and found.depth < 8:  # Pillow spreads 2- and 4-bit grey over 0..255
+            return found.pixels // np.uint8(255 // (2**found.depth - 1))
+        return found.pixels.astype(np.uint16 if found.mode.startswith("I;16") else np.uint8)
 
 
 @dataclass(frozen=True)
@@ -73,17 +77,17 @@ class ColourFile:
         Raises:
             UnipError: A colour stands for nothing.
         """
-        data = _bytes_of(self.path)
-        colours, file_format, _ = _decode(data, self.path, mode="RGB")
-        _refuse_lossy(file_format, self.path)
+        found = decode_mask(read_mask_bytes(self.path), self.path, mode="RGB")
+        refuse_lossy(found, self.path)
+        colours = found.pixels
         codes = _codes(colours.astype(np.int32))
         known = sorted((int(_codes(np.array(colour))), class_id) for colour, class_id in self.colours)
         places = np.searchsorted([code for code, _ in known[1:]], codes, side="right")
-        found = np.array([code for code, _ in known])[places] == codes
-        if not found.all():
-            wrong = tuple(int(value) for value in colours[~found][0])
+        fits = np.array([code for code, _ in known])[places] == codes
+        if not fits.all():
+            wrong = tuple(int(value) for value in colours[~fits][0])
             raise UnipError(
-                f"mask {self.path} holds the colour {wrong}, which no class has ({int((~found).sum())} pixels)",
+                f"mask {self.path} holds the colour {wrong}, which no class has ({int((~fits).sum())} pixels)",
                 "Correct the mask or the palette; soft edges come from resizing or lossy saving.",
             )
         ids: Pixels8 = np.array([class_id for _, class_id in known], np.uint8)[places]
@@ -196,24 +200,72 @@ def _codes(colours: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return codes
 
 
-def _bytes_of(path: Path) -> bytes:
+@dataclass(frozen=True)
+class DecodedMask:
+    """The pixels of a mask file, ``(H, W)`` or ``(H, W, 3)``, and how the file stores them.
+
+    Attributes:
+        pixels: As decoded.
+        mode: Pillow's mode of the file.
+        format: Pillow's name of its format.
+        depth: Bits of a sample.
+        is_lossy: Whether saving may have changed values.
+        white_is_zero: Whether it is a TIFF whose 0 is white; Pillow inverts those.
+    """
+
+    pixels: Pixels
+    mode: str
+    format: str
+    depth: int
+    is_lossy: bool
+    white_is_zero: bool
+
+
+def read_mask_bytes(path: Path) -> bytes:
+    """Return the bytes of a mask file.
+
+    Raises:
+        UnipError: It cannot be read.
+    """
     try:
         return read_regular(path)
     except OSError as error:
         raise UnipError(f"cannot read mask {path}: {error.strerror or error}") from error
 
 
-def _decode(data: bytes, path: Path, mode: str | None = None) -> tuple[Pixels, str | None, str]:
+def decode_mask(data: bytes, path: Path, mode: str | None = None) -> DecodedMask:
+    """Decode a mask file, in another of Pillow's modes if one is given.
+
+    Raises:
+        UnipError: It is damaged, or holds several pages.
+    """
     try:
         with open_image(data) as image:
             image.load()
-            return np.asarray(image.convert(mode) if mode else image), image.format, image.mode
+            pages = getattr(image, "n_frames", 1)
+            pixels = np.asarray(image.convert(mode) if mode else image)
+            tags = getattr(image, "tag_v2", {})
+            depth = data[24] if image.format == "PNG" else tags.get(BITS_PER_SAMPLE, (8,))[0]  # PNG: in the header
+            lossy = image.format not in LOSSLESS or tags.get(COMPRESSION, 1) in LOSSY_COMPRESSIONS
+            inverted = tags.get(PHOTOMETRIC, 1) == 0
+            found = DecodedMask(pixels, image.mode, str(image.format), depth, lossy, inverted)
     except Exception as error:  # on broken bytes the decoders raise nearly anything
         raise UnipError(
             f"mask {path} is truncated, damaged or not an image ({error})", "Write it again as PNG."
         ) from error
+    if pages > 1:
+        raise UnipError(f"mask {path} holds {pages} pages", "Save the page with the class ids alone.")
+    return found
 
 
-def _refuse_lossy(file_format: str | None, path: Path) -> None:
-    if file_format != "PNG":
-        raise UnipError(f"mask {path} is {file_format}, not PNG", "Lossy formats change ids: write it again as PNG.")
+def refuse_lossy(mask: DecodedMask, path: Path) -> None:
+    """Refuse a mask whose ids may have changed when it was saved.
+
+    Raises:
+        UnipError: It is JPEG, WebP or a TIFF with lossy compression.
+    """
+    if mask.is_lossy:
+        what = f"{mask.format} with lossy compression" if mask.format in LOSSLESS else f"{mask.format}, not PNG"
+        raise UnipError(
+            f"mask {path} is {what}", "Lossy formats change ids: write it again as PNG (TIFF and BMP will do, too)."
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 from pydantic import BeforeValidator, Field
 
+from unip.config import NameOrPath
 from unip.errors import UnipError
 
 #: Kinds of segmentation data; :data:`unip.data.labelled.readers.READERS` has a reader for each; a test compares them.
@@ -47,10 +49,61 @@ def check_data(source: Path) -> None:
 
 
 DATA_HELP = (
-    "Segmentation folder (images/, masks/, classes.json; with or without splits), or KIND:PATH for another layout: "
-    + ", ".join(kind for kind in get_args(KindName) if kind != "folder")
-    + "."
+    "Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are found), or "
+    "KIND:PATH for another layout: " + ", ".join(kind for kind in get_args(KindName) if kind != "folder") + "."
 )
+
+
+class HasPlaces(Protocol):
+    """Settings that say where a plain folder has its images and masks."""
+
+    @property
+    def images(self) -> str | None:
+        """See :data:`ImagesFolder`."""
+
+    @property
+    def masks(self) -> str | None:
+        """See :data:`MasksFolder`."""
+
+    @property
+    def mask_suffix(self) -> str | None:
+        """See :data:`MaskSuffix`."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a plain folder has its images and masks, as far as that is given; what is None is found.
+
+    Attributes:
+        images: Folder of the images, below the data.
+        masks: Folder of the masks.
+        mask_suffix: What follows an image's name in its mask's.
+    """
+
+    images: str | None = None
+    masks: str | None = None
+    mask_suffix: str | None = None
+
+    @classmethod
+    def of(cls, config: HasPlaces) -> Places:
+        """Take the settings of a verb."""
+        return cls(config.images, config.masks, config.mask_suffix)
+
+
+FOUND = Places()  # nothing is given
+
+ImagesFolder = Annotated[
+    NameOrPath | None,
+    Field(description="Folder of the images in a plain folder, if it is not found; {split}: the split's name."),
+]
+MasksFolder = Annotated[
+    NameOrPath | None,
+    Field(description="Folder of the masks in a plain folder, if it is not found; {split}: the split's name."),
+]
+MaskSuffix = Annotated[
+    str | None,
+    Field(description="What follows an image's name in its mask's, such as _mask; \"\": nothing. None: it is found."),
+]
 
 
 def check_label_budget(labels: float) -> None:

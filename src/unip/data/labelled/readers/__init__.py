@@ -12,15 +12,26 @@ from unip.data.labelled.readers.ade20k import ADE20K
 from unip.data.labelled.readers.depth import NYU_DEPTH, NYU_RGB, SUN_DEPTH, SUN_RGB
 from unip.data.labelled.readers.layout import Layout, layout_splits, open_layout
 from unip.data.labelled.readers.thermal import MFNET, MFNET_RGB, PST900, PST900_RGB, SCUT, SODA
+from unip.data.labelled.settings import Places
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A layout: what it is called for people, how it is opened, and which splits a folder of it has."""
+    """A layout.
+
+    Attributes:
+        title: What it is called for people.
+        open: Opens a split of it.
+        splits: Which splits a folder of it has.
+        open_placed: Opens a split whose images and masks lie where it is told, if the layout allows for that.
+        placed_splits: Which splits a folder has then.
+    """
 
     title: str
     open: Callable[[Path, str | None], SegmentationData]
     splits: Callable[[Path], list[str]]
+    open_placed: Callable[[Path, str | None, Places], SegmentationData] | None = None
+    placed_splits: Callable[[Path, Places], list[str]] = folder.folder_splits
 
 
 def _released(layout: Layout) -> Reader:
@@ -30,7 +41,7 @@ def _released(layout: Layout) -> Reader:
 
 
 READERS: dict[str, Reader] = {
-    "folder": Reader("segmentation folder", folder.open_folder, folder.folder_splits),
+    "folder": Reader("segmentation folder", folder.open_folder, folder.folder_splits, folder.open_folder),
     "soda": _released(SODA),
     "mfnet": _released(MFNET),
     "mfnet-rgb": _released(MFNET_RGB),
@@ -43,7 +54,7 @@ READERS: dict[str, Reader] = {
     "sunrgbd-rgb": _released(SUN_RGB),
     "ade20k": _released(ADE20K),
     "hit-uav": Reader("HIT-UAV", hit_uav.open_hit_uav, hit_uav.hit_uav_splits),
-    "colours": Reader("colour-coded masks", colours.open_colours, folder.folder_splits),
+    "colours": Reader("colour-coded masks", colours.open_colours, folder.folder_splits, colours.open_colours),
     "cityscapes": Reader("Cityscapes-like", cityscapes.open_cityscapes, cityscapes.cityscapes_splits),
     "coco": Reader("COCO JSON", coco.open_coco, coco.coco_splits),
     "labelme": Reader("LabelMe", labelme.open_labelme, labelme.labelme_splits),

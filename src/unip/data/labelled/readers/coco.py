@@ -82,7 +82,8 @@ def open_coco(root: Path, split: str | None) -> SegmentationData:
     record = read_json(path)
     try:
         categories = sorted(record["categories"], key=lambda category: int(category["id"]))
-        images = sorted(record["images"], key=lambda image: str(image["file_name"]))
+        images = [{**image, "file_name": str(image["file_name"]).replace("\\", "/")} for image in record["images"]]
+        images.sort(key=lambda image: image["file_name"])
         sizes = [(int(image["height"]), int(image["width"])) for image in images]
         objects: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in images}
         for found in record["annotations"]:

@@ -16,7 +16,9 @@ from pathlib import Path
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.masks import ColourFile, make_ids
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.labelled.readers.folder import base_of, pair_files, read_classes
+from unip.data.labelled.readers.folder import class_folders, read_classes
+from unip.data.labelled.readers.pairing import find_pairs
+from unip.data.labelled.settings import FOUND, Places
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
 
@@ -24,11 +26,12 @@ PALETTES = ("classes.json", "class_dict.csv", "labelmap.txt")
 Colour = tuple[int, int, int]
 
 
-def open_colours(root: Path, split: str | None) -> SegmentationData:
+def open_colours(root: Path, split: str | None, places: Places = FOUND) -> SegmentationData:
     """List the pairs of a folder with colour-coded masks; see :func:`unip.data.labelled.datasets.open_segmentation`."""
-    base = base_of(root, split, "a palette file: " + ", ".join(PALETTES))
-    images, masks = pair_files(base)
-    folders = [base, root] if split else [base, base.parent]
+    pairs = find_pairs(root, split, places, "a palette file: " + ", ".join(PALETTES))
+    if pairs.names:
+        raise UnipError(f"{root} has a folder of masks for each class", f"Give it without a kind: {root}.")
+    folders = class_folders(root, split)
     path = next((folder / name for folder in folders for name in PALETTES if (folder / name).is_file()), None)
     if path is None:
         raise UnipError(
@@ -45,9 +48,8 @@ def open_colours(root: Path, split: str | None) -> SegmentationData:
     classes = Classes(tuple(names), palette=tuple(colour for name, colour in named if name != "ignore"))
     ids = make_ids({**{i: i for i in range(len(names))}, IGNORE: IGNORE})
     conversion = read_classes([path.parent])[1] if path.suffix == ".json" else None
-    return SegmentationData(
-        images, tuple(ColourFile(mask, colours) for mask in masks), classes, ids, conversion=conversion
-    )
+    masks = tuple(ColourFile(mask, colours) for (mask,) in pairs.masks)
+    return SegmentationData(pairs.images, masks, classes, ids, conversion=conversion)
 
 
 def read_palette(path: Path) -> list[tuple[str, Colour]]:

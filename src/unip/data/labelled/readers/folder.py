@@ -8,87 +8,80 @@ ROOT/
   train/images/0001.png   any image; `train` may be any name, or be left out
   train/masks/0001.png    PNG, one channel: the id of the class at each pixel
 ```
+
+Other usual places and names are found, see unip.data.labelled.readers.places and pairing. A folder of binary masks for
+each class, ``masks/person/0001.png``, needs no ``classes.json``: the classes are ``background`` and the folders' names.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 
 from unip.data.images.config import Conversion
-from unip.data.images.files import list_images
 from unip.data.labelled.binary import binary_ids
-from unip.data.labelled.classes import Classes
-from unip.data.labelled.masks import MaskFile
+from unip.data.labelled.binary_masks import ClassFiles, mask_of_ids
+from unip.data.labelled.classes import Classes, background_id
+from unip.data.labelled.masks import MaskSource
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.readers.pairing import FolderPairs, find_pairs
+from unip.data.labelled.readers.places import list_splits
+from unip.data.labelled.settings import FOUND, Places
 from unip.errors import UnipError
 from unip.files import read_json
 
-USUAL = ("train", "val", "test")
 
-
-def open_folder(root: Path, split: str | None) -> SegmentationData:
+def open_folder(root: Path, split: str | None, places: Places = FOUND) -> SegmentationData:
     """List the pairs of a segmentation folder, sorted by the image's path inside ``images/``, and read its classes.
 
     Raises:
-        UnipError: A folder, a mask or ``classes.json`` is missing or bad, or there is no image.
+        UnipError: A folder or ``classes.json`` is missing or bad, no image has a mask, or a mask has no image.
     """
-    base = base_of(root, split)
-    images, masks = pair_files(base)
-    classes, conversion, stated = read_classes([base, root] if split else [base, base.parent])
-    files = tuple(MaskFile(path) for path in masks)
-    ids = binary_ids(files, classes) if not stated and len(classes.names) == 2 else None
-    return SegmentationData(
-        images, files, classes, ids or (), conversion=conversion, assumed_ignore=None if ids else classes.ignore_index
+    pairs = find_pairs(root, split, places, "classes.json")
+    folders = class_folders(root, split)
+    if pairs.names:
+        return _by_class(pairs, root, folders)
+    classes, conversion, stated = read_classes(folders)
+    masks: tuple[MaskSource, ...] = tuple(mask_of_ids(path) for (path,) in pairs.masks)
+    ids = binary_ids(masks, classes) if not stated and len(classes.names) == 2 else None
+    assumed = None if ids else classes.ignore_index
+    return SegmentationData(pairs.images, masks, classes, ids or (), conversion=conversion, assumed_ignore=assumed)
+
+
+def folder_splits(root: Path, places: Places = FOUND) -> list[str]:
+    """Return the names of the splits that a plain folder has."""
+    return list_splits(root, places)
+
+
+def class_folders(root: Path, split: str | None) -> list[Path]:
+    """Return the folders in which the classes of a split may be described."""
+    return [root / split, root] if split else [root, root.parent]
+
+
+def _by_class(pairs: FolderPairs, root: Path, folders: list[Path]) -> SegmentationData:
+    """Return images with a folder of binary masks for each class."""
+    if any((folder / "classes.json").exists() for folder in folders):
+        classes, conversion, _ = read_classes(folders)
+    else:
+        others = (name for name in pairs.names if background_id([name]) is None)
+        classes, conversion = Classes(("background", *others)), None
+    ids = {name: i for i, name in enumerate(classes.names)}
+    background = background_id(classes.names)
+    unknown = [name for name in pairs.names if name not in ids and background_id([name]) is None]
+    if background is None or unknown:
+        raise UnipError(
+            f"classes.json of {root} does not name {unknown[0] if unknown else 'background'!r}",
+            "With a folder of masks for each class, it needs background and the folders' names.",
+        )
+    masks = tuple(
+        ClassFiles(tuple((path, ids.get(_class_of(path, pairs.names), background)) for path in files), background)
+        for files in pairs.masks
     )
+    return SegmentationData(pairs.images, masks, classes, conversion=conversion)
 
 
-def folder_splits(root: Path) -> list[str]:
-    """Return the names of the subfolders that hold ``images/``."""
-    found = {path.parent.name for path in root.glob("*/images")} if root.is_dir() else set()
-    return [name for name in USUAL if name in found] + sorted(found - set(USUAL))
-
-
-def base_of(root: Path, split: str | None, also: str = "classes.json") -> Path:
-    """Return the folder that holds ``images/`` and ``masks/``.
-
-    Raises:
-        UnipError: They are not there.
-    """
-    base = root / split if split else root
-    if not (base / "images").is_dir() or not (base / "masks").is_dir():
-        wanted = f"{base / 'images'} and {base / 'masks'}"
-        if not root.is_dir():
-            raise UnipError(f"no such folder: {root}", f"A segmentation folder holds {wanted}, and {also}.")
-        splits = folder_splits(root)
-        there = f" Splits in {root}: {', '.join(splits)}." if splits else ""
-        raise UnipError(
-            f"{base} is not a segmentation folder",
-            f"Expected {wanted}, and {also}.{there} Other layouts are named, such as coco:{root}.",
-        )
-    return base
-
-
-def pair_files(base: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Pair ``images/*`` with ``masks/*.png`` by their names without ending.
-
-    Raises:
-        UnipError: A mask is missing, or two images would share one.
-    """
-    images = list_images(base / "images")
-    masks = [(base / "masks" / path.relative_to(base / "images")).with_suffix(".png") for path in images]
-    stems = Counter(masks)
-    twice = next((path for path, mask in zip(images, masks, strict=True) if stems[mask] > 1), None)
-    if twice is not None:
-        raise UnipError(f"two images of {twice.parent} are named {twice.stem!r} and would share a mask", "Rename one.")
-    missing = [(image, mask) for image, mask in zip(images, masks, strict=True) if not mask.is_file()]
-    if missing:
-        raise UnipError(
-            f"{len(missing)} of {len(images)} images have no mask, the first: {missing[0][0]}",
-            f"Expected {missing[0][1]}; add it or move the image away.",
-        )
-    return tuple(images), tuple(masks)
+def _class_of(path: Path, names: tuple[str, ...]) -> str:
+    return next(part for part in reversed(path.parts[:-1]) if part in names)
 
 
 def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]:

@@ -1,0 +1,139 @@
+"""Where a plain folder has its images and masks: the documented places, those that are given, or the usual ones.
+
+For a split these are, with any name of :data:`IMAGE_NAMES` and :data:`MASK_NAMES`, in any case,
+
+```
+ROOT/SPLIT/images     ROOT/SPLIT/masks
+ROOT/images/SPLIT     ROOT/masks/SPLIT
+ROOT/JPEGImages       ROOT/SegmentationClass       and ROOT/ImageSets/Segmentation/SPLIT.txt (Pascal VOC)
+ROOT/SPLIT/*.jpg      ROOT/SPLIT/masks, or masks with a suffix beside the images
+```
+
+and the same without SPLIT for data without splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from unip.data.images.files import SUFFIXES
+from unip.data.labelled.settings import Places
+from unip.errors import UnipError
+
+IMAGE_NAMES = ("images", "image", "imgs", "img", "jpegimages")
+MASK_NAMES = ("masks", "mask", "labels", "label", "annotations", "gt", "segmentationclass")
+LISTS = "ImageSets/Segmentation"
+USUAL = ("train", "val", "test")
+ALSO_USUAL = ("training", "valid", "validation", "testing")
+SPLIT = "{split}"  # in a given folder: the name of the split
+
+
+@dataclass(frozen=True)
+class Folders:
+    """A folder of images, one of masks, and the file that lists the images of a split if there is one."""
+
+    images: Path
+    masks: Path
+    listing: Path | None = None
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the masks lie among or below the images, so that only images directly in the folder count."""
+        return self.images == self.masks or self.images in self.masks.parents
+
+
+def candidates(root: Path, split: str | None, places: Places) -> list[Folders]:
+    """Return the folders that may hold the images and masks of a split; the documented ones alone if they are there.
+
+    Raises:
+        UnipError: A given folder is not there.
+    """
+    base = root / split if split else root
+    if places.images is None and places.masks is None and (base / "images").is_dir() and (base / "masks").is_dir():
+        return [Folders(base / "images", base / "masks")]
+    file = root / LISTS / f"{split}.txt"
+    listing = file if split and file.is_file() else None
+    images = _places(root, split, places.images, IMAGE_NAMES, listing, "--images")
+    masks = _places(root, split, places.masks, MASK_NAMES, listing, "--masks")
+    if not images and places.images is None and base.is_dir() and _has_images(base):
+        images = [base]
+    if places.masks is None:
+        pairs = [Folders(i, m, _if_whole(listing, split, i)) for i in images for m in masks]
+        return pairs or [Folders(i, i, _if_whole(listing, split, i)) for i in images]
+    return [Folders(i, m, _if_whole(listing, split, i)) for i in images for m in masks]
+
+
+def list_splits(root: Path, places: Places) -> list[str]:
+    """Return the names of the splits that a folder seems to have, the usual ones first."""
+    if not root.is_dir():
+        return []
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir()]
+    found = {path.stem for path in root.glob(f"{LISTS}/*.txt")}
+    image_folders = [path for path in folders if path.name.lower() in IMAGE_NAMES]
+    mask_folders = [path for path in folders if path.name.lower() in MASK_NAMES]
+    if places.images is not None and SPLIT not in places.images:
+        image_folders = [root / places.images]
+    if places.masks is not None and SPLIT not in places.masks:
+        mask_folders = [root / places.masks]
+    for folder in image_folders:
+        found |= {path.name for path in _folders(folder) if any((m / path.name).is_dir() for m in mask_folders)}
+    for folder in folders:
+        if folder in image_folders or folder in mask_folders:
+            continue
+        inner = {path.name.lower() for path in _folders(folder)}
+        given = (places.images, places.masks)
+        is_given = any(text is not None and (folder / text.replace(SPLIT, folder.name)).is_dir() for text in given)
+        is_flat = folder.name in (*USUAL, *ALSO_USUAL) and _has_images(folder)
+        if is_given or is_flat or inner & {*IMAGE_NAMES, *MASK_NAMES}:
+            found.add(folder.name)
+    return [name for name in USUAL if name in found] + sorted(found - set(USUAL))
+
+
+def _places(
+    root: Path, split: str | None, given: str | None, names: tuple[str, ...], listing: Path | None, option: str
+) -> list[Path]:
+    if given is None:
+        above = [folder / split if split else folder for folder in _named(root, names)]
+        return [
+            folder
+            for folder in (*above, *(_named(root / split, names) if split else ()), *_whole(root, names, listing))
+            if folder.is_dir()
+        ]
+    if split is None or SPLIT in given:
+        options = [root / given.replace(SPLIT, split or "")]
+    else:
+        options = [root / given / split, root / split / given, *([root / given] if listing else [])]
+    found = [folder for folder in dict.fromkeys(options) if folder.is_dir()]
+    if not found:
+        hint = "" if split is None else f" {SPLIT} in {option} stands for the name of the split."
+        raise UnipError(
+            f"{option} {given}: no such folder of {root}", f"Expected {' or '.join(map(str, options))}.{hint}"
+        )
+    return found
+
+
+def _whole(root: Path, names: tuple[str, ...], listing: Path | None) -> Iterator[Path]:
+    """Yield the folders that hold all splits, where a file lists the images of each."""
+    if listing is not None:
+        yield from _named(root, names)
+
+
+def _if_whole(listing: Path | None, split: str | None, images: Path) -> Path | None:
+    """Return the list, unless the folder holds this split alone."""
+    return None if listing is None or split in images.parts[-2:] else listing
+
+
+def _named(root: Path, names: tuple[str, ...]) -> list[Path]:
+    """Return the subfolders with one of some names, in any case, in the order of the names."""
+    found = [path for path in _folders(root) if path.name.lower() in names]
+    return sorted(found, key=lambda path: names.index(path.name.lower()))
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES and path.is_file() for path in folder.iterdir())

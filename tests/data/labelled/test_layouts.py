@@ -1,0 +1,270 @@
+"""Usual layouts of plain folders are read without rearranging, to equal masks; what is unclear is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unip.data.labelled.binary_masks import JpegMask
+from unip.data.labelled.datasets import list_splits, open_segmentation
+from unip.data.labelled.settings import Places
+from unip.errors import UnipError
+
+SIZE = (32, 48)
+NAMES = ["background", "person", "car"]
+BOM = b"\xef\xbb\xbf"
+
+
+def truth(number: int) -> np.ndarray:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[4:20, number : number + 12] = 1
+    mask[10:30, 20 + number : 40] = 2
+    return mask
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def image(path: Path) -> None:
+    save(path, np.full(SIZE, 90, np.uint8))
+
+
+def describe(root: Path, names: list[str] | None = None) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "classes.json").write_bytes(BOM + json.dumps({"names": names or NAMES}).encode())
+
+
+def fill(root: Path, images: str, masks: str, *, classes: bool = True) -> None:
+    """Write two pairs; ``{}`` stands for their names."""
+    for number in (0, 1):
+        image(root / images.format(number))
+        save(root / masks.format(number), truth(number))
+    if classes:
+        describe(root)
+
+
+def by_class(root: Path) -> None:
+    for number in (0, 1):
+        image(root / f"train/images/{number}.jpg")
+        for class_id, name in ((1, "person"), (2, "car")):
+            plane = np.where(truth(number) == class_id, 255, 0).astype(np.uint8)
+            # what lies below a smaller object belongs to both
+            save(root / f"train/masks/{name}/{number}.png", plane)
+
+
+def voc(root: Path) -> None:
+    fill(root, "JPEGImages/{}.jpg", "SegmentationClass/{}.png")
+    fill(root, "JPEGImages/other{}.jpg", "SegmentationClass/other{}.png")
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/train.txt").write_bytes(BOM + b"0\r\n1.jpg\r\n")
+
+
+def unlabelled(root: Path) -> None:
+    fill(root, "train/images/{}.jpg", "train/masks/{}.png")
+    image(root / "train/images/extra.jpg")
+
+
+def split(images: str, masks: str) -> Callable[[Path], None]:
+    return lambda root: fill(root, images, masks)
+
+
+LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "documented": split("train/images/{}.png", "train/masks/{}.png"),
+    "kind first": split("images/train/{}.png", "masks/train/{}.png"),
+    "labels": split("train/images/{}.png", "train/labels/{}.png"),
+    "labels, kind first": split("images/train/{}.jpg", "labels/train/{}.png"),
+    "annotations": split("images/train/{}.jpg", "annotations/train/{}.png"),
+    "gt": split("train/images/{}.jpg", "train/gt/{}.png"),
+    "capitals": split("train/Images/{}.JPG", "train/Masks/{}.PNG"),
+    "VOC folders": split("train/JPEGImages/{}.jpg", "train/SegmentationClass/{}.png"),
+    "VOC": voc,
+    "_mask": split("train/images/{}.jpg", "train/masks/{}_mask.png"),
+    "_label": split("train/images/{}.jpg", "train/labels/{}_label.png"),
+    "_labels": split("train/images/{}.jpg", "train/labels/{}_labels.png"),
+    "_gt": split("images/train/a{}.jpg", "gt/train/a{}_gt.png"),
+    "_Seg": split("train/images/a{}.jpg", "train/masks/a{}_Seg.png"),
+    "TIFF": split("train/images/{}.png", "train/masks/{}.tif"),
+    "BMP": split("train/images/{}.png", "train/masks/{}.bmp"),
+    "subfolders": split("train/images/day/{}.png", "train/masks/day/{}.png"),
+    "images beside masks": split("train/{}.jpg", "train/masks/{}.png"),
+    "masks among images": split("train/{}.jpg", "train/{}_mask.png"),
+    "masks among images, in images": split("train/images/{}.jpg", "train/images/{}_mask.png"),
+    "a folder for each class": by_class,
+    "unlabelled frames": unlabelled,
+    "previews": lambda root: (
+        fill(root, "train/images/{}.jpg", "train/masks/{}.png"),
+        fill(root, "train/images/{}.jpg", "train/masks/{}_color.png"),
+    )[0],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_usual_layouts(tmp_path: Path, layout: str, caplog: pytest.LogCaptureFixture) -> None:
+    LAYOUTS[layout](tmp_path)
+    assert list_splits(tmp_path) == ["train"]
+    with caplog.at_level("INFO"):
+        data = open_segmentation(tmp_path, "train")
+        again = open_segmentation(tmp_path, "train")
+    assert again == data and len(data) == 2 and set(data.classes.names) == set(NAMES)
+    to_truth = np.array([NAMES.index(name) for name in data.classes.names], np.uint8)
+    for number in (0, 1):
+        np.testing.assert_array_equal(to_truth[data.read(number).mask], truth(number))
+    said = [record.getMessage() for record in caplog.records if "masks in" in record.getMessage()]
+    assert len(said) == (0 if layout in ("documented", "subfolders", "unlabelled frames", "previews") else 1)
+    if said:
+        assert said[0].count(" - ") == 2 and "--mask-suffix" in said[0]
+    if layout == "unlabelled frames":
+        assert "1 of 3 images have no mask and are left out, the first: train/images/extra.jpg" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"), [("{}.jpg", "masks/{}.png"), ("{}.jpg", "{}_mask.png"), ("images/{}.jpg", "gt/{}.png")]
+)
+def test_without_splits(tmp_path: Path, images: str, masks: str) -> None:
+    fill(tmp_path, images, masks)
+    assert list_splits(tmp_path) == []
+    data = open_segmentation(tmp_path)
+    np.testing.assert_array_equal(data.read_mask(1), truth(1))
+    with pytest.raises(UnipError) as caught:
+        open_segmentation(tmp_path, "train")
+    assert '--split ""' in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "places"),
+    [
+        ("thermal/train/{}.png", "truth/train/{}.png", Places("thermal", "truth")),
+        ("train/thermal/{}.png", "train/truth/{}-seg.png", Places("thermal", "truth", "-seg")),
+        ("train/images/{}.png", "train/truth/{}.png", Places(masks="truth")),
+        ("ir_train/{}.png", "gt_train/{}_S.png", Places("ir_{split}", "gt_{split}", "_S.png")),
+        ("train/{}.png", "train/{}_S.png", Places(".", ".", "_S")),
+    ],
+)
+def test_places_can_be_given(tmp_path: Path, images: str, masks: str, places: Places) -> None:
+    fill(tmp_path, images, masks)
+    data = open_segmentation(tmp_path, "train", places=places)
+    assert len(data) == 2
+    np.testing.assert_array_equal(data.read_mask(1), truth(1))
+    if "{split}" not in str(places.images):
+        assert list_splits(tmp_path, places) == ["train"]
+
+
+def test_given_places_are_searched_alone(tmp_path: Path) -> None:
+    fill(tmp_path, "train/images/{}.png", "train/masks/{}.png")
+    with pytest.raises(UnipError, match="--images thermal: no such folder") as caught:
+        open_segmentation(tmp_path, "train", places=Places(images="thermal"))
+    assert "thermal/train or " in caught.value.fix and "{split}" in caught.value.fix
+    with pytest.raises(UnipError, match="images, masks and mask_suffix say where a plain folder has them, but soda"):
+        open_segmentation(f"soda:{tmp_path}", "train", places=Places(mask_suffix=""))
+
+
+def refused(root: Path, what: str, places: Places = Places()) -> str:  # noqa: B008
+    with pytest.raises(UnipError, match=what) as caught:
+        open_segmentation(root, "train", places=places)
+    return str(caught.value.fix)
+
+
+def test_two_candidates_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "a", "train/images/{}.jpg", "train/labels/{}.png")
+    fill(tmp_path / "a", "train/images/{}.jpg", "train/gt/{}.png")
+    assert "--masks FOLDER" in refused(tmp_path / "a", r"train/labels and .*train/gt both hold masks that make pairs")
+    assert len(open_segmentation(tmp_path / "a", "train", places=Places(masks="gt"))) == 2
+    fill(tmp_path / "b", "train/images/{}.jpg", "masks/train/{}.png")
+    fill(tmp_path / "b", "images/train/{}.jpg", "masks/train/{}.png")
+    what = r"images/train and .*train/images both hold images that make pairs"
+    assert "--images FOLDER" in refused(tmp_path / "b", what)
+    assert len(open_segmentation(tmp_path / "b", "train", places=Places(images="images/{split}"))) == 2
+    fill(tmp_path / "c", "train/images/{}.jpg", "train/labels/{}_gt.png")
+    save(tmp_path / "c/train/labels/1_mask.png", truth(0))
+    what = r"in several ways, with the suffixes '_gt' \(2 masks\) and '_mask' \(1 masks\)"
+    assert "--mask-suffix _gt" in refused(tmp_path / "c", what)
+    assert len(open_segmentation(tmp_path / "c", "train", places=Places(mask_suffix="_gt"))) == 2
+    fill(tmp_path / "d", "train/images/{}.jpg", "train/masks/{}.tif")
+    save(tmp_path / "d/train/masks/1.bmp", truth(1))
+    refused(tmp_path / "d", r"may both be the mask of 1")
+
+
+def test_masks_without_image_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "train/images/{}.jpg", "train/masks/{}.png")
+    save(tmp_path / "train/masks/7.png", truth(0))
+    assert "images/7.*" in refused(tmp_path, r"1 mask has no image, the first: .*masks/7\.png")
+    fill(tmp_path / "flat", "train/{}.jpg", "train/{}_mask.png")
+    save(tmp_path / "flat/train/7_mask.png", truth(0))
+    refused(tmp_path / "flat", r"1 mask has no image, the first: .*train/7_mask\.png")
+
+
+def test_other_names_and_files_are_named(tmp_path: Path) -> None:
+    fill(tmp_path / "a", "train/images/{}.jpg", "train/labels/m{}x.png")
+    fix = refused(tmp_path / "a", r"none of 2 in .*images has one in .*labels, where a mask is called m0x")
+    assert "--mask-suffix" in fix
+    for ending, kind in (("txt", "yolo-seg:"), ("xml", "cvat:"), ("npy", "PNG")):
+        root = tmp_path / ending
+        fill(root, "train/images/{}.jpg", "gone/{}.png")
+        (root / "train/labels").mkdir()
+        (root / f"train/labels/0.{ending}").write_text("")
+        assert kind in refused(root, f"labels holds no masks, but files such as 0.{ending}")
+    voc(tmp_path / "voc")
+    (tmp_path / "voc/ImageSets/Segmentation/train.txt").write_text("gone\n")
+    refused(tmp_path / "voc", "names gone, but there is no image of that name")
+
+
+def test_a_folder_for_each_class(tmp_path: Path) -> None:
+    by_class(tmp_path)
+    data = open_segmentation(tmp_path, "train")
+    assert data.classes.names == ("background", "car", "person")
+    plane = np.zeros(SIZE, np.uint8)
+    plane[12:14, 30:32] = 1  # a small one on a car
+    save(tmp_path / "train/masks/person/0.png", plane)
+    (tmp_path / "train/masks/person/1.png").unlink()  # no person there
+    data = open_segmentation(tmp_path, "train")
+    assert (data.read_mask(0)[12:14, 30:32] == 2).all() and set(np.unique(data.read_mask(1))) == {0, 1}
+    save(tmp_path / "train/masks/car/0.png", truth(0))
+    with pytest.raises(UnipError, match=r"car/0\.png is not binary: it holds 0, 1, 2"):
+        data.read_mask(0)
+    save(tmp_path / "train/masks/car/0.png", plane[:-1])
+    with pytest.raises(UnipError, match=r"is 48x31 but that of another class, .* is 48x31|is 48x32 but that"):
+        data.read_mask(0)
+    describe(tmp_path, ["background", "person"])
+    refused(tmp_path, "does not name 'car'")
+    describe(tmp_path, ["car", "person", "background"])
+    data = open_segmentation(tmp_path, "train")
+    assert data.read_mask(1)[0, 0] == 2 and set(np.unique(data.read_mask(1))) == {0, 2}
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_binary_jpeg(tmp_path: Path, quality: int, caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(quality)
+    rows, columns = np.mgrid[:120, :160]
+    for _ in range(8):
+        row, column, radius = rng.integers(10, 100, 3)
+        mask = np.hypot(rows - row, columns - column) < max(3, radius // 3)
+        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(tmp_path / "m.jpg", quality=quality)
+        found = JpegMask(tmp_path / "m.jpg").read() == 255
+        assert (found != mask).sum() <= 0.02 * mask.sum() + 2
+    empty = np.zeros((40, 40), np.uint8)
+    save(tmp_path / "empty.jpg", empty)
+    assert not JpegMask(tmp_path / "empty.jpg").read().any()
+    for number in (0, 1):
+        image(tmp_path / f"train/images/{number}.png")
+        save(tmp_path / f"train/masks/{number}.jpg", (truth(number) == 1) * np.uint8(255))
+    describe(tmp_path, ["background", "person"])
+    with caplog.at_level("INFO"):
+        data = open_segmentation(tmp_path, "train", remap=["255=person"])
+    assert "masks are JPEG, read as binary: 128 and above count as 255" in caplog.text
+    assert (data.read_mask(1) != (truth(1) == 1)).mean() < 0.02
+
+
+@pytest.mark.parametrize("levels", [(0, 1, 2), (0, 20), (0, 128, 255), (0, 60, 120, 255), (0, 100), (0, 180)])
+def test_jpeg_of_more_levels_is_refused(tmp_path: Path, levels: tuple[int, ...]) -> None:
+    mask = np.repeat(np.array(levels, np.uint8), 24)[None].repeat(40, axis=0)
+    save(tmp_path / "m.jpg", mask)
+    with pytest.raises(UnipError, match=r"m\.jpg is JPEG and not black and white"):
+        JpegMask(tmp_path / "m.jpg").read()
