@@ -32,6 +32,8 @@ KindName = Literal[
     "coco",
     "labelme",
     "yolo-seg",
+    "cvat",
+    "label-studio",
 ]
 
 

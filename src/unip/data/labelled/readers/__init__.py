@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.labelled.readers import cityscapes, coco, colours, folder, hit_uav, labelme, yolo
+from unip.data.labelled.readers import cityscapes, coco, colours, cvat, folder, hit_uav, label_studio, labelme, yolo
 from unip.data.labelled.readers.ade20k import ADE20K
 from unip.data.labelled.readers.depth import NYU_DEPTH, NYU_RGB, SUN_DEPTH, SUN_RGB
 from unip.data.labelled.readers.layout import Layout, layout_splits, open_layout
@@ -59,4 +59,6 @@ READERS: dict[str, Reader] = {
     "coco": Reader("COCO JSON", coco.open_coco, coco.coco_splits),
     "labelme": Reader("LabelMe", labelme.open_labelme, labelme.labelme_splits),
     "yolo-seg": Reader("YOLO segmentation", yolo.open_yolo, yolo.yolo_splits),
+    "cvat": Reader("CVAT", cvat.open_cvat, cvat.cvat_splits),
+    "label-studio": Reader("Label Studio", label_studio.open_label_studio, label_studio.label_studio_splits),
 }
