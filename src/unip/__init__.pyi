@@ -471,9 +471,9 @@ def finetune(
     Args:
         model: A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch.
         data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
-            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2,
-            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg,
-            cvat, label-studio.
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
+            fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
+            hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
         out: Run folder; the same command run again continues an interrupted run.
         split: Split to train on; "" for a folder without splits.
         val: Split to evaluate on at the end, and with eval_every meanwhile.
@@ -738,9 +738,9 @@ def evaluate(
     Args:
         model: Folder of a fine-tuning run, or its model/.
         data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
-            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2,
-            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg,
-            cvat, label-studio.
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
+            fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
+            hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
         split: Which split; "" for a folder without splits.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
         images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.

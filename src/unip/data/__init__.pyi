@@ -204,9 +204,9 @@ def stats(
     Args:
         sources: Folders, infrared=FOLDER, rgb=FOLDER, or manifests.
         data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
-            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2,
-            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg,
-            cvat, label-studio.
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
+            fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
+            hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
         splits: Splits of data; none: all that are there. "": the folder itself.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
         images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
@@ -290,9 +290,9 @@ def split(
 
     Args:
         data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
-            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, nyudepthv2,
-            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg,
-            cvat, label-studio.
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
+            fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
+            hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
         out: Folder to make: a segmentation folder with train, val and test.
         splits: Splits of data to take together; none: all that are there.
         shares: Of train, val and test; 0 leaves out.

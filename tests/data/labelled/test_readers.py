@@ -124,6 +124,68 @@ def test_pst900(tmp_path: Path) -> None:
     assert open_segmentation(f"pst900-rgb:{tmp_path}", "train").read_image(0)[0, 0].tolist() == [1, 20, 30]
 
 
+def test_tir_ss(tmp_path: Path) -> None:
+    save(tmp_path / "Img8bit/val/1_5.bmp", grey())
+    save(tmp_path / "gtFine/val/1_5.png", ids(0, 8, 2).astype(np.uint16))
+    data = open_segmentation(f"tir-ss:{tmp_path}", "val")
+    np.testing.assert_array_equal(data.read(0).mask, ids(0, 8, 2))
+    assert data.classes.names[2] == "pedestrian" and list_splits(f"tir-ss:{tmp_path}") == ["val"]
+
+
+def test_fmb(tmp_path: Path) -> None:
+    save(tmp_path / "test/Infrared/00001.png", grey())
+    save(tmp_path / "test/Label/00001.png", ids(0, 14, 8))
+    data = open_segmentation(f"fmb:{tmp_path}", "test")
+    np.testing.assert_array_equal(data.read(0).mask, ids(0, 14, 8))
+    assert (data.classes.names[8], data.classes.names[14]) == ("person", "pole")
+
+
+def test_semantic_rt(tmp_path: Path) -> None:
+    save(tmp_path / "thermal/day/a.jpg", grey())
+    save(tmp_path / "labels/day/a.png", ids(0, 12, 6))
+    (tmp_path / "train.txt").write_text("day\\a\n")
+    data = open_segmentation(f"semanticrt:{tmp_path}", "train")
+    np.testing.assert_array_equal(data.read(0).mask, ids(0, 12, 6))
+    assert (data.classes.names[6], data.classes.names[12]) == ("car", "person")
+
+
+def test_infraparis(tmp_path: Path) -> None:
+    save(tmp_path / "Infra/val/paris/a.png", grey().astype(np.uint16) * 9)
+    save(tmp_path / "semantic_segmentation_reprojected/val/paris/a_labelIds.png", ids(0, 18, 19, 255))
+    data = open_segmentation(f"infraparis:{tmp_path}", "val")
+    np.testing.assert_array_equal(data.read(0).mask, ids(0, 18, IGNORE, IGNORE))
+    assert data.classes.names[18] == "bicycle"
+
+
+def test_cart(tmp_path: Path) -> None:
+    frame, mask = "river/flight1/thermal16/thermal-00180.tiff", "river/flight1/masks/pair-00180.png"
+    save(tmp_path / frame, np.arange(48, dtype=np.uint16).reshape(SIZE) * 99)
+    save(tmp_path / mask, ids(0, 1, 2, 11))
+    (tmp_path / "thermal16_val.txt").write_text(f"{frame},{mask}\n")
+    data = open_segmentation(f"cart:{tmp_path}", "val")
+    assert data.images == (tmp_path / frame,)
+    np.testing.assert_array_equal(data.read(0).mask, ids(IGNORE, IGNORE, 0, 9))
+    assert data.classes.names[0] == "bare ground" and data.classes.names[9] == "person"
+    assert list_splits(f"cart:{tmp_path}") == ["val"]
+
+
+def test_mvseg(tmp_path: Path) -> None:
+    for number in (237, 238):
+        save(tmp_path / f"data/INO_1/infrared/00{number}i.jpg", grey())
+    save(tmp_path / "data/INO_1/label/00238l.png", ids(0, 25, 255))
+    (tmp_path / "test.txt").write_text("INO_1\n\n")
+    data = open_segmentation(f"mvseg:{tmp_path}", "test")
+    assert data.images == (tmp_path / "data/INO_1/infrared/00238i.jpg",)
+    np.testing.assert_array_equal(data.read(0).mask, ids(0, 25, IGNORE))
+    assert data.classes.names[25] == "ground" and list_splits(f"mvseg:{tmp_path}") == ["test"]
+    (tmp_path / "data/INO_1/infrared/00238i.jpg").unlink()
+    with pytest.raises(UnipError, match=r"the infrared frame of .*00238l\.png is not there"):
+        open_segmentation(f"mvseg:{tmp_path}", "test")
+    (tmp_path / "test.txt").write_text("INO_2\n")
+    with pytest.raises(UnipError, match="names INO_2, but there are no labels"):
+        open_segmentation(f"mvseg:{tmp_path}", "test")
+
+
 def test_depth_sets_count_from_one(tmp_path: Path) -> None:
     root = tmp_path / "nyu"
     save(root / "RGB/7.jpg", np.full((*SIZE, 3), (200, 10, 10), np.uint8))

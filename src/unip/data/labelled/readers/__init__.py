@@ -7,11 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.labelled.readers import cityscapes, coco, colours, cvat, folder, hit_uav, label_studio, labelme, yolo
+from unip.data.labelled.readers import (
+    cityscapes,
+    coco,
+    colours,
+    cvat,
+    folder,
+    hit_uav,
+    label_studio,
+    labelme,
+    mvseg,
+    yolo,
+)
 from unip.data.labelled.readers.ade20k import ADE20K
 from unip.data.labelled.readers.depth import NYU_DEPTH, NYU_RGB, SUN_DEPTH, SUN_RGB
 from unip.data.labelled.readers.layout import Layout, layout_splits, open_layout
 from unip.data.labelled.readers.thermal import MFNET, MFNET_RGB, PST900, PST900_RGB, SCUT, SODA
+from unip.data.labelled.readers.thermal_drives import CART, FMB, INFRA_PARIS, SEMANTIC_RT, TIR_SS
 from unip.data.labelled.settings import Places
 
 
@@ -48,6 +60,12 @@ READERS: dict[str, Reader] = {
     "scut": _released(SCUT),
     "pst900": _released(PST900),
     "pst900-rgb": _released(PST900_RGB),
+    "tir-ss": _released(TIR_SS),
+    "fmb": _released(FMB),
+    "semanticrt": _released(SEMANTIC_RT),
+    "mvseg": Reader("MVSeg", mvseg.open_mvseg, mvseg.mvseg_splits),
+    "infraparis": _released(INFRA_PARIS),
+    "cart": _released(CART),
     "nyudepthv2": _released(NYU_DEPTH),
     "nyudepthv2-rgb": _released(NYU_RGB),
     "sunrgbd": _released(SUN_DEPTH),

@@ -105,7 +105,7 @@ def layout_splits(layout: Layout, root: Path) -> list[str]:
 
 def _listed(listing: Path, root: Path, images: Path, masks: Path, endings: tuple[str, ...]) -> list[tuple[Path, Path]]:
     """Pair what a list file names: a name, a file or a path, alone or followed by that of its mask."""
-    lines = [line.replace("\\", "/").split() for line in read_lines(listing) if line.strip()]
+    lines = [line.replace("\\", "/").replace(",", " ").split() for line in read_lines(listing) if line.strip()]
     if not lines:
         raise UnipError(f"{listing} names no image", "Copy it again.")
     there = {path.relative_to(images).with_suffix(""): path for path in list_images(images)}
