@@ -121,6 +121,8 @@ def test_usual_layouts(tmp_path: Path, layout: str, caplog: pytest.LogCaptureFix
     assert len(said) == (0 if layout in ("documented", "subfolders", "unlabelled frames", "previews") else 1)
     if said:
         assert said[0].count(" - ") == 2 and "--mask-suffix" in said[0]
+    if layout == "previews":
+        assert "begins like that of an image: 2 files in train/masks, the first: 0_color.png" in caplog.text
     if layout == "unlabelled frames":
         assert "1 of 3 images have no mask and are left out, the first: train/images/extra.jpg" in caplog.text
 

@@ -85,9 +85,10 @@ def test_pixels_tell_where_names_do_not(tmp_path: Path) -> None:
 
 def test_a_modality_can_be_settled(tmp_path: Path) -> None:
     draw(tmp_path / "set/images/a.png", colour=True)
-    draw(tmp_path / "set/masks/a.png")
+    for masks in ("masks", "labels", "GT"):
+        draw(tmp_path / "set" / masks / "a.png")
     table = open_images([f"infrared={tmp_path / 'set'}"])
-    assert rows(table, "source", "modality") == [("set", "infrared")]  # and the mask is left out
+    assert rows(table, "source", "modality") == [("set", "infrared")]  # and the masks are left out
     assert notes(table) == []
     assert rows(open_images([f"infrared={tmp_path / 'set/images'}"]), "source") == [("set",)]
     assert rows(open_images([f"rgb={tmp_path / 'set/images/a.png'}"]), "source", "modality") == [("set", "rgb")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unip.data.images.files import check_images, list_images
+from unip.data.images.files import MASK_FOLDERS, check_images, list_images
 from unip.errors import UnipError
 
 if TYPE_CHECKING:
@@ -117,9 +117,14 @@ def list_source(
         path = Path(os.path.abspath(listed))
         if path.parent not in masks:
             between = [path.parent, *path.parent.parents][: len(path.parent.parts) - len(folder.parts)]
-            masks[path.parent] = any(p.name == "masks" and (p.parent / "images").is_dir() for p in between)
+            masks[path.parent] = any(_holds_masks(folder) for folder in between)
         if not masks[path.parent]:
             yield entry_of(path, folder, modality)
+
+
+def _holds_masks(folder: Path) -> bool:
+    beside = (folder.parent / name for name in ("images", "JPEGImages"))
+    return folder.name.lower() in MASK_FOLDERS and any(images.is_dir() for images in beside)
 
 
 def entry_of(path: Path, folder: Path, modality: str | None) -> Entry:

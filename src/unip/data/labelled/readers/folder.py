@@ -24,7 +24,8 @@ from unip.data.labelled.binary_masks import ClassFiles, mask_of_ids
 from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import MaskSource
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.labelled.readers.pairing import FolderPairs, find_pairs
+from unip.data.labelled.readers.found import FolderPairs
+from unip.data.labelled.readers.pairing import find_pairs
 from unip.data.labelled.readers.places import list_splits
 from unip.data.labelled.settings import FOUND, Places
 from unip.errors import UnipError

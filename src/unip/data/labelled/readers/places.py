@@ -1,6 +1,6 @@
 """Where a plain folder has its images and masks: the documented places, those that are given, or the usual ones.
 
-For a split these are, with any name of :data:`IMAGE_NAMES` and :data:`MASK_NAMES`, in any case,
+For a split these are, with any name of :data:`IMAGE_FOLDERS` and :data:`MASK_FOLDERS`, in any case,
 
 ```
 ROOT/SPLIT/images     ROOT/SPLIT/masks
@@ -18,12 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unip.data.images.files import SUFFIXES
+from unip.data.images.files import MASK_FOLDERS, SUFFIXES
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 
-IMAGE_NAMES = ("images", "image", "imgs", "img", "jpegimages")
-MASK_NAMES = ("masks", "mask", "labels", "label", "annotations", "gt", "segmentationclass")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
 LISTS = "ImageSets/Segmentation"
 USUAL = ("train", "val", "test")
 ALSO_USUAL = ("training", "valid", "validation", "testing")
@@ -55,8 +54,8 @@ def candidates(root: Path, split: str | None, places: Places) -> list[Folders]:
         return [Folders(base / "images", base / "masks")]
     file = root / LISTS / f"{split}.txt"
     listing = file if split and file.is_file() else None
-    images = _places(root, split, places.images, IMAGE_NAMES, listing, "--images")
-    masks = _places(root, split, places.masks, MASK_NAMES, listing, "--masks")
+    images = _places(root, split, places.images, IMAGE_FOLDERS, listing, "--images")
+    masks = _places(root, split, places.masks, MASK_FOLDERS, listing, "--masks")
     if not images and places.images is None and base.is_dir() and _has_images(base):
         images = [base]
     if places.masks is None:
@@ -71,8 +70,8 @@ def list_splits(root: Path, places: Places) -> list[str]:
         return []
     folders = [path for path in sorted(root.iterdir()) if path.is_dir()]
     found = {path.stem for path in root.glob(f"{LISTS}/*.txt")}
-    image_folders = [path for path in folders if path.name.lower() in IMAGE_NAMES]
-    mask_folders = [path for path in folders if path.name.lower() in MASK_NAMES]
+    image_folders = [path for path in folders if path.name.lower() in IMAGE_FOLDERS]
+    mask_folders = [path for path in folders if path.name.lower() in MASK_FOLDERS]
     if places.images is not None and SPLIT not in places.images:
         image_folders = [root / places.images]
     if places.masks is not None and SPLIT not in places.masks:
@@ -86,7 +85,7 @@ def list_splits(root: Path, places: Places) -> list[str]:
         given = (places.images, places.masks)
         is_given = any(text is not None and (folder / text.replace(SPLIT, folder.name)).is_dir() for text in given)
         is_flat = folder.name in (*USUAL, *ALSO_USUAL) and _has_images(folder)
-        if is_given or is_flat or inner & {*IMAGE_NAMES, *MASK_NAMES}:
+        if is_given or is_flat or inner & {*IMAGE_FOLDERS, *MASK_FOLDERS}:
             found.add(folder.name)
     return [name for name in USUAL if name in found] + sorted(found - set(USUAL))
 

@@ -1,0 +1,158 @@
+"""What lies in a plain folder of images and masks, and how it is said: guesses with examples, and refusals."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from unip.data.labelled.binary_masks import JPEG_ENDINGS, THRESHOLD
+from unip.data.labelled.readers.places import Folders, candidates, list_splits
+from unip.data.labelled.settings import Places
+from unip.errors import UnipError
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = 3  # pairs that are shown
+OTHER_KINDS = {
+    ".txt": "If these are polygons of YOLO, give yolo-seg:{root}.",
+    ".json": "Give coco:{root}, labelme:{root} or label-studio:{root}, whichever it is.",
+    ".xml": "If this is an export of CVAT, give cvat:{root}.",
+    **dict.fromkeys((".npy", ".npz", ".mat"), "Save the masks as PNG: one channel, whose values are the ids."),
+}
+
+Stems = dict[Path, list[Path]]  # files by their path inside a folder, without ending
+
+
+@dataclass(frozen=True)
+class FolderPairs:
+    """Images of a folder that have masks.
+
+    Attributes:
+        images: The image files.
+        masks: The files of each image's mask: one, or one for each class that it shows.
+        names: The classes that have a folder of binary masks each; none: a mask holds all classes.
+        suffix: What follows an image's name in its mask's.
+        unlabelled: Images without a mask.
+        others: Files among the masks that are none, such as previews.
+    """
+
+    images: tuple[Path, ...]
+    masks: tuple[tuple[Path, ...], ...]
+    names: tuple[str, ...] = ()
+    suffix: str = ""
+    unlabelled: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in two folders.
+
+    Attributes:
+        folders: The folders.
+        images: Images by stem.
+        masks: Masks by stem.
+        suffixes: How many masks fit an image with each suffix.
+        by_class: How many masks of each subfolder fit an image, where no mask fits one in the same subfolder.
+    """
+
+    folders: Folders
+    images: Stems
+    masks: Stems
+    suffixes: Counter[str]
+    by_class: Counter[str]
+
+    @property
+    def fits(self) -> bool:
+        """Whether there are pairs."""
+        return bool(self.suffixes or self.by_class)
+
+
+def say(pairs: FolderPairs, folders: Folders, root: Path, split: str | None) -> None:
+    """Say what was guessed, with examples, and which files are left out; for the documented layout, only the latter."""
+    title = f"{root} {split}" if split else str(root)
+    base = root / split if split else root
+    endings = {path.suffix.lower() for files in pairs.masks for path in files}
+    documented = (folders.images, folders.masks) == (base / "images", base / "masks") and endings == {".png"}
+    if not documented or pairs.suffix or pairs.names:
+        kinds = f"one binary mask for each of {', '.join(pairs.names)}" if pairs.names else "one mask for each image"
+        named = f"named like the image and {pairs.suffix!r}" if pairs.suffix else "named like the image"
+        examples = list(zip(pairs.images, pairs.masks, strict=True))[:EXAMPLES]
+        rows = [f"\n  {_inside(i, root)} - {', '.join(_inside(path, root) for path in files)}" for i, files in examples]
+        _once(
+            f"{title}: images in {_inside(folders.images, root)}, masks in {_inside(folders.masks, root)}, {kinds}, "
+            f"{named} (--images, --masks and --mask-suffix change that). Pairs: {len(pairs.images)}, such as"
+            + "".join(rows)
+        )
+    if not endings.isdisjoint(JPEG_ENDINGS):
+        _once(
+            f"{title}: masks are JPEG, read as binary: {THRESHOLD} and above count as "
+            f"{'the class' if pairs.names else '255'}, the rest as {'background' if pairs.names else '0'}"
+        )
+    if pairs.unlabelled:
+        _once(
+            f"{title}: {len(pairs.unlabelled)} of {len(pairs.unlabelled) + len(pairs.images)} images have no mask and "
+            f"are left out, the first: {_inside(pairs.unlabelled[0], root)}"
+        )
+    if pairs.others:
+        _once(
+            f"{title}: not used, since the name only begins like that of an image: {len(pairs.others)} files in "
+            f"{_inside(folders.masks, root)}, the first: {pairs.others[0].name}"
+        )
+
+
+@functools.lru_cache(maxsize=1024)  # a verb may open the same data several times
+def _once(message: str) -> None:
+    log.info(message)
+
+
+def _inside(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def refuse_several(fitting: list[Found]) -> None:
+    """Raise a UnipError that names two places that both make pairs, and the option that decides."""
+    first, second = fitting[:2]
+    same_masks = first.folders.masks == second.folders.masks
+    kind, option = ("images", "--images") if same_masks else ("masks", "--masks")
+    folders = [getattr(found.folders, kind) for found in (first, second)]
+    raise UnipError(
+        f"{folders[0]} and {folders[1]} both hold {kind} that make pairs", f"Name one of them with {option} FOLDER."
+    )
+
+
+def no_pairs(root: Path, split: str | None, places: Places, tried: list[Found], also: str) -> UnipError:
+    """Return the error for a folder without pairs: what is there, and what was expected."""
+    base = root / split if split else root
+    there = [name for name in list_splits(root, places) if name != split]
+    splits = f" Splits in {root}: {', '.join(there)}." if there else ""
+    if split and not there and candidates(root, None, places):
+        splits = ' Without splits, give --split "".'
+    seen = next((found for found in tried if found.images), None)
+    if seen is None or seen.folders.images == seen.folders.masks:
+        return UnipError(f"{base} is not a segmentation folder", expected(root, split, also) + splits)
+    folders = seen.folders
+    stem = next(iter(seen.images))
+    wanted = folders.masks / stem.with_name(f"{stem.name}{places.mask_suffix or ''}.png")
+    other = next((path for path in sorted(folders.masks.rglob("*")) if path.suffix in OTHER_KINDS), None)
+    if not seen.masks and other is not None:
+        kind = OTHER_KINDS[other.suffix]
+        return UnipError(f"{folders.masks} holds no masks, but files such as {other.name}", kind.format(root=root))
+    masks = f", where a mask is called {next(iter(seen.masks))}" if seen.masks else ", which holds no image files"
+    return UnipError(
+        f"no image has a mask: none of {len(seen.images)} in {folders.images} has one in {folders.masks}{masks}",
+        f"Expected such as {wanted}. Name what follows the image's name with --mask-suffix, and other folders with "
+        "--images and --masks.",
+    )
+
+
+def expected(root: Path, split: str | None, also: str) -> str:
+    """Say what a segmentation folder holds; ``also``: beside images and masks."""
+    base = root / split if split else root
+    return (
+        f"Expected {base / 'images'} and {base / 'masks'} (or other usual places, or --images and --masks), and {also}."
+        f" Other layouts are named, such as coco:{root}."
+    )
