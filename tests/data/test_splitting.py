@@ -12,6 +12,7 @@ from PIL import Image
 from unip.data.balance import assign
 from unip.data.labelled.datasets import check_segmentation, open_segmentation
 from unip.data.splitting import SplitResult, split, unique_names
+from unip.data.statistics import stats
 from unip.errors import UnipError
 
 
@@ -50,6 +51,25 @@ def test_flights_stay_whole_and_the_folder_opens(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out/splits.csv").open()))
     assert {row["split"] for row in rows} == {"train", "val", "test"} and rows[0]["group"] == "flight-0"
     assert (tmp_path / "out" / rows[5]["file"]).samefile(rows[5]["image"])
+
+
+def test_other_places_become_a_segmentation_folder(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set")
+    masks = {path.name: np.asarray(Image.open(path)) for path in (root / "masks").iterdir()}
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_S.png"))
+    (root / "images").rename(root / "thermal")
+    (root / "masks").rename(root / "truth")
+    places = {"images": "thermal", "masks": "truth", "mask_suffix": "_S"}
+    with pytest.raises(UnipError, match="not a segmentation folder"):
+        split(data=root, out=tmp_path / "out")
+    split(data=root, out=tmp_path / "out", shares=(0.5, 0.5, 0), **places)
+    for name in ("train", "val"):
+        data = open_segmentation(tmp_path / "out", name)
+        for i, path in enumerate(data.images):
+            np.testing.assert_array_equal(data.read_mask(i), masks[path.name])
+    found = stats(data=root, **places)
+    assert found is not None and found.pixels[0].images == len(masks) and not found.problems
 
 
 def test_patterns_copies_and_seeds(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "_label": split("train/images/{}.jpg", "train/labels/{}_label.png"),
     "_labels": split("train/images/{}.jpg", "train/labels/{}_labels.png"),
     "_gt": split("images/train/a{}.jpg", "gt/train/a{}_gt.png"),
+    "-mask": split("train/images/{}.jpg", "train/masks/{}-mask.png"),
     "_Seg": split("train/images/a{}.jpg", "train/masks/a{}_Seg.png"),
     "TIFF": split("train/images/{}.png", "train/masks/{}.tif"),
     "BMP": split("train/images/{}.png", "train/masks/{}.bmp"),
@@ -144,7 +145,7 @@ def test_without_splits(tmp_path: Path, images: str, masks: str) -> None:
     ("images", "masks", "places"),
     [
         ("thermal/train/{}.png", "truth/train/{}.png", Places("thermal", "truth")),
-        ("train/thermal/{}.png", "train/truth/{}-seg.png", Places("thermal", "truth", "-seg")),
+        ("train/thermal/{}.png", "train/truth/{}-semantic.png", Places("thermal", "truth", "-semantic")),
         ("train/images/{}.png", "train/truth/{}.png", Places(masks="truth")),
         ("ir_train/{}.png", "gt_train/{}_S.png", Places("ir_{split}", "gt_{split}", "_S.png")),
         ("train/{}.png", "train/{}_S.png", Places(".", ".", "_S")),

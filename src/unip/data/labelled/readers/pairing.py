@@ -15,7 +15,8 @@ from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 from unip.files import read_lines
 
-MASK_SUFFIXES = ("_mask", "_masks", "_label", "_labels", "_gt", "_seg")  # in any case
+MASK_WORDS = ("mask", "masks", "label", "labels", "gt", "seg")
+MASK_SUFFIXES = tuple(mark + word for mark in "_-" for word in MASK_WORDS)  # in any case
 
 
 def find_pairs(root: Path, split: str | None, places: Places, also: str) -> FolderPairs:
@@ -44,12 +45,13 @@ def find_pairs(root: Path, split: str | None, places: Places, also: str) -> Fold
 
 
 def _look(folders: Folders, given: str | None) -> Found:
-    masks = _by_stem(folders.masks, _files(folders.masks, folders.images == folders.masks))
-    images = masks if folders.images == folders.masks else _by_stem(folders.images, _files_of(folders))
+    shared = folders.images == folders.masks
+    masks = _by_stem(folders.masks, _files(folders.masks, shared))
+    images = masks if shared else _by_stem(folders.images, _files(folders.images, folders.is_flat))
     suffixes: Counter[str] = Counter()
     by_class: Counter[str] = Counter()
     for stem in masks:
-        suffix = _suffix_of(stem, images, given, folders.images == folders.masks)
+        suffix = _suffix_of(stem, images, given, shared)
         if suffix is not None:
             suffixes[suffix] += 1
     if not suffixes:
@@ -186,19 +188,13 @@ def _listed(listing: Path, images: Stems, folder: Path) -> list[Path]:
     return sorted(dict.fromkeys(found), key=os.fsencode)
 
 
-def _files_of(folders: Folders) -> list[Path]:
-    return _files(folders.images, folders.is_flat)
-
-
 def _files(folder: Path, is_flat: bool) -> list[Path]:
-    """Return the image files of a folder, sorted; an empty list if there are none."""
-    if is_flat:
-        found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
-        return sorted((path for path in found if not path.name.startswith(".")), key=os.fsencode)
+    """Return the image files of a folder, those directly in it if it is flat; an empty list if there are none."""
     try:
-        return list_images(folder)
+        found = list_images(folder)
     except UnipError:
         return []
+    return [path for path in found if path.parent == folder] if is_flat else found
 
 
 def _by_stem(folder: Path, files: list[Path]) -> Stems:
