@@ -456,6 +456,43 @@ def test_yolo(tmp_path: Path, turned: bool) -> None:
 # all of them
 
 
+def test_byte_order_marks_and_backslashes(tmp_path: Path) -> None:
+    def mark(path: Path) -> None:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+    source = coco(tmp_path / "coco", [{"category_id": 2, "segmentation": [[1, 1, 15, 1, 15, 10]]}])
+    before = open_segmentation(source, "train").read_mask(0)
+    path = tmp_path / "coco/annotations/instances_train.json"
+    record = json.loads(path.read_text())
+    record["images"][0]["file_name"] = "day\\a.png"
+    path.write_text(json.dumps(record))
+    mark(path)
+    save(tmp_path / "coco/images/train/day/a.png", np.full((12, 16), 5, np.uint8))
+    np.testing.assert_array_equal(open_segmentation(source, "train").read_mask(0), before)
+
+    save(tmp_path / "labelme/a.png", grey())
+    shape = {"label": "car", "points": [[1, 1], [6, 1], [6, 5]], "shape_type": "polygon"}
+    (tmp_path / "labelme/a.json").write_text(json.dumps({"shapes": [shape], "imagePath": ".\\a.png"}))
+    (tmp_path / "labelme/labels.txt").write_text("car\n")
+    for path in (tmp_path / "labelme/a.json", tmp_path / "labelme/labels.txt"):
+        mark(path)
+    assert open_segmentation(f"labelme:{tmp_path / 'labelme'}").read_mask(0).max() == 1
+
+    save(tmp_path / "yolo/images/a.png", grey())
+    (tmp_path / "yolo/labels").mkdir()
+    (tmp_path / "yolo/labels/a.txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    (tmp_path / "yolo/data.yaml").write_text("names: [car]\npath: C:\\sets\n")
+    for path in (tmp_path / "yolo/labels/a.txt", tmp_path / "yolo/data.yaml"):
+        mark(path)
+    assert open_segmentation(f"yolo-seg:{tmp_path / 'yolo'}").read_mask(0).max() == 1
+
+    save(tmp_path / "soda/JPEGImages/day/a.jpg", grey())
+    save(tmp_path / "soda/SegmentationClassPNG/day/a.png", ids(0, 20))
+    (tmp_path / "soda/train_infrared.txt").write_text("day\\a.jpg\r\n")
+    mark(tmp_path / "soda/train_infrared.txt")
+    assert open_segmentation(f"soda:{tmp_path / 'soda'}", "train").read_mask(0).max() == 20
+
+
 @pytest.mark.parametrize("kind", [kind for kind in READERS if kind != "folder"])
 def test_wrong_folders_say_what_was_expected(tmp_path: Path, kind: str) -> None:
     for root in (tmp_path, tmp_path / "gone"):

@@ -72,7 +72,7 @@ def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
             f"{path} is not a HIT-UAV annotation file with oriented boxes ({type(error).__name__}: {error})",
             "Use rotate_json, not normal_json, which holds upright boxes.",
         ) from None
-    files = [images / image["filename"] for image in frames]
+    files = [images / str(image["filename"]).replace("\\", "/") for image in frames]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UnipError(
