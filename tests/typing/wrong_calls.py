@@ -27,7 +27,7 @@ def wrong_type(model: str) -> None:
     unip.finetune(model=model, data="d", out="o", ratio=(0.5, 1, 2))  # refused: expected "tuple[float, float]
     unip.predict(model=model, images=3)  # refused: No overload variant of "predict" matches
     unip.pretrain(data="d", teacher=[1], out="o")  # refused: expected "str | PathLike[str]"
-    unip.data.split(data="d", out="o", images="move")  # refused: No overload variant of "split" matches
+    unip.data.split(data="d", out="o", copy_images="move")  # refused: No overload variant of "split" matches
 
 
 def dry_run(model: str, dry: bool) -> None:
