@@ -105,7 +105,9 @@ def check_task(
 
 
 def check_classes_shown(config: FinetuneConfig, data: SegmentationData, facts: LabelFacts) -> None:
-    """Refuse to train classes that nothing is labelled as, unless they are named, or labels are few on purpose.
+    """Refuse to train classes that nothing is labelled as, unless they are named or labels are few on purpose.
+
+    The classes of a released data set are not its user's choice: of them, a note is enough.
 
     Raises:
         UnipError: There are such classes, or masks whose meaning is in doubt.
@@ -117,7 +119,7 @@ def check_classes_shown(config: FinetuneConfig, data: SegmentationData, facts: L
     if not any(facts.pixels[each] for each in names):
         raise UnipError(f"{name} has no labelled pixel", "Check the masks, and --remap.")
     absent = [each for each in names if not facts.pixels[each] and each not in config.empty_classes]
-    if absent and config.label_budget is None:
+    if absent and config.label_budget is None and not data.released:
         raise UnipError(
             f"{name} has no labelled pixel of {', '.join(absent)}",
             f"Check the masks and their ids. To train without: --empty-classes {' '.join(map(shlex.quote, absent))}, "

@@ -49,6 +49,7 @@ class SegmentationData:
         conversion: How counts become 8 bits, where the data says so.
         assumed_ignore: The id in the files that means no label by ``classes.json`` alone; None where no id does, or a
             change of labels (remap) says it.
+        released: Whether the classes are those of a released data set, not all of which a part of it need show.
     """
 
     images: tuple[Path, ...]
@@ -58,6 +59,7 @@ class SegmentationData:
     channel: int | None = None
     conversion: Conversion | None = None
     assumed_ignore: int | None = None
+    released: bool = False
 
     def __post_init__(self) -> None:
         if not self.ids:

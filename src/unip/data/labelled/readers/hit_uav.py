@@ -83,7 +83,7 @@ def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
         BoxMask(path, size, tuple(sorted(boxes[image["id"]], key=_late)))
         for image, size in zip(frames, sizes, strict=True)
     )
-    return SegmentationData(tuple(files), masks, CLASSES)
+    return SegmentationData(tuple(files), masks, CLASSES, released=True)
 
 
 def hit_uav_splits(root: Path) -> list[str]:

@@ -91,6 +91,7 @@ def open_layout(layout: Layout, root: Path, split: str | None) -> SegmentationDa
         layout.classes,
         make_ids(layout.ids) if layout.ids else plain_ids(layout.classes),
         layout.channel,
+        released=True,
     )
 
 

@@ -75,7 +75,8 @@ def open_mvseg(root: Path, split: str | None) -> SegmentationData:
             images.append(_image_of(mask))
     if not images:
         raise UnipError(f"{listing} names no video", "Copy it again.")
-    return SegmentationData(tuple(images), tuple(masks), Classes(tuple(COLOURS), palette=tuple(COLOURS.values())))
+    classes = Classes(tuple(COLOURS), palette=tuple(COLOURS.values()))
+    return SegmentationData(tuple(images), tuple(masks), classes, released=True)
 
 
 def mvseg_splits(root: Path) -> list[str]:
