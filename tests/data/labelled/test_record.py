@@ -56,6 +56,20 @@ def test_masks_that_mean_something_else_are_read_again(make, tmp_path):
     assert fresh.facts[0].pixels != first.facts[0].pixels
 
 
+def test_the_file_of_another_class_is_seen_to_change(tmp_path):
+    for folder in ("train/images", "train/masks/car", "train/masks/person"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name, rows in (("car", 5), ("person", 3)):
+        mask = np.zeros((20, 30), np.uint8)
+        mask[-rows:] = 255
+        Image.fromarray(mask).save(tmp_path / f"train/masks/{name}/0.png")
+    Image.fromarray(np.full((20, 30), 90, np.uint8)).save(tmp_path / "train/images/0.png")
+    first = check(str(tmp_path))
+    Image.fromarray(np.full((20, 30), 255, np.uint8)).save(tmp_path / "train/masks/person/0.png")
+    again = check(str(tmp_path), first.record)
+    assert again.changed and again.facts[0].pixels != first.facts[0].pixels
+
+
 def test_a_record_is_read_as_it_was_written(tmp_path):
     record = check(colours(tmp_path / "set")[0]).record
     (tmp_path / "labels.json").write_text(json.dumps({"train": record.to_dict()}))

@@ -33,6 +33,12 @@ def tiff(image: np.ndarray, **options: object) -> Callable[[Path], None]:
     return lambda path: tifffile.imwrite(path, image, **options)
 
 
+def copies(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        file.write(COUNTS, photometric="minisblack")
+        file.write(COUNTS[::2, ::2], photometric="minisblack", subfiletype=1)
+
+
 PLAIN = {  # whose headers say enough
     "grey.png": pillow(GREY),
     "colour.png": pillow(COLOUR),
@@ -51,7 +57,6 @@ PLAIN = {  # whose headers say enough
     "counts.tif": tiff(COUNTS),
     "big.tif": tiff(COUNTS, bigtiff=True),
     "deflate.tif": tiff(COUNTS, compression="zlib"),
-    "pages.tif": tiff(np.stack([COUNTS, COUNTS]), photometric="minisblack"),
 }
 DECODED = {  # whose headers do not
     "turned.tif": pillow(GREY, tiffinfo={274: 6}),
@@ -60,6 +65,7 @@ DECODED = {  # whose headers do not
     "wide.tif": tiff(COUNTS.astype(np.int32)),
     "colour16.tif": tiff(np.stack([COUNTS] * 3, -1), photometric="rgb"),
     "jpeg.tif": pillow(COLOUR, compression="jpeg"),
+    "copies.tif": copies,
     "tail.jpg": lambda path: (pillow(GREY)(path), path.write_bytes(path.read_bytes() + b"tail")),
 }
 
@@ -90,6 +96,13 @@ def test_what_cannot_be_decoded_is_found(tmp_path: Path, name: str, share: float
     path.write_bytes(data[: int(share * len(data))])
     facts, (header, _) = read_facts(bytes(path)), read_header(bytes(path))
     assert header.problem == facts.problem
+
+
+def test_several_pages_are_refused_as_by_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    tiff(np.stack([COUNTS, COUNTS]), photometric="minisblack")(path)
+    problem = read_header(bytes(path))[0].problem
+    assert problem == read_facts(bytes(path)).problem and "2 pages" in str(problem)
 
 
 def test_what_is_no_image_is_said_as_ever(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from unip.data.labelled.binary_masks import ClassFiles
 from unip.data.labelled.masks import MaskSource
 from unip.data.labelled.pairs import Pair, SegmentationData
 from unip.data.labelled.statistics import Measure, PairFacts, read_pairs
@@ -179,8 +180,9 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _mask_stamp(mask: MaskSource) -> Stamp:
-    """Return the stamp of its file, and what else the mask depends on, such as a palette or the order of the names."""
-    return *_stamp(mask.path), zlib.crc32(repr(mask).encode())
+    """Return the stamp of its file, and what else it depends on: a palette, names, the files of other classes."""
+    others = [_stamp(path) for path, _ in mask.files] if isinstance(mask, ClassFiles) else ()
+    return *_stamp(mask.path), zlib.crc32(repr((mask, others)).encode())
 
 
 def _differing(old: Sequence[PairFiles], new: Sequence[PairFiles]) -> tuple[str, ...]:

@@ -141,6 +141,8 @@ def _tiff_header(file: BinaryIO, size: int) -> Header | None:
 
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
+        if len(tiff.pages) > 1:
+            return None  # smaller copies of the first, or pictures that would be lost
         page: Any = tiff.pages[0]
         plain = page.compression in TIFF_COMPRESSIONS and page.tags.valueof("Orientation", 1) == 1
         grey, colour = page.axes == "YX" and page.photometric in (0, 1), page.axes == "YXS" and page.photometric == 2
