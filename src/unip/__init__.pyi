@@ -460,6 +460,29 @@ def finetune(
     plateau: float | None = None,
     window: tuple[float, float] | list[float] | None = None,
     polarity: Literal["white-hot", "black-hot"] | None = None,
+    palette: Literal[
+        "keep",
+        "invert",
+        "arctic",
+        "dji-arctic",
+        "dji-green",
+        "dji-iron",
+        "dji-rainbow",
+        "dji-spectrum",
+        "grey-red",
+        "hot",
+        "inferno",
+        "iron",
+        "jet",
+        "lava",
+        "magma",
+        "plasma",
+        "rainbow",
+        "rainbow-hc",
+        "turbo",
+        "viridis",
+    ]
+    | None = None,
     radiometric: bool | None = None,
     dry_run: Literal[False] = False,
 ) -> FinetuneResult:
@@ -542,6 +565,7 @@ def finetune(
         plateau: Plateau equalisation: share of pixels a level counts at most.
         window: Kelvin of radiometric files, else counts, that become black and white in every frame.
         polarity: How the frames are stored; black-hot ones are inverted.
+        palette: Colours of a palette: keep, invert (back to grey levels), or a palette's name to invert.
         radiometric: Take temperatures of radiometric JPEGs, not their picture.
 
     Returns:
@@ -621,6 +645,29 @@ def finetune(
     plateau: float | None = None,
     window: tuple[float, float] | list[float] | None = None,
     polarity: Literal["white-hot", "black-hot"] | None = None,
+    palette: Literal[
+        "keep",
+        "invert",
+        "arctic",
+        "dji-arctic",
+        "dji-green",
+        "dji-iron",
+        "dji-rainbow",
+        "dji-spectrum",
+        "grey-red",
+        "hot",
+        "inferno",
+        "iron",
+        "jet",
+        "lava",
+        "magma",
+        "plasma",
+        "rainbow",
+        "rainbow-hc",
+        "turbo",
+        "viridis",
+    ]
+    | None = None,
     radiometric: bool | None = None,
     dry_run: Literal[True],
 ) -> None: ...
@@ -693,6 +740,29 @@ def finetune(
     plateau: float | None = None,
     window: tuple[float, float] | list[float] | None = None,
     polarity: Literal["white-hot", "black-hot"] | None = None,
+    palette: Literal[
+        "keep",
+        "invert",
+        "arctic",
+        "dji-arctic",
+        "dji-green",
+        "dji-iron",
+        "dji-rainbow",
+        "dji-spectrum",
+        "grey-red",
+        "hot",
+        "inferno",
+        "iron",
+        "jet",
+        "lava",
+        "magma",
+        "plasma",
+        "rainbow",
+        "rainbow-hc",
+        "turbo",
+        "viridis",
+    ]
+    | None = None,
     radiometric: bool | None = None,
     dry_run: bool,
 ) -> FinetuneResult | None: ...

@@ -90,7 +90,7 @@ def test_a_manifest_counts_with_its_weights(mix, tmp_path):
     ("config", "key"),
     [
         (PretrainConfig.make(data="x", teacher="timm:y", out="o"), "b48dfe09925f8303"),
-        (FinetuneConfig.make(model="m", data="d", out="o", val="v", eval_every=3), "cb9e8c54516f884a"),
+        (FinetuneConfig.make(model="m", data="d", out="o", val="v", eval_every=3), "e8d2be5a1e38d0f5"),
         (NeighbourSettings(), "6d32e53929b498b7"),
         (LayerSettings(), "84860eae82de94b6"),
     ],

@@ -1,1 +1,1 @@
-"""Bytes to pixels: decoding, conversion to 8 bits, radiometric files."""
+"""Bytes to pixels: decoding, conversion to 8 bits, palettes, radiometric files."""

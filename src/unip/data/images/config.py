@@ -16,6 +16,12 @@ ConversionMethod = Literal["percentile", "minmax", "plateau", "window"]
 
 Polarity = Literal["white-hot", "black-hot"]
 
+PaletteChoice = Literal[
+    "keep", "invert",
+    "arctic", "dji-arctic", "dji-green", "dji-iron", "dji-rainbow", "dji-spectrum", "grey-red", "hot", "inferno",
+    "iron", "jet", "lava", "magma", "plasma", "rainbow", "rainbow-hc", "turbo", "viridis",
+]  # fmt: skip
+
 PERCENTILES = (0.5, 99.5)
 
 PLATEAU = 0.003  # 3/4 of what each of 256 levels would hold in equal shares
@@ -33,6 +39,9 @@ class Conversion(Config):
         None, description="What becomes black and white: Kelvin of radiometric files, else stored counts."
     )
     polarity: Polarity = Field("white-hot", description="How the frames are stored; black-hot ones are inverted.")
+    palette: PaletteChoice = Field(
+        "keep", description="Colours of a palette: keep them, or invert the palette that is recognised or named."
+    )
     radiometric: bool = Field(
         False, description="Take the temperatures of a radiometric JPEG, not its picture; a window always does."
     )
@@ -62,6 +71,11 @@ class Conversion(Config):
         """Whether radiometric files are read as temperatures rather than as their picture."""
         return self.radiometric or self.method == "window"
 
+    @property
+    def takes_luma(self) -> bool:
+        """Whether a JPEG's luma is all that is needed where grey is wanted."""
+        return not self.takes_temperature and self.palette == "keep"
+
     def as_settings(self) -> dict[str, Any]:
         """Return the values of :class:`ConversionOptions`, in which the method is called ``conversion``."""
         return {"conversion" if name == "method" else name: value for name, value in self}
@@ -89,7 +103,9 @@ class Conversion(Config):
             "window": "window {:g}..{:g} (Kelvin of radiometric files, else counts)".format(*self.window or (0, 0)),
         }[self.method]
         files = ", radiometric files as temperatures" if self.radiometric and self.method != "window" else ""
-        return f"{rule}{files}, {self.polarity}{' inverted' * (self.polarity == 'black-hot')}"
+        recognised = "" if self.palette == "invert" else f" {self.palette}"
+        colours = "" if self.palette == "keep" else f", colours of the palette{recognised} turned back into grey"
+        return f"{rule}{files}{colours}, {self.polarity}{' inverted' * (self.polarity == 'black-hot')}"
 
 
 class ConversionOptions(Config):
@@ -104,6 +120,9 @@ class ConversionOptions(Config):
         None, description="Kelvin of radiometric files, else counts, that become black and white in every frame."
     )
     polarity: Polarity | None = Field(None, description="How the frames are stored; black-hot ones are inverted.")
+    palette: PaletteChoice | None = Field(
+        None, description="Colours of a palette: keep, invert (back to grey levels), or a palette's name to invert."
+    )
     radiometric: bool | None = Field(None, description="Take temperatures of radiometric JPEGs, not their picture.")
 
     def resolve_conversion(self, stated: Conversion | None) -> Conversion:

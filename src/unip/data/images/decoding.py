@@ -17,6 +17,7 @@ from unip.data.images.addresses import read_bytes
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT, grey8, luma, to_uint8
 from unip.data.images.formats import open_image
+from unip.data.images.palettes import palette_to_grey
 from unip.data.images.radiometric import Radiometric, decode_radiometric, kelvin_of
 from unip.data.images.tiff import decode_tiff, to_16bit, with_missing
 from unip.errors import UnipError
@@ -65,7 +66,8 @@ def decode_samples(data: bytes, name: Path | str, conversion: Conversion = DEFAU
     unless it is a window: only DJI's Thermal SDK knows their temperatures, and a conversion must give the same with it
     and without. Both are enlarged to the size of the file's picture if that is a multiple, because masks are drawn on
     pictures. Samples of a TIFF are kept as they are stored, floats and numbers beyond 16 bits too; those without a
-    measurement (the file's no-data value, NaN, infinities) are NaN. All else is that of :func:`decode_image`.
+    measurement (the file's no-data value, NaN, infinities) are NaN. A conversion that inverts palettes gets the grey
+    levels of a frame in their colours. All else is that of :func:`decode_image`.
 
     Args:
         data: The bytes of the file.
@@ -76,13 +78,17 @@ def decode_samples(data: bytes, name: Path | str, conversion: Conversion = DEFAU
         ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 or float32.
 
     Raises:
-        UnipError: As :func:`read_image`; or a radiometric file cannot be read as temperatures.
+        UnipError: As :func:`read_image`; a radiometric file cannot be read as temperatures; or a palette is to be
+            inverted and the colours are of none that is known.
     """
     if conversion.takes_temperature:
         found = decode_radiometric(data, name)
         if found is not None:
             return _radiometric_samples(found, data, name, counts=conversion.method != "window")
-    return _decode(data, name, as_stored=True)
+    pixels = _decode(data, name, as_stored=True)
+    if conversion.palette == "keep" or pixels.dtype.kind != "u" or is_grey(pixels):
+        return pixels
+    return palette_to_grey(pixels, conversion.palette, name)
 
 
 def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:

@@ -144,7 +144,7 @@ class PretrainDataset(Dataset[tuple[Tensor, bool]]):
             data = self._images[index].as_py() if path is None else read_bytes(path)
         except OSError as error:
             raise UnipError(f"cannot read image {name}: {error.strerror or error}") from error
-        image = None if conversion.takes_temperature else jpeg_grey8(data, self._reduction(index))
+        image = jpeg_grey8(data, self._reduction(index)) if conversion.takes_luma else None
         return grey8(decode_samples(data, name, conversion) if image is None else image, conversion)
 
     def _reduction(self, index: int) -> int:
