@@ -11,6 +11,7 @@ from PIL import Image
 
 import unip.data.manifests.facts
 from unip.data.findings import count_negatives, two_polarities
+from unip.data.images.palettes import known_palettes
 from unip.data.images.quality import FALSE_COLOUR, colour_spread, sharpness, tilt
 from unip.data.manifests.facts import perceptual_hash
 from unip.data.verbs import check
@@ -135,6 +136,16 @@ def test_colour_maps_are_told_from_colours(name, tmp_path):
     assert colour_spread(mapped(name, 1)) == 0.0
     assert colour_spread(mapped(name, 2, tmp_path / "a.jpg", quality=90)) < FALSE_COLOUR
     assert colour_spread(colours(3)) > 2 * FALSE_COLOUR
+
+
+@pytest.mark.parametrize("name", ["rainbow-hc", "iron", "jet"])
+def test_a_palette_is_named_in_a_jpeg(name, tmp_path):
+    palette = next(known for known in known_palettes() if known.name == name)
+    (tmp_path / "a").mkdir()
+    image = np.rint(palette.colours).astype(np.uint8)[scene(1)]
+    Image.fromarray(image).save(tmp_path / "a/1.jpg", quality=70)
+    found = check(sources=[f"infrared={tmp_path / 'a'}"], out=tmp_path / "out").findings
+    assert [(finding.kind, finding.detail) for finding in found] == [("false colour", f"palette {name}")]
 
 
 def test_little_colour_cannot_be_judged():

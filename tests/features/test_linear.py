@@ -40,7 +40,7 @@ def test_features_are_those_of_windows(make_segmenter, data):
     maps = maps_of(found)
     assert [part.shape for part in maps[0]] == [(4 * 16, 8, 10)] * 2
     assert maps[0][0].dtype == torch.float16
-    sizes = LabelFacts.of(read_pairs(data, measure_pair)[0], data.classes).sizes
+    sizes = LabelFacts.of(read_pairs(data, measure_pair)[0], data).sizes
     assert count_windows(transform, sizes, patch=8) == 6 * 2 * 3 * 2
     size = found.store.rows.nbytes + sum(part.nbytes for frame in found.masks for part in frame)
     assert cache_bytes(transform, sizes, channels=4 * 16, patch=8) == size

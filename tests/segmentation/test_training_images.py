@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import unip
+from unip.data.images.palettes import known_palettes
 from unip.data.labelled.statistics import PairFacts
 from unip.errors import UnipError
 from unip.segmentation.storage import load_segmenter
@@ -60,6 +61,27 @@ def test_what_training_did_not_have_is_said_once(tmp_path, caplog, trained, give
         ("colour", "raw"): ["more than 8 bits", "is grey"],
     }.get((trained[0], given) if len(trained) == 1 else (), [])
     assert len(notes) == len(wanted) and all(text in note for text, note in zip(wanted, notes, strict=True)), notes
+
+
+def test_a_palette_is_named_and_can_be_turned_back(tmp_path, caplog):
+    """A model that was trained on grey frames sees them again with the option that the note names."""
+    run = train(tmp_path, ("grey",))
+    levels = np.tile(np.linspace(20, 235, 160).astype(np.uint8), (128, 1))
+    jet = next(palette for palette in known_palettes() if palette.name == "jet")
+    Image.fromarray(levels).save(tmp_path / "grey.png")
+    Image.fromarray(np.rint(jet.colours).astype(np.uint8)[levels]).save(tmp_path / "jet.png")
+    caplog.clear()
+    predict(run, [tmp_path / "jet.png"])
+    assert caplog.text.count("is in colour (palette jet)") == 1 and "unip predict --palette jet" in caplog.text
+    caplog.clear()
+    images = [tmp_path / "grey.png", tmp_path / "jet.png"]
+    for choice in ("jet", "invert"):
+        masks = predict(run, images, palette=choice).masks
+        grey, back = (np.asarray(Image.open(masks[path])) for path in images)
+        assert (grey == back).mean() > 0.97
+    assert "(palette jet)" not in caplog.text
+    with pytest.raises(unip.UnipError, match="not those of the palette lava"):
+        predict(run, images, palette="lava")
 
 
 @pytest.mark.parametrize("size, said", [((64, 80), False), ((96, 80), False), ((200, 240), True), ((24, 30), True)])

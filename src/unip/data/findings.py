@@ -23,8 +23,8 @@ FINDING_KINDS = {
     "constant": "all pixels are equal",
     "flat": "hardly any contrast",
     "saturated": "many pixels at an end of the range",
-    "false colour": "a colour map was applied to an infrared frame; its counts are lost",
-    "colour": "colours where grey is expected",
+    "false colour": "a palette was applied to an infrared frame; --palette invert brings its grey levels back",
+    "colour": "colours where grey is expected, of no palette that is known",
     "bit depth": "another bit depth than most of its source",
 }
 
@@ -110,8 +110,10 @@ def _problems(facts: FileFacts, modality: str, limits: Limits) -> list[tuple[str
         badness = facts.saturated - (modality == "rgb")
         found.append(("saturated", f"{100 * facts.saturated:.0f} % of the pixels", badness))
     if modality == "infrared" and not facts.grey:
-        mapped = facts.colours < FALSE_COLOUR
-        detail = f"colours lie {100 * facts.colours:.1f} % of their extent off a curve" if mapped else "three channels"
+        mapped = bool(facts.palette) or facts.colours < FALSE_COLOUR
+        off_curve = f"colours lie {100 * facts.colours:.1f} % of their extent off a curve"
+        of_none = off_curve if mapped else "three channels, no known palette"
+        detail = f"palette {facts.palette}" if facts.palette else of_none
         found.append(("false colour" if mapped else "colour", detail, -facts.colours))
     return found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from unip.config import Config
+from unip.data.images.config import PaletteChoice
 from unip.runtime.settings import Device, Precision
 from unip.segmentation.settings import Window, WindowBatch, Workers
 
@@ -17,6 +18,9 @@ class PredictConfig(Config):
     model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
     images: tuple[Path, ...] = Field(min_length=1, description="Image files and folders of images.")
     out: Path = Field(Path("predictions"), description="Folder for masks/, overlays/ and probabilities/.")
+    palette: PaletteChoice | None = Field(
+        None, description="Turn colours of a palette back into grey (invert, or its name); none: as in training."
+    )
     probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")
     window: Window = "slide"

@@ -69,7 +69,8 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     log.info(
         f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}"
     )
-    conversion = segmenter.spec.conversion
+    trained_with = segmenter.spec.conversion
+    conversion = trained_with.model_copy(update={"palette": config.palette or trained_with.palette})
     log.info(f"images of more than 8 bits, if any, become grey as in training: {conversion.describe()}")
     trained = segmenter.spec.images
     channel = None if trained is None else trained.channel

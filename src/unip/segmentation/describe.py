@@ -29,6 +29,8 @@ def describe_training(ready: Preparation) -> list[str]:
     helping = (config.loss != "ce", config.rare_crops, config.class_weights != "none", config.hard_pixels)
     alone = [] if config.mode == "linear" or any(helping) else list(rare_classes(counts))
     absent = [name for name in data.classes.names if not counts[name]]
+    palettes = ready.labels.facts.palettes
+    in_colour = ", ".join(f"{count} of the palette {name}" for name, count in palettes.items())
     idle = spec.conversion.method != DEFAULT.method and ready.labels.train.facts[0].is_8_bit
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
@@ -42,6 +44,8 @@ def describe_training(ready: Preparation) -> list[str]:
         *[f"note: no labelled pixel of {', '.join(absent)}, which cannot be learnt"] * bool(absent),
         f"images of more than 8 bits, if any, become grey by {spec.conversion.describe()}",
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
+        *[f"note: frames in false colours: {in_colour}; --palette invert turns them back into grey levels"]
+        * bool(palettes),
         f"decoder {decoder}, {layers} of {segmenter.depth}, auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
         *[f"patch embedding and first layers stay as they are, {config.freeze_layers} of {segmenter.depth}"]

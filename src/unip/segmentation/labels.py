@@ -99,7 +99,7 @@ def check_task(
         limit=lambda: choose_labels(data, config.label_budget or 1.0, config.label_seed),
         cache="none" if config.dry_run else pair_cache(config),
     )
-    facts = LabelFacts.of(train.facts, data.classes)
+    facts = LabelFacts.of(train.facts, data)
     check_classes_shown(config, data, facts)
     return TaskLabels(train, facts, judged, stored)
 

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from unip.config import Config
+from unip.data.images.palettes import recognise
 from unip.data.labelled.statistics import PairFacts
 from unip.data.sampling.frames import Frame
 
@@ -73,11 +74,13 @@ class ImageWatch:
                 "that training never used. Convert frames as the camera did for those of training, and look at the "
                 "overlays",
             )
-        if not is_grey and self.images.colours == "grey":
+        if not is_grey and self.images.colours == "grey" and "colours" not in self.said:
+            palette = recognise(frame.image)
+            what, name = (f" (palette {palette.name})", palette.name) if palette else ("", "NAME")
             self._say(
                 "colours",
-                f"{path} is in colour, but the model was trained on grey frames. Give the grey frames; a colour map "
-                "(palette) of a camera must be turned back to grey first",
+                f"{path} is in colour{what}, but the model was trained on grey frames. Give the grey frames, or turn "
+                f"the colours of a camera's palette back into grey: unip predict --palette {name}",
             )
         if is_grey and self.images.colours == "colour":
             self._say("colours", f"{path} is grey, but the model was trained on images in colour. Give those")

@@ -58,7 +58,7 @@ def weights_identity(source: str) -> str:
 def data_identity(source: str, split: str, remap: tuple[str, ...]) -> str:
     """Return a hash of a split's images, masks and classes: of their content, not their place."""
     data = open_segmentation(source, split, remap=remap)
-    meaning = [data.classes.to_dict(), repr(data.ids), data.channel, repr(data.conversion)]
+    meaning = [data.classes.to_dict(), repr(data.ids), data.channel, repr(data.conversion), data.is_infrared]
     files = list(dict.fromkeys([*data.images, *(mask.path for mask in data.masks)]))
     content = dict(zip(files, map_threads(_content, files, f"hashing {split}", unit="files"), strict=True))
     pairs = [(content[image], content[mask.path]) for image, mask in zip(data.images, data.masks, strict=True)]

@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
-from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.statistics import LabelFacts, measure_pair, read_pairs
 from unip.errors import UnipError
 
@@ -20,7 +22,7 @@ def write(root, masks):
 
 
 def label_facts(data):
-    return LabelFacts.of(read_pairs(data, measure_pair)[0], data.classes)
+    return LabelFacts.of(read_pairs(data, measure_pair)[0], data)
 
 
 def test_facts(tmp_path):
@@ -48,6 +50,33 @@ def test_natural_colours_are_told_from_colour_maps(tmp_path):
     ):
         Image.fromarray(np.stack(channels, -1).astype(np.uint8)).save(tmp_path / "images" / f"{number}.png")
     assert label_facts(data).coloured == 0.5
+
+
+def test_palettes_are_counted_and_no_natural_colours(tmp_path):
+    data = write(tmp_path, [np.ones((64, 96), np.uint8)] * 2)
+    path = tmp_path / "images/0.png"  # a JPEG: its content decides
+    levels = np.add.outer(np.arange(64), np.arange(96))
+    Image.fromarray((255 * matplotlib.colormaps["jet"](levels)[..., :3]).astype(np.uint8)).save(path, "JPEG")
+    facts = label_facts(data)
+    assert facts.palettes == {"jet": 1} and facts.coloured == 0
+
+
+def test_infrared_in_front_of_the_source_is_believed(tmp_path):
+    """Colours that look natural are then those of a palette that is not known."""
+    across, down = np.meshgrid(np.linspace(0, 255, 96), np.linspace(0, 255, 64))
+    write(tmp_path, [np.ones((64, 96), np.uint8)])
+    Image.fromarray(np.stack([across, down, across], -1).astype(np.uint8)).save(tmp_path / "images/0.png")
+    for source, infrared, coloured in (
+        (str(tmp_path), False, 1),
+        (f"infrared={tmp_path}", True, 0),
+        (f"infrared=folder:{tmp_path}", True, 0),
+        (Path(f"infrared={tmp_path}"), True, 0),
+    ):
+        data = open_segmentation(source)
+        assert data.is_infrared == infrared
+        assert label_facts(data).coloured == coloured
+    assert open_segmentation(f"infrared={tmp_path}").take([0]).is_infrared
+    assert list_splits(f"infrared={tmp_path}") == list_splits(tmp_path)
 
 
 def test_without_objects(tmp_path):

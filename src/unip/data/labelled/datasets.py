@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 Counts = npt.NDArray[np.int64]
 
+INFRARED = "infrared="  # in front of a source
 SHOWN = 5  # bad files that a message names
 
 
@@ -35,7 +37,8 @@ def open_segmentation(
     """List the pairs of a segmentation data set and its classes; pixels are read later.
 
     Args:
-        source: A segmentation folder, or ``KIND:PATH`` for another layout, such as ``mfnet:data/MFNet``.
+        source: A segmentation folder, or ``KIND:PATH`` for another layout, such as ``mfnet:data/MFNet``. With
+            ``infrared=`` in front, colours of the frames are those of a palette, never natural ones.
         split: Which part, such as ``"train"``; None or "" where a layout has no parts.
         remap: Changes of labels, ``OLD=NEW``, see :func:`unip.data.labelled.remap.remapped`.
         places: Where a plain folder has its images and masks, as far as that is to be given.
@@ -48,8 +51,11 @@ def open_segmentation(
     """
     kind, root = split_kind(source)
     if places == FOUND:
-        return remapped(READERS[kind].open(root, split or None), remap)
-    return remapped(_open_placed(kind)(root, split or None, places), remap)
+        opened = READERS[kind].open(root, split or None)
+    else:
+        opened = _open_placed(kind)(root, split or None, places)
+    data = remapped(opened, remap)
+    return dataclasses.replace(data, is_infrared=True) if str(source).startswith(INFRARED) else data
 
 
 def list_splits(source: Path | str, places: Places = FOUND) -> list[str]:
@@ -72,12 +78,13 @@ def _open_placed(kind: str) -> Callable[[Path, str | None, Places], Segmentation
 
 
 def split_kind(source: Path | str) -> tuple[str, Path]:
-    """Split ``KIND:PATH``; a plain path is a segmentation folder, kind ``folder``.
+    """Split ``KIND:PATH``, without ``infrared=``; a plain path is a segmentation folder, kind ``folder``.
 
     Raises:
         UnipError: The kind is not known.
     """
-    kind, colon, rest = str(source).partition(":")
+    source = str(source).removeprefix(INFRARED)
+    kind, colon, rest = source.partition(":")
     if not colon or len(kind) < 2 or "/" in kind or "\\" in kind or (kind not in READERS and Path(source).exists()):
         return "folder", Path(source)
     if kind not in READERS:

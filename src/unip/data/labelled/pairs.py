@@ -50,6 +50,7 @@ class SegmentationData:
         assumed_ignore: The id in the files that means no label by ``classes.json`` alone; None where no id does, or a
             change of labels (remap) says it.
         released: Whether the classes are those of a released data set, not all of which a part of it need show.
+        is_infrared: Whether the source was given as infrared: colours are then those of a palette.
     """
 
     images: tuple[Path, ...]
@@ -60,6 +61,7 @@ class SegmentationData:
     conversion: Conversion | None = None
     assumed_ignore: int | None = None
     released: bool = False
+    is_infrared: bool = False
 
     def __post_init__(self) -> None:
         if not self.ids:

@@ -196,7 +196,7 @@ def _values(facts: PairFacts) -> list[Any]:
     return [value.tolist() if isinstance(value, np.ndarray) else value for value in vars(facts).values()]
 
 
-def _facts(size: list[int], decoded: int, pixels: list[int], objects: list[list[int]], *flags: bool) -> PairFacts:
+def _facts(size: list[int], decoded: int, pixels: list[int], objects: list[list[int]], *rest: Any) -> PairFacts:
     height, width = size
     areas = np.array(objects, np.int64).reshape(-1, 2)
-    return PairFacts((height, width), decoded, tuple(pixels), areas, *flags)
+    return PairFacts((height, width), decoded, tuple(pixels), areas, *rest)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from unip.data.images.palettes import recognise
 from unip.data.images.quality import FALSE_COLOUR, colour_spread
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.datasets import by_name, check_pairs, count_pixels, try_read
@@ -32,6 +34,7 @@ class PairFacts:
         is_coloured: Whether it is in natural colours: neither grey nor infrared under a colour map.
         is_8_bit: Whether the samples of the image's file have 8 bits.
         is_grey: Whether it is grey.
+        palette: The name of the palette in whose colours it is; empty if of none that is known.
     """
 
     size: tuple[int, int]
@@ -41,6 +44,7 @@ class PairFacts:
     is_coloured: bool = False
     is_8_bit: bool = False
     is_grey: bool = True
+    palette: str = ""
 
 
 Measure = Callable[[Pair, Classes], PairFacts]
@@ -57,12 +61,15 @@ def measure_pair(pair: Pair, classes: Classes) -> PairFacts:
     """Count the pixels of a pair, and say what else training depends on."""
     ids, areas = regions(pair.mask)
     whole = (ids != IGNORE) & (areas >= MIN_OBJECT_PIXELS)
+    palette = recognise(pair.image) if pair.image.ndim == 3 else None
+    has_colours = pair.image.ndim == 3 and palette is None
     return dataclasses.replace(
         count_pair(pair, classes),
         objects=np.stack([ids[whole], areas[whole]], axis=1),
-        is_coloured=bool(pair.image.ndim == 3 and colour_spread(pair.image) >= FALSE_COLOUR),
+        is_coloured=has_colours and colour_spread(pair.image) >= FALSE_COLOUR,
         is_8_bit=pair.is_8_bit,
         is_grey=pair.image.ndim == 2,
+        palette=palette.name if palette else "",
     )
 
 
@@ -104,24 +111,32 @@ class LabelFacts:
         objects: Sides of squares of the same area as the objects, in pixels, ``(M,)``. Objects are connected regions,
             specks left out, of all classes but the one with the most pixels: that is the ground they stand on.
         coloured: Share of the frames in natural colours: neither grey nor infrared under a colour map.
+        palettes: Frames in the colours of each known palette, by name.
     """
 
     pixels: dict[str, int]
     sizes: npt.NDArray[np.int64]
     objects: npt.NDArray[np.float64]
     coloured: float = 0.0
+    palettes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, pairs: Sequence[PairFacts], classes: Classes) -> LabelFacts:
-        """Put the facts of frames together, as :func:`measure_pair` gives them."""
+    def of(cls, pairs: Sequence[PairFacts], data: SegmentationData) -> LabelFacts:
+        """Put the facts of frames together, as :func:`measure_pair` gives them; infrared ones have no natural colours.
+
+        Args:
+            pairs: The facts.
+            data: Says what the classes are, and whether the frames were given as infrared.
+        """
         total = np.sum([pair.pixels for pair in pairs], axis=0)
         ground = int(np.argmax(total[:-1]))
         ids, areas = np.concatenate([pair.objects for pair in pairs]).T
         return cls(
-            pixels=by_name(total, classes),
+            pixels=by_name(total, data.classes),
             sizes=np.array([pair.size for pair in pairs], dtype=np.int64),
             objects=np.sqrt(areas[ids != ground].astype(np.float64)),
-            coloured=float(np.mean([pair.is_coloured for pair in pairs])),
+            coloured=0.0 if data.is_infrared else float(np.mean([pair.is_coloured for pair in pairs])),
+            palettes=dict(Counter(pair.palette for pair in pairs if pair.palette)),
         )
 
     @property

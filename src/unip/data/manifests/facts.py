@@ -20,6 +20,7 @@ from PIL import Image
 
 from unip.data.images.addresses import file_of, read_bytes
 from unip.data.images.decoding import Pixels, Pixels8, decode_image, is_grey, to_grey8
+from unip.data.images.palettes import recognise
 from unip.data.images.quality import colour_spread, sharpness, tilt
 from unip.errors import UnipError
 from unip.opening import NotRegularError, read_regular, regular
@@ -28,7 +29,7 @@ from unip.runtime.workers import map_processes
 PERCENTILES = (0.5, 99.5)
 DEPTHS = (8, 10, 12, 14, 16)  # bits that sensors count in; the smallest that holds a frame is taken for its range
 SYNC_EVERY_SECONDS = 2.0  # of work that a power cut may lose
-VERSION = 2  # of the journal's lines
+VERSION = 3  # of the journal's lines
 
 Bytes = bytes  # a field of Facts has the name of the type
 Counts = npt.NDArray[np.int64]
@@ -56,6 +57,7 @@ class FileFacts:
         sharpness: Mean difference of neighbouring pixels of the 8-bit image, see :mod:`unip.data.images.quality`.
         tilt: How much brighter the top is than the bottom, in standard deviations.
         colours: How far the colours are from lying on one curve, as a colour map's do; 1 for grey images.
+        palette: Name of the palette in whose colours it is; empty if it is grey, or of none that is known.
         problem: Why the file cannot be used, None if it can; every number is 0 then.
     """
 
@@ -76,6 +78,7 @@ class FileFacts:
     sharpness: float = 0.0
     tilt: float = 0.0
     colours: float = 0.0
+    palette: str = ""
     problem: str | None = None
 
 
@@ -100,6 +103,7 @@ def problem_of(error: UnipError | OSError) -> str:
 def _facts_from(data: bytes, path: bytes) -> FileFacts:
     image = decode_image(data, "file")
     grey8, grey = to_grey8(image), is_grey(image)
+    palette = None if grey else recognise(image)
     counts = histogram(image, grey8)
     low, high = percentiles(counts, PERCENTILES)
     levels = np.arange(len(counts))
@@ -126,6 +130,7 @@ def _facts_from(data: bytes, path: bytes) -> FileFacts:
         sharpness=sharpness(grey8),
         tilt=tilt(grey8),
         colours=1.0 if grey else colour_spread(image),
+        palette=palette.name if palette else "",
         problem=None,
     )
 
