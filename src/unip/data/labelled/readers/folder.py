@@ -106,5 +106,6 @@ def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]
                 raise UnipError(f"{path}: {error.what}", error.fix) from None
     raise UnipError(
         f"no classes.json in {' or '.join(str(folder) for folder in folders)}",
-        'Write one: {"names": ["background", "person"], "ignore_index": 255}.',
+        'Write one with the names of the ids from 0 on, such as {"names": ["background", "person"]}; if an id marks '
+        'pixels without a label, with "ignore_index": 255 too.',
     )
