@@ -482,7 +482,7 @@ def test_a_probe_that_fails_leaves_the_measures(images, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise UnipError("test image 7 is truncated", "Copy it again.")
 
-    monkeypatch.setattr("unip.analysis.verbs.open_splits", lambda settings: ([1], [2], "test"))
+    monkeypatch.setattr("unip.segmentation.probe_data.open_splits", lambda settings: ([1], [2], "test"))
     monkeypatch.setattr("unip.analysis.program.probe_layers", fail)
     with pytest.raises(UnipError, match=r"probe failed; everything else was written: test image 7"):
         numbers(models=(saved("plain", tmp_path),), images=(str(images),), out=tmp_path / "out", probe=tmp_path)

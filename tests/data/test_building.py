@@ -392,6 +392,7 @@ def test_an_interrupted_call_goes_on(tmp_path: Path, folder: Path, monkeypatch: 
     def stop_at_five(path: bytes) -> Any:
         read.append(path)
         if len(read) == 6:
+            time.sleep(0.5)  # until what was read before is written down, also on a busy machine
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)
         return real(path)

@@ -10,7 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from unip.data.labelled.datasets import open_segmentation
-from unip.data.labelled.statistics import LabelFacts
+from unip.data.labelled.record import check_labels
+from unip.data.labelled.statistics import LabelFacts, measure_pair
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset
 from unip.deployment.verbs import evaluate, predict
 from unip.errors import UnipError
@@ -162,6 +163,10 @@ def test_layer_decay_by_origin(settings, recipe, of_others):
     assert resolved(config.model_copy(update={"mode": "linear"}), other).layer_decay == 1.0
 
 
+def checked(folder):
+    return check_labels(open_segmentation(folder, "train"), "train", measure_pair)
+
+
 @pytest.mark.parametrize("decay", [0, -0.5, 1.5])
 def test_layer_decay_is_a_share(settings, decay):
     with pytest.raises(UnipError, match=r"layer_decay: .*(greater than 0|less than or equal to 1)"):
@@ -171,7 +176,7 @@ def test_layer_decay_is_a_share(settings, decay):
 def test_learning_rates_shrink_towards_the_input(settings, segmentation_folder):
     backbone = load_backbone(settings["model"])
     config = resolved(FinetuneConfig.make(**settings, lr=1.0, layer_decay=0.5), backbone)
-    segmenter = build(config, backbone, open_segmentation(segmentation_folder, "train"))
+    segmenter = build(config, backbone, checked(segmentation_folder))
     groups = parameter_groups(segmenter, lr=1.0, weight_decay=0.05, backbone="backbone.", depth=4, layer_decay=0.5)
     rate = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     of = {name: rate[id(p)] for name, p in segmenter.named_parameters() if p.requires_grad}
@@ -184,11 +189,11 @@ def test_learning_rates_shrink_towards_the_input(settings, segmentation_folder):
 
 
 def test_heads_of_the_last_block(settings):
-    data = open_segmentation(settings["data"], "train")
+    labels = checked(settings["data"])
     for choice, heads in (("keep", 4), ("uniform", 2)):
         backbone = load_backbone(settings["model"])
         config = resolved(FinetuneConfig.make(**settings, last_heads=choice), backbone)
-        segmenter = build(config, backbone, data)
+        segmenter = build(config, backbone, labels)
         assert segmenter.backbone.blocks[-1].attn.num_heads == heads
         assert (segmenter.spec.backbone.last_heads or 2) == heads
 

@@ -19,8 +19,6 @@ from unip.data.images.decoding import decode_samples, read_image, read_image8, r
 from unip.data.images.formats import FORMATS, open_image
 from unip.data.images.jpeg import jpeg_grey8
 from unip.data.images.radiometric import decode_radiometric, read_temperature
-from unip.data.labelled.classes import Classes
-from unip.data.labelled.datasets import read_mask
 from unip.data.labelled.masks import ColourFile, MaskFile
 from unip.data.labelled.pairs import read_channel
 from unip.data.labelled.readers.yolo import YoloMask
@@ -58,7 +56,7 @@ DOORS: dict[str, Callable[[Path], Any]] = {
     "image": read_image,
     "image for a model": read_image8,
     "samples": read_samples,
-    "mask": lambda path: read_mask(path, Classes(("a", "b"))),
+    "mask": lambda path: MaskFile(path).read(),
     "ids": lambda path: MaskFile(path).read(),
     "colours": lambda path: ColourFile(path, (((0, 0, 0), 0),)).read(),
     "channel": lambda path: read_channel(path, 0),

@@ -71,7 +71,7 @@ class Found:
         return bool(self.suffixes or self.by_class)
 
 
-def say(pairs: FolderPairs, folders: Folders, root: Path, split: str | None) -> None:
+def describe_found(pairs: FolderPairs, folders: Folders, root: Path, split: str | None) -> None:
     """Say what was guessed, with examples, and which files are left out; for the documented layout, only the latter."""
     title = f"{root} {split}" if split else str(root)
     base = root / split if split else root

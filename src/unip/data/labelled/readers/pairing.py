@@ -9,7 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unip.data.images.files import SUFFIXES, list_images
-from unip.data.labelled.readers.found import FolderPairs, Found, Stems, expected, no_pairs, refuse_several, say
+from unip.data.labelled.readers.found import (
+    FolderPairs,
+    Found,
+    Stems,
+    describe_found,
+    expected,
+    no_pairs,
+    refuse_several,
+)
 from unip.data.labelled.readers.places import Folders, candidates
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
@@ -89,7 +97,7 @@ def _pair(found: Found, root: Path, split: str | None, places: Places) -> Folder
         tuple(images[stem][0] for stem in wanted if not masks[stem]),
         tuple(others),
     )
-    say(result, folders, root, split)
+    describe_found(result, folders, root, split)
     return result
 
 
