@@ -169,3 +169,8 @@ def test_problems(tmp_path: Path, changes: dict[str, object], message: str) -> N
     with pytest.raises(UnipError, match=message):
         split(data=root, out=tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_old_way_to_copy_says_the_new_one(tmp_path):
+    with pytest.raises(UnipError, match="to copy them write --copy-images"):
+        split(data=tmp_path, out=tmp_path / "out", images="copy")

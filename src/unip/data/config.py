@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unip.config import Config, NameOrPath
 from unip.data.images.config import Format
@@ -80,6 +80,13 @@ class SplitConfig(Config):
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
     overwrite: bool = Field(False, description="Replace what was written to out before.")
     dry_run: bool = Field(False, description="Show the split, write nothing.")
+
+    @field_validator("images")
+    @classmethod
+    def _name_the_folder(cls, images: str | None) -> str | None:
+        if images in ("copy", "link"):  # what 0.1.0 took
+            raise ValueError("it names the folder of the images; to copy them write --copy-images")
+        return images
 
 
 class StatsConfig(Config):
