@@ -289,5 +289,6 @@ def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None
     if model.names != data.names:
         raise UnipError(
             f"{config.model} knows the classes {list(model.names)}, but {config.data} has {list(data.names)}",
-            "Evaluate on data with the same classes in the same order; --remap changes those of the data.",
+            "Give the data the same classes in the same order (classes.json, labels.txt or data.yaml). --remap renames "
+            "and merges classes, but keeps their order.",
         )
