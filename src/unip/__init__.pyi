@@ -176,6 +176,7 @@ def pretrain(
     student: str = "unip_tiny",
     init: str | os.PathLike[str] = "random",
     init_share: float = 0.0,
+    patch_size: int | None = None,
     student_layers: int | Sequence[int] = (),
     distort: float = 0.0,
     exclude_layers: int | Sequence[int] = (),
@@ -233,6 +234,7 @@ def pretrain(
         student: unip_micro, unip_tiny, unip_small or unip_base.
         init: Model to start from, a source as for teacher; its architecture is then the student's.
         init_share: Share of init's weights in the student that is saved: 0.5 averages both.
+        patch_size: Side of init's patches in pixels, if another one is wanted: they are resized.
         student_layers: Attention: the student's layer that learns each teacher's, one each; features: those that
             are mapped, side by side; none: the last.
         distort: Share of the crops that the student sees with other contrast, noise and blur.
@@ -296,6 +298,7 @@ def pretrain(
     student: str = "unip_tiny",
     init: str | os.PathLike[str] = "random",
     init_share: float = 0.0,
+    patch_size: int | None = None,
     student_layers: int | Sequence[int] = (),
     distort: float = 0.0,
     exclude_layers: int | Sequence[int] = (),
@@ -348,6 +351,7 @@ def pretrain(
     student: str = "unip_tiny",
     init: str | os.PathLike[str] = "random",
     init_share: float = 0.0,
+    patch_size: int | None = None,
     student_layers: int | Sequence[int] = (),
     distort: float = 0.0,
     exclude_layers: int | Sequence[int] = (),

@@ -404,6 +404,22 @@ def test_the_start_is_what_the_other_model_computes(place, tmp_path):
     torch.testing.assert_close(*tokens, rtol=1e-4, atol=1e-4)
 
 
+def test_a_start_with_other_patches(place, tmp_path):
+    start = str(place / "two.safetensors")
+    before = load_backbone(start)
+    patch = before.model.patch_embed.patch_size[0]
+    pretrain(**settings(place, tmp_path / "run", init=start, lr=1e-12, steps=1, patch_size=2 * patch))
+    after = load_backbone(str(tmp_path / "run"))
+    assert after.spec.arguments["patch_size"] == 2 * patch
+    assert after.model.patch_embed.proj.weight.shape[-2:] == (2 * patch, 2 * patch)
+    torch.testing.assert_close(after.model.pos_embed, before.model.pos_embed, rtol=0, atol=1e-9)
+
+
+def test_another_patch_size_needs_a_start(place, tmp_path):
+    with pytest.raises(UnipError, match="patch_size resizes the patches of init"):
+        pretrain(**settings(place, tmp_path / "run", patch_size=8))
+
+
 def normalised(images, backbone):
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
     return (images - mean) / deviation

@@ -81,6 +81,22 @@ def test_a_timm_name_with_a_file(tmp_path: Path) -> None:
     same_features(backbone.model, model, 224)
 
 
+def test_patches_of_another_size_give_the_same_tokens_for_enlarged_images(tmp_path: Path) -> None:
+    model = build_backbone(BackboneSpec(arguments=SMALL))
+    save_backbone(
+        model, BackboneSpec(arguments=SMALL), tmp_path / "m", mean=(0.4,) * 3, std=(0.2,) * 3, input_size=32, info={}
+    )
+    eight, sixteen = load_backbone(str(tmp_path / "m")), load_backbone(str(tmp_path / "m"), patch=16)
+    assert sixteen.spec.arguments == {**SMALL, "patch_size": 16, "img_size": 64}
+    assert (eight.input_size, sixteen.input_size) == (32, 64)
+    torch.testing.assert_close(sixteen.model.get_parameter("pos_embed"), eight.model.get_parameter("pos_embed"))
+    coarse = torch.rand(2, 3, 4, 4)
+    images, enlarged = (nn.functional.interpolate(coarse, (side, side), mode="bicubic") for side in (32, 64))
+    with torch.no_grad():
+        tokens = [each.model.patch_embed(seen) for each, seen in ((eight, images), (sixteen, enlarged))]  # type: ignore[operator]
+    assert (tokens[0] - tokens[1]).norm() < 0.05 * tokens[0].norm()
+
+
 def test_norms_after_pooling_become_norms_of_the_tokens(tmp_path: Path) -> None:
     arguments = {"embed_dim": 64, "depth": 2, "num_heads": 2, "img_size": 28}
     pooled = timm.create_model("eva02_tiny_patch14_224", num_classes=0, global_pool="avg", **arguments).eval()

@@ -66,6 +66,9 @@ class PretrainConfig(TrainingConfig):
     init_share: Annotated[float, Setting(resume="unfinished")] = Field(
         0.0, ge=0, lt=1, description="Share of init's weights in the student that is saved: 0.5 averages both."
     )
+    patch_size: int | None = Field(
+        None, ge=4, le=64, description="Side of init's patches in pixels, if another one is wanted: they are resized."
+    )
     student_layers: tuple[int, ...] = Field(
         (),
         description="Attention: the student's layer that learns each teacher's, one each; features: those that are "
@@ -115,6 +118,8 @@ class PretrainConfig(TrainingConfig):
     def _goes_together(self) -> PretrainConfig:
         if self.init_share and self.init == "random":
             raise ValueError("init_share needs init: random weights have nothing to keep")
+        if self.patch_size is not None and self.init == "random":
+            raise ValueError("patch_size resizes the patches of init: a student from random weights has 16-pixel ones")
         if self.objective != "mae" and not self.teacher:
             raise ValueError(f"objective {self.objective} needs a teacher")
         if self.teacher_precision == "fp8" and not self.attentive:

@@ -87,7 +87,9 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
     """
     torch.manual_seed(config.seed)  # what of the weights is random must be the same where the run goes on
     teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
-    init = None if config.init == "random" else load_backbone(config.init, drop_path=config.drop_path)
+    init = None
+    if config.init != "random":
+        init = load_backbone(config.init, drop_path=config.drop_path, patch=config.patch_size)
     check_student_layers(config, init)
     models = [*teachers.items(), *([(config.init, init)] if init else [])]
     loaded = [str(backbone.report or f"{source}: random weights") for source, backbone in models]

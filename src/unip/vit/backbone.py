@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ class _Origin:
     weights: Checkpoint | None
 
 
-def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool = False) -> Backbone:
+def load_backbone(
+    source: str, *, drop_path: float = 0.0, random_weights: bool = False, patch: int | None = None
+) -> Backbone:
     """Build the backbone that ``source`` names and load its weights.
 
     Args:
@@ -61,6 +63,9 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
             model folder or run folder of unip, or a student's name (random weights).
         drop_path: Stochastic depth rate, the same in every block.
         random_weights: Build the architecture only.
+        patch: Side of the patches in pixels, if not that of the source: its kernels are resized so that they give the
+            same tokens for an enlarged image (FlexiViT: Beyer et al., CVPR 2023, arXiv 2212.08013), its grid of
+            positions stays.
 
     Returns:
         The backbone, in training mode as timm builds it.
@@ -69,6 +74,8 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
         UnipError: The source cannot be found, read or matched; the message says what to do.
     """
     origin = _resolve(source.strip(), random_weights)
+    if patch is not None:
+        origin = _with_patches(origin, patch)
     model = build_backbone(origin.spec, drop_path=drop_path)
     report = None if origin.weights is None or random_weights else load_into(model, origin.weights)
     told = origin.preprocessing
@@ -85,6 +92,17 @@ def load_backbone(source: str, *, drop_path: float = 0.0, random_weights: bool =
         source=source,
         report=report,
     )
+
+
+def _with_patches(origin: _Origin, patch: int) -> _Origin:
+    """Change the side of the patches; the model is then one of images of as many patches as before."""
+    embedding: Any = build_backbone(origin.spec).patch_embed
+    rows, columns = embedding.grid_size
+    size = rows * patch if rows == columns else [rows * patch, columns * patch]
+    arguments = {**origin.spec.arguments, "patch_size": patch, "img_size": size}
+    spec = BackboneSpec.make(**{**origin.spec.model_dump(), "arguments": arguments})
+    told = replace(origin.preprocessing, input_size=None)
+    return replace(origin, spec=spec, preprocessing=told)
 
 
 def _resolve(source: str, random_weights: bool) -> _Origin:
