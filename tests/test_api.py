@@ -88,7 +88,7 @@ import sys, unip
 for module, names in ((unip, {verbs}), (unip.data, {data_verbs})):
     for name in names:
         try:
-            getattr(module, name)(ovrewrite=True)
+            getattr(module, name)(dry_rnu=True)
         except unip.UnipError as error:
             print(name, error.fix, "torch" in sys.modules)
 """
@@ -96,7 +96,7 @@ for module, names in ((unip, {verbs}), (unip.data, {data_verbs})):
 
 def test_a_misspelt_setting_is_refused_before_torch_is_imported():
     found = lines_of(REFUSED.format(verbs=list(VERBS), data_verbs=list(DATA_VERBS)))
-    assert found == [f"{name} Did you mean 'overwrite'? False" for name in [*VERBS, *DATA_VERBS]]
+    assert found == [f"{name} Did you mean 'dry_run'? False" for name in [*VERBS, *DATA_VERBS]]
 
 
 @pytest.mark.parametrize("name", [*VERBS, *DATA_VERBS])

@@ -26,6 +26,7 @@ FLOORS = (
     ("unip/attention",),
     ("unip/training",),
     ("unip/vit",),
+    ("unip/zoo",),
     ("unip/data",),
     ("unip/data/sampling",),
     ("unip/data/corruptions", "unip/data/labelled", "unip/data/manifests", "unip/data/synthetic"),

@@ -125,7 +125,7 @@ def test_every_setting_in_the_help_has_a_description(run, verb, monkeypatch):
 def test_a_list_without_a_value(run):
     code, out, err = run("evaluate", "model", "data", "--corruption")
     assert (code, out) == (2, "")
-    assert "--corruption requires at least 1 element" in err
+    assert "--corruption requires" in err
 
 
 def test_version(run):

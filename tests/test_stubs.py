@@ -54,7 +54,7 @@ def test_the_stub_has_the_signature_of_the_function(module, name):
     expected = {p.name: (p.annotation, p.default) for p in signature.parameters.values()}
     assert dry_run is expected.pop("dry_run")[1] is False
     assert found == expected
-    assert list(signature.parameters)[-2:] == ["overwrite", "dry_run"] or name in ("pretrain", "finetune")
+    assert list(signature.parameters)[-2:] == ["overwrite", "dry_run"] or name in ("pretrain", "finetune", "models")
     assert all(p.kind is p.KEYWORD_ONLY for p in signature.parameters.values())
 
 

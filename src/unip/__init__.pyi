@@ -25,6 +25,8 @@ from unip.segmentation.finetuning import FinetuneResult
 from unip.suites.config import BenchConfig
 from unip.suites.program import BenchResult
 from unip.version import __version__ as __version__
+from unip.zoo.config import ModelsConfig
+from unip.zoo.verbs import ModelList
 
 @overload
 def analyze(
@@ -1047,6 +1049,41 @@ def predict(config: PredictConfig, /, *, dry_run: Literal[False] = False) -> Pre
 def predict(config: PredictConfig, /, *, dry_run: Literal[True]) -> None: ...
 @overload
 def predict(config: PredictConfig, /, *, dry_run: bool) -> PredictResult | None: ...
+@overload
+def models(
+    *, model: str | os.PathLike[str] | None = None, commercial: bool = False, dry_run: Literal[False] = False
+) -> ModelList:
+    """List the models that have a name, or show all about one.
+
+    Settings are keywords, or one ``unip.zoo.config.ModelsConfig``;
+    then a dry run is ``models(config, dry_run=True)``.
+
+    Args:
+        model: A name to show all about, or a run or model folder; none: list the names.
+        commercial: Refuse a model whose ancestry does not allow commercial use; of the list, leave such out.
+        dry_run: Only see whether there is such a model, print nothing.
+
+    Returns:
+        What is known of each, or None for a dry run.
+
+    Raises:
+        UnipError: There is no such model; or its ancestry does not allow commercial use, and that was asked for.
+    """
+
+@overload
+def models(
+    *, model: str | os.PathLike[str] | None = None, commercial: bool = False, dry_run: Literal[True]
+) -> None: ...
+@overload
+def models(
+    *, model: str | os.PathLike[str] | None = None, commercial: bool = False, dry_run: bool
+) -> ModelList | None: ...
+@overload
+def models(config: ModelsConfig, /, *, dry_run: Literal[False] = False) -> ModelList: ...
+@overload
+def models(config: ModelsConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def models(config: ModelsConfig, /, *, dry_run: bool) -> ModelList | None: ...
 @overload
 def bench(
     *,

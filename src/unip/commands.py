@@ -21,7 +21,7 @@ def make(verb: Verb, name: str) -> App:
     """Return the command of a verb, with the settings as its parameters."""
     settings = verb.load_settings()
 
-    def command(config: Config | None) -> None:
+    def command(config: Config | None = None) -> None:
         verb.run(settings() if config is None else config)
 
     needed = any(field.is_required() for field in settings.model_fields.values())

@@ -70,6 +70,11 @@ VERBS = {
         "unip.deployment.verbs.predict",
         "Segment images: masks, overlays and, on request, probabilities.",
     ),
+    "models": Verb(
+        "unip.zoo.config.ModelsConfig",
+        "unip.zoo.verbs.models",
+        "List the models that have a name, or show one with its licence and all that it was made from.",
+    ),
     "bench": Verb(
         "unip.suites.config.BenchConfig",
         "unip.suites.verbs.bench",

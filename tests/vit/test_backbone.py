@@ -318,3 +318,20 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     config.write_text(json.dumps({"format": "unip-backbone-1", "spec": {"arguments": SMALL}}))
     with pytest.raises(UnipError, match=r"model\.safetensors does not exist"):
         load_backbone(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"), [(r"small\.pth", None), (r"big\.pth", "no file fits"), (r".*", "2 files")]
+)
+def test_a_plain_checkpoint_in_a_hub_repository(hub_cache: Path, pattern: str, message: str | None) -> None:
+    weights = load_file(hub_cache / "model.safetensors")
+    torch.save({"model": weights}, hub_cache / "small.pth")
+    (hub_cache / "config.json").unlink()
+    source = hub.Source("hub file", "someone/tiny-vit", pattern=pattern)
+    if message is None:
+        assert hub.hub_file(source) == hub_cache / "small.pth"
+    else:
+        with pytest.raises(UnipError, match=f"hf:someone/tiny-vit: {message}"):
+            hub.hub_file(source)
+    with pytest.raises(UnipError, match="could not be reached for someone/other"):
+        hub.hub_file(hub.Source("hub file", "someone/other", pattern=pattern))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +33,12 @@ from unip.pretraining.teachers import Target
 from unip.training.feed import Positions
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup
+from unip.vit.ancestry import ancestors_of
 from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import depth_of, patch_size
 from unip.vit.student import student_spec
+from unip.zoo.lineage import Ancestor, Lineage, data_ancestor
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class PretrainPlan:
         objective: Student and teachers together.
         speed: What was done to make the teachers faster, in lines.
         finished: Whether the run has its model, and no checkpoints to go on from.
+        lineage: What the student is made from.
     """
 
     config: PretrainConfig
@@ -72,6 +77,7 @@ class PretrainPlan:
     objective: Objective
     speed: list[str]
     finished: bool
+    lineage: Lineage
 
     @property
     def layer_numbers(self) -> tuple[int, ...]:
@@ -126,7 +132,27 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
         objective=objective,
         speed=speed,
         finished=run.is_finished(config),
+        lineage=lineage_of(teachers.values(), init, table),
     )
+
+
+def lineage_of(teachers: Iterable[Backbone], init: Backbone | None, table: pa.Table) -> Lineage:
+    """Return what a student is made from: its initial weights, its teachers and each source of its images."""
+    ancestors = [] if init is None else ancestors_of(init, "init")
+    ancestors += [one for teacher in teachers for one in ancestors_of(teacher, "teacher")]
+    return Lineage.of([*ancestors, *data_ancestors(table)])
+
+
+def data_ancestors(table: pa.Table) -> list[Ancestor]:
+    """Describe each source of a manifest's images; names of files are told from the images' own."""
+    files: dict[str, list[tuple[str, int]]] = {}
+    folders: dict[str, Path] = {}
+    columns = (table[name].to_pylist() for name in ("source", "path", "bytes"))
+    for source, path, size in zip(*columns, strict=True):
+        place = Path(os.fsdecode(path or b""))
+        files.setdefault(source, []).append((place.name, size))
+        folders.setdefault(source, place.parent)
+    return [data_ancestor(source, folders[source], listed) for source, listed in files.items()]
 
 
 def check_student_layers(config: PretrainConfig, init: Backbone | None) -> None:

@@ -197,4 +197,13 @@ def save_student(plan: PretrainPlan, run: RunFolder, done: TrainResult) -> None:
     if config.objective in NOT_TRAINED:
         info["not_trained"] = NOT_TRAINED[config.objective]
     mean, std = INFMIX_RGB
-    save_backbone(plan.student, plan.spec, run.model, mean=mean, std=std, input_size=config.size, info=info)
+    save_backbone(
+        plan.student,
+        plan.spec,
+        run.model,
+        mean=mean,
+        std=std,
+        input_size=config.size,
+        info=info,
+        lineage=plan.lineage,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unip.data.labelled.datasets import open_segmentation
@@ -9,6 +10,7 @@ from unip.data.labelled.settings import Places
 from unip.outputs import output_folder
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.model_folder import read_model_config
+from unip.zoo.catalogue import shipped_folder
 
 if TYPE_CHECKING:
     from unip.segmentation.evaluation import EvaluateResult
@@ -25,10 +27,15 @@ def evaluate_model(config: EvaluateConfig) -> EvaluateResult | None:
         Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
     """
     read_model_config(config.model)  # refuses what is no model
-    out = config.out or config.model / "evaluation" / (config.split or "all")
+    out = config.out or results_beside(config.model) / "evaluation" / (config.split or "all")
     with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check("metrics.json", "evaluation.html", *(["robustness.json"] if config.corruption else []))
         data = open_segmentation(config.data, config.split, remap=config.remap, places=Places.of(config))
         from unip.segmentation.evaluation import score_model  # needs torch
 
         return score_model(config, out, data)
+
+
+def results_beside(model: Path) -> Path:
+    """Return the folder that results about a model go to: its own, or one under ``runs`` for a model that ships."""
+    return Path("runs") / model if shipped_folder(str(model)) else model

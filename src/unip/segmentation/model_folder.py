@@ -9,19 +9,24 @@ from unip.errors import UnipError
 from unip.files import read_json
 from unip.opening import check_regular
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
+from unip.zoo.catalogue import near_names, shipped_folder
 
 
 def model_folder(path: Path) -> Path:
-    """Return ``path`` if it is a model folder, or its ``model/`` if it is a run folder.
+    """Return ``path`` if it is a model folder, its ``model/`` if it is a run folder, or that of a shipped model's name.
 
     Raises:
-        UnipError: It is neither.
+        UnipError: It is none of them.
     """
+    if shipped := shipped_folder(str(path), "segmenter"):
+        return shipped
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return folder
     what = "does not exist" if not path.exists() else "holds no model (no config.json and no model/config.json)"
-    raise UnipError(f"{path} {what}", "Give the folder of a finished `unip finetune` run, or its model/.")
+    near = [] if path.exists() else near_names(str(path), 1)
+    fix = f"Did you mean {near[0]}?" if near else "Give the folder of a finished `unip finetune` run, or its model/."
+    raise UnipError(f"{path} {what}", fix)
 
 
 def read_model_config(path: Path) -> tuple[Path, dict[str, Any]]:

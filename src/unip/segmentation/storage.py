@@ -17,8 +17,10 @@ from unip.files import write_tensors
 from unip.outputs import writing
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.model_folder import read_model_config, unreadable_weights
+from unip.vit.eight_bit import restore
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
 from unip.vit.spec import last_heads
+from unip.zoo.lineage import Lineage, lineage_lines, lineage_record
 
 
 @dataclass(frozen=True)
@@ -71,27 +73,34 @@ class ModelInfo:
         return {name: value for name, value in vars(self).items() if value is not None or name not in optional}
 
 
-def save_segmenter(segmenter: Segmenter, folder: Path, *, info: Mapping[str, object] | None = None) -> None:
+def save_segmenter(
+    segmenter: Segmenter,
+    folder: Path,
+    *,
+    info: Mapping[str, object] | None = None,
+    lineage: Lineage | None = None,
+) -> None:
     """Write a model folder, whole or not at all; one that is there is replaced.
 
     Args:
         segmenter: The model; its backbone's tensors are named ``backbone.`` + timm's name.
         folder: Where to.
         info: JSON values about its making (data, settings, scores), kept in config.json and shown in the model card.
+        lineage: What it was made from.
 
     Raises:
         UnipError: The folder cannot be written.
     """
     info = dict(info or {})
     spec = segmenter.spec.model_dump(mode="json")
-    record = {"format": SEGMENTER_FORMAT, "spec": spec, "info": info}
+    record = {"format": SEGMENTER_FORMAT, "spec": spec, "info": info, **lineage_record(lineage)}
     # so that the bare file is read as the backbone it holds, with its heads and its preprocessing
     backbone = {"spec": spec["backbone"], "mean": spec["mean"], "std": spec["std"]}
     metadata = {"unip": json.dumps(backbone), "last_heads": str(last_heads(segmenter.backbone))}
     with writing(folder) as temporary:
         temporary.mkdir()
         (temporary / "config.json").write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
-        (temporary / "README.md").write_text(model_card(segmenter.spec, info), encoding="utf-8")
+        (temporary / "README.md").write_text(model_card(segmenter.spec, info, lineage), encoding="utf-8")
         write_tensors(temporary / "model.safetensors", segmenter.state_dict(), metadata)
 
 
@@ -113,7 +122,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     segmenter = Segmenter(spec)
     weights = folder / WEIGHTS_NAME
     try:
-        segmenter.load_state_dict(load_file(weights))
+        segmenter.load_state_dict(restore(load_file(weights), str(weights)))
     except (OSError, SafetensorError) as error:
         raise unreadable_weights(weights, error) from error
     except RuntimeError as error:  # torch lists the keys and shapes line by line
@@ -122,7 +131,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     return segmenter.eval()
 
 
-def model_card(spec: SegmenterSpec, info: Mapping[str, object]) -> str:
+def model_card(spec: SegmenterSpec, info: Mapping[str, object], lineage: Lineage | None = None) -> str:
     """Return a model card in Markdown: what it sees, how to run it, how it was made."""
     names = ", ".join(f"{index} {name}" for index, name in enumerate(spec.classes.names))
     layers = ", ".join(map(str, spec.layers))
@@ -149,5 +158,6 @@ def model_card(spec: SegmenterSpec, info: Mapping[str, object]) -> str:
             "```",
             "",
             *(["## How it was made", "", *facts, ""] if facts else []),
+            *lineage_lines(lineage),
         ]
     )

@@ -11,7 +11,7 @@ from torch import nn
 
 from unip.errors import UnipError
 from unip.vit.architecture import BackboneSpec, read_spec
-from unip.vit.hub import hub_model, timm_model, timm_weights
+from unip.vit.hub import hub_file, hub_model, timm_model, timm_weights
 from unip.vit.infer import infer_spec
 from unip.vit.normalisation import INFMIX_RGB, Preprocessing
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME, find_source, read_model_folder
@@ -58,9 +58,9 @@ def load_backbone(
     """Build the backbone that ``source`` names and load its weights.
 
     Args:
-        source: ``timm:NAME[.TAG]`` (weights from the hub), ``timm:NAME[.TAG]@FILE`` (weights from a local file of
-            any layout), ``hf:OWNER/NAME[@REVISION]`` (a timm model there), a checkpoint file of a plain ViT, a
-            model folder or run folder of unip, or a student's name (random weights).
+        source: A name of the zoo, ``timm:NAME[.TAG]`` (weights from the hub), ``timm:NAME[.TAG]@FILE`` (weights from a
+            local file of any layout), ``hf:OWNER/NAME[@REVISION]`` (a timm model there), a checkpoint
+            file of a plain ViT, a model folder or run folder of unip, or a student's name (random weights).
         drop_path: Stochastic depth rate, the same in every block.
         random_weights: Build the architecture only.
         patch: Side of the patches in pixels, if not that of the source: its kernels are resized so that they give the
@@ -121,6 +121,8 @@ def _resolve(source: str, random_weights: bool) -> _Origin:
     if found.kind == "hf":
         spec, preprocessing, file = hub_model(found)
         return _Origin(spec, preprocessing, read_checkpoint(file))
+    if found.kind == "hub file":
+        return _from_file(hub_file(found))
     assert found.file is not None
     return _from_folder(found.file) if found.file.is_dir() else _from_file(found.file)
 

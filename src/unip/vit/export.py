@@ -16,6 +16,7 @@ from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
 from unip.vit.sources import BACKBONE_FORMAT, WEIGHTS_NAME
 from unip.vit.spec import blocks, has_own_last_heads, head_width, last_heads, timm_arguments
+from unip.zoo.lineage import Lineage, lineage_lines, lineage_record
 
 
 def save_backbone(
@@ -27,6 +28,7 @@ def save_backbone(
     std: Sequence[float],
     input_size: int,
     info: Mapping[str, Any],
+    lineage: Lineage | None = None,
 ) -> Path:
     """Write ``config.json``, ``model.safetensors`` and a model card, the whole folder or nothing.
 
@@ -41,7 +43,8 @@ def save_backbone(
         mean: Channel means of its preprocessing, RGB in 0..1.
         std: Channel deviations.
         input_size: Side in pixels of the square training images.
-        info: What else to tell (how it was made, results, ``licence``, ``attribution``); JSON values.
+        info: What else to tell (how it was made, results); JSON values.
+        lineage: What it was made from.
 
     Returns:
         The folder.
@@ -68,9 +71,10 @@ def save_backbone(
     with writing(path) as target:
         target.mkdir()
         write_tensors(target / WEIGHTS_NAME, state, metadata)
-        text = json.dumps({**config, "info": dict(info)}, indent=1, allow_nan=False, default=str)
+        record = {**config, "info": dict(info), **lineage_record(lineage)}
+        text = json.dumps(record, indent=1, allow_nan=False, default=str)
         (target / "config.json").write_text(text + "\n", encoding="utf-8")
-        (target / "README.md").write_text(model_card(spec, config, info, own_last_heads=own), encoding="utf-8")
+        (target / "README.md").write_text(model_card(spec, config, info, own, lineage), encoding="utf-8")
     return path
 
 
@@ -86,7 +90,13 @@ def load_timm(file: str | Path) -> nn.Module:
     return load_backbone(str(file)).model
 
 
-def model_card(spec: BackboneSpec, config: Mapping[str, Any], info: Mapping[str, Any], *, own_last_heads: bool) -> str:
+def model_card(
+    spec: BackboneSpec,
+    config: Mapping[str, Any],
+    info: Mapping[str, Any],
+    own_last_heads: bool,
+    lineage: Lineage | None = None,
+) -> str:
     """Return the model card: what it is, how it was made, how to load it."""
     kind = spec.timm_name or "ViT"
     shape = ", ".join(f"{key} {value}" for key, value in spec.arguments.items())
@@ -105,6 +115,7 @@ def model_card(spec: BackboneSpec, config: Mapping[str, Any], info: Mapping[str,
         "",
         *(f"- {key.replace('_', ' ')}: {_told(value)}" for key, value in info.items()),
         "",
+        *lineage_lines(lineage),
         "## How to load it",
         "",
         "```python",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
 import timm
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir
 from huggingface_hub import errors as hub_errors
-from huggingface_hub import hf_hub_download
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules
 
 from unip.errors import UnipError
@@ -106,6 +107,49 @@ def hub_model(source: Source) -> tuple[BackboneSpec, Preprocessing, Path]:
     size = _size(cfg.get("input_size", (3, 224, 224)), place)
     spec = read_spec({"timm_name": spec.timm_name, "arguments": {"img_size": size, **shape}}, place)
     return spec, Preprocessing().updated(cfg), _fetch(source, WEIGHT_FILES, remedy)
+
+
+def hub_file(source: Source) -> Path:
+    """Return the local path of the one checkpoint of a repository whose name fits the source's pattern.
+
+    Args:
+        source: Of the kind ``hub file``.
+
+    Raises:
+        UnipError: The hub cannot be reached and no such file is in the cache, or not exactly one fits.
+    """
+    remedy = "Download the file elsewhere and give its path."
+    try:
+        names = HfApi().list_repo_files(source.name)
+    except Exception as error:  # whatever the HTTP library of this hub client raises without a network
+        names = _cached_files(source.name)
+        if not names:
+            raise UnipError(f"the hub could not be reached for {source.name}", remedy) from error
+    fitting = [name for name in names if re.fullmatch(source.pattern, name.rpartition("/")[2])]
+    if len(fitting) != 1:
+        listed = ", ".join((fitting or names)[:12])
+        what = f"{len(fitting)} files of hf:{source.name} could be the one" if fitting else "no file fits"
+        raise UnipError(f"hf:{source.name}: {what}: {listed}", remedy)
+    return _fetch(source, (fitting[0],), remedy)
+
+
+def _cached_files(repository: str) -> list[str]:
+    """Return the files of a repository that are in the local cache, newest state first."""
+    found = (
+        [repo for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos if repo.repo_id == repository]
+        if _has_cache()
+        else []
+    )
+    revisions = sorted((r for repo in found for r in repo.revisions), key=lambda r: r.last_modified, reverse=True)
+    return (
+        [file.file_path.relative_to(revisions[0].snapshot_path).as_posix() for file in revisions[0].files]
+        if revisions
+        else []
+    )
+
+
+def _has_cache() -> bool:
+    return Path(constants.HF_HUB_CACHE).is_dir()
 
 
 def _fetch(source: Source, files: tuple[str, ...], remedy: str) -> Path:

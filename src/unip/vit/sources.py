@@ -1,4 +1,4 @@
-"""Where a backbone comes from: one parser of ``timm:``, ``hf:``, files, folders and names.
+"""Where a backbone comes from: one parser of ``timm:``, ``hf:``, files, folders, students and names of the zoo.
 
 Nothing here needs torch: a path that is wrong is refused before torch is imported.
 """
@@ -15,6 +15,7 @@ from unip.errors import UnipError
 from unip.files import read_json
 from unip.vit.checkpoint_files import check_checkpoint
 from unip.vit.student import STUDENTS
+from unip.zoo.catalogue import catalogue, zoo_model
 
 BACKBONE_FORMAT = "unip-backbone-1"
 SEGMENTER_FORMAT = "unip-segmenter-1"
@@ -28,16 +29,18 @@ class Source:
     """What the text that names a backbone means.
 
     Attributes:
-        kind: What it is; a path leads to a file or a folder.
-        name: Of the student, timm's model with its tag, or the hub's repository; empty for a path.
+        kind: What it is; a path leads to a file or a folder, ``hub file`` to a plain checkpoint in a repository.
+        name: Of the student, timm's model with its tag, the hub's repository, or the zoo's model; empty for a path.
         file: The path; for a timm model the file after ``@``, if any.
         revision: Of the hub's repository: what is after ``@``, if anything.
+        pattern: Regular expression that the checkpoint's name in the repository fits.
     """
 
-    kind: Literal["student", "timm", "hf", "path"]
+    kind: Literal["student", "timm", "hf", "path", "hub file"]
     name: str = ""
     file: Path | None = None
     revision: str | None = None
+    pattern: str = ""
 
     @property
     def repository(self) -> str:
@@ -53,10 +56,22 @@ def parse_source(source: str) -> Source:
     if source in STUDENTS:
         return Source("student", source)
     if not colon or kind not in ("timm", "hf"):
-        return Source("path", file=Path(source).expanduser())
+        return _named(source) or Source("path", file=Path(source).expanduser())
     if kind == "timm":
         return Source("timm", name, file=Path(after).expanduser() if at else None)
     return Source("hf", name, revision=after if at else None)
+
+
+def _named(name: str) -> Source | None:
+    """Return the source of a model of the zoo; None: there is none of that name, or it is in no package yet."""
+    model = zoo_model(name)
+    if model is None or model.how_to_make:
+        return None
+    if model.shipped:
+        return Source("path", name, file=model.folder)
+    if model.source:
+        return parse_source(model.source)
+    return Source("hub file", model.repository or "", pattern=model.pattern or "")
 
 
 def find_source(source: str) -> Source:
@@ -69,12 +84,21 @@ def find_source(source: str) -> Source:
     if found.kind == "hf" and not REPOSITORY.fullmatch(found.repository):
         raise UnipError(f"hf:{found.repository} is not a repository name", "Give hf:OWNER/NAME.")
     if found.kind == "path" and found.file is not None and not found.file.exists():
-        near = difflib.get_close_matches(source.strip(), STUDENTS, n=1)
-        raise UnipError(
-            f"no backbone {source.strip()!r}: there is no such file or folder, and no student of that name",
-            f"Did you mean {near[0]!r}?" if near else "Give timm:NAME, hf:OWNER/NAME, a file, a folder or a student.",
-        )
+        raise _not_there(source.strip())
     return found
+
+
+def _not_there(source: str) -> UnipError:
+    model = zoo_model(source)
+    if model is not None:  # its name is known, but it is neither in the package nor on a hub
+        return UnipError(f"{source} is not in this package: {model.note}", model.how_to_make or "")
+    near = difflib.get_close_matches(source, [*STUDENTS, *catalogue()], n=1)
+    return UnipError(
+        f"no backbone {source!r}: there is no such file or folder, and `unip models` lists no such name",
+        f"Did you mean {near[0]!r}?"
+        if near
+        else "Give timm:NAME, hf:OWNER/NAME, a file, a folder, or a name of `unip models`.",
+    )
 
 
 def check_backbone(source: str) -> None:

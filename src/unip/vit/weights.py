@@ -24,6 +24,7 @@ from unip.errors import UnipError
 from unip.files import sha256
 from unip.opening import open_regular
 from unip.vit.checkpoint_files import check_checkpoint, not_a_checkpoint, refused_pickle
+from unip.vit.eight_bit import restore
 from unip.vit.layouts import (
     ANCHOR,
     GUARD,
@@ -213,7 +214,8 @@ def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
     if check_checkpoint(file):
         try:
             with safe_open(file, framework="pt") as archive:
-                return {name: archive.get_tensor(name) for name in archive.keys()}, archive.metadata() or {}
+                tensors = {name: archive.get_tensor(name) for name in archive.keys()}
+                return restore(tensors, str(file)), archive.metadata() or {}
         except (SafetensorError, ValueError, RuntimeError) as error:
             raise not_a_checkpoint(file) from error
     try:
