@@ -75,7 +75,7 @@ def test_folder_problems(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     (root / "train/masks/b.png").unlink()
     with caplog.at_level("INFO"):
         assert len(open_segmentation(root, "train")) == 1
-    assert "1 of 2 images have no mask and are left out, the first: train/images/b.webp" in caplog.text
+    assert "1 of 2 images have no mask and are left out: train/images/b.webp" in caplog.text
     (root / "train/masks/a.png").unlink()
     with pytest.raises(UnipError, match=r"no image has a mask: none of 2 in .*images has one in .*masks") as caught:
         open_segmentation(root, "train")

@@ -125,7 +125,7 @@ def test_usual_layouts(tmp_path: Path, layout: str, caplog: pytest.LogCaptureFix
     if layout == "previews":
         assert "begins like that of an image: 2 files in train/masks, the first: 0_color.png" in caplog.text
     if layout == "unlabelled frames":
-        assert "1 of 3 images have no mask and are left out, the first: train/images/extra.jpg" in caplog.text
+        assert "1 of 3 images have no mask and are left out: train/images/extra.jpg" in caplog.text
 
 
 @pytest.mark.parametrize(

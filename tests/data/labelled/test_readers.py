@@ -434,6 +434,7 @@ def test_yolo(tmp_path: Path, turned: bool) -> None:
     for name in ("a", "b"):
         save(tmp_path / images / f"{name}.jpg", np.full((10, 20), 7, np.uint8))
     (tmp_path / labels).mkdir(parents=True)
+    (tmp_path / labels / "b.txt").touch()
     (tmp_path / labels / "a.txt").write_text("1 0.2 0.2 0.3 0.2 0.3 0.5\n0 0.1 0.1 0.9 0.1 0.9 0.8 0.1 0.8\n")
     (tmp_path / "data.yaml").write_text("names: {0: person, 1: car}\n" if turned else "names: [person, car]\n")
     data = open_segmentation(f"yolo-seg:{tmp_path}", "train")

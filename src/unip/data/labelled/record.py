@@ -20,7 +20,7 @@ from unip.data.labelled.statistics import Measure, PairFacts, read_pairs
 from unip.files import read_json
 from unip.runtime.memory import Cache
 
-ABSENT = (-1, -1)  # stamp of a file that is not there: some layouts have none where nothing is labelled
+ABSENT = (-1, -1)  # stamp of a file that is not there any more
 Stamp = tuple[int, ...]  # size in bytes, time of change in ns; of a mask also a checksum of how it is read
 
 

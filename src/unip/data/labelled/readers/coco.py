@@ -9,7 +9,8 @@ ROOT/SPLIT/_annotations.coco.json          ROOT/SPLIT.json       ROOT/instances_
 
 Images are searched in the folder of the annotations, and in ``images/SPLIT``, ``SPLIT2017``, ``SPLIT``, ``images`` and
 the root. Classes are ``background`` and the categories in the order of their ids; a category of that name, in any case
-and place, is the background. Objects are drawn from the largest to the smallest, by what their outlines cover; crowds
+and place, is the background. An image without annotations is all background, as usual in COCO, and that is said, since
+it may just not be labelled. Objects are drawn from the largest to the smallest, by what their outlines cover; crowds
 count as their class. Format: the data page of the COCO site and its API's mask files.
 """
 
@@ -30,6 +31,7 @@ from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import draw_polygon, polygon_area
 from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.unlabelled import say_background
 from unip.errors import UnipError
 from unip.files import read_json
 
@@ -42,6 +44,7 @@ FILES = (
     "instances_{}.json",
 )
 FOLDERS = ("images/{}", "images/{}2017", "{}2017", "{}", "images", "")
+EMPTY = ". That is usual in COCO; if nobody labelled them, remove them from `images` in the file"
 SPLITS = ("train", "val", "valid", "test")
 
 
@@ -121,6 +124,8 @@ def open_coco(root: Path, split: str | None) -> SegmentationData:
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UnipError(f"{len(missing)} of {len(files)} images of {path} are missing, the first: {missing[0]}")
+    empty = [file for file, made in zip(files, drawn, strict=True) if not made]
+    say_background(str(path), empty, len(files), "no annotation", folder, EMPTY)
     masks = tuple(CocoMask(path, file, size, made) for file, size, made in zip(files, sizes, drawn, strict=True))
     return SegmentationData(files, masks, Classes(tuple(names)))
 

@@ -11,6 +11,7 @@ from typing import Any
 from unip.data.labelled.classes import IGNORE, Classes, background_id
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.coco import CocoMask
+from unip.data.labelled.unlabelled import say_left_out
 from unip.errors import UnipError
 
 log = logging.getLogger(__name__)
@@ -68,12 +69,8 @@ def open_drawing(drawing: Drawing) -> SegmentationData:
         )
     if kinds:
         log.warning(f"{path}: not drawn, since only polygons and masks have an outline: {kinds}")
-    if len(chosen) < len(drawing.images):
-        first = next(each.image for each in drawing.images if not each.objects)
-        log.info(
-            f"{path}: {len(drawing.images) - len(chosen)} of {len(drawing.images)} images have no outline and are "
-            f"left out, the first: {first.name}"
-        )
+    empty = [each.image for each in drawing.images if not each.objects]
+    say_left_out(str(path), empty, len(drawing.images), "no outline", path.parent)
     return SegmentationData(
         tuple(each.image for each in chosen),
         tuple(CocoMask(path, each.image, each.size, each.objects) for each in chosen),

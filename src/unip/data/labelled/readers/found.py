@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +9,8 @@ from pathlib import Path
 from unip.data.labelled.binary_masks import JPEG_ENDINGS, THRESHOLD
 from unip.data.labelled.readers.places import Folders, candidates, list_splits
 from unip.data.labelled.settings import Places
+from unip.data.labelled.unlabelled import inside, say_left_out, say_once
 from unip.errors import UnipError
-
-log = logging.getLogger(__name__)
 
 EXAMPLES = 3  # pairs that are shown
 OTHER_KINDS = {
@@ -81,36 +78,23 @@ def describe_found(pairs: FolderPairs, folders: Folders, root: Path, split: str 
         kinds = f"one binary mask for each of {', '.join(pairs.names)}" if pairs.names else "one mask for each image"
         named = f"named like the image and {pairs.suffix!r}" if pairs.suffix else "named like the image"
         examples = list(zip(pairs.images, pairs.masks, strict=True))[:EXAMPLES]
-        rows = [f"\n  {_inside(i, root)} - {', '.join(_inside(path, root) for path in files)}" for i, files in examples]
-        _once(
-            f"{title}: images in {_inside(folders.images, root)}, masks in {_inside(folders.masks, root)}, {kinds}, "
+        rows = [f"\n  {inside(i, root)} - {', '.join(inside(path, root) for path in files)}" for i, files in examples]
+        say_once(
+            f"{title}: images in {inside(folders.images, root)}, masks in {inside(folders.masks, root)}, {kinds}, "
             f"{named} (--images, --masks and --mask-suffix change that). Pairs: {len(pairs.images)}, such as"
             + "".join(rows)
         )
     if not endings.isdisjoint(JPEG_ENDINGS):
-        _once(
+        say_once(
             f"{title}: masks are JPEG, read as binary: {THRESHOLD} and above count as "
             f"{'the class' if pairs.names else '255'}, the rest as {'background' if pairs.names else '0'}"
         )
-    if pairs.unlabelled:
-        _once(
-            f"{title}: {len(pairs.unlabelled)} of {len(pairs.unlabelled) + len(pairs.images)} images have no mask and "
-            f"are left out, the first: {_inside(pairs.unlabelled[0], root)}"
-        )
+    say_left_out(title, pairs.unlabelled, len(pairs.unlabelled) + len(pairs.images), "no mask", root)
     if pairs.others:
-        _once(
+        say_once(
             f"{title}: not used, since the name only begins like that of an image: {len(pairs.others)} files in "
-            f"{_inside(folders.masks, root)}, the first: {pairs.others[0].name}"
+            f"{inside(folders.masks, root)}, the first: {pairs.others[0].name}"
         )
-
-
-@functools.lru_cache(maxsize=1024)  # a verb may open the same data several times
-def _once(message: str) -> None:
-    log.info(message)
-
-
-def _inside(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def refuse_several(fitting: list[Found]) -> None:

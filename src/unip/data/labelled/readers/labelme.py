@@ -8,8 +8,8 @@ ROOT/train/0001.json        shapes: polygons, rectangles, circles, masks (of Lab
 
 Without ``labels.txt`` (or ``classes.json``) the classes are ``background`` and all labels in ROOT, sorted. Shapes are
 drawn in the order of the file, later ones on top, on the picture as LabelMe turns it; what none covers is the
-background, which a ``classes.json`` has to name. ``__ignore__`` marks pixels without a label. The format is that of
-wkentaro/labelme.
+background, which a ``classes.json`` has to name. ``__ignore__`` marks pixels without a label. Images without a JSON
+file are left out; those whose file has no shape are all background. The format is that of wkentaro/labelme.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from typing import Any
 import numpy as np
 
 from unip.data.images.decoding import Pixels, Pixels8
-from unip.data.images.files import SUFFIXES
+from unip.data.images.files import MASK_FOLDERS, SUFFIXES
 from unip.data.images.formats import open_image
 from unip.data.labelled.classes import IGNORE, Classes, background_id
 from unip.data.labelled.masks import draw_polygon
 from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.folder import read_classes
+from unip.data.labelled.unlabelled import say_left_out
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
 
 CIRCLE_CORNERS = 64
+MASKS = frozenset(MASK_FOLDERS)
+EMPTY = ". If an image shows no object, a .json file without shapes says so"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def open_labelme(root: Path, split: str | None) -> SegmentationData:
             "Expected a .json file beside each image." + (f" Splits in {root}: {', '.join(there)}." if there else ""),
         )
     images = [_image_of(path) for path in files]
+    without = _without_file(base, images)
+    say_left_out(str(base), without, len(images) + len(without), "no .json file", root, EMPTY)
     classes, labels = _classes(root)
     background = background_id(classes.names)
     if background is None:
@@ -109,6 +114,14 @@ def open_labelme(root: Path, split: str | None) -> SegmentationData:
 def labelme_splits(root: Path) -> list[str]:
     """Return the subfolders that hold JSON files."""
     return sorted({path.relative_to(root).parts[0] for path in root.glob("*/**/*.json")})
+
+
+def _without_file(base: Path, labelled: list[Path]) -> list[Path]:
+    """Return the other images: in the folder and below, masks left out, and beside those that are labelled."""
+    used = {path.resolve() for path in labelled}
+    there = {path for folder in {image.parent for image in labelled} for path in folder.iterdir()}
+    there |= {path for path in base.rglob("*") if not MASKS & {part.lower() for part in path.relative_to(base).parts}}
+    return sorted(path for path in there if path.suffix.lower() in SUFFIXES and path.resolve() not in used)
 
 
 def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:

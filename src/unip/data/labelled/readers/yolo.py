@@ -7,9 +7,10 @@ ROOT/train/images/0001.jpg  with ROOT/train/labels/0001.txt, the other way round
 ```
 
 A line is ``CLASS x1 y1 x2 y2 ...`` in shares of width and height (format: the segmentation page of the Ultralytics
-docs). Class 0 becomes id 1, after ``background``; a class of that name is the background. An image without a text file
-is all background. Polygons are drawn from the largest to the smallest, on the picture as viewers turn it. Any .yaml
-file with ``names`` in ROOT will do if there is no ``data.yaml``.
+docs). Class 0 becomes id 1, after ``background``; a class of that name is the background. An image whose text file is
+empty is all background; one without a text file is left out, since nobody may have labelled it. Polygons are drawn from
+the largest to the smallest, on the picture as viewers turn it. Any .yaml file with ``names`` in ROOT will do if there
+is no ``data.yaml``.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import draw_polygon, polygon_area
 from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.unlabelled import say_left_out
 from unip.errors import UnipError
 from unip.files import read_lines, read_yaml
 
 FAR_OUTSIDE = 1.5  # shares beyond it are pixels or percent
+EMPTY = ". If an image shows no object, an empty .txt file says so"
 USUAL = ("train", "val", "valid", "test")
 
 
@@ -58,7 +61,7 @@ class YoloMask:
         height, width = picture.shown
         mask = np.zeros(picture.shown, np.uint8)
         polygons = []
-        for number, line in enumerate(self._lines(), 1):
+        for number, line in enumerate(read_lines(self.path), 1):
             words = line.split()
             if not words:
                 continue
@@ -87,14 +90,6 @@ class YoloMask:
             draw_polygon(mask, corners, class_id)
         return picture.as_stored(mask)
 
-    def _lines(self) -> list[str]:
-        try:
-            return read_lines(self.path)
-        except UnipError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return []
-            raise
-
 
 def open_yolo(root: Path, split: str | None) -> SegmentationData:
     """List the images of one split; see :func:`unip.data.labelled.datasets.open_segmentation`."""
@@ -112,14 +107,17 @@ def open_yolo(root: Path, split: str | None) -> SegmentationData:
         )
     images, labels = place
     files = list_images(images)
+    texts = {path: (labels / path.relative_to(images)).with_suffix(".txt") for path in files}
+    labelled = [path for path in files if texts[path].is_file()]
+    if not labelled:
+        raise UnipError(f"no image of {images} has labels in {labels}", f"Expected such as {texts[files[0]]}.")
+    without = [path for path in files if path not in set(labelled)]
+    say_left_out(str(labels), without, len(files), "no .txt file", root, EMPTY)
     background = background_id(names)
     others = [name for i, name in enumerate(names) if i != background]
     ids = tuple(0 if i == background else others.index(name) + 1 for i, name in enumerate(names))
-    texts = ((labels / path.relative_to(images)).with_suffix(".txt") for path in files)
-    masks = tuple(YoloMask(text, path, names, ids) for text, path in zip(texts, files, strict=True))
-    if not any(mask.path.is_file() for mask in masks):
-        raise UnipError(f"no image of {images} has labels in {labels}", f"Expected such as {masks[0].path}.")
-    return SegmentationData(tuple(files), masks, Classes(("background", *others)))
+    masks = tuple(YoloMask(texts[path], path, names, ids) for path in labelled)
+    return SegmentationData(tuple(labelled), masks, Classes(("background", *others)))
 
 
 def yolo_splits(root: Path) -> list[str]:

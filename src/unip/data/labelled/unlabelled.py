@@ -1,0 +1,54 @@
+"""Frames among labelled ones that have no label file, or nothing in it: how many, which, and what becomes of them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = 3  # names in a message
+
+
+def say_left_out(title: str, frames: Sequence[Path], total: int, missing: str, root: Path, hint: str = "") -> None:
+    """Say which frames are not used because nobody labelled them.
+
+    Args:
+        title: What they belong to.
+        frames: The frames; if there are none, nothing is said.
+        total: How many frames there are, these among them.
+        missing: What they lack, such as ``"no mask"``.
+        root: Names are shown from here on.
+        hint: What to do if they are labelled after all.
+    """
+    if frames:
+        say_once(f"{title}: {_counted(frames, total)} {missing} and are left out: {_shown(frames, root)}{hint}")
+
+
+def say_background(title: str, frames: Sequence[Path], total: int, missing: str, root: Path, hint: str) -> None:
+    """Say which frames count as background everywhere, though they may just not be labelled; see above."""
+    if frames:
+        counted = f"{_counted(frames, total)} {missing} and count as background everywhere"
+        say_once(f"note: {title}: {counted}: {_shown(frames, root)}{hint}", logging.WARNING)
+
+
+@functools.lru_cache(maxsize=1024)  # a verb may open the same data several times
+def say_once(message: str, level: int = logging.INFO) -> None:
+    """Log a message, unless this was done before."""
+    log.log(level, message)
+
+
+def inside(path: Path, root: Path) -> str:
+    """Return a path as seen from a folder, if it is in it."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _counted(frames: Sequence[Path], total: int) -> str:
+    return f"{len(frames)} of {total} images have"
+
+
+def _shown(frames: Sequence[Path], root: Path) -> str:
+    more = ", ..." if len(frames) > EXAMPLES else ""
+    return ", ".join(inside(path, root) for path in frames[:EXAMPLES]) + more
