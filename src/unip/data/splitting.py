@@ -31,11 +31,14 @@ from rich.table import Table
 from unip.config import verb
 from unip.data.balance import assign
 from unip.data.config import SplitConfig
+from unip.data.images.decoding import to_grey8
 from unip.data.labelled.binary import refuse_doubtful_masks
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.pairs import SegmentationData, read_channel
 from unip.data.labelled.settings import Places
+from unip.data.leakage import describe_near_duplicates, describe_no_groups
+from unip.data.manifests.facts import perceptual_hash
 from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.opening import regular
@@ -89,16 +92,19 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
     names = unique_names(images)
     groups = tuple(find_groups(images, names, config))
 
-    def count(pair: tuple[SegmentationData, int]) -> npt.NDArray[np.int64]:
+    def look(pair: tuple[SegmentationData, int]) -> tuple[npt.NDArray[np.int64], int]:
         data, index = pair
-        return np.bincount(data.read(index).mask.ravel(), minlength=256)
+        found = data.read(index)
+        return np.bincount(found.mask.ravel(), minlength=256), perceptual_hash(to_grey8(found.image))
 
-    counts = np.stack(list(map_threads(count, pairs, "checking pairs", workers=config.workers, unit="pairs")))
+    looked = list(map_threads(look, pairs, "checking pairs", workers=config.workers, unit="pairs"))
+    counts = np.stack([pixels for pixels, _ in looked])
     refuse_doubtful_masks(opened[0], counts.sum(axis=0).tolist())
     counts = counts[:, : len(opened[0].classes.names)]
     chosen = assign(names, groups, counts, config.shares, config.seed)
     splits = tuple(NAMES[k] for k in chosen)
     log.info(TableMessage(split_table(splits, groups, counts, opened[0].classes.names)))
+    _say_leaks(config, images, [phash for _, phash in looked], splits)
     if config.dry_run:
         log.info(f"dry run, not written: {config.out}")
     else:
@@ -107,6 +113,13 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
             log.warning(f"kept in {config.out}, because unip did not write it: {', '.join(kept[:FILES_NAMED])}")
         log.info(f"written: {config.out}")
     return SplitResult(config.out, images, groups, splits)
+
+
+def _say_leaks(config: SplitConfig, images: tuple[Path, ...], hashes: list[int], splits: tuple[str, ...]) -> None:
+    if config.group is None and config.groups is None:
+        log.warning(describe_no_groups(images, sum(share > 0 for share in config.shares)))
+    if near := describe_near_duplicates(images, np.array(hashes, np.uint64), splits):
+        log.warning(near)
 
 
 def find_groups(images: tuple[Path, ...], names: list[str], config: SplitConfig) -> list[str]:
