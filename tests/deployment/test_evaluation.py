@@ -65,9 +65,20 @@ def test_dry_run_writes_nothing(model, segmentation_folder, capsys):
     assert "3 images" in printed and "windows of 32 every 21 pixels" in printed and "nothing was written" in printed
 
 
+def test_classes_in_another_order_give_the_same_scores(model, segmentation_folder, tmp_path):
+    expected = evaluate(model=model, data=segmentation_folder, device="cpu", out=tmp_path / "a").scores
+    (segmentation_folder / "classes.json").write_text(json.dumps({"names": ["Cold", "background", "hot"]}))
+    for path in segmentation_folder.glob("*/masks/*.png"):
+        stored = np.array([1, 2, 0, *range(3, 256)], np.uint8)[np.asarray(Image.open(path))]
+        Image.fromarray(stored).save(path)
+    found = evaluate(model=model, data=segmentation_folder, device="cpu", out=tmp_path / "b").scores
+    assert found.names == ("background", "hot", "cold")
+    np.testing.assert_array_equal(found.matrix, expected.matrix)
+
+
 def test_other_classes(model, segmentation_folder):
-    (segmentation_folder / "classes.json").write_text(json.dumps({"names": ["background", "cold", "hot"]}))
-    with pytest.raises(UnipError, match=r"knows the classes .*'hot', 'cold'.* has .*'cold', 'hot'"):
+    (segmentation_folder / "classes.json").write_text(json.dumps({"names": ["background", "cold", "warm"]}))
+    with pytest.raises(UnipError, match=r"has warm, which .* does not know; .* knows hot, which"):
         evaluate(model=model, data=segmentation_folder)
 
 

@@ -14,8 +14,9 @@ import torch
 from unip.data.corruptions import CorruptFrames, parse_corruptions
 from unip.data.images.config import Conversion
 from unip.data.labelled.binary import refuse_doubtful
-from unip.data.labelled.classes import IGNORE, Classes
+from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import check_segmentation, open_segmentation
+from unip.data.labelled.matching import match_classes
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.settings import Places
 from unip.data.sampling.frames import Frames
@@ -198,10 +199,12 @@ def open_model_and_data(config: EvaluateConfig, data: SegmentationData) -> Model
     """Load the model and see that it fits the data.
 
     Raises:
-        UnipError: It is damaged, or has other classes than the data.
+        UnipError: It is damaged, or has classes that the data has not, or the other way round.
     """
     segmenter = load_segmenter(config.model)
-    check_classes(segmenter.spec.classes, data.classes, config)
+    data = match_classes(
+        data, segmenter.spec.classes, remap=config.remap, model=str(config.model), source=str(config.data)
+    )
     check_channel(segmenter.spec, data, config)
     device = choose_device(config.device)
     as_trained = replace(data, conversion=segmenter.spec.conversion)
@@ -277,18 +280,4 @@ def check_channel(spec: SegmenterSpec, data: SegmentationData, config: EvaluateC
             f"{config.model} was trained on channel {trained + 1} of image files, but of {config.data} channel "
             f"{data.channel + 1} would be read",
             "Give the data in the layout of training.",
-        )
-
-
-def check_classes(model: Classes, data: Classes, config: EvaluateConfig) -> None:
-    """Refuse data whose classes are not the model's, in the same order.
-
-    Raises:
-        UnipError: They differ.
-    """
-    if model.names != data.names:
-        raise UnipError(
-            f"{config.model} knows the classes {list(model.names)}, but {config.data} has {list(data.names)}",
-            "Give the data the same classes in the same order (classes.json, labels.txt or data.yaml). --remap renames "
-            "and merges classes, but keeps their order.",
         )

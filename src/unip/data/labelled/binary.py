@@ -52,9 +52,13 @@ def refuse_doubtful(data: SegmentationData, pixels: Sequence[int]) -> None:
     """
     if data.assumed_ignore is None or len(data.classes.names) < 2:
         return
-    first, *others, ignored = pixels
-    if first and ignored and not any(others):
-        raw, names = data.assumed_ignore, data.classes.names
+    *counts, ignored = pixels
+    zero = dict(data.ids).get(0, IGNORE)
+    if zero == IGNORE:
+        return
+    others = [name for i, name in enumerate(data.classes.names) if i != zero]
+    if counts[zero] and ignored and sum(counts) == counts[zero]:
+        raw, names = data.assumed_ignore, (data.classes.names[zero], *others)
         raise UnipError(
             f"the masks in {data.masks[0].path.parent} hold two values alone: 0 ({names[0]}) and {raw}, which is the "
             f"ignore_index. No pixel is {' or '.join(names[1:4])}",
