@@ -159,7 +159,7 @@ PATHS: list[tuple[str, list[str], str]] = [
     ("pretrain", ["--objective", "mae", "--data", "FRAMES", "--out", "TEXT"], "TEXT is a file"),
     ("pretrain", ["--objective", "mae", "--data", "FRAMES", "--out", "FRAMES"], "is not empty and holds no run"),
     ("finetune", ["--data", "MISSING", *FINE_TUNED], "no such folder: MISSING"),
-    ("finetune", ["--data", "TEXT", *FINE_TUNED], "no such folder: TEXT"),
+    ("finetune", ["--data", "TEXT", *FINE_TUNED], "TEXT is a file, not a segmentation folder"),
     ("finetune", ["--data", "coco:MISSING", *FINE_TUNED], "MISSING"),
     ("finetune", ["--data", "koko:MISSING", *FINE_TUNED], "unknown kind of segmentation data 'koko'"),
     ("finetune", ["--data", "LABELLED", "--split", "trains", *FINE_TUNED], "is not a segmentation folder"),

@@ -20,6 +20,7 @@ from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.masks import MaskFile, make_ids, plain_ids
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.folder import read_classes
+from unip.data.labelled.readers.places import split_named
 from unip.errors import UnipError
 
 LABELS: dict[str, tuple[int, tuple[int, int, int]]] = {
@@ -52,7 +53,7 @@ def open_cityscapes(root: Path, split: str | None) -> SegmentationData:
     there = cityscapes_splits(root)
     if split is None or split not in there:
         raise UnipError(
-            f"{root} has no Cityscapes-like split {split!r}" + (f", but {', '.join(there)}" if there else ""),
+            f"{root} has no Cityscapes-like {split_named(split)}" + (f", but {', '.join(there)}" if there else ""),
             f"Expected {root}/leftImg8bit/{split or 'train'}/CITY/NAME{IMAGE_END}.png and "
             f"{root}/gtFine/{split or 'train'}/CITY/NAME{MASK_END}.",
         )

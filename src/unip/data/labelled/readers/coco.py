@@ -31,6 +31,7 @@ from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import draw_polygon, polygon_area
 from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.readers.places import split_named
 from unip.data.labelled.unlabelled import say_background
 from unip.errors import UnipError
 from unip.files import read_json
@@ -217,7 +218,7 @@ def _file_of(root: Path, split: str | None) -> Path:
         there = coco_splits(root)
         hint = f" Splits there: {', '.join(there)}." if there else ""
         raise UnipError(
-            f"no COCO annotation file of split {split!r} in {root}",
+            f"no COCO annotation file of {split_named(split)} in {root}",
             f"Expected {' or '.join(os.path.relpath(t, root) for t in tried)}, or give the file as coco:FILE.{hint}",
         )
     return path

@@ -6,8 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from unip.data.images.files import WAYS_ON
 from unip.data.labelled.binary_masks import JPEG_ENDINGS, THRESHOLD
-from unip.data.labelled.readers.places import Folders, candidates, list_splits
+from unip.data.labelled.readers.guesses import guess_annotations, guess_kind
+from unip.data.labelled.readers.places import WITHOUT_SPLITS, Folders, candidates, list_splits
 from unip.data.labelled.settings import Places
 from unip.data.labelled.unlabelled import inside, say_left_out, say_once
 from unip.errors import UnipError
@@ -15,10 +17,11 @@ from unip.errors import UnipError
 EXAMPLES = 3  # pairs that are shown
 OTHER_KINDS = {
     ".txt": "If these are polygons of YOLO, give yolo-seg:{root}.",
-    ".json": "Give coco:{root}, labelme:{root} or label-studio:{root}, whichever it is.",
+    ".json": "If this is COCO, LabelMe or Label Studio, give coco:{root}, labelme:{root} or label-studio:{root}.",
     ".xml": "If this is an export of CVAT, give cvat:{root}.",
     **dict.fromkeys((".npy", ".npz", ".mat"), "Save the masks as PNG: one channel, whose values are the ids."),
 }
+KINDS_TO_GUESS = (".txt", ".json", ".xml")
 
 Stems = dict[Path, list[Path]]  # files by their path inside a folder, without ending
 
@@ -114,7 +117,7 @@ def no_pairs(root: Path, split: str | None, places: Places, tried: list[Found], 
     there = [name for name in list_splits(root, places) if name != split]
     splits = f" Splits in {root}: {', '.join(there)}." if there else ""
     if split and not there and candidates(root, None, places):
-        splits = ' Without splits, give --split "".'
+        splits = f" {WITHOUT_SPLITS}"
     seen = next((found for found in tried if found.images), None)
     if seen is None or seen.folders.images == seen.folders.masks:
         return UnipError(f"{base} is not a segmentation folder", expected(root, split, also) + splits)
@@ -123,8 +126,9 @@ def no_pairs(root: Path, split: str | None, places: Places, tried: list[Found], 
     wanted = folders.masks / stem.with_name(f"{stem.name}{places.mask_suffix or ''}.png")
     other = next((path for path in sorted(folders.masks.rglob("*")) if path.suffix in OTHER_KINDS), None)
     if not seen.masks and other is not None:
-        kind = OTHER_KINDS[other.suffix]
-        return UnipError(f"{folders.masks} holds no masks, but files such as {other.name}", kind.format(root=root))
+        fix = guess_annotations(root) if other.suffix in KINDS_TO_GUESS else None
+        fix = fix or OTHER_KINDS[other.suffix].format(root=root)
+        return UnipError(f"{folders.masks} holds no masks, but files such as {other.name}", fix)
     masks = f", where a mask is called {next(iter(seen.masks))}" if seen.masks else ", which holds no image files"
     return UnipError(
         f"no image has a mask: none of {len(seen.images)} in {folders.images} has one in {folders.masks}{masks}",
@@ -133,10 +137,18 @@ def no_pairs(root: Path, split: str | None, places: Places, tried: list[Found], 
     )
 
 
+def not_a_folder(file: Path) -> UnipError:
+    """Return the error for a file in place of a folder."""
+    way = WAYS_ON.get(file.suffix.lower())
+    fix = guess_kind(file) or (f"A folder is needed; {way}." if way else "Give the folder of images and masks.")
+    return UnipError(f"{file} is a file, not a segmentation folder", fix)
+
+
 def expected(root: Path, split: str | None, also: str) -> str:
     """Say what a segmentation folder holds; ``also``: beside images and masks."""
     base = root / split if split else root
+    kind = guess_kind(root) or "Other layouts are named: KIND:PATH, see --help."
     return (
         f"Expected {base / 'images'} and {base / 'masks'} (or other usual places, or --images and --masks), and {also}."
-        f" Other layouts are named, such as coco:{root}."
+        f" {kind}"
     )

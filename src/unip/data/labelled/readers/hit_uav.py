@@ -24,6 +24,7 @@ from unip.data.images.decoding import Pixels
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.masks import box_corners, draw_polygon
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.readers.places import split_named
 from unip.errors import UnipError
 from unip.files import read_json
 
@@ -52,10 +53,10 @@ class BoxMask:
 def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
     """List the frames of a released split; see :func:`unip.data.labelled.datasets.open_segmentation`."""
     base = root if (root / "annotations").is_dir() else root / "rotate_json"
-    path, images = base / "annotations" / f"{split}.json", base / "images" / f"{split}"
+    path, images = base / "annotations" / f"{split or SPLITS[0]}.json", base / "images" / (split or SPLITS[0])
     if split not in SPLITS or not path.is_file() or not images.is_dir():
         raise UnipError(
-            f"{root} has no split {split!r} of HIT-UAV as it is released",
+            f"{root} has no {split_named(split)} of HIT-UAV as it is released",
             f"Expected {path} and {images}, split {', '.join(SPLITS)}, as in the repository of its authors.",
         )
     record = read_json(path)

@@ -29,6 +29,7 @@ from unip.data.images.files import list_images
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.coco import encode_runs
 from unip.data.labelled.readers.drawn import Drawing, DrawnImage, class_ids, open_drawing
+from unip.data.labelled.readers.places import WITHOUT_SPLITS, split_named
 from unip.errors import UnipError
 from unip.files import read_json
 
@@ -193,12 +194,12 @@ def _file_of(root: Path, split: str | None) -> Path:
     if root.is_file() and split is None:
         return root
     if root.is_file() or (split and len(files) == 1 and files[0].stem != split):
-        raise UnipError(f"{root} has no splits, so none is called {split!r}", 'Give the empty split, --split "".')
+        raise UnipError(f"{root} has no splits, so none is called {split!r}", WITHOUT_SPLITS)
     named = [path for path in files if split is None or path.stem == split]
     if len(named) != 1:
         there = ", ".join(path.stem for path in files)
         raise UnipError(
-            f"no JSON export of Label Studio for split {split!r} in {root}",
+            f"no JSON export of Label Studio for {split_named(split)} in {root}",
             f"Expected {root / (split or 'export')}.json" + (f". There are: {there}." if there else "."),
         )
     return named[0]

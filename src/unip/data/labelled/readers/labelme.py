@@ -29,6 +29,7 @@ from unip.data.labelled.masks import draw_polygon
 from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.folder import read_classes
+from unip.data.labelled.readers.places import WITHOUT_SPLITS
 from unip.data.labelled.unlabelled import say_left_out
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
@@ -95,7 +96,9 @@ def open_labelme(root: Path, split: str | None) -> SegmentationData:
         there = labelme_splits(root)
         raise UnipError(
             f"no LabelMe files in {base}",
-            "Expected a .json file beside each image." + (f" Splits in {root}: {', '.join(there)}." if there else ""),
+            "Expected a .json file beside each image."
+            + (f" Splits in {root}: {', '.join(there)}." if there else "")
+            + (f" {WITHOUT_SPLITS}" if split and any(root.glob("*.json")) else ""),
         )
     images = [_image_of(path) for path in files]
     without = _without_file(base, images)

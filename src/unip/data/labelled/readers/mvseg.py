@@ -18,6 +18,7 @@ from unip.data.images.files import SUFFIXES
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import MaskFile
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.readers.places import split_named
 from unip.errors import UnipError
 from unip.files import read_lines
 
@@ -58,7 +59,7 @@ def open_mvseg(root: Path, split: str | None) -> SegmentationData:
     if split is None or not listing.is_file():
         there = ", ".join(mvseg_splits(root))
         raise UnipError(
-            f"{root} has no MVSeg split {split!r}" + (f", but {there}" if there else ""),
+            f"{root} has no MVSeg {split_named(split)}" + (f", but {there}" if there else ""),
             f"Expected {root / f'{split or SPLITS[0]}.txt'} with the names of videos, and "
             f"{root / 'data'}/VIDEO with infrared and label.",
         )

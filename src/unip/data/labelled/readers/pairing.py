@@ -16,6 +16,7 @@ from unip.data.labelled.readers.found import (
     describe_found,
     expected,
     no_pairs,
+    not_a_folder,
     refuse_several,
 )
 from unip.data.labelled.readers.places import Folders, candidates
@@ -39,6 +40,8 @@ def find_pairs(root: Path, split: str | None, places: Places, also: str) -> Fold
     Raises:
         UnipError: There are none, several places or suffixes fit, or a mask has no image.
     """
+    if root.is_file():
+        raise not_a_folder(root)
     if not root.is_dir():
         raise UnipError(f"no such folder: {root}", expected(root, split, also))
     if places.mask_suffix is not None and Path(places.mask_suffix).suffix.lower() in SUFFIXES:

@@ -29,6 +29,14 @@ ALSO_USUAL = ("training", "valid", "validation", "testing")
 SPLIT = "{split}"  # in a given folder: the name of the split
 
 
+WITHOUT_SPLITS = 'Without splits, give --split "".'
+
+
+def split_named(split: str | None) -> str:
+    """Return what a message calls a split."""
+    return f"split {split!r}" if split else "data without splits"
+
+
 @dataclass(frozen=True)
 class Folders:
     """A folder of images, one of masks, and the file that lists the images of a split if there is one."""

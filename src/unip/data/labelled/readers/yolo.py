@@ -26,6 +26,7 @@ from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import draw_polygon, polygon_area
 from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.readers.places import WITHOUT_SPLITS, split_named
 from unip.data.labelled.unlabelled import say_left_out
 from unip.errors import UnipError
 from unip.files import read_lines, read_yaml
@@ -101,9 +102,12 @@ def open_yolo(root: Path, split: str | None) -> SegmentationData:
     place = next(((images, labels) for images, labels in places if images.is_dir() and labels.is_dir()), None)
     if place is None:
         there = yolo_splits(root)
+        flat = split and not there and (root / "images").is_dir() and (root / "labels").is_dir()
         raise UnipError(
-            f"{root} has no YOLO split {split!r}" + (f", but {', '.join(there)}" if there else ""),
-            "Expected " + ", or ".join(f"{images} and {labels}" for images, labels in places) + ".",
+            f"{root} has no YOLO {split_named(split)}" + (f", but {', '.join(there)}" if there else ""),
+            "Expected "
+            + ", or ".join(dict.fromkeys(f"{images} and {labels}" for images, labels in places))
+            + (f". {WITHOUT_SPLITS}" if flat else "."),
         )
     images, labels = place
     files = list_images(images)
