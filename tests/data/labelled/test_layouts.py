@@ -60,6 +60,16 @@ def by_class(root: Path) -> None:
             save(root / f"train/masks/{name}/{number}.png", plane)
 
 
+def in_class_folders(images: str, masks: str) -> Callable[[Path], None]:
+    def write(root: Path) -> None:
+        for number in (0, 1):
+            image(root / images.format(number))
+            for class_id, name in ((1, "person"), (2, "car")):
+                save(root / masks.format(name, number), np.where(truth(number) == class_id, 255, 0).astype(np.uint8))
+
+    return write
+
+
 def voc(root: Path) -> None:
     fill(root, "JPEGImages/{}.jpg", "SegmentationClass/{}.png")
     fill(root, "JPEGImages/other{}.jpg", "SegmentationClass/other{}.png")
@@ -99,6 +109,10 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "masks among images": split("train/{}.jpg", "train/{}_mask.png"),
     "masks among images, in images": split("train/images/{}.jpg", "train/images/{}_mask.png"),
     "a folder for each class": by_class,
+    "class folders beside images": in_class_folders("train/images/{}.jpg", "train/{}/{}.png"),
+    "class folders among images": in_class_folders("train/{}.jpg", "train/{}/{}.png"),
+    "class folders, kind first": in_class_folders("images/train/{}.jpg", "{}/train/{}.png"),
+    "class folders in masks, kind first": in_class_folders("images/train/{}.jpg", "masks/{}/train/{}.png"),
     "unlabelled frames": unlabelled,
     "previews": lambda root: (
         fill(root, "train/images/{}.jpg", "train/masks/{}.png"),
@@ -240,6 +254,40 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     describe(tmp_path, ["car", "person", "background"])
     data = open_segmentation(tmp_path, "train")
     assert data.read_mask(1)[0, 0] == 2 and set(np.unique(data.read_mask(1))) == {0, 2}
+
+
+@pytest.mark.parametrize("images", ["images/{}.jpg", "{}.jpg"])
+def test_class_folders_without_splits(tmp_path: Path, images: str) -> None:
+    in_class_folders(images, "{}/{}.png")(tmp_path)
+    data = open_segmentation(tmp_path, "")
+    assert data.classes.names == ("background", "car", "person") and list_splits(tmp_path) == []
+    np.testing.assert_array_equal(data.read_mask(1), np.array([0, 2, 1], np.uint8)[truth(1)])
+
+
+@pytest.mark.parametrize("masks", ["train/masks/{}/{}.png", "train/{}/{}.png"])
+def test_classes_without_a_file_are_counted(tmp_path: Path, masks: str, caplog: pytest.LogCaptureFixture) -> None:
+    in_class_folders("train/images/{}.jpg", masks)(tmp_path)
+    with caplog.at_level("INFO"):
+        open_segmentation(tmp_path, "train")
+    assert "without a file" not in caplog.text
+    (tmp_path / masks.format("person", 1)).unlink()
+    with caplog.at_level("INFO"):
+        data = open_segmentation(tmp_path, "train")
+    assert not (data.read_mask(1) == 2).any() and (data.read_mask(0) == 2).any()
+    assert "a class without a file is not in the image: person in 1 of 2 (such as train/images/1.jpg)" in caplog.text
+
+
+def test_other_pictures_beside_images_are_no_classes(tmp_path: Path) -> None:
+    fill(tmp_path, "train/images/{}.jpg", "gone/{}.png")
+    for number in (0, 1):
+        save(tmp_path / f"train/visible/{number}.png", np.arange(32 * 48, dtype=np.uint8).reshape(SIZE))
+    refused(tmp_path, "train is not a segmentation folder")
+    in_class_folders("train/images/{}.jpg", "train/{}/{}.png")(tmp_path)
+    fix = refused(tmp_path, r"a folder of masks for car, person, but not all .*visible/0\.png is not binary")
+    assert "into a folder masks" in fix
+    save(tmp_path / "train/car/7.png", np.zeros(SIZE, np.uint8))
+    (tmp_path / "train/visible").rename(tmp_path / "visible")
+    refused(tmp_path, r"1 mask has no image, the first: .*car/7\.png")
 
 
 @pytest.mark.parametrize("quality", [50, 75, 95])

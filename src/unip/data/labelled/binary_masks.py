@@ -70,7 +70,7 @@ class ClassFiles:
         Raises:
             UnipError: A file is not binary, or two have different sizes.
         """
-        planes = [(_read_binary(path), path, class_id) for path, class_id in self.files]
+        planes = [(read_binary(path), path, class_id) for path, class_id in self.files]
         mask: Pixels8 = np.full(planes[0][0].shape, self.background, np.uint8)
         for plane, path, class_id in sorted(planes, key=lambda item: -int(item[0].sum())):
             if plane.shape != mask.shape:
@@ -87,7 +87,12 @@ def mask_of_ids(path: Path) -> MaskFile | JpegMask:
     return JpegMask(path) if path.suffix.lower() in JPEG_ENDINGS else MaskFile(path)
 
 
-def _read_binary(path: Path) -> Binary:
+def read_binary(path: Path) -> Binary:
+    """Read the mask of one class, ``(H, W)`` bool.
+
+    Raises:
+        UnipError: It cannot be read, or holds more than 0 and one other value.
+    """
     raw = mask_of_ids(path).read()
     values = np.unique(raw)
     if (values > 0).sum() > 1:

@@ -24,7 +24,7 @@ from unip.data.labelled.binary_masks import ClassFiles, mask_of_ids
 from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import MaskSource
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.labelled.readers.found import FolderPairs
+from unip.data.labelled.readers.found import FolderPairs, class_of
 from unip.data.labelled.readers.pairing import find_pairs
 from unip.data.labelled.readers.places import list_splits
 from unip.data.labelled.settings import FOUND, Places
@@ -75,14 +75,10 @@ def _by_class(pairs: FolderPairs, root: Path, folders: list[Path]) -> Segmentati
             "With a folder of masks for each class, it needs background and the folders' names.",
         )
     masks = tuple(
-        ClassFiles(tuple((path, ids.get(_class_of(path, pairs.names), background)) for path in files), background)
+        ClassFiles(tuple((path, ids.get(class_of(path, pairs.names), background)) for path in files), background)
         for files in pairs.masks
     )
     return SegmentationData(pairs.images, masks, classes, conversion=conversion)
-
-
-def _class_of(path: Path, names: tuple[str, ...]) -> str:
-    return next(part for part in reversed(path.parts[:-1]) if part in names)
 
 
 def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]:

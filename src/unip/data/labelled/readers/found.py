@@ -71,6 +71,11 @@ class Found:
         return bool(self.suffixes or self.by_class)
 
 
+def class_of(path: Path, names: tuple[str, ...]) -> str:
+    """Return the class in whose folder a mask is."""
+    return next(part for part in reversed(path.parts[:-1]) if part in names)
+
+
 def describe_found(pairs: FolderPairs, folders: Folders, root: Path, split: str | None) -> None:
     """Say what was guessed, with examples, and which files are left out; for the documented layout, only the latter."""
     title = f"{root} {split}" if split else str(root)
@@ -87,6 +92,8 @@ def describe_found(pairs: FolderPairs, folders: Folders, root: Path, split: str 
             f"{named} (--images, --masks and --mask-suffix change that). Pairs: {len(pairs.images)}, such as"
             + "".join(rows)
         )
+    if pairs.names:
+        _say_absent_classes(pairs, root, title)
     if not endings.isdisjoint(JPEG_ENDINGS):
         say_once(
             f"{title}: masks are JPEG, read as binary: {THRESHOLD} and above count as "
@@ -98,6 +105,20 @@ def describe_found(pairs: FolderPairs, folders: Folders, root: Path, split: str 
             f"{title}: not used, since the name only begins like that of an image: {len(pairs.others)} files in "
             f"{inside(folders.masks, root)}, the first: {pairs.others[0].name}"
         )
+
+
+def _say_absent_classes(pairs: FolderPairs, root: Path, title: str) -> None:
+    shown = [{class_of(path, pairs.names) for path in files} for files in pairs.masks]
+    absent = {
+        name: [i for i, there in zip(pairs.images, shown, strict=True) if name not in there] for name in pairs.names
+    }
+    parts = [
+        f"{name} in {len(images)} of {len(shown)} (such as {inside(images[0], root)})"
+        for name, images in absent.items()
+        if images
+    ]
+    if parts:
+        say_once(f"{title}: a class without a file is not in the image: {', '.join(parts)}")
 
 
 def refuse_several(fitting: list[Found]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unip.data.images.files import SUFFIXES, list_images
+from unip.data.labelled.binary_masks import read_binary
 from unip.data.labelled.readers.found import (
     FolderPairs,
     Found,
@@ -19,7 +20,7 @@ from unip.data.labelled.readers.found import (
     not_a_folder,
     refuse_several,
 )
-from unip.data.labelled.readers.places import Folders, candidates
+from unip.data.labelled.readers.places import Folders, candidates, class_candidates
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 from unip.files import read_lines
@@ -48,6 +49,9 @@ def find_pairs(root: Path, split: str | None, places: Places, also: str) -> Fold
         places = dataclasses.replace(places, mask_suffix=str(Path(places.mask_suffix).with_suffix("")))
     tried = [_look(folders, places.mask_suffix) for folders in candidates(root, split, places)]
     fitting = [found for found in tried if found.fits]
+    if not fitting and places.masks is None:
+        looked = (_look_by_class(folders, named, places) for folders, named in class_candidates(root, split, places))
+        fitting = [found for found in looked if found.fits]
     if not fitting:
         raise no_pairs(root, split, places, tried, also)
     if len(fitting) > 1:
@@ -71,6 +75,36 @@ def _look(folders: Folders, given: str | None) -> Found:
             if len(stem.parts) > 1 and _suffix_of(inner, images, given or "", False) is not None:
                 by_class[stem.parts[0]] += 1
     return Found(folders, images, masks, suffixes, by_class)
+
+
+def _look_by_class(folders: Folders, named: dict[str, Path], places: Places) -> Found:
+    """Look for binary masks in a folder for each class.
+
+    Raises:
+        UnipError: Some of the folders that fit the images hold such masks, and some do not.
+    """
+    images = _by_stem(folders.images, _files(folders.images, folders.images == folders.masks))
+    masks: Stems = {}
+    by_class: Counter[str] = Counter()
+    others: list[UnipError] = []
+    for name, folder in named.items():
+        inside = _by_stem(folder, _files(folder, False))
+        fitting = [stem for stem in inside if _suffix_of(stem, images, places.mask_suffix or "", False) is not None]
+        if fitting:
+            try:
+                read_binary(inside[fitting[0]][0])
+            except UnipError as error:
+                others.append(error)
+                continue
+            by_class[name] = len(fitting)
+            masks |= {name / stem: files for stem, files in inside.items()}
+    if by_class and others:
+        raise UnipError(
+            f"{folders.masks} has a folder of masks for {', '.join(by_class)}, but not all folders hold such: "
+            f"{others[0].what}",
+            "Put the folders of the classes into a folder masks, or move the others away.",
+        )
+    return Found(folders, images, masks, Counter(), by_class)
 
 
 def _pair(found: Found, root: Path, split: str | None, places: Places) -> FolderPairs:

@@ -9,7 +9,11 @@ ROOT/JPEGImages       ROOT/SegmentationClass       and ROOT/ImageSets/Segmentati
 ROOT/SPLIT/*.jpg      ROOT/SPLIT/masks, or masks with a suffix beside the images
 ```
 
-and the same without SPLIT for data without splits.
+and the same without SPLIT for data without splits. If none of these make pairs, folders of binary masks for each class:
+
+```
+ROOT/SPLIT/CLASS      ROOT/CLASS/SPLIT      ROOT/masks/CLASS/SPLIT
+```
 """
 
 from __future__ import annotations
@@ -72,6 +76,23 @@ def candidates(root: Path, split: str | None, places: Places) -> list[Folders]:
     return [Folders(i, m, _if_whole(listing, split, i)) for i in images for m in masks]
 
 
+def class_candidates(root: Path, split: str | None, places: Places) -> list[tuple[Folders, dict[str, Path]]]:
+    """Return folders of images, each with the folders by name that may hold the masks of a class."""
+    base = root / split if split else root
+    images = _places(root, split, places.images, IMAGE_FOLDERS, None, "--images")
+    if not images and base.is_dir() and _has_images(base):
+        images = [base]
+    above = [(base, "")] if split is None else [(base, ""), *((m, split) for m in (root, *_named(root, MASK_FOLDERS)))]
+    found = []
+    for folder in images:
+        for place, inner in above:
+            named = {path.name: path / inner for path in _folders(place) if (path / inner).is_dir()}
+            named = {name: path for name, path in named.items() if name.lower() not in (*IMAGE_FOLDERS, *MASK_FOLDERS)}
+            others = {name: path for name, path in named.items() if path != folder and path not in folder.parents}
+            found.append((Folders(folder, place), others))
+    return found
+
+
 def list_splits(root: Path, places: Places) -> list[str]:
     """Return the names of the splits that a folder seems to have, the usual ones first."""
     if not root.is_dir():
@@ -84,8 +105,10 @@ def list_splits(root: Path, places: Places) -> list[str]:
         image_folders = [root / places.images]
     if places.masks is not None and SPLIT not in places.masks:
         mask_folders = [root / places.masks]
+    others = [folder for folder in folders if folder not in image_folders]
+    of_masks = [*mask_folders, *others, *(inner for folder in mask_folders for inner in _folders(folder))]
     for folder in image_folders:
-        found |= {path.name for path in _folders(folder) if any((m / path.name).is_dir() for m in mask_folders)}
+        found |= {path.name for path in _folders(folder) if any((m / path.name).is_dir() for m in of_masks)}
     for folder in folders:
         if folder in image_folders or folder in mask_folders:
             continue
