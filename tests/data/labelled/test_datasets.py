@@ -181,7 +181,7 @@ def test_mask_problems(tmp_path: Path) -> None:
     with pytest.raises(UnipError, match=r"m\.png holds the unknown id 7 and 1 more \(12 pixels\)") as caught:
         read_mask(path, CLASSES)
     assert "0..2 (background, person, car) and 255" in caught.value.fix
-    Image.fromarray(np.zeros((4, 6, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.full((4, 6, 3), (0, 0, 255), dtype=np.uint8)).save(path)
     with pytest.raises(UnipError, match="colour mode RGB"):
         read_mask(path, CLASSES)
     for file_format in ("JPEG", "WEBP"):

@@ -125,9 +125,10 @@ def check_pairs(
     Raises:
         UnipError: Some pair is damaged, has two sizes or an unknown id; the message names the first ones.
     """
+    here = try_read(data, 0) if first is None else first  # not by a worker, so that what it says is said once
 
     def check(i: int) -> T | UnipError:
-        pair = try_read(data, i) if i or first is None else first
+        pair = try_read(data, i) if i else here
         return pair if isinstance(pair, UnipError) else function(pair)
 
     seen: list[T] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from unip.data.images.decoding import Pixels, Pixels8
 from unip.data.images.formats import open_image
 from unip.data.labelled.classes import IGNORE, Classes
+from unip.data.labelled.saying import say_once
 from unip.errors import UnipError
 from unip.opening import read_regular
 
@@ -21,6 +23,7 @@ Ids = tuple[tuple[int, int], ...]  # (id in the file, id of the class or IGNORE)
 UNKNOWN = 256  # in tables: no class and not ignored
 
 LOSSLESS = ("PNG", "TIFF", "BMP")
+COLOUR_MODES = ("RGB", "RGBA", "LA")  # of Pillow, those in which tools save binary masks
 BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 258, 259, 262  # TIFF tags
 LOSSY_COMPRESSIONS = (6, 7, 33003, 33004, 33005, 34712, 50001, 52546)  # JPEG, JPEG 2000, WebP, JPEG XL
 
@@ -38,7 +41,7 @@ class MaskSource(Protocol):
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A PNG, TIFF or BMP with one channel (8 bit, 16 bit or palette) whose values are ids."""
+    """A PNG, TIFF or BMP with one channel (8 or 16 bits, or palette) of ids; or a binary mask saved in colour."""
 
     path: Path
 
@@ -46,6 +49,13 @@ class MaskFile:
         """Return the stored values, ``(H, W)`` uint8 or uint16."""
         found = decode_mask(read_mask_bytes(self.path), self.path)
         refuse_lossy(found, self.path)
+        if (grey := binary_of_colour(found)) is not None:
+            if multiprocessing.parent_process() is None:  # else every worker would say it
+                say_once(
+                    f"masks in {self.path.parent} are saved in colour ({found.mode}), but black and white: they are "
+                    "read as the grey binary masks that they are"
+                )
+            return grey
         if found.mode not in ("L", "P", "1") and not found.mode.startswith("I;16"):
             raise UnipError(
                 f"mask {self.path} has the colour mode {found.mode}, not one channel of class ids",
@@ -57,6 +67,27 @@ class MaskFile:
         if found.mode == "L" and found.depth < 8:  # Pillow spreads 2- and 4-bit grey over 0..255
             return found.pixels // np.uint8(255 // (2**found.depth - 1))
         return found.pixels.astype(np.uint16 if found.mode.startswith("I;16") else np.uint8)
+
+
+def binary_of_colour(mask: DecodedMask) -> Pixels8 | None:
+    """Return the binary mask that was saved with colour channels, as many tools do; None where it is no such.
+
+    It is one if all colour channels are equal and hold 0 and 255 alone, or 0 and 1, and alpha says nothing else: it is
+    255 everywhere, or equal to them.
+
+    Returns:
+        ``(H, W)`` uint8: one of the channels.
+    """
+    if mask.mode not in COLOUR_MODES:
+        return None
+    bands = mask.mode.removesuffix("A")
+    grey: Pixels8 = np.ascontiguousarray(mask.pixels[..., 0])
+    alpha = mask.pixels[..., -1]
+    if any((mask.pixels[..., i] != grey).any() for i in range(1, len(bands))):
+        return None
+    if mask.mode.endswith("A") and not ((alpha == 255).all() or (alpha == grey).all()):
+        return None
+    return grey if set(np.unique(grey).tolist()) <= {0, int(grey.max())} and grey.max() in (0, 1, 255) else None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.masks import make_ids
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.remap import IGNORED
-from unip.data.labelled.unlabelled import say_once
+from unip.data.labelled.saying import say_once
 from unip.errors import UnipError
 
 

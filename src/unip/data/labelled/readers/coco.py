@@ -32,7 +32,7 @@ from unip.data.labelled.masks import draw_polygon, polygon_area
 from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.places import split_named
-from unip.data.labelled.unlabelled import say_background
+from unip.data.labelled.saying import say_background
 from unip.errors import UnipError
 from unip.files import read_json
 

@@ -11,7 +11,7 @@ from typing import Any
 from unip.data.labelled.classes import IGNORE, Classes, background_id
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.coco import CocoMask
-from unip.data.labelled.unlabelled import say_left_out
+from unip.data.labelled.saying import say_left_out
 from unip.errors import UnipError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from unip.data.images.files import WAYS_ON
 from unip.data.labelled.binary_masks import JPEG_ENDINGS, THRESHOLD
 from unip.data.labelled.readers.guesses import guess_annotations, guess_kind
 from unip.data.labelled.readers.places import WITHOUT_SPLITS, Folders, candidates, list_splits
+from unip.data.labelled.saying import inside, say_left_out, say_once
 from unip.data.labelled.settings import Places
-from unip.data.labelled.unlabelled import inside, say_left_out, say_once
 from unip.errors import UnipError
 
 EXAMPLES = 3  # pairs that are shown

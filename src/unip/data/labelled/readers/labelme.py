@@ -30,7 +30,7 @@ from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.folder import read_classes
 from unip.data.labelled.readers.places import WITHOUT_SPLITS
-from unip.data.labelled.unlabelled import say_left_out
+from unip.data.labelled.saying import say_left_out
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
 

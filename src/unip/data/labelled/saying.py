@@ -1,15 +1,17 @@
-"""Frames among labelled ones that have no label file, or nothing in it: how many, which, and what becomes of them."""
+"""What is said of labelled data once: of frames without labels how many, which, and what becomes of them; and more."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = 3  # names in a message
+_LOCK = threading.Lock()
 
 
 def say_left_out(title: str, frames: Sequence[Path], total: int, missing: str, root: Path, hint: str = "") -> None:
@@ -34,9 +36,14 @@ def say_background(title: str, frames: Sequence[Path], total: int, missing: str,
         say_once(f"note: {title}: {counted}: {_shown(frames, root)}{hint}", logging.WARNING)
 
 
-@functools.lru_cache(maxsize=1024)  # a verb may open the same data several times
 def say_once(message: str, level: int = logging.INFO) -> None:
-    """Log a message, unless this was done before."""
+    """Log a message unless this was done before: a verb may open data several times, and read it in threads."""
+    with _LOCK:
+        _log(message, level)
+
+
+@functools.lru_cache(maxsize=1024)
+def _log(message: str, level: int) -> None:
     log.log(level, message)
 
 
