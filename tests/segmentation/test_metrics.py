@@ -34,6 +34,24 @@ def test_against_sklearn(labels):
     assert scores.pixel_accuracy == pytest.approx((t == p).mean())
 
 
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("name", ["background", "Background", "_background_"])
+def test_the_background_is_left_out_wherever_it_stands(labels, place, name):
+    truth, prediction = (np.where(part == 255, 255, (part + place) % 4) for part in labels)
+    matrix = confusion(torch.from_numpy(prediction).byte(), torch.from_numpy(truth).byte(), 4).numpy()
+    names = [name if index == place else "abcd"[(index - place) % 4] for index in range(4)]
+    scores = score(matrix, names)
+    there = labels[0] != 255
+    expected = jaccard_score(labels[0][there], labels[1][there], average=None)[1:].mean()
+    assert scores.foreground_miou == pytest.approx(expected) and scores.has_foreground
+    console = Console(width=100, record=True, quiet=False, file=open("/dev/null", "w"))
+    console.print(scores.to_table())
+    assert "mean without background" in console.export_text()
+    alone = np.zeros((4, 4), np.int64)
+    alone[place, place] = 7
+    assert not score(alone, names).has_foreground
+
+
 def test_absent_classes_are_left_out():
     matrix = np.array([[8, 0, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 5, 5]])
     scores = score(matrix, ("a", "absent", "predicted only", "d"))

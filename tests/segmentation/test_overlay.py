@@ -30,6 +30,15 @@ def test_overlay_tints_objects_and_leaves_the_rest():
     assert draw_overlay(image, mask, named, alpha=1.0)[7, 0].tolist() == [0, 255, 0]  # class 0 is no background here
 
 
+def test_a_background_that_is_not_the_first_class_is_left_as_it_is():
+    last = Classes(("person", "car", "Background"), palette=((255, 0, 0), (0, 0, 255), (0, 255, 0)))
+    image, mask = np.full((8, 8, 3), 100, np.uint8), np.full((8, 8), 2, np.uint8)
+    mask[2:7, 2:7] = 0
+    shown = draw_overlay(image, mask, last, alpha=1.0)
+    assert (shown[mask == 2] == 100).all() and shown[4, 4].tolist() == [255, 0, 0]
+    assert tinted(np.array([5, 0, 9]), last) == [0]
+
+
 def test_outlines_are_both_sides_of_a_border():
     assert outlines(np.array([[0, 0, 1, 1]], np.uint8)).tolist() == [[False, True, True, False]]
     assert not outlines(np.ones((3, 3), np.uint8)).any()

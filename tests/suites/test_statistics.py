@@ -108,4 +108,5 @@ def test_the_floor():
     assert scores.miou == pytest.approx(0.9 / 3)  # the class that is never there does not count
     assert scores.foreground_miou == 0
     name, scores = floor(matrix[::-1, ::-1], ("a", "b", "c", "d"))
+    assert floor(matrix[::-1, ::-1], ("never", "b", "background", "a"))[0] == "background"
     assert name == "d"  # the commonest where none is called background

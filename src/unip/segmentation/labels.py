@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unip.data.labelled.binary import refuse_doubtful
-from unip.data.labelled.classes import has_background
+from unip.data.labelled.classes import foreground_ids
 from unip.data.labelled.datasets import choose_labels
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.record import CheckedLabels, LabelRecord, check_labels, read_records
@@ -143,7 +143,7 @@ def check_val(
     name = f"{config.data} ({config.val})"
     checked = check_labels(replace(val, conversion=data.conversion), name, count_pair, known=known)
     total = np.sum([pair.pixels for pair in checked.facts], axis=0).tolist()
-    if config.eval_every is not None and not any(total[has_background(val.classes.names) : -1]):
+    if config.eval_every is not None and not any(total[i] for i in foreground_ids(val.classes.names)):
         what = "labelled pixel of any class but the background" if any(total[:-1]) else "labelled pixel"
         raise UnipError(f"{config.val} has no {what} to choose weights by", "Choose another --val.")
     return checked

@@ -12,7 +12,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from unip.data.labelled.classes import has_background
+from unip.data.labelled.classes import foreground_ids, has_background
 
 Matrix = npt.NDArray[np.int64]
 
@@ -61,7 +61,7 @@ class Scores:
         iou: Intersection over union of each class.
         accuracy: Recall of each class.
         miou: Mean of ``iou``.
-        foreground_miou: The same without class 0, when that is called background; else equal to ``miou``.
+        foreground_miou: The same without the class called background; equal to ``miou`` if there is none.
         mean_accuracy: Mean of ``accuracy``.
         pixel_accuracy: Share of all counted pixels that are right.
     """
@@ -78,7 +78,7 @@ class Scores:
     @property
     def has_foreground(self) -> bool:
         """Whether any pixel is labelled as another class than the background, if there is one."""
-        return bool(self.matrix[has_background(self.names) :].any())
+        return bool(self.matrix[foreground_ids(self.names)].any())
 
     def without_means(self) -> Scores:
         """Return the same without means over classes: the background alone says nothing about a model."""
@@ -128,7 +128,7 @@ def score(matrix: Matrix, names: Sequence[str]) -> Scores:
         iou=iou,
         accuracy=accuracy,
         miou=_mean(iou),
-        foreground_miou=_mean(iou[1:] if has_background(names) else iou),
+        foreground_miou=_mean(iou[foreground_ids(names)]),
         mean_accuracy=_mean(accuracy),
         pixel_accuracy=float(np.diag(matrix).sum()) / pixels if pixels else float("nan"),
     )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from unip.data.labelled.classes import Classes, has_background
+from unip.data.labelled.classes import Classes, background_id, foreground_ids, has_background
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ def draw_overlay(image: Pixels, mask: Pixels, classes: Classes, *, alpha: float 
     colours = palette_array(classes)[mask]
     shown = mask < len(classes.names)
     if has_background(classes.names):
-        shown &= mask > 0
+        shown &= mask != background_id(classes.names)
     strength = np.where(shown, np.where(outlines(mask), 1.0, alpha), 0.0)[..., None]
     blended: Pixels = np.round(image * (1 - strength) + colours * strength).astype(np.uint8)
     return blended
@@ -71,7 +71,7 @@ def outlines(mask: Pixels) -> npt.NDArray[np.bool_]:
 def tinted(counts: npt.NDArray[np.integer[Any]], classes: Classes) -> list[int]:
     """Return the classes with pixels ``(C,)`` that an overlay tints; the background only when there is nothing else."""
     present = [int(index) for index in np.flatnonzero(counts)]
-    return [index for index in present if index > 0 or not has_background(classes.names)] or present
+    return [index for index in present if index in foreground_ids(classes.names)] or present
 
 
 def add_legend(image: Pixels, classes: Classes, present: Sequence[int]) -> Pixels:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.labelled.classes import has_background
+from unip.data.labelled.classes import background_id, has_background
 from unip.segmentation.metrics import Matrix, Scores, score
 
 Floats = npt.NDArray[np.float64]
@@ -121,7 +121,8 @@ def floor(matrix: Matrix, names: Sequence[str]) -> tuple[str, Scores]:
         The class's name and the scores.
     """
     truth = matrix.sum(1)
-    best = 0 if has_background(names) else int(truth.argmax())
+    background = background_id(names) if has_background(names) else None
+    best = int(truth.argmax()) if background is None else background
     constant = np.zeros_like(matrix)
     constant[:, best] = truth
     return names[best], score(constant, names)

@@ -32,6 +32,8 @@ def test_each_foreground_class_is_drawn_as_often_from_images_that_show_it():
     assert [other(position) for position in range(100)] != drawn[:100]
     without = RareCrops(SHOWN, Classes(("road", "common", "rare", "never")), 1.0, seed=1)
     assert {without(position)[1] for position in range(100)} == {0, 1, 2}
+    second = RareCrops(SHOWN, Classes(("road", "background", "rare", "never")), 1.0, seed=1)
+    assert {second(position)[1] for position in range(100)} == {0, 2}
 
 
 def test_no_class_to_draw_for():

@@ -82,8 +82,14 @@ BACKGROUND_NAMES = ("background", "_background_", "unlabelled", "unlabeled")  # 
 
 
 def has_background(names: Sequence[str]) -> bool:
-    """Say whether class 0 is a background among other classes."""
-    return len(names) > 1 and background_id(names) == 0
+    """Say whether one of several classes is a background, wherever it stands."""
+    return len(names) > 1 and background_id(names) is not None
+
+
+def foreground_ids(names: Sequence[str]) -> list[int]:
+    """Return the ids of all classes but the background; of all classes if there is none, or nothing else."""
+    background = background_id(names) if has_background(names) else None
+    return [i for i in range(len(names)) if i != background]
 
 
 def background_id(names: Sequence[str]) -> int | None:

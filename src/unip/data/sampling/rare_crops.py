@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.labelled.classes import Classes, has_background
+from unip.data.labelled.classes import Classes, foreground_ids
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 
@@ -22,7 +22,7 @@ class RareCrops:
 
     Args:
         shown: Which classes each image shows, ``(n, C)``.
-        classes: All classes are foreground but the first one, if that is called background.
+        classes: All classes are foreground but the one that is called background.
         share: Of the positions, from 0 to 1.
         seed: Of the run.
 
@@ -32,8 +32,7 @@ class RareCrops:
 
     def __init__(self, shown: npt.NDArray[np.bool_], classes: Classes, share: float, seed: int) -> None:
         self.share, self.seed = share, seed
-        first = 1 if has_background(classes.names) else 0
-        holders = {class_id: np.flatnonzero(shown[:, class_id]) for class_id in range(first, shown.shape[1])}
+        holders = {class_id: np.flatnonzero(shown[:, class_id]) for class_id in foreground_ids(classes.names)}
         self.holders = [(class_id, images) for class_id, images in holders.items() if len(images)]
         if not self.holders:
             raise UnipError("no labelled image shows a class to draw crops for", "Leave rare_crops out.")
