@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unip.data.images.decoding import decode_image, is_grey, read_image, read_image8, to_grey8, to_rgb8
-from unip.data.images.files import check_images, list_images
+from unip.data.images.files import WAYS_ON, check_images, list_images
 from unip.errors import UnipError
 
 RNG = np.random.default_rng(0)
@@ -277,6 +277,15 @@ def test_listing(tmp_path: Path) -> None:
         list_images(tmp_path / "notes.txt")
     with pytest.raises(UnipError, match="no images in"):
         list_images(tmp_path / ".cache")
+
+
+@pytest.mark.parametrize("ending", WAYS_ON)
+def test_a_file_that_is_no_image_says_the_way_on_as_its_folder_does(tmp_path: Path, ending: str) -> None:
+    for name in (f"a{ending}", f"b{ending.upper()}"):
+        (tmp_path / name).touch()
+        with pytest.raises(UnipError, match="not an image file by its name") as caught:
+            list_images(tmp_path / name)
+        assert caught.value.fix.startswith(f"Instead, {WAYS_ON[ending]}. Known endings: ")
 
 
 def test_files_that_are_no_images_are_counted_with_the_way_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -87,7 +87,14 @@ def test_a_file_in_place_of_a_folder(tmp_path: Path, layout: str) -> None:
             {"ir/a.png": "", "truth/a.png": ""},
             "Image files lie in ir, truth: name the folders with --images and --masks",
         ),
-        ({"ir/a.npy": ""}, "It holds no images; of its files: save each frame as 16-bit PNG or TIFF"),
+        (
+            {"ir/a.npy": ""},
+            "ir holds 1 .npy files, which are not read as images: save each frame as 16-bit PNG or TIFF.",
+        ),
+        (
+            {"train/images/a.npy": "", "train/masks/a.png": ""},
+            "train/images holds 1 .npy files, which are not read as images: save each frame",
+        ),
         ({"a.mp4": ""}, "take frames with `unip data build`"),
     ],
 )

@@ -96,7 +96,9 @@ def _find_images(
     """Yield the images as they are found; other files of :data:`WAYS_ON` are counted in ``skipped``."""
     if location.is_file():
         if location.suffix.lower() not in SUFFIXES:
-            raise UnipError(f"{location} is not an image file by its name", _KNOWN)
+            way = WAYS_ON.get(location.suffix.lower())
+            hint = f"Instead, {way}. " if way else ""
+            raise UnipError(f"{location} is not an image file by its name", hint + _KNOWN)
         yield location
         return
     check_exists(location)

@@ -40,8 +40,9 @@ class JpegMask:
         few = STRAY_SHARE * min(white.sum(), (~white).sum())
         if stray.sum() > few or (not white.any() and levels.any()):  # pure black stays so in JPEG; ids do not
             values = np.unique(levels[stray] if stray.any() else levels)
+            shown = int(values[len(values) // 2])
             raise UnipError(
-                f"mask {self.path} is JPEG and not black and white: it holds such as {int(values[len(values) // 2])}",
+                f"mask {self.path} is JPEG and not black and white: it holds values such as {shown}",
                 "JPEG changes ids. Only binary masks (0 and 255) can be read from it: write it again as PNG.",
             )
         return np.where(white, np.uint8(255), np.uint8(0))

@@ -78,7 +78,7 @@ def class_of(path: Path, names: tuple[str, ...]) -> str:
 
 def describe_found(pairs: FolderPairs, folders: Folders, root: Path, split: str | None) -> None:
     """Say what was guessed, with examples, and which files are left out; for the documented layout, only the latter."""
-    title = f"{root} {split}" if split else str(root)
+    title = f"{root}, split {split}" if split else str(root)
     base = root / split if split else root
     endings = {path.suffix.lower() for files in pairs.masks for path in files}
     documented = (folders.images, folders.masks) == (base / "images", base / "masks") and endings == {".png"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ NAMES = ("classes.json", "labels.txt", "labelmap.txt", "classes.txt", "train.txt
 def guess_kind(root: Path) -> str | None:
     """Return a sentence that names the kind of labelled data that the files of a folder, or a file, look like."""
     files = _files(root)
-    return _guess_annotations(root, files) or _name_images(root, files)
+    return _guess_annotations(root, files) or _name_unread(root, files) or _name_images(root, files)
 
 
 def guess_annotations(root: Path) -> str | None:
@@ -97,13 +98,25 @@ def _look_at_text(path: Path, root: Path) -> str | None:
     return f"{path} looks like polygons of YOLO: give yolo-seg:{root}, with a data.yaml that names the classes."
 
 
+def _name_unread(root: Path, files: Sequence[Path]) -> str | None:
+    """Name the first folder whose files look like frames, but are not read as images."""
+    endings: defaultdict[Path, Counter[str]] = defaultdict(Counter)
+    for path in files:
+        endings[path.parent][path.suffix.lower()] += 1
+    for folder, found in endings.items():
+        unread = Counter({ending: count for ending, count in found.items() if ending in WAYS_ON})
+        if unread and found.keys().isdisjoint(SUFFIXES) and root.is_dir():
+            ending, count = unread.most_common(1)[0]
+            return f"{folder} holds {count} {ending} files, which are not read as images: {WAYS_ON[ending]}."
+    return None
+
+
 def _name_images(root: Path, files: Sequence[Path]) -> str | None:
     if root.is_file():
         return None
     folders = list(dict.fromkeys(path.parent for path in files if path.suffix.lower() in SUFFIXES))
     if len(folders) < 2:
-        ways = dict.fromkeys(WAYS_ON[end] for path in files if (end := path.suffix.lower()) in WAYS_ON)
-        return None if folders or not ways else f"It holds no images; of its files: {', or '.join(ways)}."
+        return None
     shown = ", ".join(path.relative_to(root).as_posix() for path in folders[:FOLDERS_SHOWN])
     more = ", ..." if len(folders) > FOLDERS_SHOWN else ""
     return f"Image files lie in {shown}{more}: name the folders with --images and --masks."
