@@ -13,6 +13,7 @@ from PIL import Image
 from unip.data.labelled.binary_masks import JpegMask
 from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.data.labelled.settings import Places
+from unip.data.statistics import stats
 from unip.errors import UnipError
 
 SIZE = (32, 48)
@@ -275,6 +276,48 @@ def test_classes_without_a_file_are_counted(tmp_path: Path, masks: str, caplog: 
         data = open_segmentation(tmp_path, "train")
     assert not (data.read_mask(1) == 2).any() and (data.read_mask(0) == 2).any()
     assert "a class without a file is not in the image: person in 1 of 2 (such as train/images/1.jpg)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "class_names.txt", "classes.txt"])
+@pytest.mark.parametrize("first", ["background", "_background_", "__ignore__\n_background_"])
+def test_names_in_a_list(tmp_path: Path, name: str, first: str, caplog: pytest.LogCaptureFixture) -> None:
+    voc(tmp_path)
+    (tmp_path / "classes.json").unlink()
+    (tmp_path / name).write_text("\n".join([first, "person", "car", ""]))
+    mask = truth(0)
+    mask[0] = 255
+    save(tmp_path / "SegmentationClass/0.png", mask)
+    with caplog.at_level("INFO"):
+        data = open_segmentation(tmp_path, "train")
+    assert data.classes.names == ("background", "person", "car")
+    np.testing.assert_array_equal(data.read_mask(0), mask)
+    assert f"{name}: 0 background, 1 person, 2 car; 255 has no label" in caplog.text
+    describe(tmp_path, ["ground", "human", "vehicle"])
+    assert open_segmentation(tmp_path, "train").classes.names == ("ground", "human", "vehicle")
+
+
+def test_names_in_a_list_that_leave_the_ids_open(tmp_path: Path) -> None:
+    fill(tmp_path, "train/images/{}.jpg", "train/masks/{}.png", classes=False)
+    (tmp_path / "labels.txt").write_text("person\ncar\n")
+    fix = refused(tmp_path, r"labels.txt is a list of names, .* whether the masks hold 0 or 1 for 'person'")
+    assert "classes.json" in fix
+    (tmp_path / "labels.txt").write_text("background\nignore\nperson\ncar\n")
+    refused(tmp_path, "with 'ignore' among the classes, so their ids are unclear")
+    (tmp_path / "labels.txt").write_text("background\nperson\nperson\n")
+    refused(tmp_path, "labels.txt: classes: the name 'person' appears twice")
+    (tmp_path / "labels.txt").write_text("\n")
+    refused(tmp_path, "the first is no background")
+    (tmp_path / "labels.txt").unlink()
+    (tmp_path / "labelmap.txt").write_text("background:0,0,0::\nperson:1,1,1::\ncar:2,2,2::\n")
+    assert f"colours:{tmp_path}" in refused(tmp_path, "no classes.json, but .*labelmap.txt, which names colours")
+
+
+def test_two_names_in_a_list_and_masks_of_0_and_255_stay_in_doubt(tmp_path: Path) -> None:
+    image(tmp_path / "train/images/0.png")
+    save(tmp_path / "train/masks/0.png", np.where(truth(0) == 1, 255, 0).astype(np.uint8))
+    (tmp_path / "labels.txt").write_text("background\nperson\n")
+    with pytest.raises(UnipError, match="hold two values alone"):
+        stats(data=tmp_path)
 
 
 def test_other_pictures_beside_images_are_no_classes(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ ROOT/
   train/masks/0001.png    PNG, one channel: the id of the class at each pixel
 ```
 
+Without ``classes.json``, a list of names, one a line in the order of the ids, will do if the first is a background:
+``labels.txt``, ``class_names.txt`` or ``classes.txt``, as exports in the format of Pascal VOC have it.
+
 Other usual places and names are found, see unip.data.labelled.readers.places and pairing. A folder of binary masks for
 each class, ``masks/person/0001.png``, needs no ``classes.json``: the classes are ``background`` and the folders' names.
 """
@@ -27,9 +30,13 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.found import FolderPairs, class_of
 from unip.data.labelled.readers.pairing import find_pairs
 from unip.data.labelled.readers.places import list_splits
+from unip.data.labelled.saying import say_once
 from unip.data.labelled.settings import FOUND, Places
 from unip.errors import UnipError
-from unip.files import read_json
+from unip.files import read_json, read_lines
+
+NAME_LISTS = ("labels.txt", "class_names.txt", "classes.txt")
+IGNORED = ("ignore", "__ignore__")  # in such lists: no class, but a line all the same
 
 
 def open_folder(root: Path, split: str | None, places: Places = FOUND) -> SegmentationData:
@@ -42,7 +49,7 @@ def open_folder(root: Path, split: str | None, places: Places = FOUND) -> Segmen
     folders = class_folders(root, split)
     if pairs.names:
         return _by_class(pairs, root, folders)
-    classes, conversion, stated = read_classes(folders)
+    classes, conversion, stated = _classes_or_names(folders)
     masks: tuple[MaskSource, ...] = tuple(mask_of_ids(path) for (path,) in pairs.masks)
     ids = binary_ids(masks, classes) if not stated and len(classes.names) == 2 else None
     assumed = None if ids else classes.ignore_index
@@ -81,6 +88,36 @@ def _by_class(pairs: FolderPairs, root: Path, folders: list[Path]) -> Segmentati
     return SegmentationData(pairs.images, masks, classes, conversion=conversion)
 
 
+def _classes_or_names(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]:
+    """Read ``classes.json``, or else a list of names; for the rest see :func:`read_classes`."""
+    lists = [folder / name for folder in folders for name in NAME_LISTS if (folder / name).is_file()]
+    if any((folder / "classes.json").exists() for folder in folders) or not lists:
+        return read_classes(folders)
+    names = [line.strip() for line in read_lines(lists[0]) if line.strip()]
+    names = names[names[:1] == ["__ignore__"] :]  # LabelMe counts it as -1
+    if among := [name for name in names if name in IGNORED]:
+        raise UnipError(
+            f"{lists[0]} is a list of names with {among[0]!r} among the classes, so their ids are unclear",
+            f"Write {lists[0].parent / 'classes.json'} with names and ignore_index, and --remap for other ids.",
+        )
+    if background_id(names[:1]) is None:
+        first = names[0] if names else "person"
+        raise UnipError(
+            f"{lists[0]} is a list of names, but the first is no background: nothing tells whether the masks hold 0 "
+            f"or 1 for {first!r}",
+            f'Write {lists[0].parent / "classes.json"} with the names of the ids from 0 on, such as {{"names": '
+            f'["background", "{first}", ...]}}.',
+        )
+    names[0] = names[0].strip("_")
+    try:
+        classes = Classes(tuple(names))
+    except UnipError as error:
+        raise UnipError(f"{lists[0]}: {error.what}", error.fix) from None
+    shown = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+    say_once(f"no classes.json: ids are those of {lists[0]}: {shown}; {classes.ignore_index} has no label")
+    return classes, None, True
+
+
 def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]:
     """Read the first ``classes.json`` of some folders.
 
@@ -100,6 +137,12 @@ def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]
                 return Classes.from_dict(value), conversion, "ignore_index" in value
             except UnipError as error:
                 raise UnipError(f"{path}: {error.what}", error.fix) from None
+    palettes = [folder / "labelmap.txt" for folder in folders if (folder / "labelmap.txt").is_file()]
+    if palettes:
+        raise UnipError(
+            f"no classes.json, but {palettes[0]}, which names colours",
+            f"Give colours:{palettes[0].parent}, or write one.",
+        )
     raise UnipError(
         f"no classes.json in {' or '.join(str(folder) for folder in folders)}",
         'Write one with the names of the ids from 0 on, such as {"names": ["background", "person"]}; if an id marks '
