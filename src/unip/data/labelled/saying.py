@@ -57,5 +57,5 @@ def _counted(frames: Sequence[Path], total: int) -> str:
 
 
 def _shown(frames: Sequence[Path], root: Path) -> str:
-    more = ", ..." if len(frames) > EXAMPLES else ""
+    more = f" and {len(frames) - EXAMPLES} more" if len(frames) > EXAMPLES else ""
     return ", ".join(inside(path, root) for path in frames[:EXAMPLES]) + more

@@ -137,7 +137,7 @@ def no_pairs(root: Path, split: str | None, places: Places, tried: list[Found], 
     base = root / split if split else root
     there = [name for name in list_splits(root, places) if name != split]
     splits = f" Splits in {root}: {', '.join(there)}." if there else ""
-    if split and not there and candidates(root, None, places):
+    if split and not there and candidates(root, None, places) and not guess_annotations(root):
         splits = f" {WITHOUT_SPLITS}"
     seen = next((found for found in tried if found.images), None)
     if seen is None or seen.folders.images == seen.folders.masks:
