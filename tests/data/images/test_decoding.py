@@ -100,13 +100,6 @@ def test_alpha_and_palettes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "p.png"), expected)
 
 
-def test_exif_orientation_is_left_alone(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
-
-
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_tiff_sixteen_bit_layouts(tmp_path: Path, compression: str | None) -> None:
     path = tmp_path / "a.tiff"

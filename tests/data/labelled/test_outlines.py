@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from unip.data.images.orientation import ORIENTATION
 from unip.data.labelled.classes import background_id
 from unip.data.labelled.datasets import open_segmentation
-from unip.data.labelled.outlines import ORIENTATION, StoredPicture, check_inside
+from unip.data.labelled.outlines import StoredPicture, check_inside
 from unip.errors import UnipError
 
 HEIGHT, WIDTH = 32, 48  # as shown

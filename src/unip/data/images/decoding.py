@@ -1,7 +1,7 @@
 """Reading images to 8- or 16-bit arrays without clipping, and turning them grey or 8-bit.
 
-Pixels come as they are stored: an EXIF orientation is not applied, because masks and the frames of a paired sensor are
-stored beside those pixels and thermal cameras do not set it. Files with several pages are refused.
+Pixels come as they are stored: an EXIF orientation is not applied, of a TIFF neither, because the frames of a paired
+sensor are stored beside those pixels and thermal cameras do not set it. Files with several pages are refused.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from unip.data.images.addresses import read_bytes
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT, grey8, luma, to_uint8
 from unip.data.images.formats import open_image
+from unip.data.images.orientation import load_as_stored
 from unip.data.images.palettes import palette_to_grey
 from unip.data.images.radiometric import Radiometric, decode_radiometric, kelvin_of
 from unip.data.images.tiff import decode_tiff, to_16bit, with_missing
@@ -100,10 +101,10 @@ def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
             if pixels is not None:
                 return pixels
         with open_image(data) as image:
-            image.load()
+            picture = load_as_stored(image)
             if image.format == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
-                return _colour_png16(image)
-            pixels = _from_pillow(image)
+                return _colour_png16(picture)
+            pixels = _from_pillow(picture)
             return pixels if as_stored or pixels.dtype == np.uint8 else to_16bit(pixels)
     except UnipError as error:
         raise UnipError(f"image {name}: {error.what}", error.fix) from None

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unip.data.images.formats import open_image
+from unip.data.images.orientation import load_as_stored
 from unip.errors import UnipError
 
 Pixels = npt.NDArray[Any]  # (H, W) or (H, W, 3)
@@ -154,7 +155,7 @@ def _samples(page: Any, data: bytes) -> Pixels:
             "Install imagecodecs, or save the file uncompressed.",
         )
     with open_image(data) as image:  # it has the codec, and keeps up to 32 bits of one channel
-        return np.asarray(image).astype(page.dtype, copy=False)
+        return np.asarray(load_as_stored(image)).astype(page.dtype, copy=False)
 
 
 def _as_picture(pixels: Pixels, axes: str) -> Pixels:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from unip.data.images.decoding import Pixels, Pixels8
 from unip.data.images.formats import open_image
+from unip.data.images.orientation import load_as_stored
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.saying import say_once
 from unip.errors import UnipError
@@ -272,9 +273,9 @@ def decode_mask(data: bytes, path: Path, mode: str | None = None) -> DecodedMask
     """
     try:
         with open_image(data) as image:
-            image.load()
+            picture = load_as_stored(image)
             pages = getattr(image, "n_frames", 1)
-            pixels = np.asarray(image.convert(mode) if mode else image)
+            pixels = np.asarray(picture.convert(mode) if mode else picture)
             tags = getattr(image, "tag_v2", {})
             depth = data[24] if image.format == "PNG" else tags.get(BITS_PER_SAMPLE, (8,))[0]  # PNG: in the header
             lossy = image.format not in LOSSLESS or tags.get(COMPRESSION, 1) in LOSSY_COMPRESSIONS

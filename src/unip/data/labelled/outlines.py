@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,12 @@ import numpy.typing as npt
 
 from unip.data.images.decoding import Pixels8
 from unip.data.images.formats import open_image
+from unip.data.images.orientation import as_stored, orientation_of, stored_size
 from unip.errors import UnipError
 from unip.opening import open_regular
 
-ORIENTATION = 274  # Exif tag
 BEYOND_SHARE = 0.02  # of a side: as far beyond the border a corner may lie, since tools round and smooth
 BEYOND_PIXELS = 2.0  # or as far, which is more in small pictures
-
-#: How a mask that was drawn on the shown picture becomes one of the stored pixels, by the Exif orientation (CIPA
-#: DC-008, tag 274); the opposite of Pillow's ``ImageOps.exif_transpose``.
-_STORED: dict[int, Callable[[Pixels8], Pixels8]] = {
-    2: lambda mask: mask[:, ::-1],
-    3: lambda mask: mask[::-1, ::-1],
-    4: lambda mask: mask[::-1],
-    5: lambda mask: mask.T,
-    6: lambda mask: np.rot90(mask),
-    7: lambda mask: mask[::-1, ::-1].T,
-    8: lambda mask: np.rot90(mask, -1),
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,7 @@ class StoredPicture:
 
     def as_stored(self, mask: Pixels8) -> Pixels8:
         """Turn a mask ``(H, W)`` of the shown picture to the pixels as stored."""
-        return np.ascontiguousarray(_STORED[self.orientation](mask)) if self.orientation in _STORED else mask
+        return as_stored(mask, self.orientation)
 
 
 def look_at_picture(path: Path) -> StoredPicture:
@@ -70,11 +58,9 @@ def look_at_picture(path: Path) -> StoredPicture:
     """
     try:
         with open_regular(path) as file, open_image(file) as image:
-            width, height = image.size
-            orientation = image.getexif().get(ORIENTATION, 1)
+            return StoredPicture(stored_size(image), orientation_of(image))
     except Exception as error:  # on broken bytes the decoders raise nearly anything
         raise UnipError(f"cannot read image {path} ({error})", "Copy it again or remove it.") from error
-    return StoredPicture((height, width), orientation if orientation in _STORED else 1)
 
 
 def check_inside(

@@ -15,6 +15,7 @@ from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.data.images.decoding import Pixels, Pixels8, read_samples, to_image8
 from unip.data.images.formats import open_image
+from unip.data.images.orientation import load_as_stored
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import Ids, MaskSource, plain_ids, translate
 from unip.errors import UnipError
@@ -134,8 +135,7 @@ def read_channel(path: Path, channel: int, alone: Conversion | None = None) -> P
     """
     try:
         with open_regular(path) as file, open_image(file) as image:
-            image.load()
-            pixels = np.asarray(image)
+            pixels = np.asarray(load_as_stored(image))
     except OSError as error:
         raise UnipError(f"cannot read image {path} ({error.strerror or error})", "Copy it again.") from error
     except Exception as error:  # on broken bytes the decoders raise nearly anything
