@@ -412,6 +412,7 @@ def finetune(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
@@ -513,6 +514,8 @@ def finetune(
         images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
         masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
         mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
+        mask_orientation: What mask files of images with an EXIF orientation fit: the picture as viewers turn it
+            (shown), or the pixels as stored. None: it is found where size or tags tell.
         label_budget: Labelled images to use: a share up to 1, or a number above 1.
         label_seed: Seed of the choice of few labels.
         mode: Train all, or a linear probe on the frozen backbone.
@@ -597,6 +600,7 @@ def finetune(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
@@ -692,6 +696,7 @@ def finetune(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
     mode: Literal["full", "linear"] = "full",
@@ -788,6 +793,7 @@ def evaluate(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
@@ -822,6 +828,8 @@ def evaluate(
         images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
         masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
         mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
+        mask_orientation: What mask files of images with an EXIF orientation fit: the picture as viewers turn it
+            (shown), or the pixels as stored. None: it is found where size or tags tell.
         out: Where results go; default: MODEL/evaluation/SPLIT.
         worst: How many of the worst frames the page shows.
         window: Overlapping windows of the training crop's size, or the whole image at once.
@@ -854,6 +862,7 @@ def evaluate(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
@@ -876,6 +885,7 @@ def evaluate(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",

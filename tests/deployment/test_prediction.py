@@ -1,10 +1,13 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from unip.data.images.orientation import as_shown, orientation_of, save_options
+from unip.data.labelled.datasets import open_segmentation
 from unip.deployment.names import name_outputs
 from unip.deployment.verbs import predict
 from unip.errors import UnipError
@@ -112,3 +115,29 @@ def test_output_that_cannot_be_written(model, tmp_path, monkeypatch):
     monkeypatch.setattr("unip.deployment.prediction.segment_frames", None)
     with pytest.raises(UnipError, match=r"cannot write to .*file is a file"):
         predict(model=model, images=(tmp_path / "in",), out=tmp_path / "file", device="cpu")
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
+def test_results_of_turned_frames_lie_on_them(model, tmp_path, ending, orientation):
+    """Masks fit the pixels as stored and are turned by viewers as the frame is; overlays look as the frame does."""
+    stored = np.asarray(Image.open(write(tmp_path / "plain" / "f.png")))
+    frame = tmp_path / "turned" / f"f.{ending}"
+    frame.parent.mkdir()
+    Image.fromarray(stored).save(frame, **save_options(orientation), **({"quality": 100} if ending == "jpg" else {}))
+    if ending == "jpg":
+        Image.fromarray(np.asarray(Image.open(frame))).save(tmp_path / "plain" / "f.png")
+    masks, overlays = [], []
+    for name in ("plain", "turned"):
+        predict(model=model, images=(tmp_path / name,), out=tmp_path / "out" / name, device="cpu")
+        masks.append(Image.open(tmp_path / "out" / name / "masks/f.png"))
+        overlays.append(np.asarray(Image.open(tmp_path / "out" / name / "overlays/f.png")))
+    np.testing.assert_array_equal(np.asarray(masks[0]), np.asarray(masks[1]))
+    assert [orientation_of(mask) for mask in masks] == [1, orientation]
+    tinted = as_shown(overlays[0][: stored.shape[0]], orientation)
+    np.testing.assert_array_equal(overlays[1][: len(tinted), : tinted.shape[1]], tinted)
+    pairs = tmp_path / "pairs"
+    shutil.copytree(frame.parent, pairs / "images")
+    shutil.copytree(tmp_path / "out/turned/masks", pairs / "masks")
+    (pairs / "classes.json").write_text('{"names": ["background", "hot", "cold"]}')
+    np.testing.assert_array_equal(open_segmentation(pairs).read_mask(0), np.asarray(masks[0]))

@@ -188,6 +188,7 @@ def stats(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
     overwrite: bool = False,
@@ -212,6 +213,8 @@ def stats(
         images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
         masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
         mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
+        mask_orientation: What mask files of images with an EXIF orientation fit: the picture as viewers turn it
+            (shown), or the pixels as stored. None: it is found where size or tags tell.
         out: JSON file for the numbers.
         workers: Threads; 0: one for each core.
         overwrite: Also replace an out that was changed since.
@@ -234,6 +237,7 @@ def stats(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
     overwrite: bool = False,
@@ -249,6 +253,7 @@ def stats(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
     overwrite: bool = False,
@@ -276,6 +281,7 @@ def split(
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
     mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     copy_images: bool = False,
     workers: int = 0,
     overwrite: bool = False,
@@ -305,6 +311,8 @@ def split(
         images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
         masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
         mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
+        mask_orientation: What mask files of images with an EXIF orientation fit: the picture as viewers turn it
+            (shown), or the pixels as stored. None: it is found where size or tags tell.
         copy_images: Copy the images, instead of linking to them.
         workers: Threads; 0: one for each core.
         overwrite: Replace what was written to out before.

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from unip.config import Config, NameOrPath
 from unip.data.images.config import Format
-from unip.data.labelled.settings import DATA_HELP, ImagesFolder, MasksFolder, MaskSuffix, Remap
+from unip.data.labelled.settings import DATA_HELP, ImagesFolder, MaskOrientationGiven, MasksFolder, MaskSuffix, Remap
 
 
 class BuildConfig(Config):
@@ -76,6 +76,7 @@ class SplitConfig(Config):
     images: ImagesFolder = None
     masks: MasksFolder = None
     mask_suffix: MaskSuffix = None
+    mask_orientation: MaskOrientationGiven = None
     copy_images: bool = Field(False, description="Copy the images, instead of linking to them.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
     overwrite: bool = Field(False, description="Replace what was written to out before.")
@@ -99,6 +100,7 @@ class StatsConfig(Config):
     images: ImagesFolder = None
     masks: MasksFolder = None
     mask_suffix: MaskSuffix = None
+    mask_orientation: MaskOrientationGiven = None
     out: Path | None = Field(None, description="JSON file for the numbers.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
     overwrite: bool = Field(False, description="Also replace an out that was changed since.")

@@ -5,7 +5,7 @@ The result is a segmentation folder, whatever the layout it comes from, so this 
 ```
 OUT/classes.json        the classes, after remapping
 OUT/train/images/*      links to the images, or copies
-OUT/train/masks/*.png   the masks, rewritten with ids from 0
+OUT/train/masks/*.png   the masks, rewritten with ids from 0, on the pixels as stored; with the image's EXIF orientation
 OUT/splits.csv          image, its name in OUT, group, split
 ```
 """
@@ -32,9 +32,11 @@ from unip.config import verb
 from unip.data.balance import assign
 from unip.data.config import SplitConfig
 from unip.data.images.decoding import to_grey8
+from unip.data.images.orientation import save_options
 from unip.data.labelled.binary import refuse_doubtful_masks
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import list_splits, open_segmentation
+from unip.data.labelled.outlines import look_at_picture
 from unip.data.labelled.pairs import SegmentationData, read_channel
 from unip.data.labelled.settings import Places
 from unip.data.leakage import describe_near_duplicates, describe_no_groups
@@ -237,7 +239,8 @@ def _write(
                 shutil.copyfile(path, target)
             else:
                 target.symlink_to(os.path.abspath(path))
-            Image.fromarray(data.read_mask(index)).save(part / "masks" / f"{name}.png", compress_level=1)
+            says = save_options(1 if data.channel is not None else look_at_picture(path).orientation)
+            Image.fromarray(data.read_mask(index)).save(part / "masks" / f"{name}.png", compress_level=1, **says)
             return f"{splits[item]}/images/{target.name}"
 
         written = list(map_threads(write, range(len(pairs)), "writing pairs", workers=config.workers, unit="pairs"))

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from unip.data.images.config import Conversion
 from unip.data.images.decoding import to_image8, to_rgb8
+from unip.data.images.orientation import as_shown, save_options
 from unip.data.labelled.classes import Classes
+from unip.data.labelled.outlines import look_at_picture
 from unip.data.sampling.frames import Frame, Frames, read_one
 from unip.deployment.config import PredictConfig
 from unip.deployment.names import result_files
@@ -164,14 +166,16 @@ def write_prediction(
     classes: Classes,
     config: PredictConfig,
 ) -> Prediction:
-    """Write one image's results."""
+    """Write one image's results; the mask has the image's EXIF orientation, the overlay is turned by it."""
+    orientation = look_at_picture(path).orientation
     counts = np.bincount(mask.ravel(), minlength=len(classes.names))
     overlay = draw_overlay(to_rgb8(frame.image), mask, classes, alpha=config.alpha)
     files = result_files(name, config)
-    legend = Image.fromarray(add_legend(overlay, classes, tinted(counts, classes)))
-    for kind, picture in {"mask": palette_image(mask, classes), "overlay": legend}.items():
-        with writing(config.out / files[kind]) as temporary:
-            picture.save(temporary)
+    legend = Image.fromarray(add_legend(as_shown(overlay, orientation), classes, tinted(counts, classes)))
+    with writing(config.out / files["mask"]) as temporary:
+        palette_image(mask, classes).save(temporary, **save_options(orientation))
+    with writing(config.out / files["overlay"]) as temporary:
+        legend.save(temporary)
     if probabilities is not None:
         with writing(config.out / files["probabilities"]) as temporary:
             np.savez_compressed(temporary, probabilities=probabilities)

@@ -9,7 +9,15 @@ from pydantic import Field, field_validator, model_validator
 
 from unip.config import Config, NameOrPath, Setting
 from unip.data.images.config import ConversionOptions
-from unip.data.labelled.settings import DATA_HELP, ImagesFolder, MasksFolder, MaskSuffix, Remap, check_label_budget
+from unip.data.labelled.settings import (
+    DATA_HELP,
+    ImagesFolder,
+    MaskOrientationGiven,
+    MasksFolder,
+    MaskSuffix,
+    Remap,
+    check_label_budget,
+)
 from unip.errors import UnipError
 from unip.runtime.memory import Cache
 from unip.runtime.settings import Device, Precision
@@ -49,6 +57,7 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     images: Annotated[ImagesFolder, CELL] = None
     masks: Annotated[MasksFolder, CELL] = None
     mask_suffix: Annotated[MaskSuffix, CELL] = None
+    mask_orientation: Annotated[MaskOrientationGiven, CELL] = None
     label_budget: Annotated[float | None, CELL] = Field(
         None, gt=0, description="Labelled images to use: a share up to 1, or a number above 1."
     )
@@ -194,6 +203,7 @@ class EvaluateConfig(Config):
     images: ImagesFolder = None
     masks: MasksFolder = None
     mask_suffix: MaskSuffix = None
+    mask_orientation: MaskOrientationGiven = None
     out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
     worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
     window: Window = "slide"

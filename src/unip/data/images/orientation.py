@@ -15,7 +15,8 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 ORIENTATION = 274  # Exif tag and TIFF tag
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # TIFF tags
-PNG_START = 8  # bytes before the first chunk of a PNG
+WEBP_FLAGS = 0x0C  # Exif or XMP is there
+PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_WORDS = (b"Raw profile type", b"XML:com.adobe.xmp")  # texts in which older programs keep it
 
 Turn = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
@@ -46,8 +47,8 @@ def as_shown(stored: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 def orientation_of(image: Image.Image) -> int:
     """Return the orientation of an image file that was opened and not decoded yet: 1 to 8; 1 is as stored."""
-    if isinstance(image, ImageFile.ImageFile) and image.format == "PNG" and image.fp and not _png_may_say(image.fp):
-        return 1  # Pillow would decode the whole file to find out
+    if isinstance(image, ImageFile.ImageFile) and image.fp and not may_be_turned(image.fp):
+        return 1  # of a PNG, Pillow would decode the whole file to find out
     found = image.getexif().get(ORIENTATION, 1)
     return int(found) if found in _STORED else 1
 
@@ -79,19 +80,37 @@ def load_as_stored(image: Image.Image) -> Image.Image:
     return image.transpose(back[orientation]) if orientation in back else image
 
 
-def _png_may_say(file: IO[bytes]) -> bool:
-    """Say whether a PNG has a chunk that may hold an orientation; the place in the file stays."""
+def save_options(orientation: int) -> dict[str, Any]:
+    """Return options of ``Image.save`` that state an orientation; none where pixels are as stored."""
+    if orientation == 1:
+        return {}
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return {"exif": exif}
+
+
+def may_be_turned(file: IO[bytes]) -> bool:
+    """Say whether an image file may state an orientation, from a few bytes of it; the place in the file stays."""
     place = file.tell()
     try:
-        file.seek(PNG_START)
-        while len(head := file.read(8)) == 8:
-            length, name = int.from_bytes(head[:4], "big"), head[4:]
-            if name == b"eXIf":
-                return True
-            start = file.read(min(length, 20)) if name in (b"tEXt", b"zTXt", b"iTXt") else b""
-            if start.startswith(PNG_WORDS):
-                return True
-            file.seek(length - len(start) + 4, 1)
-        return False
+        file.seek(0)
+        start = file.read(21)
+        if start.startswith(b"RIFF"):  # WebP: a header with flags if there is more than a picture
+            return start[12:16] == b"VP8X" and bool(start[20] & WEBP_FLAGS)
+        return _png_may_say(file) if start.startswith(PNG_START) else not start.startswith(b"BM")
     finally:
         file.seek(place)
+
+
+def _png_may_say(file: IO[bytes]) -> bool:
+    """Say whether a PNG has a chunk that may hold an orientation."""
+    file.seek(len(PNG_START))
+    while len(head := file.read(8)) == 8:
+        length, name = int.from_bytes(head[:4], "big"), head[4:]
+        if name == b"eXIf":
+            return True
+        start = file.read(min(length, 20)) if name in (b"tEXt", b"zTXt", b"iTXt") else b""
+        if start.startswith(PNG_WORDS):
+            return True
+        file.seek(length - len(start) + 4, 1)
+    return False

@@ -19,6 +19,7 @@ from unip.data.labelled.pairs import check_pair as check_pair
 from unip.data.labelled.readers import READERS
 from unip.data.labelled.remap import remapped
 from unip.data.labelled.settings import FOUND, Places, check_label_budget
+from unip.data.labelled.turning import turn_masks
 from unip.errors import UnipError
 from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_processes
@@ -41,27 +42,30 @@ def open_segmentation(
             ``infrared=`` in front, colours of the frames are those of a palette, never natural ones.
         split: Which part, such as ``"train"``; None or "" where a layout has no parts.
         remap: Changes of labels, ``OLD=NEW``, see :func:`unip.data.labelled.remap.remapped`.
-        places: Where a plain folder has its images and masks, as far as that is to be given.
+        places: Where a plain folder has its images and masks, and how masks of images with an EXIF orientation lie, as
+            far as that is to be given.
 
     Returns:
         The pairs, in an order that does not depend on the file system.
 
     Raises:
-        UnipError: A folder, a mask or the classes are missing or bad, there is no image, or no such kind or split.
+        UnipError: A folder, a mask or the classes are missing or bad, there is no image, or no such kind or split; or
+            nothing tells how the masks of images with an EXIF orientation lie.
     """
     kind, root = split_kind(source)
-    if places == FOUND:
-        opened = READERS[kind].open(root, split or None)
-    else:
+    if places.are_given:
         opened = _open_placed(kind)(root, split or None, places)
-    data = remapped(opened, remap)
+    else:
+        opened = READERS[kind].open(root, split or None)
+    turned = turn_masks(opened, places.mask_orientation, f"{root} {split}" if split else str(root))
+    data = remapped(turned, remap)
     return dataclasses.replace(data, is_infrared=True) if str(source).startswith(INFRARED) else data
 
 
 def list_splits(source: Path | str, places: Places = FOUND) -> list[str]:
     """Return the names of the splits that are there, of those that the layout can have."""
     kind, root = split_kind(source)
-    if places == FOUND:
+    if not places.are_given:
         return READERS[kind].splits(root)
     _open_placed(kind)
     return READERS[kind].placed_splits(root, places)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from unip.data.labelled.binary_masks import ClassFiles
 from unip.data.labelled.masks import MaskSource
 from unip.data.labelled.pairs import Pair, SegmentationData
 from unip.data.labelled.statistics import Measure, PairFacts, read_pairs
+from unip.data.labelled.turning import mask_files
 from unip.files import read_json
 from unip.runtime.memory import Cache
 
@@ -181,7 +181,7 @@ def _stamp(path: Path) -> Stamp:
 
 def _mask_stamp(mask: MaskSource) -> Stamp:
     """Return the stamp of its file, and what else it depends on: a palette, names, the files of other classes."""
-    others = [_stamp(path) for path, _ in mask.files] if isinstance(mask, ClassFiles) else ()
+    others = [_stamp(path) for path in mask_files(mask)[1:]]
     return *_stamp(mask.path), zlib.crc32(repr((mask, others)).encode())
 
 

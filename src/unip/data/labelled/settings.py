@@ -62,8 +62,11 @@ DATA_HELP = (
 )
 
 
+MaskOrientation = Literal["shown", "stored"]
+
+
 class HasPlaces(Protocol):
-    """Settings that say where a plain folder has its images and masks."""
+    """Settings that say where a plain folder has its images and masks, and how masks lie."""
 
     @property
     def images(self) -> str | None:
@@ -77,25 +80,36 @@ class HasPlaces(Protocol):
     def mask_suffix(self) -> str | None:
         """See :data:`MaskSuffix`."""
 
+    @property
+    def mask_orientation(self) -> MaskOrientation | None:
+        """See :data:`MaskOrientationGiven`."""
+
 
 @dataclass(frozen=True)
 class Places:
-    """Where a plain folder has its images and masks, as far as that is given; what is None is found.
+    """Where a plain folder has its images and masks, and how masks lie, as far as given; what is None is found.
 
     Attributes:
         images: Folder of the images, below the data.
         masks: Folder of the masks.
         mask_suffix: What follows an image's name in its mask's.
+        mask_orientation: What masks of images with an EXIF orientation fit, see :mod:`unip.data.labelled.turning`.
     """
 
     images: str | None = None
     masks: str | None = None
     mask_suffix: str | None = None
+    mask_orientation: MaskOrientation | None = None
+
+    @property
+    def are_given(self) -> bool:
+        """Whether a place is given, which only some layouts allow for."""
+        return (self.images, self.masks, self.mask_suffix) != (None, None, None)
 
     @classmethod
     def of(cls, config: HasPlaces) -> Places:
         """Take the settings of a verb."""
-        return cls(config.images, config.masks, config.mask_suffix)
+        return cls(config.images, config.masks, config.mask_suffix, config.mask_orientation)
 
 
 FOUND = Places()  # nothing is given
@@ -107,6 +121,13 @@ ImagesFolder = Annotated[
 MasksFolder = Annotated[
     NameOrPath | None,
     Field(description="Folder of the masks in a plain folder, if it is not found; {split}: the split's name."),
+]
+MaskOrientationGiven = Annotated[
+    MaskOrientation | None,
+    Field(
+        description="What mask files of images with an EXIF orientation fit: the picture as viewers turn it (shown), "
+        "or the pixels as stored. None: it is found where size or tags tell."
+    ),
 ]
 MaskSuffix = Annotated[
     str | None,
