@@ -491,6 +491,7 @@ def finetune(
     ]
     | None = None,
     radiometric: bool | None = None,
+    nodata: float | None = None,
     dry_run: Literal[False] = False,
 ) -> FinetuneResult:
     """Fine-tune a backbone for segmentation, or probe it.
@@ -576,6 +577,7 @@ def finetune(
         polarity: How the frames are stored; black-hot ones are inverted.
         palette: Colours of a palette: keep, invert (back to grey levels), or a palette's name to invert.
         radiometric: Take temperatures of radiometric JPEGs, not their picture.
+        nodata: Value of samples without a measurement, such as a border of 0 or -9999; files may declare it.
 
     Returns:
         The result, or None for a dry run.
@@ -679,6 +681,7 @@ def finetune(
     ]
     | None = None,
     radiometric: bool | None = None,
+    nodata: float | None = None,
     dry_run: Literal[True],
 ) -> None: ...
 @overload
@@ -775,6 +778,7 @@ def finetune(
     ]
     | None = None,
     radiometric: bool | None = None,
+    nodata: float | None = None,
     dry_run: bool,
 ) -> FinetuneResult | None: ...
 @overload
@@ -933,6 +937,7 @@ def predict(
         "viridis",
     ]
     | None = None,
+    nodata: float | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
@@ -957,6 +962,7 @@ def predict(
         images: Image files and folders of images.
         out: Folder for masks/, overlays/ and probabilities/.
         palette: Turn colours of a palette back into grey (invert, or its name); none: as in training.
+        nodata: Value of samples without a measurement, such as a border of 0; none: as in training.
         probabilities: Also write float16 class probabilities (C, H, W) as .npz.
         alpha: Strength of the overlay's colours.
         window: Overlapping windows of the training crop's size, or the whole image at once.
@@ -1004,6 +1010,7 @@ def predict(
         "viridis",
     ]
     | None = None,
+    nodata: float | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
@@ -1043,6 +1050,7 @@ def predict(
         "viridis",
     ]
     | None = None,
+    nodata: float | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",

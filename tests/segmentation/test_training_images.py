@@ -154,3 +154,50 @@ def test_medians_and_mixtures():
     facts = [PairFacts((h, 10), 0, (1,), is_8_bit=h < 5, is_grey=h < 3) for h in (2, 4, 9)]
     found = TrainingImages.of(facts, 3)
     assert (found.channel, found.depth, found.colours, found.size) == (3, "both", "both", (4, 10))
+
+
+def bordered(path: Path, value: int, seed: int = 0) -> Path:
+    frame = np.random.default_rng(seed).integers(7000, 9000, (64, 80)).astype(np.uint16)
+    frame[:6] = frame[:, :8] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(frame).save(path)
+    return path
+
+
+def test_borders_without_a_measurement_are_noticed_and_left_out(tmp_path, caplog):
+    """Training, statistics, evaluation and prediction say it with a count and the option; the model keeps the value."""
+    caplog.set_level("INFO", "unip")
+    train(tmp_path, ("raw",) * 3)
+    for number in range(2):
+        bordered(tmp_path / f"data/train/images/{number}.png", 0, number)
+    bordered(tmp_path / "new/a.png", 0)
+    bordered(tmp_path / "new/b.png", 65535)
+    small = {"model": "unip_micro", "crop": 64, "base": (160, 64), "batch_size": 1, "steps": 1, "workers": 0}
+
+    def said(verb, *args, **settings) -> list[str]:
+        caplog.clear()
+        verb(*args, **settings)
+        return [text for text in caplog.messages if "border or area of one value" in text]
+
+    (note,) = said(unip.finetune, **small, data=tmp_path / "data", out=tmp_path / "plain")
+    assert "2 of 3 images have" in note and note.endswith("--nodata 0")
+    (note,) = said(unip.data.stats, data=tmp_path / "data")
+    assert "2 of 3 images have" in note
+    notes = said(predict, tmp_path / "plain", tmp_path / "new")
+    assert "a.png has" in notes[0] and "2 of 2 images have" in notes[1] and "65535" in notes[1] and len(notes) == 2
+    scored = {"data": tmp_path / "data", "split": "train", "workers": 0}
+    notes = said(unip.evaluate, model=tmp_path / "plain", **scored)
+    assert "2 of 3 images" in notes[-1] and "--nodata 0" in notes[-1]
+
+    assert not said(unip.finetune, **small, data=tmp_path / "data", out=tmp_path / "given", nodata=0)
+    assert load_segmenter(tmp_path / "given").spec.conversion.nodata == 0
+    assert not said(unip.evaluate, model=tmp_path / "given", **scored)
+    assert not said(predict, tmp_path / "given", tmp_path / "new/a.png")
+    assert "samples of 0 left out" in caplog.text
+    (note,) = said(predict, tmp_path / "given", tmp_path / "new/b.png")
+    assert "unip predict --nodata 65535" in note
+    assert not said(predict, tmp_path / "given", tmp_path / "new/b.png", nodata=65535)
+
+    file = tmp_path / "data/classes.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "conversion": {"nodata": 0}}))
+    assert not said(unip.data.stats, data=tmp_path / "data")

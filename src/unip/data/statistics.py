@@ -18,6 +18,7 @@ from unip.data.config import StatsConfig
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
 from unip.data.images.decoding import Pixels8, decode_samples, is_grey, read_image8, to_image8
+from unip.data.images.nodata import describe_suspected
 from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import list_splits, open_segmentation
@@ -183,20 +184,23 @@ def measure_pairs(
 ) -> tuple[PixelStats, list[ClassStats]]:
     """Measure the pixels and the classes of pairs; bad pairs are added to ``problems``."""
 
-    def read(index: int) -> tuple[Counts, Counts] | UnipError:
+    def read(index: int) -> tuple[Counts, Counts, float | None] | UnipError:
         try:
             pair = data.read(index)
         except UnipError as error:
             return error
-        return levels_of(pair.image), np.bincount(pair.mask.ravel(), minlength=256)
+        return levels_of(pair.image), np.bincount(pair.mask.ravel(), minlength=256), pair.nodata
 
     found = list(map_threads(read, range(len(data)), f"reading {title}", workers=workers, unit="pairs"))
     problems += [error.what for error in found if isinstance(error, UnipError)]
     good = [pair for pair in found if not isinstance(pair, UnipError)]
     if not good:
         raise next(pair for pair in found if isinstance(pair, UnipError))
-    pixels = _pixel_stats(title, [levels for levels, _ in good])
-    counts = np.stack([masks for _, masks in good])
+    pixels = _pixel_stats(title, [levels for levels, *_ in good])
+    counts = np.stack([masks for _, masks, _ in good])
+    if suspected := [nodata for *_, nodata in good if nodata is not None]:
+        subject = f"{title}: {len(suspected)} of {len(good)} images have"
+        log.warning(f"note: {describe_suspected(subject, suspected, 'fine-tune with --nodata')}")
     total, shown = counts.sum(axis=0), (counts > 0).sum(axis=0)
     every = int(total.sum())
     labelled = every - int(total[IGNORE])

@@ -21,6 +21,11 @@ class PredictConfig(Config):
     palette: PaletteChoice | None = Field(
         None, description="Turn colours of a palette back into grey (invert, or its name); none: as in training."
     )
+    nodata: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Value of samples without a measurement, such as a border of 0; none: as in training.",
+    )
     probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")
     window: Window = "slide"

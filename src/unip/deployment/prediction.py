@@ -72,7 +72,8 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
         f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}"
     )
     trained_with = segmenter.spec.conversion
-    conversion = trained_with.model_copy(update={"palette": config.palette or trained_with.palette})
+    given = {"palette": config.palette, "nodata": config.nodata}
+    conversion = trained_with.model_copy(update={name: each for name, each in given.items() if each is not None})
     log.info(f"images of more than 8 bits, if any, become grey as in training: {conversion.describe()}")
     trained = segmenter.spec.images
     channel = None if trained is None else trained.channel
@@ -114,6 +115,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
                 records.append(pending.pop(0).result())
             progress.advance(note=f"{len(problems)} unreadable" if problems else "")
         records += [job.result() for job in pending]
+    watch.finish(len(paths))
     described = {"names": classes.names, "palette": classes.palette}
     write_json(
         config.out / "predictions.json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from unip.data.images.conversion import DEFAULT
+from unip.data.images.nodata import describe_suspected
 from unip.data.labelled.statistics import rare_classes
 from unip.segmentation.config import ResolvedConfig
 from unip.segmentation.losses import MAX_WEIGHT
@@ -31,6 +32,7 @@ def describe_training(ready: Preparation) -> list[str]:
     absent = [name for name in data.classes.names if not counts[name]]
     palettes = ready.labels.facts.palettes
     in_colour = ", ".join(f"{count} of the palette {name}" for name, count in palettes.items())
+    nodata = [facts.nodata for facts in ready.labels.train.facts if facts.nodata is not None]
     idle = spec.conversion.method != DEFAULT.method and ready.labels.train.facts[0].is_8_bit
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
@@ -43,6 +45,10 @@ def describe_training(ready: Preparation) -> list[str]:
         * bool(alone),
         *[f"note: no labelled pixel of {', '.join(absent)}, which cannot be learnt"] * bool(absent),
         f"images of more than 8 bits, if any, become grey by {spec.conversion.describe()}",
+        *[
+            f"note: {describe_suspected(f'{len(nodata)} of {len(data)} images have', nodata, '--nodata')}"
+            for _ in nodata[:1]
+        ],
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
         *[f"note: frames in false colours: {in_colour}; --palette invert turns them back into grey levels"]
         * bool(palettes),

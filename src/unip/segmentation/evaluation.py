@@ -260,6 +260,7 @@ def score_frames(
                     push = heapq.heappush if room else heapq.heapreplace
                     push(worst, (-value, -frame.index, shown))
             progress.advance()
+    watch.finish(len(frames))
     refuse_doubtful(data, [*total.sum(axis=1).tolist(), ignored])
     return (
         score(total, data.classes.names),

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from unip.config import Config
+from unip.data.images.nodata import describe_suspected
 from unip.data.images.palettes import recognise
 from unip.data.labelled.statistics import PairFacts
 from unip.data.sampling.frames import Frame
@@ -46,6 +47,8 @@ class TrainingImages(Config):
 class ImageWatch:
     """Says of each way in which images differ from those of training, once, with the first image that does.
 
+    Of borders that look like pixels without a measurement it also says how many images have them.
+
     Args:
         images: Those of training; None: a model that does not say, of which nothing can be told.
     """
@@ -53,9 +56,14 @@ class ImageWatch:
     def __init__(self, images: TrainingImages | None) -> None:
         self.images = images
         self.said: set[str] = set()
+        self.suspected: list[float] = []
 
     def look(self, frame: Frame, path: Path) -> None:
         """Compare an image that could be read."""
+        if frame.nodata is not None:
+            self.suspected.append(frame.nodata)
+            if "nodata" not in self.said:
+                self._say("nodata", describe_suspected(f"{path} has", [frame.nodata], "unip predict --nodata"))
         if self.images is None:
             return
         height, width = frame.image.shape[:2]
@@ -92,6 +100,12 @@ class ImageWatch:
                 "one short side: objects look smaller or larger than it learnt. Cut or resize frames so that objects "
                 "have about the same number of pixels",
             )
+
+    def finish(self, images: int) -> None:
+        """Say how many of so many images had what was said with the first one."""
+        if len(self.suspected) > 1:
+            subject = f"{len(self.suspected)} of {images} images have"
+            log.warning(f"note: {describe_suspected(subject, self.suspected, 'unip predict --nodata')}.")
 
     def _say(self, kind: str, text: str) -> None:
         if kind not in self.said:

@@ -88,7 +88,7 @@ WRITERS = {"yolo": write_yolo, "labelme": write_labelme, "coco": write_coco}
 @pytest.mark.parametrize("layout", WRITERS)
 def test_masks_fit_the_stored_pixels_whatever_the_exif_orientation(tmp_path, layout, orientation):
     data = open_segmentation(WRITERS[layout](tmp_path, orientation), "train")
-    image, mask, _ = data.read(0)
+    image, mask, *_ = data.read(0)
     assert image.shape == ((WIDTH, HEIGHT) if orientation >= 5 else (HEIGHT, WIDTH))
     np.testing.assert_array_equal(mask == 1, image > 130)
 
@@ -98,7 +98,7 @@ def test_masks_fit_the_stored_pixels_whatever_the_exif_orientation(tmp_path, lay
 def test_a_size_that_is_the_stored_one_says_that_the_tool_did_not_turn(tmp_path, layout, orientation):
     # the tool showed the pixels as they are stored: width and height of the file are theirs
     data = open_segmentation(WRITERS[layout](tmp_path, orientation, size=(WIDTH, HEIGHT)), "train")
-    _, mask, _ = data.read(0)
+    _, mask, *_ = data.read(0)
     left, top, right, bottom = BOX
     expected = np.zeros((WIDTH, HEIGHT), bool)
     expected[top:bottom, left:right] = True
@@ -215,7 +215,7 @@ def test_coco_draws_by_what_outlines_cover_not_by_area(tmp_path):
 
 def test_labelme_without_sizes_takes_those_of_the_image(tmp_path):
     data = open_segmentation(write_labelme(tmp_path, orientation=6, size=None), "train")
-    image, mask, _ = data.read(0)
+    image, mask, *_ = data.read(0)
     np.testing.assert_array_equal(mask == 1, image > 130)
 
 
@@ -226,7 +226,7 @@ def test_labelme_masks_of_its_ai_tools(tmp_path):
     Image.fromarray(pixels).save(file, "PNG")
     encoded = base64.b64encode(file.getvalue()).decode()
     source = write_labelme(tmp_path, points=[[6.0, 4.0], [20.0, 14.0]], shape_type="mask", mask=encoded)
-    image, mask, _ = open_segmentation(source, "train").read(0)
+    image, mask, *_ = open_segmentation(source, "train").read(0)
     np.testing.assert_array_equal(mask == 1, image > 130)
     write_labelme(tmp_path, points=[[6.0, 4.0], [20.0, 14.0]], shape_type="mask", mask=encoded[:40])
     with pytest.raises(UnipError, match=r"a\.json: a shape of the kind mask is damaged"):

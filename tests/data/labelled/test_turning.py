@@ -72,7 +72,7 @@ def opened(root: Path, kind: str = "mask.png", **places: object):
 
 
 def iou(data, index: int = 0) -> float:
-    image, mask, _ = data.read(index)
+    image, mask, *_ = data.read(index)
     truth = image > 128
     return float(((mask == 1) & truth).sum() / ((mask == 1) | truth).sum())
 

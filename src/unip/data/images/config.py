@@ -45,6 +45,11 @@ class Conversion(Config):
     radiometric: bool = Field(
         False, description="Take the temperatures of a radiometric JPEG, not its picture; a window always does."
     )
+    nodata: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Value of samples without a measurement, beside the one that a file declares; not of 8-bit frames.",
+    )
 
     @field_validator("percentiles")
     @classmethod
@@ -105,7 +110,8 @@ class Conversion(Config):
         files = ", radiometric files as temperatures" if self.radiometric and self.method != "window" else ""
         recognised = "" if self.palette == "invert" else f" {self.palette}"
         colours = "" if self.palette == "keep" else f", colours of the palette{recognised} turned back into grey"
-        return f"{rule}{files}{colours}, {self.polarity}{' inverted' * (self.polarity == 'black-hot')}"
+        missing = "" if self.nodata is None else f", samples of {self.nodata:.15g} left out"
+        return f"{rule}{missing}{files}{colours}, {self.polarity}{' inverted' * (self.polarity == 'black-hot')}"
 
 
 class ConversionOptions(Config):
@@ -124,6 +130,11 @@ class ConversionOptions(Config):
         None, description="Colours of a palette: keep, invert (back to grey levels), or a palette's name to invert."
     )
     radiometric: bool | None = Field(None, description="Take temperatures of radiometric JPEGs, not their picture.")
+    nodata: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Value of samples without a measurement, such as a border of 0 or -9999; files may declare it.",
+    )
 
     def resolve_conversion(self, stated: Conversion | None) -> Conversion:
         """Return the conversion that these settings give, for data that states one or none.

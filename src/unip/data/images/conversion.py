@@ -19,6 +19,7 @@ Grey8 = npt.NDArray[np.uint8]
 
 DEFAULT = Conversion()
 LEVELS = 256  # about so many bins of the histogram lie between the two percentiles
+WHOLE = 2**24  # below it, all whole numbers are exact in float32
 MAX_BINS = 65536  # bins between minimum and maximum
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -125,4 +126,6 @@ def _finite(values: Values, grey: Values) -> tuple[Values, Values]:
     """Return values with the least finite sample (0 if there is none) in place of others, and the finite samples."""
     good = np.isfinite(grey)
     counted = grey[good] if good.any() else np.zeros(1, np.float32)
+    if not good.all() and (counted == np.rint(counted)).all() and np.abs(counted).max() < WHOLE:
+        counted = counted.astype(np.int32)  # counts stay whole numbers where some are missing
     return np.where(np.isfinite(values), values, counted.min()), counted

@@ -17,6 +17,7 @@ from unip.data.images.addresses import read_bytes
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT, grey8, luma, to_uint8
 from unip.data.images.formats import open_image
+from unip.data.images.nodata import without_nodata
 from unip.data.images.orientation import load_as_stored
 from unip.data.images.palettes import palette_to_grey
 from unip.data.images.radiometric import Radiometric, decode_radiometric, kelvin_of
@@ -67,8 +68,8 @@ def decode_samples(data: bytes, name: Path | str, conversion: Conversion = DEFAU
     unless it is a window: only DJI's Thermal SDK knows their temperatures, and a conversion must give the same with it
     and without. Both are enlarged to the size of the file's picture if that is a multiple, because masks are drawn on
     pictures. Samples of a TIFF are kept as they are stored, floats and numbers beyond 16 bits too; those without a
-    measurement (the file's no-data value, NaN, infinities) are NaN. A conversion that inverts palettes gets the grey
-    levels of a frame in their colours. All else is that of :func:`decode_image`.
+    measurement (the file's no-data value and the conversion's, NaN, infinities) are NaN. A conversion that inverts
+    palettes gets the grey levels of a frame in their colours. All else is that of :func:`decode_image`.
 
     Args:
         data: The bytes of the file.
@@ -87,6 +88,13 @@ def decode_samples(data: bytes, name: Path | str, conversion: Conversion = DEFAU
         if found is not None:
             return _radiometric_samples(found, data, name, counts=conversion.method != "window")
     pixels = _decode(data, name, as_stored=True)
+    if conversion.nodata is not None:
+        try:
+            pixels = without_nodata(pixels, conversion.nodata)
+        except UnipError as error:
+            raise UnipError(
+                f"image {name}: without {conversion.nodata:g} (nodata) it {error.what}", error.fix
+            ) from None
     if conversion.palette == "keep" or pixels.dtype.kind != "u" or is_grey(pixels):
         return pixels
     return palette_to_grey(pixels, conversion.palette, name)

@@ -65,7 +65,7 @@ def encode(data: bytes, row: dict[str, Any], *, short_side: int | None, format: 
         return Encoded(data, ending, width, height, 8 * image.dtype.itemsize, digest, row["conversion"])
     target = LOSSY.get(ending, "png") if format == "keep" else format
     conversion, rule = row["conversion"], Conversion.from_json(row["conversion"])
-    image = image if rule.takes_luma else decode_samples(data, "file", rule)
+    image = image if rule.takes_luma and rule.nodata is None else decode_samples(data, "file", rule)
     stays = image.dtype == np.uint8 or (image.dtype == np.uint16 and image.ndim == 2 and target == "png")
     if not stays:
         grey = is_grey(image)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ def decode_tiff(data: bytes, *, as_stored: bool, max_pixels: int) -> Pixels | No
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         bits = int(page.bitspersample)
     pixels = _as_picture(pixels, page.axes)
-    missing = _missing(pixels, no_data)
+    missing = None if no_data is None else missing_samples(pixels, no_data)
     if white_is_zero:
         if pixels.dtype.kind != "u":
             raise UnipError("holds signed or float samples of which zero is white", "Save it with zero as black.")
@@ -181,9 +180,8 @@ def _no_data(page: Any) -> float | None:
         raise UnipError(f"its tag GDAL_NODATA is {text[:40]!r}, not a number", "Remove or correct the tag.") from None
 
 
-def _missing(pixels: Pixels, no_data: float | None) -> npt.NDArray[np.bool_] | None:
-    if no_data is None or math.isnan(no_data):
-        return None
+def missing_samples(pixels: Pixels, no_data: float) -> npt.NDArray[np.bool_]:
+    """Say which samples have the value that stands for no measurement, up to its digits in a text."""
     if pixels.dtype.kind == "f":  # the text may hold fewer or more digits than the samples
         value = pixels.dtype.type(no_data)
         close: npt.NDArray[np.bool_] = np.isclose(pixels, value, rtol=4 * float(np.finfo(pixels.dtype).eps), atol=0.0)

@@ -15,6 +15,7 @@ from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.data.images.decoding import Pixels, Pixels8, read_samples, to_image8
 from unip.data.images.formats import open_image
+from unip.data.images.nodata import suspected_nodata
 from unip.data.images.orientation import load_as_stored
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import Ids, MaskSource, plain_ids, translate
@@ -30,11 +31,13 @@ class Pair(NamedTuple):
         image: As a model sees it, ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
         mask: ``(H, W)`` uint8 class ids, and 255 where there is no label.
         is_8_bit: Whether the samples of the image's file have 8 bits.
+        nodata: What looks like the value of samples without a measurement, but is not declared to be.
     """
 
     image: Pixels8
     mask: Pixels8
     is_8_bit: bool
+    nodata: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class SegmentationData:
         samples = self._read_samples(index, conversion)
         image, mask = to_image8(samples, conversion), self.read_mask(index)
         check_pair(image, mask, self.images[index], self.masks[index].path)
-        return Pair(image, mask, samples.dtype == np.uint8)
+        return Pair(image, mask, samples.dtype == np.uint8, suspected_nodata(samples, conversion))
 
 
 def read_channel(path: Path, channel: int, alone: Conversion | None = None) -> Pixels:

@@ -35,6 +35,7 @@ class PairFacts:
         is_8_bit: Whether the samples of the image's file have 8 bits.
         is_grey: Whether it is grey.
         palette: The name of the palette in whose colours it is; empty if of none that is known.
+        nodata: What looks like the value of samples without a measurement, but is not declared to be.
     """
 
     size: tuple[int, int]
@@ -45,6 +46,7 @@ class PairFacts:
     is_8_bit: bool = False
     is_grey: bool = True
     palette: str = ""
+    nodata: float | None = None
 
 
 Measure = Callable[[Pair, Classes], PairFacts]
@@ -70,6 +72,7 @@ def measure_pair(pair: Pair, classes: Classes) -> PairFacts:
         is_8_bit=pair.is_8_bit,
         is_grey=pair.image.ndim == 2,
         palette=palette.name if palette else "",
+        nodata=pair.nodata,
     )
 
 

@@ -17,6 +17,7 @@ from unip.data.corruptions import CorruptFrames
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.data.images.decoding import Pixels, read_samples, to_image8
+from unip.data.images.nodata import suspected_nodata
 from unip.data.labelled.pairs import SegmentationData, read_channel
 from unip.errors import UnipError
 
@@ -39,6 +40,7 @@ class Frame:
         mask: Class ids ``(H, W)`` where there is truth, 255 without a label.
         problem: Why it could not be read; the arrays are empty then.
         is_8_bit: Whether the samples of its file have 8 bits.
+        nodata: What looks like the value of samples without a measurement, but is not declared to be.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Frame:
     mask: npt.NDArray[np.uint8] | None = None
     problem: UnipError | None = None
     is_8_bit: bool = True
+    nodata: float | None = None
 
 
 class Frames(Dataset[Frame]):
@@ -77,11 +80,12 @@ class Frames(Dataset[Frame]):
     def __getitem__(self, index: int) -> Frame:
         try:
             if isinstance(self.images, SegmentationData):
-                pixels8, mask, is_8_bit = self.images.read(index, self.conversion)
+                pixels8, mask, is_8_bit, nodata = self.images.read(index, self.conversion)
             else:
                 conversion = self.conversion or DEFAULT
                 samples, mask = read_one(self.images[index], conversion, self.channel), None
                 pixels8, is_8_bit = to_image8(samples, conversion), samples.dtype == np.uint8
+                nodata = suspected_nodata(samples, conversion)
             image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
@@ -92,7 +96,7 @@ class Frames(Dataset[Frame]):
         size = short_side_size(image.shape[0], image.shape[1], self.short_side)
         if size != image.shape[:2]:
             pixels = TF.resize(pixels, list(size), antialias=True)
-        return Frame(index, image, pixels, mask, is_8_bit=is_8_bit)
+        return Frame(index, image, pixels, mask, is_8_bit=is_8_bit, nodata=nodata)
 
 
 def read_one(path: Path, conversion: Conversion, channel: int | None) -> Pixels:

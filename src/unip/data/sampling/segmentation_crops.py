@@ -261,7 +261,7 @@ class SegmentationTrainDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         """Return the augmented pair shown at ``position``."""
         index, class_id = self.choose(position)
-        image, mask, _ = self.pair(index)
+        image, mask, *_ = self.pair(index)
         if self.corrupt:
             image = corrupt_some(image, self.corrupt, seed_for(self.seed, position, CORRUPTION_STREAM))
         channels = torch.from_numpy(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
