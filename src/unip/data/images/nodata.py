@@ -20,6 +20,7 @@ FRAME_SHARE = 0.2  # of all pixels that have it, if it lies elsewhere
 LEAST_SHARE = 0.005  # of all pixels; percentiles leave fewer out
 SPANS = 1.0  # distance from all others, in spans between their percentiles: the scene has less than half of the levels
 PERCENTILES = (0.5, 99.5)
+SAMPLE = 20_000  # samples that percentiles are taken of
 SHOWN = 5  # values that a message names
 
 
@@ -87,7 +88,7 @@ def _is_far(samples: Pixels, value: Any) -> bool:
     others = samples[samples != value]
     if len(samples) - len(others) < LEAST_SHARE * len(samples) or not len(others):
         return False
-    low, high = (float(level) for level in np.percentile(others, PERCENTILES))
+    low, high = (float(level) for level in np.percentile(others[:: len(others) // SAMPLE + 1], PERCENTILES))
     if others.min() < value < others.max() or high == low:
         return False
     return max(low - float(value), float(value) - high) > SPANS * (high - low)
