@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from unip.data.labelled.binary_masks import JpegMask
 from unip.data.labelled.datasets import list_splits, open_segmentation
@@ -362,3 +362,68 @@ def test_jpeg_of_more_levels_is_refused(tmp_path: Path, levels: tuple[int, ...])
     save(tmp_path / "m.jpg", mask)
     with pytest.raises(UnipError, match=r"m\.jpg is JPEG and not black and white"):
         JpegMask(tmp_path / "m.jpg").read()
+
+
+def shapes(size: tuple[int, int], count: int, seed: int, least: int = 2) -> np.ndarray:
+    """White ellipses, boxes and lines on black."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    mask = np.zeros(size, bool)
+    for _ in range(count):
+        y, x, radius, ratio = rng.integers(size[0]), rng.integers(size[1]), rng.integers(least, 30), rng.uniform(0.4, 1)
+        if rng.integers(3) or least > 2:
+            mask |= np.hypot(rows - y, (columns - x) / ratio) < radius
+        elif rng.integers(2):
+            mask |= (abs(rows - y) < radius) & (abs(columns - x) < radius * ratio)
+        else:
+            mask |= abs((rows - y) * ratio - (columns - x) * 0.7) < rng.uniform(0.5, 3)
+    return np.where(mask, 255, 0).astype(np.uint8)
+
+
+def soften(mask: np.ndarray, how: str) -> np.ndarray:
+    picture = Image.fromarray(mask)
+    if how == "half":
+        small = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BILINEAR)
+        return np.asarray(small.resize(picture.size, Image.Resampling.BILINEAR))
+    return np.asarray(picture.filter(ImageFilter.GaussianBlur(1.5))) if how == "blurred" else mask
+
+
+@pytest.mark.parametrize("quality", [15, 30, 50, 75, 95])
+@pytest.mark.parametrize("how", ["hard", "half", "blurred"])
+def test_binary_jpeg_of_any_shape_and_quality_is_read(tmp_path: Path, how: str, quality: int) -> None:
+    for seed, count in enumerate((3, 12, 40)):
+        mask = shapes((240, 320), count, seed, least=2 if how == "hard" else 8)
+        Image.fromarray(soften(mask, how)).save(tmp_path / "m.jpg", quality=quality)
+        found = JpegMask(tmp_path / "m.jpg").read()
+        assert (found != mask).mean() < 0.02
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 95])
+@pytest.mark.parametrize("level", [24, 60, 85, 100, 128, 150, 170, 200, 230])
+@pytest.mark.parametrize("ground", [0, 255])
+def test_a_small_third_level_is_refused_with_its_value(tmp_path: Path, level: int, quality: int, ground: int) -> None:
+    """Three classes saved as JPEG, the third a small part of the mask: thresholds would make it one of the others."""
+    side = 12 if quality >= 75 and 32 < level < 223 else 24  # pixels; what is fainter or coarser has to be larger
+    for seed in range(3):
+        mask = shapes((240, 320), 6, seed)
+        row, column = np.random.default_rng(seed).integers(30, 190, 2)
+        mask[row - 6 : row + side + 6, column - 6 : column + side + 6] = ground
+        mask[row : row + side, column : column + side] = level
+        Image.fromarray(mask).save(tmp_path / "m.jpg", quality=quality)
+        with pytest.raises(UnipError, match=r"m\.jpg is JPEG and not black and white: it holds values such as \d+") as caught:
+            JpegMask(tmp_path / "m.jpg").read()
+        assert abs(int(caught.value.what.rsplit(" ", 1)[1]) - level) <= 12
+
+
+def test_a_third_level_more_frequent_than_the_second_is_refused(tmp_path: Path) -> None:
+    mask = np.zeros((240, 320), np.uint8)
+    mask[20:160, 20:200], mask[200:212, 280:292] = 128, 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg", quality=90)
+    with pytest.raises(UnipError, match="not black and white: it holds values such as 128"):
+        JpegMask(tmp_path / "m.jpg").read()
+
+
+def test_jpeg_masks_of_video_levels_are_binary(tmp_path: Path) -> None:
+    mask = shapes((120, 160), 6, 0)
+    Image.fromarray(np.where(mask > 0, 235, 16).astype(np.uint8)).save(tmp_path / "m.jpg", quality=75)
+    assert (JpegMask(tmp_path / "m.jpg").read() != mask).mean() < 0.01

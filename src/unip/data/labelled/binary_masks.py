@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,19 @@ THRESHOLD = 128
 NOISE = 32  # levels that JPEG adds far from an edge, at most
 EDGE_PIXELS = 4  # so far from an edge JPEG and soft edges leave any level; half a block
 STRAY_SHARE = 0.02  # of the object's pixels that may lie between the levels elsewhere
+
+FEW_PATCHES = 12  # even patches of another level that may be chance
+MIDDLE_SHARE = 0.003  # of the pixels of all edges: as many even patches may lie on blurred lines and tips
+
+
+class Patch(NamedTuple):
+    """A kind of even patch of another level: its side in pixels, the spread of its levels, and their distance."""
+
+    size: int
+    spread: int
+    far: int
+    edge_share: float
+
 
 Binary = npt.NDArray[np.bool_]
 
@@ -38,8 +51,9 @@ class JpegMask:
         white = levels >= THRESHOLD
         stray = (levels > NOISE) & (levels < 255 - NOISE) & ~_near_edges(white)
         few = STRAY_SHARE * min(white.sum(), (~white).sum())
-        if stray.sum() > few or (not white.any() and levels.any()):  # pure black stays so in JPEG; ids do not
-            values = np.unique(levels[stray] if stray.any() else levels)
+        others = _other_levels(levels, white)
+        if others.size or stray.sum() > few or (not white.any() and levels.any()):  # pure black stays so; ids do not
+            values = np.sort(others) if others.size else np.unique(levels[stray] if stray.any() else levels)
             shown = int(values[len(values) // 2])
             raise UnipError(
                 f"mask {self.path} is JPEG and not black and white: it holds values such as {shown}",
@@ -108,6 +122,38 @@ def read_binary(path: Path) -> Binary:
 
 def _shown(pixels: npt.NDArray[Any]) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
+def _other_levels(levels: Pixels8, white: Binary) -> Pixels8:
+    """Return the levels of even patches that are neither black nor white, ``(N,)``; none if they are few.
+
+    What JPEG and soft edges leave between black and white is never even: it rises, falls or rings. So even patches of
+    another level are a third class, however small a part of the mask it is, or a line so thin that it is lost. Black
+    and white are 0 and 255, and the most frequent level within :data:`NOISE` of each, as video has them.
+    """
+    counts = np.bincount(levels.ravel(), minlength=256)
+    usual = (0, 255, int(counts[: NOISE + 1].argmax()), 255 - NOISE + int(counts[255 - NOISE :].argmax()))
+    edges = np.count_nonzero(white[1:] != white[:-1]) + np.count_nonzero(white[:, 1:] != white[:, :-1])
+    for patch in (Patch(3, 24, NOISE, MIDDLE_SHARE), Patch(5, 4, 6, 0.0)):
+        if min(levels.shape) < patch.size:
+            continue
+        low, high = _extremes(levels, patch.size)
+        other = high - low <= patch.spread
+        for level in usual:
+            other &= (low > level + patch.far) | (high < level - patch.far)
+        if other.sum() > max(FEW_PATCHES, patch.edge_share * edges):
+            found: Pixels8 = low[other].astype(np.uint8)
+            return found
+    return np.zeros(0, np.uint8)
+
+
+def _extremes(levels: Pixels8, size: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """Return the least and the largest level of each square patch of ``size`` pixels."""
+    low = high = levels.astype(np.int16)
+    for _ in range(size - 1):
+        low, high = np.minimum(low[1:], low[:-1]), np.maximum(high[1:], high[:-1])
+        low, high = np.minimum(low[:, 1:], low[:, :-1]), np.maximum(high[:, 1:], high[:, :-1])
+    return low, high
 
 
 def _near_edges(white: Binary) -> Binary:
