@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from unip.data.images.addresses import read_bytes
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT, grey8, luma, to_uint8
-from unip.data.images.formats import open_image
+from unip.data.images.formats import open_image, too_many_pixels
 from unip.data.images.nodata import without_nodata
 from unip.data.images.orientation import load_as_stored
 from unip.data.images.palettes import palette_to_grey
@@ -27,7 +27,6 @@ from unip.errors import UnipError
 Pixels = npt.NDArray[Any]  # uint8 or uint16, (H, W) or (H, W, 3)
 Pixels8 = npt.NDArray[np.uint8]
 
-MAX_PIXELS = 178_956_970  # where Pillow stops too; a file that claims more is taken for a decompression bomb
 GREY_SPREAD = 2  # levels by which lossy grey files differ between channels
 
 
@@ -46,7 +45,7 @@ def read_image(path: Path | str) -> Pixels:
         ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
 
     Raises:
-        UnipError: The file is missing, truncated, not an image, or claims more than ``MAX_PIXELS`` pixels.
+        UnipError: The file is missing, truncated, not an image, or claims more than :data:`.formats.MAX_PIXELS` pixels.
     """
     return decode_image(_bytes(path), path)
 
@@ -105,7 +104,7 @@ def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
         raise UnipError(f"image {name} is empty (0 bytes)", "Copy it again or remove it.")
     try:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            pixels = decode_tiff(data, as_stored=as_stored, max_pixels=MAX_PIXELS)
+            pixels = decode_tiff(data, as_stored=as_stored)
             if pixels is not None:
                 return pixels
         with open_image(data) as image:
@@ -117,7 +116,8 @@ def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
     except UnipError as error:
         raise UnipError(f"image {name}: {error.what}", error.fix) from None
     except Image.DecompressionBombError:
-        raise UnipError(*_bomb(f"image {name}:")) from None
+        found = too_many_pixels()
+        raise UnipError(f"image {name}: {found.what}", found.fix) from None
     except UnidentifiedImageError:
         raise UnipError(f"{name} is not an image that can be read", "Use PNG, JPEG, WebP, TIFF or BMP files.") from None
     except Exception as error:  # on broken bytes the decoders raise nearly anything
@@ -191,13 +191,6 @@ def _radiometric_samples(found: Radiometric, data: bytes, name: Path | str, *, c
         return frame  # a picture of another shape shows something else
     large = np.asarray(Image.fromarray(frame.astype(np.float32)).resize((wide, tall), Image.Resampling.BILINEAR))
     return np.rint(large).astype(np.uint16) if frame.dtype == np.uint16 else large
-
-
-def _bomb(prefix: str) -> tuple[str, str]:
-    return (
-        f"{prefix} claims more than {MAX_PIXELS // 10**6} million pixels",
-        "Split it into tiles if it is real. Its header may also be forged to exhaust memory.",
-    )
 
 
 def _from_pillow(image: Image.Image) -> Pixels:

@@ -7,7 +7,10 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from unip.errors import UnipError
+
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+MAX_PIXELS = 178_956_970  # where Pillow stops too; a file that claims more is taken for a decompression bomb
 
 
 def open_image(data: bytes | BinaryIO) -> Image.Image:
@@ -24,3 +27,11 @@ def open_image(data: bytes | BinaryIO) -> Image.Image:
         Exception: On broken bytes the decoders raise nearly anything.
     """
     return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+
+
+def too_many_pixels() -> UnipError:
+    """Return the error for a file that claims more than :data:`MAX_PIXELS`; its name is for the caller to add."""
+    return UnipError(
+        f"it claims more than {MAX_PIXELS // 10**6} million pixels",
+        "Split it into tiles if it is real. Its header may also be forged to exhaust memory.",
+    )

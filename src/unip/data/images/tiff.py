@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.images.formats import open_image
+from unip.data.images.formats import MAX_PIXELS, open_image, too_many_pixels
 from unip.data.images.orientation import load_as_stored
 from unip.errors import UnipError
 
@@ -21,7 +21,7 @@ BEYOND_SPANS = 4.0  # distance from the percentiles, in spans between them, beyo
 CUT_PERCENTILES = (0.5, 99.5)
 
 
-def decode_tiff(data: bytes, *, as_stored: bool, max_pixels: int) -> Pixels | None:
+def decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
     """Decode a TIFF whose samples are wider than 8 bits; None leaves the file to Pillow.
 
     Args:
@@ -29,7 +29,6 @@ def decode_tiff(data: bytes, *, as_stored: bool, max_pixels: int) -> Pixels | No
         as_stored: Keep the values of the samples: uint16 where they are integers that fit, else float32, in which
             samples that hold no measurement (the file's no-data value, NaN, infinities) are NaN. Otherwise uint16, see
             :func:`to_16bit`.
-        max_pixels: Where a file is taken for a decompression bomb.
 
     Raises:
         UnipError: It is none that can be read without a doubt about its values.
@@ -41,11 +40,8 @@ def decode_tiff(data: bytes, *, as_stored: bool, max_pixels: int) -> Pixels | No
         _refuse_several(file)
         if page.dtype is None or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
             return None
-        if page.imagelength * page.imagewidth * page.imagedepth > max_pixels:
-            raise UnipError(
-                f"it claims more than {max_pixels // 10**6} million pixels",
-                "Split it into tiles if it is real. Its header may also be forged to exhaust memory.",
-            )
+        if page.imagelength * page.imagewidth * page.imagedepth > MAX_PIXELS:
+            raise too_many_pixels()
         _refuse_channels(page, tifffile)
         if page.dtype.itemsize == 1:
             if page.dtype.kind == "i":

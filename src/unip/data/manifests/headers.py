@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unip.data.images.decoding import MAX_PIXELS, decode_image, is_grey
-from unip.data.images.formats import open_image
+from unip.data.images.decoding import decode_image, is_grey
+from unip.data.images.formats import MAX_PIXELS, open_image
 from unip.data.manifests.facts import FileFacts, problem_of
 from unip.data.manifests.manifest import SHOWN, read_manifest
 from unip.data.manifests.rows import Row
