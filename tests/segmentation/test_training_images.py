@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import unip
+from unip.data.images.orientation import save_options
 from unip.data.images.palettes import known_palettes
 from unip.data.labelled.statistics import PairFacts
 from unip.errors import UnipError
@@ -201,3 +202,17 @@ def test_borders_without_a_measurement_are_noticed_and_left_out(tmp_path, caplog
     file = tmp_path / "data/classes.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "conversion": {"nodata": 0}}))
     assert not said(unip.data.stats, data=tmp_path / "data")
+
+
+def test_the_scores_at_the_end_read_the_data_as_training_does(tmp_path):
+    """Where images and masks lie, and how masks lie on images that viewers turn."""
+    train(tmp_path, ("grey",) * 2)
+    data = tmp_path / "data"
+    (data / "train/images").rename(data / "train/thermal")
+    (data / "train/masks").rename(data / "train/truth")
+    for path in (data / "train/thermal").iterdir():
+        Image.open(path).save(path, **save_options(3))
+    small = {"model": "unip_micro", "crop": 64, "base": (160, 64), "batch_size": 1, "steps": 1, "workers": 0}
+    places = {"images": "thermal", "masks": "truth", "mask_orientation": "shown"}
+    result = unip.finetune(**small, **places, data=data, val="train", out=tmp_path / "scored")
+    assert result.scores is not None
