@@ -410,7 +410,9 @@ def test_a_small_third_level_is_refused_with_its_value(tmp_path: Path, level: in
         mask[row - 6 : row + side + 6, column - 6 : column + side + 6] = ground
         mask[row : row + side, column : column + side] = level
         Image.fromarray(mask).save(tmp_path / "m.jpg", quality=quality)
-        with pytest.raises(UnipError, match=r"m\.jpg is JPEG and not black and white: it holds values such as \d+") as caught:
+        with pytest.raises(
+            UnipError, match=r"m\.jpg is JPEG and not black and white: it holds values such as \d+"
+        ) as caught:
             JpegMask(tmp_path / "m.jpg").read()
         assert abs(int(caught.value.what.rsplit(" ", 1)[1]) - level) <= 12
 
