@@ -11,8 +11,8 @@ from unip.analysis.records import Analysis
 from unip.data.images.decoding import read_image8, to_rgb8
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.masks import MaskFile
+from unip.data.labelled.overlay import draw_overlay
 from unip.pages import data_uri, page_template
-from unip.segmentation.overlay import draw_overlay
 
 
 def render_demo_page(out: Path, results: dict[str, Any], analysis: Analysis, masks: dict[str, list[Path]]) -> str:

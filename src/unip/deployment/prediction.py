@@ -18,6 +18,7 @@ from unip.data.images.decoding import to_image8, to_rgb8
 from unip.data.images.orientation import as_shown, save_options
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.outlines import look_at_picture
+from unip.data.labelled.overlay import add_legend, draw_overlay, palette_image, tinted
 from unip.data.sampling.frames import Frame, Frames, read_one
 from unip.deployment.config import PredictConfig
 from unip.deployment.names import result_files
@@ -27,7 +28,6 @@ from unip.progress import meter
 from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.workers import map_threads
 from unip.segmentation.inference import segment_frames
-from unip.segmentation.overlay import add_legend, draw_overlay, palette_image, tinted
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.training_images import ImageWatch
 

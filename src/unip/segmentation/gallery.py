@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from unip.data.images.decoding import to_rgb8
 from unip.data.labelled.classes import IGNORE, Classes, has_background
+from unip.data.labelled.overlay import draw_overlay
 from unip.pages import data_uri, page_template
 from unip.segmentation.metrics import Scores, percent
-from unip.segmentation.overlay import draw_overlay
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from unip.data.labelled.classes import Classes
-from unip.segmentation.overlay import add_legend, draw_overlay, outlines, palette_image, tinted
+from unip.data.labelled.overlay import add_legend, draw_overlay, outlines, palette_image, tinted
 
 CLASSES = Classes(("background", "person", "car"), palette=((0, 0, 0), (255, 0, 0), (0, 0, 255)))
 
