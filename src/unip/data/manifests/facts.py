@@ -9,10 +9,10 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ PERCENTILES = (0.5, 99.5)
 DEPTHS = (8, 10, 12, 14, 16)  # bits that sensors count in; the smallest that holds a frame is taken for its range
 SYNC_EVERY_SECONDS = 2.0  # of work that a power cut may lose
 VERSION = 3  # of the journal's lines
+
+T = TypeVar("T")
 
 Bytes = bytes  # a field of Facts has the name of the type
 Counts = npt.NDArray[np.int64]
@@ -84,11 +86,18 @@ class FileFacts:
 
 def read_facts(path: bytes | str) -> FileFacts:
     """Read and decode a file once; what is wrong with it comes as ``problem``, never as an exception."""
+    return read_with_facts(path)[0]
+
+
+def read_with_facts(path: bytes | str) -> tuple[FileFacts, Pixels | None]:
+    """Do the same, and return the pixels too, as :func:`unip.data.images.decoding.decode_image` gives them."""
     raw = os.fsencode(path)
     try:
-        return _facts_from(read_bytes(raw), raw)
+        data = read_bytes(raw)
+        image = decode_image(data, "file")
+        return _facts_from(data, image, raw), image
     except (UnipError, OSError) as error:
-        return FileFacts(raw, problem=problem_of(error))
+        return FileFacts(raw, problem=problem_of(error)), None
 
 
 def problem_of(error: UnipError | OSError) -> str:
@@ -100,8 +109,7 @@ def problem_of(error: UnipError | OSError) -> str:
     return f"cannot be read: {error.strerror or type(error).__name__}"
 
 
-def _facts_from(data: bytes, path: bytes) -> FileFacts:
-    image = decode_image(data, "file")
+def _facts_from(data: bytes, image: Pixels, path: bytes) -> FileFacts:
     grey8, grey = to_grey8(image), is_grey(image)
     palette = None if grey else recognise(image)
     counts = histogram(image, grey8)
@@ -193,23 +201,45 @@ def facts_of(paths: Sequence[bytes], journal: Path | None = None, *, workers: in
     Yields:
         The facts of each file, in the order of ``paths``.
     """
+    for facts, _ in look_at_files(paths, lambda path, known: (known or read_facts(path), None), journal, workers):
+        yield facts
+
+
+def look_at_files(
+    paths: Sequence[bytes],
+    look: Callable[[bytes, FileFacts | None], tuple[FileFacts, T]],
+    journal: Path | None = None,
+    workers: int = 0,
+) -> Iterator[tuple[FileFacts, T]]:
+    """Look at many files as :func:`facts_of` reads them.
+
+    Args:
+        paths: The files.
+        look: Called with a file and what the journal knows of it; returns its facts, and what else was seen, which
+            travels between processes and is not kept.
+        journal: See above.
+        workers: See above.
+
+    Yields:
+        What ``look`` returned, in the order of ``paths``.
+    """
     known = _read_journal(journal) if journal else {}
     log = _Journal(journal) if journal else None
 
-    def read(path: bytes) -> tuple[FileFacts, tuple[int, int] | None]:
+    def read(path: bytes) -> tuple[tuple[FileFacts, T], tuple[int, int] | None]:
         try:
             state = os.stat(file_of(path))
         except OSError:
-            return read_facts(path), None
+            return look(path, None), None
         stamp = (state.st_size, state.st_mtime_ns)
         old = known.get((path, *stamp))
-        return (old, None) if old else (read_facts(path), stamp)
+        return look(path, old), None if old else stamp
 
     try:
-        for facts, stamp in map_processes(read, paths, "reading images", workers=workers):
+        for seen, stamp in map_processes(read, paths, "reading images", workers=workers):
             if log and stamp:
-                log.add(facts, stamp)
-            yield facts
+                log.add(seen[0], stamp)
+            yield seen
     finally:
         if log:
             log.close()

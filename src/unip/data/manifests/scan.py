@@ -58,7 +58,12 @@ def scan(listings: Sequence[Listing], read: Read, *, seed: int = 0, again: bool 
 
 
 def read_images(
-    sources: Sequence[str], journal: Path | None = None, *, workers: int = 0
+    sources: Sequence[str],
+    journal: Path | None = None,
+    *,
+    workers: int = 0,
+    also: Sequence[Listing] = (),
+    read: Read | None = None,
 ) -> tuple[list[Row], list[str]]:
     """Read every file of some sources once, those of manifests, too, whose groups and dropped rows stay as they are.
 
@@ -66,6 +71,8 @@ def read_images(
         sources: Folders, single images, ``infrared=FOLDER``, ``rgb=FOLDER``, or manifests.
         journal: Keeps what was read, see :func:`unip.data.manifests.facts.facts_of`.
         workers: Threads; 0 means one for each core.
+        also: Sources that are listed already.
+        read: What reads the files, if not :func:`read_files` with the journal and the workers.
 
     Returns:
         As :func:`scan`.
@@ -73,12 +80,12 @@ def read_images(
     Raises:
         UnipError: A source is missing or empty, contradicts another, or is a packed set.
     """
-    listings = _list_given(sources, may_miss=True)
+    listings = [*(_list_given(sources, may_miss=True) if sources else ()), *also]
     for listing in listings:
         place = listing.config.place
         if find_index(place) is not None or any(entry.path is None for entry in listing.entries):
             raise UnipError(f"{place} is a packed set", "Give the manifest or the folders that it was packed from.")
-    return scan(listings, partial(read_files, journal=journal, workers=workers), again=True)
+    return scan(listings, read or partial(read_files, journal=journal, workers=workers), again=True)
 
 
 def list_rows(source: str) -> list[Row]:
