@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -38,6 +38,14 @@ class Pair(NamedTuple):
     mask: Pixels8
     is_8_bit: bool
     nodata: float | None = None
+
+
+@dataclass
+class Unpaired:
+    """Files of a labelled folder that belong to no pair: images without a mask, and masks without an image."""
+
+    images: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

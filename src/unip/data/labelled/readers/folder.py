@@ -26,7 +26,7 @@ from unip.data.labelled.binary import binary_ids
 from unip.data.labelled.binary_masks import ClassFiles, mask_of_ids
 from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import MaskSource
-from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.pairs import SegmentationData, Unpaired
 from unip.data.labelled.readers.found import FolderPairs, class_of
 from unip.data.labelled.readers.pairing import find_pairs
 from unip.data.labelled.readers.places import list_splits
@@ -39,13 +39,21 @@ NAME_LISTS = ("labels.txt", "class_names.txt", "classes.txt")
 IGNORED = ("ignore", "__ignore__")  # in such lists: no class, but a line all the same
 
 
-def open_folder(root: Path, split: str | None, places: Places = FOUND) -> SegmentationData:
+def open_folder(
+    root: Path, split: str | None, places: Places = FOUND, unpaired: Unpaired | None = None
+) -> SegmentationData:
     """List the pairs of a segmentation folder, sorted by the image's path inside ``images/``, and read its classes.
+
+    Args:
+        root: The folder.
+        split: The split; None: the folder itself.
+        places: Where images and masks are, as far as that is given.
+        unpaired: Gets images without a mask, and masks without an image, which are then no error.
 
     Raises:
         UnipError: A folder or ``classes.json`` is missing or bad, no image has a mask, or a mask has no image.
     """
-    pairs = find_pairs(root, split, places, "classes.json")
+    pairs = find_pairs(root, split, places, "classes.json", unpaired)
     folders = class_folders(root, split)
     if pairs.names:
         return _by_class(pairs, root, folders)

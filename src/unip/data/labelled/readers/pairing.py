@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unip.data.images.files import SUFFIXES, list_images
 from unip.data.labelled.binary_masks import read_binary
+from unip.data.labelled.pairs import Unpaired
 from unip.data.labelled.readers.found import (
     FolderPairs,
     Found,
@@ -29,7 +30,9 @@ MASK_WORDS = ("mask", "masks", "label", "labels", "gt", "seg")
 MASK_SUFFIXES = tuple(mark + word for mark in "_-" for word in MASK_WORDS)  # in any case
 
 
-def find_pairs(root: Path, split: str | None, places: Places, also: str) -> FolderPairs:
+def find_pairs(
+    root: Path, split: str | None, places: Places, also: str, unpaired: Unpaired | None = None
+) -> FolderPairs:
     """Find the pairs of a split of a plain folder, and say what was guessed and left out.
 
     Args:
@@ -37,6 +40,7 @@ def find_pairs(root: Path, split: str | None, places: Places, also: str) -> Fold
         split: The split; None: the folder itself.
         places: What is given.
         also: What else belongs into such a folder, for the message.
+        unpaired: Gets images without a mask, and masks without an image, which are then no error.
 
     Raises:
         UnipError: There are none, several places or suffixes fit, or a mask has no image.
@@ -56,7 +60,7 @@ def find_pairs(root: Path, split: str | None, places: Places, also: str) -> Fold
         raise no_pairs(root, split, places, tried, also)
     if len(fitting) > 1:
         refuse_several(fitting)
-    return _pair(fitting[0], root, split, places)
+    return _pair(fitting[0], root, split, places, unpaired)
 
 
 def _look(folders: Folders, given: str | None) -> Found:
@@ -107,7 +111,7 @@ def _look_by_class(folders: Folders, named: dict[str, Path], places: Places) -> 
     return Found(folders, images, masks, Counter(), by_class)
 
 
-def _pair(found: Found, root: Path, split: str | None, places: Places) -> FolderPairs:
+def _pair(found: Found, root: Path, split: str | None, places: Places, unpaired: Unpaired | None) -> FolderPairs:
     folders = found.folders
     suffix = _choose_suffix(found, places)
     if folders.images == folders.masks:
@@ -121,7 +125,9 @@ def _pair(found: Found, root: Path, split: str | None, places: Places) -> Folder
             )
     classes = sorted(found.by_class) if found.by_class else [""]
     masks = {stem: _masks_of(stem, classes, suffix, found.masks) for stem in images}
-    others = _other_files(found, suffix, images, {path for files in masks.values() for path in files})
+    others, lonely = _other_files(found, suffix, images, {path for files in masks.values() for path in files})
+    if lonely and unpaired is None:
+        raise _no_image(lonely, suffix, folders)
     wanted = list(images) if folders.listing is None else _listed(folders.listing, images, folders.images)
     labelled = [stem for stem in wanted if masks[stem]]
     if not labelled:
@@ -134,6 +140,9 @@ def _pair(found: Found, root: Path, split: str | None, places: Places) -> Folder
         tuple(images[stem][0] for stem in wanted if not masks[stem]),
         tuple(others),
     )
+    if unpaired is not None:
+        unpaired.images += result.unlabelled
+        unpaired.masks += lonely
     describe_found(result, folders, root, split)
     return result
 
@@ -177,12 +186,8 @@ def _masks_of(stem: Path, classes: list[str], suffix: str, masks: Stems) -> tupl
     return tuple(chosen)
 
 
-def _other_files(found: Found, suffix: str, images: Stems, used: set[Path]) -> list[Path]:
-    """Return files among the masks whose names go on after that of an image, such as previews.
-
-    Raises:
-        UnipError: A mask has no image.
-    """
+def _other_files(found: Found, suffix: str, images: Stems, used: set[Path]) -> tuple[list[Path], list[Path]]:
+    """Return files among the masks whose names go on after that of an image, such as previews; and masks of none."""
     is_flat = found.folders.images == found.folders.masks
     orphans: list[Path] = []
     others: list[Path] = []
@@ -192,15 +197,17 @@ def _other_files(found: Found, suffix: str, images: Stems, used: set[Path]) -> l
             continue
         continues = any(inner.with_name(inner.name[:end]) in images for end in _word_ends(inner.name))
         (others if continues or inner in images else orphans).extend(files)
-    if orphans:
-        count = f"{len(orphans)} masks have" if len(orphans) > 1 else "1 mask has"
-        name = orphans[0].stem.removesuffix(suffix)
-        raise UnipError(
-            f"{count} no image, the first: {orphans[0]}",
-            f"Expected an image {found.folders.images / name}.*; add it or move the mask away. If the masks are those "
-            "of other images, name the folders with --images and --masks, or what follows a name with --mask-suffix.",
-        )
-    return others
+    return others, orphans
+
+
+def _no_image(orphans: list[Path], suffix: str, folders: Folders) -> UnipError:
+    count = f"{len(orphans)} masks have" if len(orphans) > 1 else "1 mask has"
+    name = orphans[0].stem.removesuffix(suffix)
+    return UnipError(
+        f"{count} no image, the first: {orphans[0]}",
+        f"Expected an image {folders.images / name}.*; add it or move the mask away. If the masks are those of other "
+        "images, name the folders with --images and --masks, or what follows a name with --mask-suffix.",
+    )
 
 
 def _word_ends(name: str) -> Iterable[int]:
