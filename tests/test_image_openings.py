@@ -118,6 +118,20 @@ def test_data_verbs(mix: Path, tmp_path: Path, count: Counted) -> None:
     assert checked == {**every, "scene/thermal/0.png": 2}  # and for its picture
 
 
+def test_a_check_of_labels(mix: Path, tmp_path: Path, count: Counted) -> None:
+    """Frames and masks are opened for their headers, which tell the orientation, and decoded once."""
+    shutil.copytree(mix / "camera", mix / "seg/images")
+    shutil.move(mix / "camera", mix / "seg/masks")
+    for path in (mix / "seg/masks").iterdir():
+        Image.fromarray(np.repeat(np.arange(3, dtype=np.uint8), (30, 20, 30))[None].repeat(64, 0)).save(path)
+    (mix / "seg/classes.json").write_text(json.dumps({"names": ["sky", "car", "road"]}))
+    every = {os.path.relpath(path, mix): 2 for path in (mix / "seg").rglob("*.png")}
+    limits = {"min_contrast": 1, "max_saturated": 1}
+    assert len(every) == 12
+    assert count(lambda: check(sources=(str(mix / "seg"),), out=tmp_path / "sources", **limits)) == every
+    assert count(lambda: check(data=mix / "seg", out=tmp_path / "data", **limits)) == every
+
+
 def test_analysis(mix: Path, tmp_path: Path, count: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_undrawn(monkeypatch)
     models = tuple(backbone_file(tmp_path / f"{name}.safetensors") for name in ("a", "b"))

@@ -97,7 +97,7 @@ DATA_VERBS = {
     "check": Verb(
         "unip.data.config.CheckConfig",
         "unip.data.verbs.check",
-        "Find images that are unreadable, without content, or unlike the rest of their source.",
+        "Find images and labels that do harm: unreadable, without content, off by pixels, shared by splits.",
     ),
     "dedup": Verb(
         "unip.features.config.DedupConfig",

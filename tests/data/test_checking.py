@@ -9,7 +9,7 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-import unip.data.manifests.facts
+import unip.data.looking
 from unip.data.findings import count_negatives, two_polarities
 from unip.data.images.palettes import known_palettes
 from unip.data.images.quality import FALSE_COLOUR, colour_spread, sharpness, tilt
@@ -94,7 +94,10 @@ def test_page_needs_nothing_from_elsewhere(bad_folder, tmp_path):
     check(sources=[str(bad_folder)], out=tmp_path / "out")
     page = (tmp_path / "out/check.html").read_text()
     assert not re.search(r"https?://|src=\"(?!data:)|<link|<script", page)
-    assert page.count("<img") == 7 and "iron.png" in page
+    assert (
+        page.count("<img") == 7 + 9 and "iron.png" in page
+    )  # those with a finding; of twelve drawn evenly, nine can be read
+    assert "<rect" in page and "grey levels of 12 frames" in page
 
 
 def test_thresholds(bad_folder, tmp_path):
@@ -112,7 +115,7 @@ def test_rgb_sources_may_have_colours(tmp_path):
 
 
 def test_an_interrupted_run_goes_on(bad_folder, tmp_path, monkeypatch):
-    real = unip.data.manifests.facts.read_facts
+    real = unip.data.looking.read_with_facts
     seen = []
 
     def stop_at_ten(path):
@@ -121,12 +124,12 @@ def test_an_interrupted_run_goes_on(bad_folder, tmp_path, monkeypatch):
             raise Interrupted("interrupted")
         return real(path)
 
-    monkeypatch.setattr(unip.data.manifests.facts, "read_facts", stop_at_ten)
+    monkeypatch.setattr(unip.data.looking, "read_with_facts", stop_at_ten)
     with pytest.raises(Interrupted):
         check(sources=[str(bad_folder)], out=tmp_path / "out", workers=1)
     assert not (tmp_path / "out/check.json").exists()
     again = []
-    monkeypatch.setattr(unip.data.manifests.facts, "read_facts", lambda path: again.append(path) or real(path))
+    monkeypatch.setattr(unip.data.looking, "read_with_facts", lambda path: again.append(path) or real(path))
     assert check(sources=[str(bad_folder)], out=tmp_path / "out", workers=1).images == 18
     assert len(again) == 18 - 9
 

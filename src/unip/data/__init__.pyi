@@ -61,8 +61,15 @@ def build(config: BuildConfig, /, *, dry_run: bool = False) -> BuildResult: ...
 @overload
 def check(
     *,
-    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    data: str | os.PathLike[str] | None = None,
+    splits: str | Sequence[str] = (),
+    remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    mask_suffix: str | None = None,
+    mask_orientation: Literal["shown", "stored"] | None = None,
     min_side: int = 64,
     min_contrast: float = 8,
     max_saturated: float = 0.2,
@@ -71,17 +78,29 @@ def check(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> CheckResult:
-    """Decode every file of the sources once; print a table, write ``OUT/check.json`` and ``OUT/check.html``.
+    """Decode every file once; print what is wrong, write ``OUT/check.json`` and ``OUT/check.html``.
 
-    A bad file does not stop the check. After an interruption, the same call continues: what was read is in
-    ``OUT/.unip``.
+    Labels are checked too: those of ``data``, and those that lie in folders of ``sources`` in the usual places. A bad
+    file does not stop the check. After an interruption, the same call continues: what was read is in ``OUT/.unip``;
+    frames with labels are read again.
 
     Settings are keywords, or one ``unip.data.config.CheckConfig``;
     then a dry run is ``check(config, dry_run=True)``.
 
     Args:
-        sources: Folders, infrared=FOLDER, rgb=FOLDER, or manifests.
         out: Folder that gets check.json and check.html.
+        sources: Folders, infrared=FOLDER, rgb=FOLDER, or manifests.
+        data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
+            found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
+            fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
+            hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
+        splits: Splits of data; none: all that are there. "": the folder itself.
+        remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
+        images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
+        masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
+        mask_suffix: What follows an image's name in its mask's, such as _mask; "": nothing. None: it is found.
+        mask_orientation: What mask files of images with an EXIF orientation fit: the picture as viewers turn it
+            (shown), or the pixels as stored. None: it is found where size or tags tell.
         min_side: An image with a shorter side is too small; pixels.
         min_contrast: Levels (of 16-bit frames: counts) that must lie between the 0.5 and 99.5 percentiles.
         max_saturated: Share of the pixels at either end of the range.
@@ -91,7 +110,8 @@ def check(
         dry_run: Read and check everything, write nothing.
 
     Raises:
-        UnipError: A source is missing or empty, or ``OUT`` cannot be written.
+        UnipError: Nothing was given, a source is missing or empty, ``data`` cannot be opened, or ``OUT`` cannot be
+            written.
     """
 
 @overload

@@ -29,8 +29,15 @@ class BuildConfig(Config):
 class CheckConfig(Config):
     """Settings of ``unip data check``."""
 
-    sources: tuple[NameOrPath, ...] = Field(description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
+    sources: tuple[NameOrPath, ...] = Field((), description="Folders, infrared=FOLDER, rgb=FOLDER, or manifests.")
     out: Path = Field(description="Folder that gets check.json and check.html.")
+    data: Path | None = Field(None, description=DATA_HELP)
+    splits: tuple[str, ...] = Field((), description='Splits of data; none: all that are there. "": the folder itself.')
+    remap: Remap = ()
+    images: ImagesFolder = None
+    masks: MasksFolder = None
+    mask_suffix: MaskSuffix = None
+    mask_orientation: MaskOrientationGiven = None
     min_side: int = Field(64, ge=1, description="An image with a shorter side is too small; pixels.")
     min_contrast: float = Field(
         8, ge=0, description="Levels (of 16-bit frames: counts) that must lie between the 0.5 and 99.5 percentiles."

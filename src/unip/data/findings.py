@@ -1,31 +1,78 @@
-"""What is wrong with images, told from the facts of their files."""
+"""The kinds of findings of `unip data check`, and what is wrong with images, told from the facts of their files."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from unip.data.images.quality import FALSE_COLOUR
+from unip.data.labelled.statistics import MIN_OBJECT_PIXELS
 from unip.data.manifests.facts import FileFacts
 from unip.data.manifests.hamming import near_groups
 from unip.data.manifests.rows import Row
 
-# In the order of reports: kind -> what it means.
+Severity = Literal["error", "warning", "note"]  # cannot be used; may do harm; worth a look
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding: how bad it is, what it means, and what to do."""
+
+    severity: Severity
+    meaning: str
+    fix: str
+
+
+# In the order of reports.
 FINDING_KINDS = {
-    "unreadable": "missing, empty, or not an image",
-    "damaged": "cut off, or its bytes are broken",
-    "bomb": "claims more pixels than may be decoded",
-    "small": "a side is shorter than the limit",
-    "constant": "all pixels are equal",
-    "flat": "hardly any contrast",
-    "saturated": "many pixels at an end of the range",
-    "false colour": "a palette was applied to an infrared frame; --palette invert brings its grey levels back",
-    "colour": "colours where grey is expected, of no palette that is known",
-    "bit depth": "another bit depth than most of its source",
+    "unreadable": Kind("error", "missing, empty, or not an image", "Copy the files again or remove them."),
+    "damaged": Kind("error", "cut off, or its bytes are broken", "Copy the files again or remove them."),
+    "bomb": Kind("error", "claims more pixels than may be decoded", "Split real images into tiles, remove others."),
+    "bad mask": Kind("error", "a mask that cannot be read", "Save the masks as PNG with one channel of class ids."),
+    "mask size": Kind("error", "a mask that has not the size of its frame", "Save masks at the size of their frames."),
+    "unknown id": Kind(
+        "error", "a mask with ids outside the classes", "Add the classes to classes.json, or use --remap ID=CLASS."
+    ),
+    "no image": Kind("error", "a mask without a frame", "Add the frames, or move the masks away."),
+    "doubtful ids": Kind("error", "masks whose ids may mean two things", "Say what they mean with --remap."),
+    "labels": Kind("warning", "labels that seem to be there, but were not checked", "Name them with --data."),
+    "no mask": Kind("warning", "a frame without a mask, which training leaves out", "Label or remove the frames."),
+    "shifted": Kind(
+        "warning",
+        "a mask whose borders would fit the edges of its frame better somewhere else",
+        "Compare frame and mask: a crop, another resolution or another camera may have moved the masks.",
+    ),
+    "across splits": Kind(
+        "warning",
+        "a frame that shows nearly the same as one of another split, so scores are too good",
+        "Split by video or flight: unip data split --group.",
+    ),
+    "empty class": Kind(
+        "warning",
+        "a class without a pixel: it is not learnt from such a split, or has no score on it",
+        "Split again, label more frames, or merge the class with --remap.",
+    ),
+    "small": Kind("warning", "a side is shorter than the limit", "Leave the frames out, or lower --min-side."),
+    "constant": Kind("warning", "all pixels are equal", "Leave the frames out."),
+    "flat": Kind("warning", "hardly any contrast", "Leave the frames out, or lower --min-contrast."),
+    "saturated": Kind("warning", "many pixels at an end of the range", "Export them with a wider temperature range."),
+    "false colour": Kind(
+        "warning", "a palette was applied to an infrared frame", "--palette invert brings its grey levels back."
+    ),
+    "colour": Kind(
+        "warning", "colours where grey is expected, of no palette that is known", "Give visible images as rgb=FOLDER."
+    ),
+    "bit depth": Kind("warning", "another bit depth than most of its source", "Export all frames with one bit depth."),
+    "slivers": Kind(
+        "note",
+        f"pieces of a class of fewer than {MIN_OBJECT_PIXELS} pixels",
+        "Often slips of the labelling, unless objects are that small.",
+    ),
 }
 
 NEGATIVE_RADIUS = 6  # bits between a frame and the negative of another of the same scene
@@ -46,14 +93,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with one image.
+    """One thing that is wrong with one image, one mask or a whole set.
 
     Attributes:
-        path: The file.
+        path: The file or folder.
         source: Its data set.
         kind: A key of ``FINDING_KINDS``.
         detail: With the numbers.
         badness: Larger is worse, within a kind.
+        frames: Frames that show it, worst first, where it concerns a whole set and ``path`` is its folder.
+        count: How many things of the kind it stands for.
     """
 
     path: bytes
@@ -61,6 +110,8 @@ class Finding:
     kind: str
     detail: str
     badness: float
+    frames: tuple[bytes, ...] = ()
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -73,7 +124,7 @@ class SourceCount:
 
 
 def find_problems(rows: Sequence[Row], limits: Limits) -> tuple[list[Finding], list[str]]:
-    """Return the findings in the files that were read, by kind, worst first, and hints on whole sources."""
+    """Return the findings in the files that were read, and hints on whole sources."""
     findings: list[Finding] = []
     hints: list[str] = []
     by_source: dict[str, list[tuple[str, FileFacts]]] = {}
@@ -86,9 +137,13 @@ def find_problems(rows: Sequence[Row], limits: Limits) -> tuple[list[Finding], l
         good = [(modality, facts) for modality, facts in members if not facts.problem]
         findings += _mixed_depth(source, [facts for _, facts in good])
         hints += _hints(source, [facts for modality, facts in good if modality == "infrared"])
-    places = {kind: place for place, kind in enumerate(FINDING_KINDS)}
-    findings.sort(key=lambda finding: (places[finding.kind], -finding.badness, finding.path))
     return findings, hints
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings as reports have them: by kind, worst first."""
+    places = {kind: place for place, kind in enumerate(FINDING_KINDS)}
+    return sorted(findings, key=lambda finding: (places[finding.kind], -finding.badness, finding.path))
 
 
 def _problems(facts: FileFacts, modality: str, limits: Limits) -> list[tuple[str, str, float]]:

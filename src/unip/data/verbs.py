@@ -52,14 +52,18 @@ def build(config: BuildConfig) -> BuildResult:
 
 @verb(CheckConfig)
 def check(config: CheckConfig) -> CheckResult:
-    """Decode every file of the sources once; print a table, write ``OUT/check.json`` and ``OUT/check.html``.
+    """Decode every file once; print what is wrong, write ``OUT/check.json`` and ``OUT/check.html``.
 
-    A bad file does not stop the check. After an interruption, the same call continues: what was read is in
-    ``OUT/.unip``.
+    Labels are checked too: those of ``data``, and those that lie in folders of ``sources`` in the usual places. A bad
+    file does not stop the check. After an interruption, the same call continues: what was read is in ``OUT/.unip``;
+    frames with labels are read again.
 
     Raises:
-        UnipError: A source is missing or empty, or ``OUT`` cannot be written.
+        UnipError: Nothing was given, a source is missing or empty, ``data`` cannot be opened, or ``OUT`` cannot be
+            written.
     """
+    if not config.sources and config.data is None:
+        raise UnipError("nothing to check", "Give --sources FOLDER, or --data for segmentation data.")
     with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check("check.json", "check.html")
         check_sources(config.sources)

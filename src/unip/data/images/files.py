@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from unip.errors import UnipError
@@ -59,7 +59,7 @@ def list_images(location: Path | str, on_error: Callable[[OSError], None] | None
     Raises:
         UnipError: It is missing, or there is no image.
     """
-    skipped: Counter[str] = Counter()
+    skipped: list[str] = []
     found = list(_find_images(Path(location), on_error, skipped))
     if not found:
         raise _no_images(location, skipped)
@@ -74,14 +74,33 @@ def check_images(location: Path | str) -> None:
     Raises:
         UnipError: It is missing, or there is no image.
     """
-    skipped: Counter[str] = Counter()
+    skipped: list[str] = []
     if next(_find_images(Path(location), skipped=skipped), None) is None:
         raise _no_images(location, skipped)
 
 
-def describe_skipped(skipped: Counter[str]) -> str:
+def find_skipped(location: Path | str) -> list[str]:
+    """Return the names of the files of a folder that may hold frames, but are not read as images.
+
+    Args:
+        location: A folder, or an image file.
+
+    Returns:
+        Names that end as :data:`WAYS_ON` knows, sorted.
+
+    Raises:
+        UnipError: It is missing.
+    """
+    skipped: list[str] = []
+    for _ in _find_images(Path(location), skipped=skipped):
+        pass
+    return sorted(skipped)
+
+
+def describe_skipped(skipped: Sequence[str]) -> str:
     """Say how many files of each ending of :data:`WAYS_ON` are no images, and what to do with them."""
-    parts = [f"{count} {ending} ({WAYS_ON[ending]})" for ending, count in sorted(skipped.items())]
+    counts = Counter(os.path.splitext(name)[1].lower() for name in skipped)
+    parts = [f"{count} {ending} ({WAYS_ON[ending]})" for ending, count in sorted(counts.items())]
     return f"skipped, since they are not read as images: {', '.join(parts)}"
 
 
@@ -91,9 +110,9 @@ def _say_skipped(message: str) -> None:
 
 
 def _find_images(
-    location: Path, on_error: Callable[[OSError], None] | None = None, skipped: Counter[str] | None = None
+    location: Path, on_error: Callable[[OSError], None] | None = None, skipped: list[str] | None = None
 ) -> Iterator[Path]:
-    """Yield the images as they are found; other files of :data:`WAYS_ON` are counted in ``skipped``."""
+    """Yield the images as they are found; the names of other files of :data:`WAYS_ON` go to ``skipped``."""
     if location.is_file():
         if location.suffix.lower() not in SUFFIXES:
             way = WAYS_ON.get(location.suffix.lower())
@@ -117,8 +136,8 @@ def _find_images(
             if ending in SUFFIXES:
                 yield Path(folder, name)
             elif skipped is not None and ending in WAYS_ON:
-                skipped[ending] += 1
+                skipped.append(name)
 
 
-def _no_images(location: Path | str, skipped: Counter[str]) -> UnipError:
+def _no_images(location: Path | str, skipped: Sequence[str]) -> UnipError:
     return UnipError(f"no images in {location}" + (f"; {describe_skipped(skipped)}" if skipped else ""), _KNOWN)

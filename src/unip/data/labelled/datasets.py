@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.classes import Classes as Classes
-from unip.data.labelled.pairs import Pair, classes_shown
+from unip.data.labelled.pairs import Pair, Unpaired, classes_shown
 from unip.data.labelled.pairs import SegmentationData as SegmentationData
 from unip.data.labelled.pairs import check_pair as check_pair
 from unip.data.labelled.readers import READERS
+from unip.data.labelled.readers.folder import open_folder
 from unip.data.labelled.remap import remapped
 from unip.data.labelled.settings import FOUND, Places, check_label_budget
 from unip.data.labelled.turning import turn_masks
@@ -33,7 +34,12 @@ SHOWN = 5  # bad files that a message names
 
 
 def open_segmentation(
-    source: Path | str, split: str | None = None, *, remap: Iterable[str] = (), places: Places = FOUND
+    source: Path | str,
+    split: str | None = None,
+    *,
+    remap: Iterable[str] = (),
+    places: Places = FOUND,
+    unpaired: Unpaired | None = None,
 ) -> SegmentationData:
     """List the pairs of a segmentation data set and its classes; pixels are read later.
 
@@ -44,6 +50,7 @@ def open_segmentation(
         remap: Changes of labels, ``OLD=NEW``, see :func:`unip.data.labelled.remap.remapped`.
         places: Where a plain folder has its images and masks, and how masks of images with an EXIF orientation lie, as
             far as that is to be given.
+        unpaired: Gets images without a mask and masks without an image of a plain folder; the latter are then no error.
 
     Returns:
         The pairs, in an order that does not depend on the file system.
@@ -53,7 +60,9 @@ def open_segmentation(
             nothing tells how the masks of images with an EXIF orientation lie.
     """
     kind, root = split_kind(source)
-    if places.are_given:
+    if kind == "folder" and unpaired is not None:
+        opened = open_folder(root, split or None, places, unpaired)
+    elif places.are_given:
         opened = _open_placed(kind)(root, split or None, places)
     else:
         opened = READERS[kind].open(root, split or None)
