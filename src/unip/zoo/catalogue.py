@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from unip.config import Config
 from unip.errors import UnipError
+from unip.files import read_json
 from unip.zoo.licences import Terms, terms_of
 
 HERE = Path(__file__).parent
@@ -62,7 +62,7 @@ class ZooModel(Config):
 @functools.cache
 def catalogue() -> dict[str, ZooModel]:
     """Return all models by name, those that ship first."""
-    held: list[dict[str, Any]] = json.loads(CATALOGUE.read_text(encoding="utf-8"))
+    held: list[dict[str, Any]] = read_json(CATALOGUE)
     return {entry["name"]: ZooModel(**entry) for entry in held}
 
 
