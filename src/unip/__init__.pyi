@@ -405,6 +405,8 @@ def finetune(
     out: str | os.PathLike[str],
     split: str | None = "train",
     val: str | None = None,
+    val_share: Literal["auto"] | float = "auto",
+    group: str | None = None,
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
@@ -507,7 +509,11 @@ def finetune(
             hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
         out: Run folder; the same command run again continues an interrupted run.
         split: Split to train on; "" for a folder without splits.
-        val: Split to evaluate on at the end, and with eval_every meanwhile.
+        val: Split to evaluate on at the end, and with eval_every meanwhile; none: see val_share.
+        val_share: Share of the labelled images to hold out for evaluation, if there is no val; auto: 0.1 of ten
+            or more, 0 if the data has other splits, with label_budget, and for the recipe paper.
+        group: Pattern (regex) in an image's path: its first capture group, or all of it, names the video or
+            flight. None: file names are asked.
         eval_every: Steps between evaluations on val; the best weights are the result. None: the last.
         patience: Stop after this many evaluations in a row without a better one; none: never.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
@@ -595,6 +601,8 @@ def finetune(
     out: str | os.PathLike[str],
     split: str | None = "train",
     val: str | None = None,
+    val_share: Literal["auto"] | float = "auto",
+    group: str | None = None,
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
@@ -692,6 +700,8 @@ def finetune(
     out: str | os.PathLike[str],
     split: str | None = "train",
     val: str | None = None,
+    val_share: Literal["auto"] | float = "auto",
+    group: str | None = None,
     eval_every: int | None = None,
     patience: int | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
@@ -793,6 +803,7 @@ def evaluate(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     split: str | None = "test",
+    group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
@@ -827,7 +838,9 @@ def evaluate(
             found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
             fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
             hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
-        split: Which split; "" for a folder without splits.
+        split: Which split; "" for a folder without splits; held-out: what the fine-tuning held out of the data.
+        group: Pattern (regex) in an image's path: its first capture group, or all of it, names the video or
+            flight. None: file names are asked.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
         images: Folder of the images in a plain folder, if it is not found; {split}: the split's name.
         masks: Folder of the masks in a plain folder, if it is not found; {split}: the split's name.
@@ -862,6 +875,7 @@ def evaluate(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     split: str | None = "test",
+    group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
@@ -885,6 +899,7 @@ def evaluate(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     split: str | None = "test",
+    group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     images: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,

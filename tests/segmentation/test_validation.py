@@ -62,8 +62,8 @@ def test_the_split_that_was_chosen_on_may_not_change(settings):
 def test_what_cannot_be(settings):
     with pytest.raises(UnipError, match="val is train, which is trained on"):
         FinetuneConfig.make(**settings, val="train", eval_every=3)
-    with pytest.raises(UnipError, match="eval_every needs a split"):
-        FinetuneConfig.make(**settings, eval_every=3)
+    with pytest.raises(UnipError, match="eval_every needs images to evaluate on"):
+        FinetuneConfig.make(**settings, eval_every=3, val_share=0)
     with pytest.raises(UnipError, match="patience counts evaluations"):
         FinetuneConfig.make(**settings, val="test", patience=3)
     for path in (settings["data"] / "test" / "masks").iterdir():

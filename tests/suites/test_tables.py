@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from unip.segmentation.intervals import Interval
 from unip.suites.records import CellRecord, ScoresRecord
 from unip.suites.results import DoneCell
-from unip.suites.statistics import Interval, Spread
+from unip.suites.statistics import Spread
 from unip.suites.suite import Axes
 from unip.suites.tables import ReportTable, corruptions_table, limits, mean_sd, number
 

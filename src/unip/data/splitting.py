@@ -16,7 +16,6 @@ import csv
 import io
 import logging
 import os
-import re
 import shutil
 from collections import Counter
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from rich.table import Table
 from unip.config import verb
 from unip.data.balance import assign
 from unip.data.config import SplitConfig
+from unip.data.grouping import match_groups, refuse_without_group
 from unip.data.images.decoding import to_grey8
 from unip.data.images.orientation import save_options
 from unip.data.labelled.binary import refuse_doubtful_masks
@@ -138,24 +138,8 @@ def find_groups(images: tuple[Path, ...], names: list[str], config: SplitConfig)
             known.get(path.stem) or known.get(path.name) or known.get(name)
             for path, name in zip(images, names, strict=True)
         ]
-        source = f"{config.groups} does not name"
-    elif config.group is not None:
-        try:
-            pattern = re.compile(config.group)
-        except re.error as error:
-            raise UnipError(f"group {config.group!r} is not a regular expression: {error}") from None
-        matches = [pattern.search(path.as_posix()) for path in images]
-        found = [match and (match.group(1) if pattern.groups else match.group()) for match in matches]
-        source = f"the pattern {config.group!r} does not fit"
-    else:
-        return names
-    missing = [path for path, group in zip(images, found, strict=True) if not group]
-    if missing:
-        raise UnipError(
-            f"{source} {len(missing)} of {len(images)} images, the first: {missing[0]}",
-            "Every image must belong to a video or flight, or splits would leak.",
-        )
-    return [str(group) for group in found]
+        return refuse_without_group(images, found, f"{config.groups} does not name")
+    return names if config.group is None else match_groups(images, config.group)
 
 
 def read_groups(path: Path, file_column: str, group_column: str) -> dict[str, str]:

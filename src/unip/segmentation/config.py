@@ -21,7 +21,17 @@ from unip.data.labelled.settings import (
 from unip.errors import UnipError
 from unip.runtime.memory import Cache
 from unip.runtime.settings import Device, Precision
-from unip.segmentation.settings import Decoder, LossName, PyramidName, Weighting, Window, WindowBatch, Workers
+from unip.segmentation.settings import (
+    HELD_OUT,
+    Decoder,
+    Group,
+    LossName,
+    PyramidName,
+    Weighting,
+    Window,
+    WindowBatch,
+    Workers,
+)
 from unip.training.config import MACHINE, TrainingConfig
 
 Recipe = Literal["paper", "fast"]
@@ -40,8 +50,14 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         "train", description='Split to train on; "" for a folder without splits.'
     )
     val: Annotated[str | None, Setting(resume="always", resume_unless="eval_every")] = Field(
-        None, description="Split to evaluate on at the end, and with eval_every meanwhile."
+        None, description="Split to evaluate on at the end, and with eval_every meanwhile; none: see val_share."
     )
+    val_share: Annotated[Literal["auto"] | Annotated[float, Field(ge=0, lt=1)], CELL] = Field(
+        "auto",
+        description="Share of the labelled images to hold out for evaluation, if there is no val; auto: 0.1 of ten or "
+        "more, 0 if the data has other splits, with label_budget, and for the recipe paper.",
+    )
+    group: Annotated[Group, CELL] = None
     eval_every: int | None = Field(
         None,
         ge=1,
@@ -161,8 +177,16 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
 
     @model_validator(mode="after")
     def _fit_together(self) -> FinetuneConfig:
-        if self.eval_every is not None and self.val is None:
-            raise UnipError("eval_every needs a split to evaluate on", "Add --val SPLIT, of other images than --split.")
+        if self.eval_every is not None and self.val is None and self.val_share == 0:
+            raise UnipError(
+                "eval_every needs images to evaluate on",
+                "Add --val SPLIT, of other images than --split, or --val-share.",
+            )
+        if self.val not in (None, HELD_OUT) and self.val_share not in ("auto", 0):
+            raise UnipError(
+                f"val is {self.val}, and val_share {self.val_share} holds images out, too",
+                "Evaluate on one of them: leave val out, or give --val-share 0.",
+            )
         if self.eval_every is not None and self.val == self.split:
             raise UnipError(f"val is {self.val}, which is trained on", "Choose weights on another split.")
         if self.patience is not None and self.eval_every is None:
@@ -198,7 +222,11 @@ class EvaluateConfig(Config):
 
     model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
     data: Path = Field(description=DATA_HELP)
-    split: str | None = Field("test", description='Which split; "" for a folder without splits.')
+    split: str | None = Field(
+        "test",
+        description='Which split; "" for a folder without splits; held-out: what the fine-tuning held out of the data.',
+    )
+    group: Group = None
     remap: Remap = ()
     images: ImagesFolder = None
     masks: MasksFolder = None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unip.data.labelled.datasets import open_segmentation
-from unip.data.labelled.settings import Places
 from unip.outputs import output_folder
 from unip.segmentation.config import EvaluateConfig
+from unip.segmentation.held_out import open_evaluated
 from unip.segmentation.model_folder import read_model_config
 from unip.zoo.catalogue import shipped_folder
 
@@ -30,10 +29,10 @@ def evaluate_model(config: EvaluateConfig) -> EvaluateResult | None:
     out = config.out or results_beside(config.model) / "evaluation" / (config.split or "all")
     with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check("metrics.json", "evaluation.html", *(["robustness.json"] if config.corruption else []))
-        data = open_segmentation(config.data, config.split, remap=config.remap, places=Places.of(config))
+        opened = open_evaluated(config)
         from unip.segmentation.evaluation import score_model  # needs torch
 
-        return score_model(config, out, data)
+        return score_model(config, out, opened)
 
 
 def results_beside(model: Path) -> Path:

@@ -15,10 +15,9 @@ from unip.data.corruptions import CorruptFrames, parse_corruptions
 from unip.data.images.config import Conversion
 from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.datasets import check_segmentation, open_segmentation
+from unip.data.labelled.datasets import check_segmentation
 from unip.data.labelled.matching import match_classes
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.labelled.settings import Places
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
 from unip.files import read_json, sha256
@@ -29,7 +28,9 @@ from unip.runtime.signals import stoppable
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation_files import EvaluationFiles, EvaluationSettings, Subject
 from unip.segmentation.gallery import WorstFrame
+from unip.segmentation.held_out import Evaluated, open_evaluated
 from unip.segmentation.inference import segment_frames
+from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.model_folder import model_folder
@@ -50,6 +51,7 @@ class EvaluateResult:
         out: The folder with the results.
         corrupted: Scores on corrupted images, by ``NAME:SEVERITY``.
         matrices: The confusion matrix of every frame as it is, whose sum ``scores`` come from.
+        interval: How much the mIoU depends on which frames it is measured on; None: nothing is labelled.
     """
 
     scores: Scores
@@ -57,19 +59,22 @@ class EvaluateResult:
     out: Path
     corrupted: dict[str, Scores] = field(default_factory=dict)
     matrices: dict[str, Matrix] = field(default_factory=dict)
+    interval: MiouInterval | None = None
 
 
-def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> EvaluateResult | None:
+def score_model(config: EvaluateConfig, out: Path, opened: Evaluated) -> EvaluateResult | None:
     """Do what is left of :func:`unip.segmentation.evaluating.evaluate_model` once the paths are checked.
 
     Args:
         config: The settings.
         out: Where results go.
-        opened: The pairs of ``config.data``.
+        opened: The pairs of ``config.data``, and what is known of them.
     """
-    ready = open_model_and_data(config, opened)
+    ready = open_model_and_data(config, opened.data)
     corruptions = parse_corruptions(config.corruption, config.seed)
     describe(ready, config, corruptions)
+    for note in opened.notes:
+        log.warning(note)
     file = out / "robustness.json"
     earlier = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
     if config.dry_run:
@@ -80,13 +85,16 @@ def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> 
 
     scores, matrices, worst = score_frames(ready, config)
     names = ready.data.classes.names
-    if not scores.has_foreground:
+    interval = MiouInterval.of(matrices, opened.groups) if scores.has_foreground else None
+    if interval is None:
         scores = scores.without_means()
         log.warning("note: no pixel is labelled as anything but background, so there is no mean")
     frames = {name: score(matrix, names).miou for name, matrix in matrices.items()}
-    written = evaluation_files(ready, config, out)
+    written = evaluation_files(ready, config, out, interval)
     written.write_metrics(scores, frames)
     log.info(TableMessage(scores.to_table(f"{config.split or config.data.name}: {len(ready.data)} images")))
+    if interval is not None:
+        log.info(f"{config.split or config.data.name}: {interval.describe(scores.miou)}")
     before = read_robustness(earlier, written.settings.to_dict(), scores)
     robustness = replace(before, wanted=corruptions or before.wanted)
     written.write_page(robustness, worst)
@@ -96,7 +104,7 @@ def score_model(config: EvaluateConfig, out: Path, opened: SegmentationData) -> 
         log.warning(f"note: {file} stays as it is, of another model or other settings")
     log.info(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     corrupted = {str(each): robustness.corrupted[each] for each in corruptions}
-    return EvaluateResult(scores, frames, out, corrupted, matrices)
+    return EvaluateResult(scores, frames, out, corrupted, matrices, interval)
 
 
 def describe(ready: ModelAndData, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]) -> None:
@@ -114,7 +122,9 @@ def describe(ready: ModelAndData, config: EvaluateConfig, corruptions: Sequence[
         log.info(f"and again for each corruption: {', '.join(map(str, corruptions))}")
 
 
-def evaluation_files(ready: ModelAndData, config: EvaluateConfig, out: Path) -> EvaluationFiles:
+def evaluation_files(
+    ready: ModelAndData, config: EvaluateConfig, out: Path, interval: MiouInterval | None
+) -> EvaluationFiles:
     """Return what writes the results."""
     spec = ready.segmenter.spec
     settings = EvaluationSettings(
@@ -127,7 +137,7 @@ def evaluation_files(ready: ModelAndData, config: EvaluateConfig, out: Path) -> 
         precision=ready.precision,
     )
     subject = Subject(str(config.model), str(config.data), config.split, len(ready.data))
-    return EvaluationFiles(out, subject, settings, spec.classes)
+    return EvaluationFiles(out, subject, settings, spec.classes, interval)
 
 
 def score_corruptions(
@@ -165,10 +175,8 @@ def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, 
     Raises:
         UnipError: As :func:`.evaluate_model` does.
     """
-    opened = open_segmentation(config.data, config.split, remap=config.remap, places=Places.of(config))
-    yield from _corrupted(
-        open_model_and_data(config, opened), config, parse_corruptions(config.corruption, config.seed)
-    )
+    ready = open_model_and_data(config, open_evaluated(config).data)
+    yield from _corrupted(ready, config, parse_corruptions(config.corruption, config.seed))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes
 from unip.outputs import write_json, write_text
 from unip.segmentation.gallery import WorstFrame, render_evaluation
+from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Scores
 from unip.segmentation.robustness import Robustness
 from unip.segmentation.settings import Window
@@ -53,22 +54,27 @@ class EvaluationFiles:
         subject: What was evaluated.
         settings: And how.
         classes: Names and colours.
+        interval: Of the mIoU; None: there is no mIoU.
     """
 
     out: Path
     subject: Subject
     settings: EvaluationSettings
     classes: Classes
+    interval: MiouInterval | None
 
     def write_metrics(self, scores: Scores, frames: Mapping[str, float]) -> None:
-        """Write all scores and the mIoU of each frame to ``metrics.json``."""
+        """Write all scores, the interval of the mIoU and the mIoU of each frame to ``metrics.json``."""
         listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
-        found = {**scores.to_dict(), "frames": listed}
+        limits = None if self.interval is None else self.interval.to_dict()
+        found = {**scores.to_dict(), "miou_interval": limits, "frames": listed}
         write_json(self.out / "metrics.json", {**asdict(self.subject), **self.settings.to_dict(), **found})
 
     def write_page(self, robustness: Robustness, worst: Sequence[WorstFrame]) -> None:
         """Write ``evaluation.html``."""
-        page = render_evaluation(robustness.clean, self.classes, asdict(self.subject), worst, robustness.rows())
+        page = render_evaluation(
+            robustness.clean, self.classes, asdict(self.subject), worst, robustness.rows(), self.interval
+        )
         write_text(self.out / "evaluation.html", page)
 
     def write_robustness(self, robustness: Robustness) -> None:

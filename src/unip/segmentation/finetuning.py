@@ -17,7 +17,9 @@ from unip.segmentation.adapters import merge_adapters
 from unip.segmentation.config import EvaluateConfig, FinetuneConfig, ResolvedConfig
 from unip.segmentation.describe import describe_loss, describe_training, forward_shapes
 from unip.segmentation.evaluating import evaluate_model
+from unip.segmentation.evaluation import EvaluateResult
 from unip.segmentation.inference import OutOfMemory
+from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Scores, percent
 from unip.segmentation.preparing import Preparation, prepare
 from unip.segmentation.storage import ModelInfo, save_segmenter
@@ -36,14 +38,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """The run folder (a model for evaluate and predict), how training went, and the scores on ``val`` if given.
+    """The run folder (a model for evaluate and predict), how training went, and how good the model is.
 
     Only the first rank writes the model and evaluates it; the others return before that is done, without scores.
+
+    Attributes:
+        run: The run folder.
+        training: How training went.
+        scores: On ``val``, or on what was held out; None if there is neither.
+        interval: That of their mIoU.
     """
 
     run: Path
     training: TrainResult
     scores: Scores | None
+    interval: MiouInterval | None = None
+
+    @classmethod
+    def of(cls, run: RunFolder, training: TrainResult, evaluated: EvaluateResult | None) -> FinetuneResult:
+        """Put together what is known in the end."""
+        if evaluated is None:
+            return cls(run.path, training, None)
+        return cls(run.path, training, evaluated.scores, evaluated.interval)
 
 
 def train_segmenter(
@@ -91,8 +107,8 @@ def keep_finished(ready: Preparation, run: RunFolder) -> FinetuneResult:
     steps, last = run.result()
     if ready.main:
         log.info(f"{ready.config.out} is finished, and its checkpoints are gone: the model stays as it is")
-    scores = final_scores(ready.config, run) if ready.main else None
-    return FinetuneResult(run.path, TrainResult(steps, 0.0, 0.0, last), scores)
+    result = evaluate_finished(ready.config, run) if ready.main else None
+    return FinetuneResult.of(run, TrainResult(steps, 0.0, 0.0, last), result)
 
 
 def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
@@ -121,13 +137,13 @@ def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
     done = train(trainable, ready.on_machine, run, ready.accelerator)
     merge_adapters(segmenter)
     if not ready.main:
-        return FinetuneResult(run.path, done, None)
+        return FinetuneResult.of(run, done, None)
     save_segmenter(segmenter, run.model, info=model_info(ready, done).to_dict(), lineage=lineage_of(ready))
     log.info(f"{done.steps} steps of training are done; the model is {run.model}")
     if done.best is not None and done.best.score is not None:
         text = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
-        log.info(f"its weights are the best, those {text}")
-    return FinetuneResult(run.path, done, final_scores(config, run))
+        log.info(f"its weights are the best, those {text}; chosen by it, they score a little too high there")
+    return FinetuneResult.of(run, done, evaluate_finished(config, run))
 
 
 def make_evaluation(ready: Preparation) -> Evaluation | None:
@@ -154,6 +170,7 @@ def model_info(ready: Preparation, done: TrainResult) -> ModelInfo:
         split=config.split,
         remap=config.remap,
         labelled_images=len(ready.data),
+        held_out_images=len(ready.labels.holding.held.held) if ready.labels.holding.held else None,
         mode=config.mode,
         steps=done.steps,
         val=config.val if best else None,
@@ -178,7 +195,7 @@ def lineage_of(ready: Preparation) -> Lineage:
     return Lineage.of([*ancestors_of(ready.backbone, "init"), data_ancestor(name, data.images[0].parent, listed)])
 
 
-def final_scores(config: ResolvedConfig, run: RunFolder) -> Scores | None:
+def evaluate_finished(config: ResolvedConfig, run: RunFolder) -> EvaluateResult | None:
     """Evaluate the saved model on ``val``.
 
     Raises:
@@ -195,15 +212,15 @@ def final_scores(config: ResolvedConfig, run: RunFolder) -> Scores | None:
         mask_suffix=config.mask_suffix,
         mask_orientation=config.mask_orientation,
         split=config.val,
+        group=config.group,
         device=config.device,
         precision=config.precision,
         workers=config.workers,
     )
     try:
-        result = evaluate_model(settings)
+        return evaluate_model(settings)
     except OutOfMemory as error:
         raise UnipError(
             f"in the evaluation of the trained model, {error.what}",
             "The model is saved: score it with `unip evaluate` and a lower --batch-size.",
         ) from error
-    return None if result is None else result.scores

@@ -13,6 +13,7 @@ from unip.data.images.decoding import to_rgb8
 from unip.data.labelled.classes import IGNORE, Classes, has_background
 from unip.data.labelled.overlay import draw_overlay
 from unip.pages import data_uri, page_template
+from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Scores, percent
 
 Pixels = npt.NDArray[np.uint8]
@@ -35,6 +36,7 @@ def render_evaluation(
     about: Mapping[str, object],
     worst: Sequence[WorstFrame],
     robustness: Sequence[tuple[str, ...]] = (),
+    interval: MiouInterval | None = None,
 ) -> str:
     """Return the page.
 
@@ -44,6 +46,7 @@ def render_evaluation(
         about: What was evaluated on what, shown on top.
         worst: Frames to show, worst first; a dozen takes about a megabyte.
         robustness: Rows of a table of scores on corrupted images, the first its heading.
+        interval: Of the mIoU.
     """
     template = page_template("unip.segmentation", "evaluation.html.j2")
     truth = scores.matrix.sum(1)
@@ -65,6 +68,7 @@ def render_evaluation(
     ]
     summary = {
         "mIoU": percent(scores.miou),
+        **({f"95 % interval over {interval.over}": interval.limits} if interval else {}),
         **({"mIoU without background": percent(scores.foreground_miou)} if has_background(scores.names) else {}),
         "mean accuracy": percent(scores.mean_accuracy),
         "pixel accuracy": percent(scores.pixel_accuracy),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +16,12 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.record import CheckedLabels, LabelRecord, check_labels, read_records
 from unip.data.labelled.statistics import LabelFacts, count_pair, measure_pair
 from unip.errors import UnipError
-from unip.outputs import write_text
+from unip.outputs import write_json, write_text
 from unip.runtime.memory import Cache
 from unip.segmentation.config import FinetuneConfig
+from unip.segmentation.held_out import HeldOut
+from unip.segmentation.holding_out import Holding, hold_out
+from unip.segmentation.settings import HELD_OUT
 from unip.training.run_folder import RunFolder
 
 SHOWN = 3  # changed files that a message names
@@ -31,12 +35,14 @@ class TaskLabels:
         train: Pairs to train on.
         facts: What they are like.
         val: Pairs to evaluate on, if there are any.
+        holding: What of the labelled images is held out of ``train`` and is ``val``.
         stored: What the run folder records of them.
     """
 
     train: CheckedLabels
     facts: LabelFacts
     val: CheckedLabels | None
+    holding: Holding
     stored: dict[str, LabelRecord]
 
     def describe_changes(self) -> list[str]:
@@ -67,8 +73,10 @@ class TaskLabels:
     def store(self, run: RunFolder) -> None:
         """Record them, unless they are."""
         records = self.stored | {"train": self.train.record}
-        if self.val is not None:
+        if self.val is not None and self.holding.held is None:
             records["val"] = self.val.record
+        if self.holding.held is not None and not run.held_out.is_file():
+            write_json(run.held_out, self.holding.held.to_dict())
         if records != self.stored:
             write_text(run.labels, json.dumps({name: each.to_dict() for name, each in records.items()}) + "\n")
 
@@ -99,9 +107,36 @@ def check_task(
         limit=lambda: choose_labels(data, config.label_budget or 1.0, config.label_seed),
         cache="none" if config.dry_run else pair_cache(config),
     )
+    holding = hold_out(config, run, train, continued=continued)
+    if holding.held is not None:
+        train, judged = divide(train, config, holding.held)
     facts = LabelFacts.of(train.facts, data)
     check_classes_shown(config, data, facts)
-    return TaskLabels(train, facts, judged, stored)
+    return TaskLabels(train, facts, judged, holding, stored)
+
+
+def divide(labels: CheckedLabels, config: FinetuneConfig, held: HeldOut) -> tuple[CheckedLabels, CheckedLabels]:
+    """Divide labelled images into those to train on and those held out; the record is that of all.
+
+    Raises:
+        UnipError: None of those that were held out is there any more, or the weights cannot be chosen by them.
+    """
+    out = held.among(labels.data.images, config.data)
+    if not out:
+        raise UnipError(
+            f"{labels.name} has none of the {len(held.held)} images that were held out when this run started",
+            "Put them back, or start over with --overwrite.",
+        )
+
+    def part(indices: list[int]) -> dict[str, Any]:
+        pairs = None if labels.pairs is None else [labels.pairs[index] for index in indices]
+        return {"data": labels.data.take(indices), "facts": [labels.facts[index] for index in indices], "pairs": pairs}
+
+    train = replace(labels, **part([index for index in range(len(labels.data)) if index not in out]))
+    name = f"{config.data} ({HELD_OUT})"
+    val = replace(labels, name=name, changed=(), read_otherwise=(), **part(list(out)))
+    check_foreground(config, val, name)
+    return train, replace(val, pairs=None)
 
 
 def check_classes_shown(config: FinetuneConfig, data: SegmentationData, facts: LabelFacts) -> None:
@@ -142,11 +177,20 @@ def check_val(
         )
     name = f"{config.data} ({config.val})"
     checked = check_labels(replace(val, conversion=data.conversion), name, count_pair, known=known)
-    total = np.sum([pair.pixels for pair in checked.facts], axis=0).tolist()
-    if config.eval_every is not None and not any(total[i] for i in foreground_ids(val.classes.names)):
-        what = "labelled pixel of any class but the background" if any(total[:-1]) else "labelled pixel"
-        raise UnipError(f"{config.val} has no {what} to choose weights by", "Choose another --val.")
+    check_foreground(config, checked, config.val or "")
     return checked
+
+
+def check_foreground(config: FinetuneConfig, val: CheckedLabels, name: str) -> None:
+    """Refuse to choose weights by images on which all are alike.
+
+    Raises:
+        UnipError: Weights are chosen, and nothing but the background is labelled.
+    """
+    total = np.sum([pair.pixels for pair in val.facts], axis=0).tolist()
+    if config.eval_every is not None and not any(total[i] for i in foreground_ids(val.data.classes.names)):
+        what = "labelled pixel of any class but the background" if any(total[:-1]) else "labelled pixel"
+        raise UnipError(f"{name} has no {what} to choose weights by", "Choose another --val.")
 
 
 def pair_cache(config: FinetuneConfig) -> Cache:

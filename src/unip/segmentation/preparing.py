@@ -89,9 +89,11 @@ def prepare(
     torch.manual_seed(given.seed)  # weights from scratch and heads
     backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
     labels = check_task(given, run, data, val)
+    given = given.model_copy(update=labels.holding.settings)
     on_gpu = accelerator.device.type == "cuda"
     facts = TaskFacts.of(labels.facts, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
-    config, reasons = choose(given, facts)
+    config, chosen = choose(given, facts)
+    reasons = [*labels.holding.lines, *chosen]
     check_warmup(config.warmup, config.steps)
     compiled, why = choose_compile(config, facts)
     if compiled != config.compile:

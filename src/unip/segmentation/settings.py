@@ -22,6 +22,16 @@ Workers = Annotated[
     Field(description="Processes that decode images; auto: up to 8, none on two cores."),
 ]
 
+HELD_OUT = "held-out"  # the name, as of a split, of frames that a fine-tuning held out to be evaluated on
+
+Group = Annotated[
+    str | None,
+    Field(
+        description="Pattern (regex) in an image's path: its first capture group, or all of it, names the video or "
+        "flight. None: file names are asked."
+    ),
+]
+
 LossName = Literal["ce", "ce+dice"]
 
 Weighting = Literal["none", "balanced", "root"]

@@ -34,6 +34,7 @@ class ModelInfo:
         split: Of it.
         remap: Changes of labels.
         labelled_images: How many it was trained on.
+        held_out_images: How many labelled images it was not trained on, to be evaluated on them, optional.
         mode: Full fine-tuning or a linear probe.
         steps: Optimiser steps.
         batch_size: Crops in each.
@@ -54,6 +55,7 @@ class ModelInfo:
     split: str | None
     remap: tuple[str, ...]
     labelled_images: int
+    held_out_images: int | None = field(default=None, kw_only=True)
     mode: str
     steps: int
     val: str | None = field(default=None, kw_only=True)

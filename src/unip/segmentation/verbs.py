@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from unip.config import verb
 from unip.data.labelled.settings import Places, check_data
 from unip.segmentation.config import FinetuneConfig
+from unip.segmentation.settings import HELD_OUT
 from unip.training.run_folder import run_folder
 from unip.vit.sources import check_backbone
 
@@ -34,7 +35,7 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
 
         open_split = partial(open_segmentation, config.data, remap=config.remap, places=Places.of(config))
         data = open_split(config.split)
-        val = None if config.val is None else open_split(config.val)
+        val = None if config.val in (None, HELD_OUT) else open_split(config.val)
         from unip.segmentation.finetuning import train_segmenter  # needs torch
         from unip.training.loop import accelerated
 

@@ -270,7 +270,7 @@ class CellJob:
         splits = [name for name in (task.train, task.val, task.test) if name is not None]
         key = key_of(
             kind=task.kind,
-            settings=settings_identity(config, but={"model", "data"}),
+            settings=settings_identity(config, but={"model", "data", "val_share", "group"}),
             choose=task.choose,
             label_budget=self.axes.label_budget,
             seed=self.axes.seed,

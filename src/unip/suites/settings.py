@@ -70,4 +70,6 @@ def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> Finetu
     }
     if task.val is not None:
         settings["val"] = task.val
+    else:
+        settings["val_share"] = 0.0  # cells are evaluated on test, and trained on all labels of their budget
     return FinetuneConfig.make(**settings)

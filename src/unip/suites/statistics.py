@@ -11,12 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from unip.data.labelled.classes import background_id, has_background
+from unip.segmentation.intervals import (
+    CONFIDENCE,
+    DRAWS,
+    Floats,
+    Interval,
+    bootstrap,
+    draw_weights,
+    miou_of_draws,
+    sum_groups,
+)
 from unip.segmentation.metrics import Matrix, Scores, score
-
-Floats = npt.NDArray[np.float64]
-CONFIDENCE = 0.95
-DRAWS = 2000  # of the bootstrap
-BOOTSTRAP_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -26,15 +31,6 @@ class Spread:
     mean: float
     sd: float
     count: int
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean difference with its confidence interval; the limits are NaN where there is none."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -85,29 +81,13 @@ def paired_over_images(
     """
     if groups is not None:
         ours, theirs = ([sum_groups(matrices, groups) for matrices in runs] for runs in (ours, theirs))
-    count = len(ours[0])
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=draws)
-    every = np.concatenate([np.ones((1, count), np.int64), weights]).astype(np.float64)  # first: as it is
+    every = draw_weights(len(ours[0]), draws)
 
     def miou(runs: Sequence[npt.NDArray[np.integer]]) -> Floats:
-        found: Floats = np.mean([_miou_of_draws(every, matrices, foreground) for matrices in runs], axis=0)
+        found: Floats = np.mean([miou_of_draws(every, matrices, foreground) for matrices in runs], axis=0)
         return found
 
-    difference = miou(ours) - miou(theirs)
-    if count < 2:
-        return Interval(float(difference[0]), math.nan, math.nan)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(difference[1:], [tail, 1 - tail])
-    return Interval(float(difference[0]), float(low), float(high))
-
-
-def sum_groups(matrices: npt.NDArray[np.integer], groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Sum confusion matrices ``(images, C, C)`` within groups, which come in the order of their first images."""
-    locations = {group: place for place, group in enumerate(dict.fromkeys(groups))}
-    total = np.zeros((len(locations), *matrices.shape[1:]), np.int64)
-    np.add.at(total, [locations[group] for group in groups], matrices)
-    return total
+    return bootstrap(miou(ours) - miou(theirs), len(ours[0]))
 
 
 def floor(matrix: Matrix, names: Sequence[str]) -> tuple[str, Scores]:
@@ -146,17 +126,3 @@ def t_quantile(probability: float, freedom: int) -> float:
     wanted = (2 * probability - 1) * integral(quarter)
     place = bisect.bisect(range(steps), wanted, key=lambda step: integral(quarter * step / steps))
     return math.sqrt(freedom) * math.tan(quarter * place / steps)
-
-
-def _miou_of_draws(weights: Floats, matrices: npt.NDArray[np.integer], foreground: bool) -> Floats:
-    """Return the mIoU of each row of weights on images, as :func:`unip.segmentation.metrics.score` does."""
-    classes = matrices.shape[1]
-    totals = (weights @ matrices.reshape(len(matrices), -1).astype(np.float64)).reshape(-1, classes, classes)
-    hits = np.einsum("dcc->dc", totals)
-    union = totals.sum(1) + totals.sum(2) - hits
-    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)[:, 1 if foreground else 0 :]
-    there = ~np.isnan(iou)
-    counts = there.sum(1)
-    sums = np.where(there, iou, 0.0).sum(1)
-    means: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-    return means

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from unip.segmentation.intervals import Interval
 from unip.suites.cost import Cost
 from unip.suites.results import CLEAN, DoneCell
-from unip.suites.statistics import Interval, Spread, paired_over_images, paired_over_seeds, spread
+from unip.suites.statistics import Spread, paired_over_images, paired_over_seeds, spread
 from unip.suites.suite import TRAINED_KINDS, Axes, DatasetEntry, Suite, budget_text
 
 Budget = tuple[str, float]  # protocol and labels

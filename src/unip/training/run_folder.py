@@ -5,6 +5,7 @@ RUN/
   environment.json    versions, device, command
   log.jsonl           one line per logged step
   labels.json         fine-tuning: the labelled files as they were, and what is in them, so as not to read them again
+  held_out.json       fine-tuning: the labelled images that were held out to evaluate on, and why those
   checkpoints/        step-00001000/{model,optimizer}.safetensors + state.json
   model/              the result: model.safetensors + config.json + README.md
   .unip/              the list of these files and the lock, see unip.outputs
@@ -44,6 +45,7 @@ FILES = (
     "environment.json",
     "log.jsonl",
     "labels.json",
+    "held_out.json",
     "manifest.parquet",
     "teacher.json",
     "model/config.json",
@@ -88,6 +90,7 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.log = path / "log.jsonl"
         self.labels = path / "labels.json"
+        self.held_out = path / "held_out.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
 
