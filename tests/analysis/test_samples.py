@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from unip.analysis.config import AnalyzeConfig
 from unip.analysis.samples import Sample, draw_sample, list_files
 from unip.data.manifests.manifest import write_manifest
 from unip.data.manifests.scan import open_images
+from unip.data.verbs import build
 from unip.errors import UnipError
 
 
@@ -43,6 +45,21 @@ def test_a_manifest_gives_the_same_images_as_its_folder(tmp_path):
     write_manifest(open_images([folder]), tmp_path / "m.parquet")
     found = draw((str(tmp_path / "m.parquet"),), count=3, seed=2)
     assert found.paths == draw((folder,), count=3, seed=2).paths
+
+
+def test_images_of_a_manifest_are_converted_as_it_says(tmp_path):
+    folder = write(tmp_path / "a", "x.png", "y.png")
+    counts = np.linspace(7000, 9000, 400).reshape(20, 20).astype(np.uint16)
+    for name in ("x", "y"):
+        Image.fromarray(counts).save(tmp_path / "a" / f"{name}.png")
+    source = {"folder": folder, "conversion": {"polarity": "black-hot", "method": "window", "window": [7500, 8500]}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"sources": [source]}))
+    build(sources=(str(tmp_path / "recipe.yaml"),), out=tmp_path / "mix")
+    shown = draw((str(tmp_path / "mix/manifest.parquet"),), count=2, seed=0).squares["images"][16]
+    plain = draw((folder,), count=2, seed=0).squares["images"][16]
+    for square, default in zip(shown, plain, strict=True):
+        assert (square[0, 0] > 250).all() and (square[0, -1] < 5).all()
+        assert (default[0, 0] < 20).all() and (default[0, -1] > 235).all()
 
 
 def test_others_are_drawn_for_images_that_cannot_be_read(tmp_path):

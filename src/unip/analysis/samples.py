@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +22,13 @@ from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_threads
 
 Key = tuple[int, str]  # what partners have in common: the place of the source, the path inside it without ending
+
+
+class Source(NamedTuple):
+    """An image file, or an address in a packed set, and how it becomes 8-bit grey (JSON; None: by default)."""
+
+    path: str
+    conversion: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,35 +62,36 @@ class Sample:
         return next(iter(self.paths.values()))
 
 
-def list_files(config: AnalyzeConfig) -> tuple[list[tuple[str, ...]], int]:
+def list_files(config: AnalyzeConfig) -> tuple[list[tuple[Source, ...]], int]:
     """List the images, of which none is opened.
 
     A partner has the same path inside its folder, endings aside. As many folders of partners as of images belong to
     them one by one.
 
     Returns:
-        Each file, with its partner where pairs are asked for, and how many images have none.
+        Each file, with its partner where pairs are asked for, and how many images have none. Those of a manifest are
+        converted as it says.
 
     Raises:
         UnipError: A source is missing or empty, or no image has a partner.
     """
     sources, pair = config.images, config.pair
     if not pair:
-        return [(path,) for path in _list(sources)], 0
+        return [(source,) for source in _list(sources)], 0
     listed, visible = (_list(given, apart=len(pair) == len(sources)) for given in (sources, pair))
     _refuse_shared_partners(visible)
-    partners = {key: path for path, key in visible.items()}
-    paired = {path: key for path, key in listed.items() if key in partners}
+    partners = {key: source for source, key in visible.items()}
+    paired = {source: key for source, key in listed.items() if key in partners}
     _refuse_shared_partners(paired)
     if not paired:
         raise UnipError(
             f"none of the {len(listed)} images of {', '.join(sources)} has a partner in {', '.join(pair)}",
             "Partners have the same path inside their folders, endings aside: ir/a/1.png and visible/a/1.jpg.",
         )
-    return [(path, partners[key]) for path, key in paired.items()], len(listed) - len(paired)
+    return [(source, partners[key]) for source, key in paired.items()], len(listed) - len(paired)
 
 
-def draw_sample(config: AnalyzeConfig, files: Sequence[tuple[str, ...]], sides: Sequence[int]) -> Sample:
+def draw_sample(config: AnalyzeConfig, files: Sequence[tuple[Source, ...]], sides: Sequence[int]) -> Sample:
     """Draw images and read them, others in place of those that cannot be read.
 
     Args:
@@ -96,9 +105,10 @@ def draw_sample(config: AnalyzeConfig, files: Sequence[tuple[str, ...]], sides: 
 
     def read(index: int) -> list[list[Tensor]] | UnreadableImage:
         squares: list[list[Tensor]] = []
-        for path in files[index]:
+        for path, conversion in files[index]:
+            in_colour = config.pair_colour and bool(squares)
             try:
-                squares.append(read_squares(path, sides, colour=config.pair_colour and bool(squares)))
+                squares.append(read_squares(path, sides, colour=in_colour, conversion=conversion))
             except UnipError as error:
                 return UnreadableImage(path, error.what)
         return squares
@@ -122,16 +132,16 @@ def draw_sample(config: AnalyzeConfig, files: Sequence[tuple[str, ...]], sides: 
     chosen = sorted(good)
     sets = list(enumerate(("infrared", "visible") if len(files[0]) > 1 else ("images",)))
     return Sample(
-        {name: [files[i][place] for i in chosen] for place, name in sets},
+        {name: [files[i][place].path for i in chosen] for place, name in sets},
         {name: {side: [good[i][place][n] for i in chosen] for n, side in enumerate(sides)} for place, name in sets},
         len(files),
         skipped,
     )
 
 
-def _list(sources: Sequence[str], *, apart: bool = False) -> dict[str, Key]:
+def _list(sources: Sequence[str], *, apart: bool = False) -> dict[Source, Key]:
     """List files once; ``apart``: files of different sources are no partners, whatever their names."""
-    found: dict[str, tuple[str, Key]] = {}
+    found: dict[str, tuple[str, Source, Key]] = {}
     for place, source in enumerate(sources):
         location, rows = split_source(source)[1], list_rows(source)
         paths = paths_of(table_of(rows))
@@ -141,14 +151,14 @@ def _list(sources: Sequence[str], *, apart: bool = False) -> dict[str, Key]:
             root = os.path.abspath(location if location.is_dir() else location.parent)
         for row, path in zip(rows, paths, strict=True):
             inside = str(Path(path).relative_to(root).with_suffix(""))
-            found.setdefault(path, (row.source, (place if apart else 0, inside)))
+            found.setdefault(path, (row.source, Source(path, row.conversion), (place if apart else 0, inside)))
     order = sorted(found, key=lambda path: (found[path][0], os.fsencode(path)))
-    return {path: found[path][1] for path in order}
+    return dict(found[path][1:] for path in order)
 
 
-def _refuse_shared_partners(listed: Mapping[str, Key]) -> None:
+def _refuse_shared_partners(listed: Mapping[Source, Key]) -> None:
     seen: dict[Key, str] = {}
-    for path, key in listed.items():
+    for (path, _), key in listed.items():
         if (other := seen.setdefault(key, path)) != path:
             raise UnipError(
                 f"{other} and {path} would have the same partner",
