@@ -212,6 +212,32 @@ def test_a_cell_is_what_the_verbs_do_by_hand(ran, tmp_path):
     assert by_hand.scores.matrix.tolist() == read_json(cell / RECORD)["confusion_matrix"]
 
 
+def test_data_sets_say_where_their_images_and_masks_are(make_suite, scenes, weights, tmp_path):
+    plain = make_suite(inits={"a": "{weights}/a"}, baseline=None)
+    moved = tmp_path / "moved"
+    for split in ("train", "val", "test"):
+        for kind, place in (("images", "pictures"), ("masks", "truth")):
+            (moved / place / split).mkdir(parents=True)
+            for file in (scenes / split / kind).iterdir():
+                name = file.name if kind == "images" else f"{file.stem}-ids{file.suffix}"
+                shutil.copy(file, moved / place / split / name)
+    shutil.copy(scenes / "classes.json", moved)
+    places = {"images": "pictures/{split}", "masks": "truth/{split}", "mask_suffix": "-ids"}
+    first = key(plain, scenes, weights, tmp_path)
+    protocols = {
+        "fine-tuned": {"settings": STEPS, "choose": {"lr": [1e-3, 1e-2]}, "corruptions": ["fog:1"]},
+        "layers": {"kind": "layer_probe", "settings": {"short_side": 32, "max_iterations": 5}},
+    }
+    given = {"inits": {"a": "{weights}/a"}, "baseline": None}
+    dataset = {"scenes": {"data": "{scenes}", "val": "val", **places}}
+    assert key(make_suite(**given, datasets=dataset), moved, weights, tmp_path) == first
+    suite = make_suite(**given, datasets=dataset, protocols=protocols)
+    out = tmp_path / "out"
+    bench(**words(moved, weights, out, suite))
+    assert {record["kind"] for record in records(out).values()} == {"finetune", "layer_probe"}
+    assert len(list(out.glob(f"cells/*/{CORRUPTED}"))) == 1
+
+
 def test_what_is_done_is_not_done_again(ran, monkeypatch):
     monkeypatch.setattr(Worker, "_start", lambda self: pytest.fail("a process was started"))
     before = {path: path.stat().st_mtime_ns for path in ran["out"].rglob("cell.json")}

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unip.data.labelled.datasets import check_segmentation, choose_labels, open_segmentation
+from unip.data.labelled.datasets import SegmentationData, check_segmentation, choose_labels, open_segmentation
+from unip.data.labelled.settings import Places
 from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
 from unip.features.config import NeighbourSettings, ProbeSettings
@@ -145,6 +146,10 @@ def _evaluation(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) ->
         model=run,
         data=task.data,
         remap=task.remap,
+        images=task.images,
+        masks=task.masks,
+        mask_suffix=task.mask_suffix,
+        mask_orientation=task.mask_orientation,
         split=task.test,
         out=task.folder / "evaluation",
         device=task.device,
@@ -175,13 +180,17 @@ def _corrupted(task: CellTask, record: CellRecord) -> None:
             outputs.remove("model")
 
 
+def _open(task: CellTask, split: str | None) -> SegmentationData:
+    return open_segmentation(task.data, split, remap=task.remap, places=Places.of(task))
+
+
 def _fitted(task: CellTask) -> CellResult:
     """Fit a layer-wise probe or neighbours on frozen features, and test it."""
     device = choose_device(task.device)
-    train = open_segmentation(task.data, task.train, remap=task.remap)
+    train = _open(task, task.train)
     if task.label_budget is not None:
         train = train.take(choose_labels(train, task.label_budget, task.seed))
-    test = open_segmentation(task.data, task.test, remap=task.remap)
+    test = _open(task, task.test)
     if train.classes.names != test.classes.names:
         raise UnipError(
             f"{task.data}: the classes of {task.train} are not those of {task.test}",
@@ -227,6 +236,6 @@ def _probe_settings(task: CellTask, settings: LayerSettings) -> ProbeSettings:
 
 
 def _best_layer(task: CellTask, segmenter: Any, probes: Any, settings: LayerSettings) -> int:
-    val = open_segmentation(task.data, task.val, remap=task.remap)
+    val = _open(task, task.val)
     matrices = evaluate_probes(segmenter, probes, val, settings.batch_size).sum(0)
     return 1 + int(np.argmax([score(matrix, val.classes.names).miou for matrix in matrices]))

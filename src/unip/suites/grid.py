@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from unip.config import Config
 from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.outputs import write_json
@@ -20,6 +21,9 @@ from unip.suites.records import RECORD, read_corrupted
 from unip.suites.settings import check_settings
 from unip.suites.suite import PRETRAINED, TRAINED_KINDS, Axes, Locations, Suite, budget_text
 from unip.suites.tasks import DONE, RUN, CellTask, PretrainTask
+
+# Settings of a cell that its result does not depend on: content counts, not places, and all labels are trained on.
+UNUSED = frozenset({"model", "data", "images", "masks", "mask_suffix", "mask_orientation", "val_share", "group"})
 
 Fill = Callable[[Any], Any]
 Remaining = Literal["nothing", "corruptions", "all"]
@@ -107,7 +111,8 @@ class BenchPlan:
             data = str(self.locations.fill(source.data))
             try:
                 train, test = (
-                    open_segmentation(data, split, remap=source.remap) for split in (source.train, source.test)
+                    open_segmentation(data, split, remap=source.remap, places=Places.of(source))
+                    for split in (source.train, source.test)
                 )
             except UnipError:
                 continue
@@ -250,6 +255,10 @@ class CellJob:
             val=source.val if choosing else None,
             test=source.test,
             remap=source.remap,
+            images=source.images,
+            masks=source.masks,
+            mask_suffix=source.mask_suffix,
+            mask_orientation=source.mask_orientation,
             choose=protocol.choose,
             corruptions=plan.suite.corruptions_of(axes.protocol),
             device=plan.device,
@@ -270,12 +279,12 @@ class CellJob:
         splits = [name for name in (task.train, task.val, task.test) if name is not None]
         key = key_of(
             kind=task.kind,
-            settings=settings_identity(config, but={"model", "data", "val_share", "group"}),
+            settings=settings_identity(config, but=UNUSED),
             choose=task.choose,
             label_budget=self.axes.label_budget,
             seed=self.axes.seed,
             model=weights_identity(task.model),
-            data=[data_identity(task.data, split, task.remap) for split in splits],
+            data=[data_identity(task.data, split, task.remap, Places.of(task)) for split in splits],
         )
         return task.model_copy(update={"key": key, "folder": cell_folder(self.plan.out, self.axes, key)})
 

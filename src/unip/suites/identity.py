@@ -13,6 +13,7 @@ from typing import Any
 
 from unip.config import Config
 from unip.data.labelled.datasets import open_segmentation
+from unip.data.labelled.settings import FOUND, Places
 from unip.data.manifests.listing import list_entries
 from unip.data.manifests.recipe import recipe_of
 from unip.errors import UnipError
@@ -55,10 +56,11 @@ def weights_identity(source: str) -> str:
 
 
 @functools.cache
-def data_identity(source: str, split: str, remap: tuple[str, ...]) -> str:
+def data_identity(source: str, split: str, remap: tuple[str, ...], places: Places = FOUND) -> str:
     """Return a hash of a split's images, masks and classes: of their content, not their place."""
-    data = open_segmentation(source, split, remap=remap)
+    data = open_segmentation(source, split, remap=remap, places=places)
     meaning = [data.classes.to_dict(), repr(data.ids), data.channel, repr(data.conversion), data.is_infrared]
+    meaning += [places.mask_orientation] * (places.mask_orientation is not None)
     files = list(dict.fromkeys([*data.images, *(mask.path for mask in data.masks)]))
     content = dict(zip(files, map_threads(_content, files, f"hashing {split}", unit="files"), strict=True))
     pairs = [(content[image], content[mask.path]) for image, mask in zip(data.images, data.masks, strict=True)]

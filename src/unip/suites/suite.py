@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from unip.config import Config
+from unip.data.labelled.settings import ImagesFolder, MaskOrientationGiven, MasksFolder, MaskSuffix
 from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.pretraining.config import PretrainConfig
@@ -58,6 +59,10 @@ class DatasetEntry(Config):
     val: str | None = None
     test: str = "test"
     remap: tuple[str, ...] = ()
+    images: ImagesFolder = None
+    masks: MasksFolder = None
+    mask_suffix: MaskSuffix = None
+    mask_orientation: MaskOrientationGiven = None
     settings: Settings = Field({}, description="Fine-tuning settings for this data set only.")
     group_by: str | None = Field(
         None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from unip.config import Config
+from unip.data.labelled.settings import MaskOrientation
 from unip.suites.suite import Axes, ProtocolKind, SpeedBatch
 
 RUN, DONE = "run", "done.json"  # of pre-training: its run folder, and what is written when it is done
@@ -37,6 +38,10 @@ class CellTask(Config):
         val: Split to choose on.
         test: Split to evaluate on.
         remap: Changes of labels.
+        images: Folder of the images in a plain folder, if it is given.
+        masks: Folder of the masks.
+        mask_suffix: What follows an image's name in its mask's.
+        mask_orientation: What masks of images with an EXIF orientation fit.
         choose: Settings and their values to choose from on val.
         corruptions: To evaluate under as well, each as ``NAME:SEVERITY``.
         device: Where to run.
@@ -55,6 +60,10 @@ class CellTask(Config):
     val: str | None
     test: str
     remap: tuple[str, ...]
+    images: str | None = None
+    masks: str | None = None
+    mask_suffix: str | None = None
+    mask_orientation: MaskOrientation | None = None
     choose: dict[str, list[Any]]
     corruptions: tuple[str, ...]
     device: Literal["auto", "cpu", "cuda"]
