@@ -73,7 +73,7 @@ def test_a_palette_is_named_and_can_be_turned_back(tmp_path, caplog):
     Image.fromarray(np.rint(jet.colours).astype(np.uint8)[levels]).save(tmp_path / "jet.png")
     caplog.clear()
     predict(run, [tmp_path / "jet.png"])
-    assert caplog.text.count("is in colour (palette jet)") == 1 and "unip predict --palette jet" in caplog.text
+    assert caplog.text.count("is in colour (palette jet)") == 1 and "grey: --palette jet" in caplog.text
     caplog.clear()
     images = [tmp_path / "grey.png", tmp_path / "jet.png"]
     for choice in ("jet", "invert"):
@@ -83,6 +83,29 @@ def test_a_palette_is_named_and_can_be_turned_back(tmp_path, caplog):
     assert "(palette jet)" not in caplog.text
     with pytest.raises(unip.UnipError, match="not those of the palette lava"):
         predict(run, images, palette="lava")
+
+
+def test_evaluate_turns_a_palette_back_as_predict_does(tmp_path):
+    run = train(tmp_path, ("grey",))
+    jet = next(palette for palette in known_palettes() if palette.name == "jet")
+    levels = np.tile(np.linspace(20, 235, 160).astype(np.uint8), (128, 1))
+    mask = np.zeros((128, 160), np.uint8)
+    mask[:, 80:] = 1
+    frames = {"grey": levels, "jet": np.rint(jet.colours).astype(np.uint8)[levels]}
+    for name, pixels in frames.items():
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "masks").mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "images/0.png")
+        Image.fromarray(mask).save(tmp_path / name / "masks/0.png")
+        (tmp_path / name / "classes.json").write_text(json.dumps({"names": ["background", "car"]}))
+
+    def matrix(name: str, **more: str) -> np.ndarray:
+        given = {"model": run, "data": tmp_path / name, "split": "", "out": tmp_path / "scores", "workers": 0}
+        return unip.evaluate(**given, **more, overwrite=True).scores.matrix
+
+    grey, back = matrix("grey"), matrix("jet", palette="jet")
+    assert np.abs(grey - back).sum() < 0.03 * grey.sum()
+    assert json.loads((tmp_path / "scores/metrics.json").read_text())["conversion"]["palette"] == "jet"
 
 
 @pytest.mark.parametrize("size, said", [((64, 80), False), ((96, 80), False), ((200, 240), True), ((24, 30), True)])

@@ -115,8 +115,8 @@ def describe(ready: ModelAndData, config: EvaluateConfig, corruptions: Sequence[
         f"{len(ready.data)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
         f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {ready.precision}"
     )
-    log.info(f"images of more than 8 bits, if any, become grey as in training: {spec.conversion.describe()}")
-    if ready.stated not in (None, spec.conversion):
+    log.info(f"images of more than 8 bits, if any, become grey as in training: {ready.conversion.describe()}")
+    if ready.stated not in (None, ready.conversion):
         log.warning(f"note: {config.data} states another conversion, which is not used: {ready.stated.describe()}")
     if corruptions:
         log.info(f"and again for each corruption: {', '.join(map(str, corruptions))}")
@@ -133,7 +133,7 @@ def evaluation_files(
         short_side=spec.short_side,
         crop=spec.crop,
         stride=spec.stride,
-        conversion=spec.conversion,
+        conversion=ready.conversion,
         precision=ready.precision,
     )
     subject = Subject(str(config.model), str(config.data), config.split, len(ready.data))
@@ -185,7 +185,7 @@ class ModelAndData:
 
     Attributes:
         segmenter: The model.
-        data: Pairs of its classes, read as it was trained.
+        data: Pairs of its classes, read as it was trained, but for a palette that is given.
         stated: How the data itself says to read it.
         device: Where to run.
         dtype: What to compute in.
@@ -196,6 +196,11 @@ class ModelAndData:
     stated: Conversion | None
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def conversion(self) -> Conversion:
+        """How images become 8 bits."""
+        return self.data.conversion or self.segmenter.spec.conversion
 
     @property
     def precision(self) -> str:
@@ -215,8 +220,15 @@ def open_model_and_data(config: EvaluateConfig, data: SegmentationData) -> Model
     )
     check_channel(segmenter.spec, data, config)
     device = choose_device(config.device)
-    as_trained = replace(data, conversion=segmenter.spec.conversion)
-    return ModelAndData(segmenter, as_trained, data.conversion, device, choose_precision(config.precision, device))
+    as_trained = segmenter.spec.conversion
+    converted = as_trained.model_copy(update={"palette": config.palette or as_trained.palette})
+    return ModelAndData(
+        segmenter,
+        replace(data, conversion=converted),
+        data.conversion,
+        device,
+        choose_precision(config.precision, device),
+    )
 
 
 def _corrupted(

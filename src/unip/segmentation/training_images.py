@@ -88,7 +88,7 @@ class ImageWatch:
             self._say(
                 "colours",
                 f"{path} is in colour{what}, but the model was trained on grey frames. Give the grey frames, or turn "
-                f"the colours of a camera's palette back into grey: unip predict --palette {name}",
+                f"the colours of a camera's palette back into grey: --palette {name}",
             )
         if is_grey and self.images.colours == "colour":
             self._say("colours", f"{path} is grey, but the model was trained on images in colour. Give those")
