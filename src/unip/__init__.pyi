@@ -832,6 +832,7 @@ def evaluate(
         "viridis",
     ]
     | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
@@ -871,6 +872,7 @@ def evaluate(
         mask_orientation: What mask files of images with an EXIF orientation fit: the picture as viewers turn it
             (shown), or the pixels as stored. None: it is found where size or tags tell.
         palette: Turn colours of a palette back into grey (invert, or its name); none: as in training.
+        polarity: How the frames are stored; black-hot ones are inverted; none: as in training.
         out: Where results go; default: MODEL/evaluation/SPLIT.
         worst: How many of the worst frames the page shows.
         window: Overlapping windows of the training crop's size, or the whole image at once.
@@ -928,6 +930,7 @@ def evaluate(
         "viridis",
     ]
     | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
@@ -975,6 +978,7 @@ def evaluate(
         "viridis",
     ]
     | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
@@ -1023,6 +1027,7 @@ def predict(
     ]
     | None = None,
     nodata: float | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
@@ -1048,6 +1053,7 @@ def predict(
         out: Folder for masks/, overlays/ and probabilities/.
         palette: Turn colours of a palette back into grey (invert, or its name); none: as in training.
         nodata: Value of samples without a measurement, such as a border of 0; none: as in training.
+        polarity: How the frames are stored; black-hot ones are inverted; none: as in training.
         probabilities: Also write float16 class probabilities (C, H, W) as .npz.
         alpha: Strength of the overlay's colours.
         window: Overlapping windows of the training crop's size, or the whole image at once.
@@ -1096,6 +1102,7 @@ def predict(
     ]
     | None = None,
     nodata: float | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
@@ -1136,6 +1143,7 @@ def predict(
     ]
     | None = None,
     nodata: float | None = None,
+    polarity: Literal["white-hot", "black-hot"] | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",

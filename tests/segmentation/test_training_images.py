@@ -85,6 +85,27 @@ def test_a_palette_is_named_and_can_be_turned_back(tmp_path, caplog):
         predict(run, images, palette="lava")
 
 
+def test_black_hot_frames_are_inverted_where_it_is_said(tmp_path):
+    run = train(tmp_path, ("grey",))
+    hot = np.tile(np.linspace(20, 235, 160).astype(np.uint8), (128, 1))
+    for name, pixels in (("hot", hot), ("black", 255 - hot)):
+        for folder, values in (("images", pixels), ("masks", (hot > 100).astype(np.uint8))):
+            (tmp_path / name / folder).mkdir(parents=True)
+            Image.fromarray(values).save(tmp_path / name / folder / "0.png")
+        (tmp_path / name / "classes.json").write_text(json.dumps({"names": ["background", "car"]}))
+
+    def score(name: str, **more: str) -> list:
+        given = {"model": run, "data": tmp_path / name, "split": "", "out": tmp_path / "scores", "workers": 0}
+        return unip.evaluate(**given, **more, overwrite=True).scores.matrix.tolist()
+
+    def mask(name: str, **more: str) -> bytes:
+        path = tmp_path / name / "images/0.png"
+        return Path(predict(run, [path], **more).masks[path]).read_bytes()
+
+    assert score("black", polarity="black-hot") == score("hot") != score("black")
+    assert mask("black", polarity="black-hot") == mask("hot") != mask("black")
+
+
 def test_evaluate_turns_a_palette_back_as_predict_does(tmp_path):
     run = train(tmp_path, ("grey",))
     jet = next(palette for palette in known_palettes() if palette.name == "jet")

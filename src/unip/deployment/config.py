@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from unip.config import Config
-from unip.data.images.config import PaletteChoice
+from unip.data.images.config import PaletteChoice, Polarity
 from unip.runtime.settings import Device, Precision
 from unip.segmentation.settings import Window, WindowBatch, Workers
 
@@ -25,6 +25,9 @@ class PredictConfig(Config):
         None,
         allow_inf_nan=False,
         description="Value of samples without a measurement, such as a border of 0; none: as in training.",
+    )
+    polarity: Polarity | None = Field(
+        None, description="How the frames are stored; black-hot ones are inverted; none: as in training."
     )
     probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")

@@ -71,9 +71,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     log.info(
         f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}"
     )
-    trained_with = segmenter.spec.conversion
-    given = {"palette": config.palette, "nodata": config.nodata}
-    conversion = trained_with.model_copy(update={name: each for name, each in given.items() if each is not None})
+    conversion = segmenter.spec.conversion.given(palette=config.palette, polarity=config.polarity, nodata=config.nodata)
     log.info(f"images of more than 8 bits, if any, become grey as in training: {conversion.describe()}")
     trained = segmenter.spec.images
     channel = None if trained is None else trained.channel

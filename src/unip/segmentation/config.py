@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from unip.config import Config, NameOrPath, Setting
-from unip.data.images.config import ConversionOptions, PaletteChoice
+from unip.data.images.config import ConversionOptions, PaletteChoice, Polarity
 from unip.data.labelled.settings import (
     DATA_HELP,
     ImagesFolder,
@@ -234,6 +234,9 @@ class EvaluateConfig(Config):
     mask_orientation: MaskOrientationGiven = None
     palette: PaletteChoice | None = Field(
         None, description="Turn colours of a palette back into grey (invert, or its name); none: as in training."
+    )
+    polarity: Polarity | None = Field(
+        None, description="How the frames are stored; black-hot ones are inverted; none: as in training."
     )
     out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
     worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")

@@ -185,7 +185,7 @@ class ModelAndData:
 
     Attributes:
         segmenter: The model.
-        data: Pairs of its classes, read as it was trained, but for a palette that is given.
+        data: Pairs of its classes, read as it was trained, but for palette and polarity that are given.
         stated: How the data itself says to read it.
         device: Where to run.
         dtype: What to compute in.
@@ -220,8 +220,7 @@ def open_model_and_data(config: EvaluateConfig, data: SegmentationData) -> Model
     )
     check_channel(segmenter.spec, data, config)
     device = choose_device(config.device)
-    as_trained = segmenter.spec.conversion
-    converted = as_trained.model_copy(update={"palette": config.palette or as_trained.palette})
+    converted = segmenter.spec.conversion.given(palette=config.palette, polarity=config.polarity)
     return ModelAndData(
         segmenter,
         replace(data, conversion=converted),

@@ -28,6 +28,12 @@ BLOCK = 5  # images: neighbours are held out together
 MAX_BLOCKS = 10  # more, and blocks grow instead: each has two neighbours in training
 FAR = 2  # times the share that is wanted, or a part of it: then sequences are not held out whole
 
+# HIT-UAV's names hold altitude and angle: each "sequence" shares its flights with others (docs/lab-notes.md)
+GUESSED = (
+    "videos or flights, guessed from numbers in file names; if the guess is wrong and two of them show the same place, "
+    "scores are too high"
+)
+
 Chosen = npt.NDArray[np.bool_]  # (images,), whether each is held out
 
 
@@ -137,7 +143,7 @@ def _guess(
     if sequences is not None:
         chosen = choose_groups(sequences, pixels, share, seed)
         if chosen is not None and wanted / FAR <= chosen.sum() <= wanted * FAR:
-            return sequences, "videos or flights, guessed from numbers in file names", chosen
+            return sequences, GUESSED, chosen
     groups = cut_blocks(images, max(min(BLOCK, wanted), math.ceil(wanted / MAX_BLOCKS)), sequences)
     why = "file names show no videos" if sequences is None else "videos, guessed from file names, are too long"
     how = f"blocks of neighbours by file name ({why}): images at their ends are like some in training"

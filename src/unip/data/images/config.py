@@ -71,6 +71,10 @@ class Conversion(Config):
             raise ValueError("the method window needs a window, such as 280 and 320 Kelvin; no other method takes one")
         return self
 
+    def given(self, **settings: str | float | None) -> Self:
+        """Return the same for frames that are stored in another way than those of training; None: as those."""
+        return self.model_copy(update={name: each for name, each in settings.items() if each is not None})
+
     @property
     def takes_temperature(self) -> bool:
         """Whether radiometric files are read as temperatures rather than as their picture."""
