@@ -39,6 +39,10 @@ def regular(path: AnyPath, flags: int) -> int:
         NotRegularError: It is a pipe, a device or a socket.
         OSError: It cannot be opened, or is a folder.
     """
+    return _open_checked(path, flags)
+
+
+def _open_checked(path: AnyPath, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | _MODE, 0o666)
     except OSError as error:
@@ -68,6 +72,15 @@ def open_regular(path: AnyPath, buffering: int = -1) -> BinaryIO:
         OSError: It cannot be opened, or is no regular file.
     """
     return open(path, "rb", buffering=buffering, opener=regular)
+
+
+def open_header(path: AnyPath) -> BinaryIO:
+    """Open a regular file to look at its first bytes: a twentieth of a millisecond, where reading an image takes many.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    return open(path, "rb", buffering=512, opener=_open_checked)
 
 
 def read_regular(path: AnyPath) -> bytes:

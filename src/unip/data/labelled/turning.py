@@ -30,7 +30,7 @@ from unip.data.labelled.outlines import StoredPicture, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.settings import MaskOrientation
 from unip.errors import UnipError
-from unip.opening import open_regular
+from unip.opening import open_header
 from unip.runtime.workers import map_threads
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _look(data: SegmentationData, index: int) -> _Pair | None:
 
 
 def _may_be_turned(path: Path) -> bool:
-    with open_regular(path) as file:
+    with open_header(path) as file:
         return may_be_turned(file)
 
 
