@@ -16,7 +16,7 @@ from tests.data.images.radiometric_files import dji_jpeg, flir_jpeg, kelvin_of_c
 from unip.data.images import radiometric
 from unip.data.images.config import Conversion
 from unip.data.images.decoding import read_grey8, read_image, read_image8, read_samples
-from unip.data.images.radiometric import decode_radiometric, read_temperature
+from unip.data.images.radiometric import decode_radiometric, radiometric_maker, read_temperature
 from unip.errors import UnipError
 
 COUNTS = (12000 + np.arange(60 * 80).reshape(60, 80)).astype(np.uint16)
@@ -136,6 +136,16 @@ def test_dji_counts_of_another_size_are_refused() -> None:
     data = dji_jpeg(COUNTS, np.zeros((70, 80, 3), np.uint8))
     with pytest.raises(UnipError, match="9600 bytes of counts do not fit its picture of 80x70"):
         decode_radiometric(data, "a.jpg")
+
+
+def test_the_maker_is_told_without_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flyr", None)  # an import of it fails
+    assert radiometric_maker(flir_jpeg(COUNTS, PICTURE)) == "FLIR"
+    assert radiometric_maker(dji_jpeg(COUNTS, PICTURE)) == "DJI"
+    picture = io.BytesIO()
+    Image.fromarray(PICTURE).save(picture, "JPEG")
+    assert radiometric_maker(picture.getvalue()) is None
+    assert radiometric_maker(b"\xff\xd8") is None
 
 
 def test_other_files_are_not_radiometric(tmp_path: Path) -> None:

@@ -103,6 +103,23 @@ def decode_radiometric(data: bytes, name: Path | str) -> Radiometric | None:
     Raises:
         UnipError: It is radiometric but damaged, or flyr is missing.
     """
+    found = _radiometric_segments(data)
+    if found is None:
+        return None
+    maker, raw, picture = found
+    if maker == "FLIR":
+        return Radiometric(maker, _flir_kelvin(data, raw, name), None, picture)
+    return Radiometric(maker, None, _dji_counts(raw, picture, name), picture)
+
+
+def radiometric_maker(data: bytes) -> Maker | None:
+    """Say from its headers alone whose radiometric format the bytes of a file are; None if it is not radiometric."""
+    found = _radiometric_segments(data)
+    return found[0] if found else None
+
+
+def _radiometric_segments(data: bytes) -> tuple[Maker, bytes, tuple[int, int]] | None:
+    """Return the maker, the first segment (FLIR) or all of them (DJI), and height and width of the picture."""
     if data[:2] != b"\xff\xd8":
         return None
     try:
@@ -116,10 +133,10 @@ def decode_radiometric(data: bytes, name: Path | str) -> Radiometric | None:
         return None
     flir = [content for kind, content in segments if kind == "APP1" and content.startswith(b"FLIR\0")]
     if flir:
-        return Radiometric("FLIR", _flir_kelvin(data, flir[0], name), None, picture)
+        return "FLIR", flir[0], picture
     raw = b"".join(content for kind, content in segments if kind == "APP3")
     if len(raw) >= MIN_FRAME_BYTES and make.strip("\0 ").upper() == "DJI":
-        return Radiometric("DJI", None, _dji_counts(raw, picture, name), picture)
+        return "DJI", raw, picture
     return None
 
 
