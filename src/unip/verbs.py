@@ -43,6 +43,11 @@ class Verb:
 
 
 VERBS = {
+    "doctor": Verb(
+        "unip.data.config.DoctorConfig",
+        "unip.data.verbs.doctor",
+        "Examine a camera's frames: what they are, what is wrong with them, and what to do next.",
+    ),
     "analyze": Verb(
         "unip.analysis.config.AnalyzeConfig",
         "unip.analysis.verbs.analyze",
@@ -89,6 +94,11 @@ VERBS = {
 }
 
 DATA_VERBS = {
+    "doctor": Verb(
+        "unip.data.config.DoctorConfig",
+        "unip.data.verbs.doctor",
+        "Examine a camera's frames: what they are, what is wrong with them, and what to do next.",
+    ),
     "build": Verb(
         "unip.data.config.BuildConfig",
         "unip.data.verbs.build",

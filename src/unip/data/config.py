@@ -1,4 +1,4 @@
-"""The settings of `unip data build`, `check`, `pack`, `split` and `stats`."""
+"""The settings of `unip doctor`, and of `unip data build`, `check`, `pack`, `split` and `stats`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,18 @@ class CheckConfig(Config):
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
     overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Read and check everything, write nothing.")
+
+
+class DoctorConfig(Config):
+    """Settings of ``unip doctor``."""
+
+    folder: Path = Field(description="Folder of one camera's frames, or an image.")
+    out: Path = Field(Path("doctor"), description="Folder that gets doctor.json and doctor.html.")
+    frames: int = Field(200, ge=0, description="How many frames are read at most, evenly chosen; 0: all.")
+    radiometric: bool = Field(False, description="Examine the temperatures of radiometric JPEGs, not their pictures.")
+    workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
+    dry_run: bool = Field(False, description="Read and examine everything, write nothing.")
 
 
 class PackConfig(Config):

@@ -1,4 +1,4 @@
-"""`unip data build`, `check` and `pack`: what settings and paths can refuse comes before pyarrow."""
+"""`unip doctor`, `unip data build`, `check` and `pack`: what settings and paths can refuse comes before pyarrow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unip.config import verb
-from unip.data.config import BuildConfig, CheckConfig, PackConfig
+from unip.data.config import BuildConfig, CheckConfig, DoctorConfig, PackConfig
+from unip.data.images.files import check_images as refuse_without_images
 from unip.data.manifests.listing import list_all
 from unip.data.manifests.recipe import recipe_of
 from unip.data.manifests.sources import check_manifest, check_sources
@@ -20,6 +21,7 @@ from unip.runtime.signals import stoppable
 if TYPE_CHECKING:
     from unip.data.building import BuildResult
     from unip.data.checking import CheckResult
+    from unip.data.examination.records import DoctorResult
     from unip.data.packing import PackResult
 
 
@@ -70,6 +72,23 @@ def check(config: CheckConfig) -> CheckResult:
         from unip.data.checking import check_images  # needs pyarrow
 
         return check_images(config, outputs)
+
+
+@verb(DoctorConfig)
+def doctor(config: DoctorConfig) -> DoctorResult:
+    """Read a sample of a camera's frames once; say what they are, what is wrong with them and what to do next.
+
+    Prints a summary, writes ``OUT/doctor.json`` and ``OUT/doctor.html``. A bad file does not stop it.
+
+    Raises:
+        UnipError: The folder is missing or holds no image, no frame can be read, or ``OUT`` cannot be written.
+    """
+    with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check("doctor.json", "doctor.html")
+        refuse_without_images(config.folder)
+        from unip.data.examination.examining import examine  # needs pyarrow
+
+        return examine(config, outputs)
 
 
 @verb(PackConfig)

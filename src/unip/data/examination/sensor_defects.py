@@ -1,0 +1,50 @@
+"""Defects that sit in the sensor or in the file and not in the scene: dead pixels, stripes, fixed patterns."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Image32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+STRIPE_REACH = 2  # neighbours on either side that a column is compared with
+STRIPE_CLIP = 12.0  # levels; more is an edge of the scene
+BANDS = 4  # of the height, which a stripe crosses and an edge of the scene rarely does
+
+
+def impulses(levels: Image32, limit: float) -> Mask:
+    """Return which pixels lie above, or below, all eight neighbours by more than ``limit`` levels; none at the edge."""
+    found = np.zeros(levels.shape, dtype=bool)
+    if min(levels.shape) < 3:
+        return found
+    for sign in (1, -1):
+        signed = levels if sign == 1 else -levels
+        column = np.maximum(np.maximum(signed[:-2], signed[2:]), signed[1:-1])
+        around = np.maximum(np.maximum(column[:, :-2], column[:, 2:]), np.maximum(signed[:-2, 1:-1], signed[2:, 1:-1]))
+        found[1:-1, 1:-1] |= signed[1:-1, 1:-1] - around > limit
+    return found
+
+
+def stripe_profile(levels: Image32) -> Image32:
+    """Return how far each column lies from its neighbours over the whole height, in levels: ``(W,)``.
+
+    The median of four bands of the mean of each, so that what crosses less than half of the frame is left out.
+    """
+    reach = STRIPE_REACH
+    if levels.shape[1] <= 2 * reach or levels.shape[0] < BANDS:
+        return np.zeros(levels.shape[1], np.float32)
+    total = np.zeros((levels.shape[0], levels.shape[1] - 2 * reach), np.float32)
+    for shift in range(2 * reach + 1):
+        if shift != reach:
+            total += levels[:, shift : shift + total.shape[1]]
+    beside = np.clip(levels[:, reach:-reach] - total / (2 * reach), -STRIPE_CLIP, STRIPE_CLIP)
+    bands = np.stack([band.mean(axis=0) for band in np.array_split(beside, BANDS)])
+    profile = np.zeros(levels.shape[1], np.float32)
+    profile[reach:-reach] = np.median(bands, axis=0)
+    return profile
+
+
+def robust_spread(values: npt.NDArray[np.floating]) -> float:
+    """Return the median absolute deviation, scaled to the sigma of a normal distribution."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
