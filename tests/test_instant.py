@@ -85,6 +85,7 @@ def ask(script: str, watched: Sequence[str], calls: Sequence[Any]) -> list[Answe
 
 # A call with a value that does not fit; with what else is required, as that is asked for first.
 WRONG_VALUES = {
+    "doctor": ["a", "--frames", "-1"],
     "analyze": ["timm:a", "--images", "b", "--max-images", "0"],
     "pretrain": ["--data", "a", "--out", "b", "--objective", "mae", "--scale", "2", "3"],
     "finetune": ["--model", "a", "--data", "b", "--out", "c", "--label-budget", "2.5"],
@@ -133,6 +134,10 @@ TRAINED = ["--data", "FRAMES", *OUT]
 FINE_TUNED = ["--model", "unip_tiny", *OUT]
 # Verb, words (those in capitals are places of the fixture below), and what the message says.
 PATHS: list[tuple[str, list[str], str]] = [
+    ("doctor", ["MISSING", *OUT], "no such folder or image: MISSING"),
+    ("doctor", ["EMPTY", *OUT], "no images in EMPTY"),
+    ("doctor", ["TEXT", *OUT], "TEXT is not an image file by its name"),
+    ("doctor", ["FRAMES", "--out", "TEXT"], "TEXT is a file"),
     ("analyze", ["unip_tiny", "--images", "MISSING", *OUT], "no such folder or image: MISSING"),
     ("analyze", ["unip_tiny", "--images", "TEXT", *OUT], "TEXT is not an image file by its name"),
     ("analyze", ["unip_tiny", "--images", "EMPTY", *OUT], "no images in EMPTY"),
@@ -283,6 +288,7 @@ def test_paths(path_answers, place, name, message):
 
 MISSING = "/no/such/place"
 CALLS: dict[str, dict[str, Any]] = {
+    "doctor": {"folder": MISSING, "out": "OUT"},
     "analyze": {"models": ["unip_tiny"], "images": [MISSING]},
     "pretrain": {"teacher": MISSING, "data": ["FRAMES"], "out": "OUT"},
     "finetune": {"model": MISSING, "data": "LABELLED", "out": "OUT"},

@@ -36,6 +36,7 @@ NOT_HERE = {"bench", "demo", "thermal_sdk"}  # these have such tests of their ow
 
 
 FUNCTIONS = {
+    "doctor": unip.doctor,
     "analyze": unip.analyze,
     "pretrain": unip.pretrain,
     "finetune": unip.finetune,
@@ -73,6 +74,7 @@ def things(undrawn, tmp_path_factory):
     unip.finetune(**finetune, out=root / "run")
     manifest = build(sources=(f"infrared={frames}",), out=root / "built").manifest
     return {
+        "doctor": {"folder": frames},
         "analyze": {"models": (str(root / "vit"),), "images": (str(frames),), "explorer": 1, "device": "cpu"},
         "pretrain": {
             **TRAINING,

@@ -11,6 +11,8 @@ from unip import data as data
 from unip import log as log
 from unip.analysis.config import AnalyzeConfig
 from unip.analysis.program import AnalyzeResult
+from unip.data.config import DoctorConfig
+from unip.data.examination.records import DoctorResult
 from unip.demonstration.config import DemoConfig
 from unip.demonstration.program import DemoResult
 from unip.deployment.config import PredictConfig
@@ -28,6 +30,39 @@ from unip.version import __version__ as __version__
 from unip.zoo.config import ModelsConfig
 from unip.zoo.verbs import ModelList
 
+@overload
+def doctor(
+    *,
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str] = "doctor",
+    frames: int = 200,
+    radiometric: bool = False,
+    workers: int = 0,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> DoctorResult:
+    """Read a sample of a camera's frames once; say what they are, what is wrong with them and what to do next.
+
+    Prints a summary, writes ``OUT/doctor.json`` and ``OUT/doctor.html``. A bad file does not stop it.
+
+    Settings are keywords, or one ``unip.data.config.DoctorConfig``;
+    then a dry run is ``doctor(config, dry_run=True)``.
+
+    Args:
+        folder: Folder of one camera's frames, or an image.
+        out: Folder that gets doctor.json and doctor.html.
+        frames: How many frames are read at most, evenly chosen; 0: all.
+        radiometric: Examine the temperatures of radiometric JPEGs, not their pictures.
+        workers: Threads; 0: one for each core.
+        overwrite: Also replace results in out that were changed since.
+        dry_run: Read and examine everything, write nothing.
+
+    Raises:
+        UnipError: The folder is missing or holds no image, no frame can be read, or ``OUT`` cannot be written.
+    """
+
+@overload
+def doctor(config: DoctorConfig, /, *, dry_run: bool = False) -> DoctorResult: ...
 @overload
 def analyze(
     *,

@@ -94,11 +94,6 @@ VERBS = {
 }
 
 DATA_VERBS = {
-    "doctor": Verb(
-        "unip.data.config.DoctorConfig",
-        "unip.data.verbs.doctor",
-        "Examine a camera's frames: what they are, what is wrong with them, and what to do next.",
-    ),
     "build": Verb(
         "unip.data.config.BuildConfig",
         "unip.data.verbs.build",

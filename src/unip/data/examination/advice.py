@@ -84,6 +84,8 @@ def find_labels(folder: Path) -> tuple[str, tuple[str, ...]] | None:
             open_segmentation(place, splits[0] if splits else None)
         except UnipError:
             continue
+        if place == absolute.parent.parent and not set(splits) & set(absolute.relative_to(place).parts):
+            continue  # it only holds the labelled folder
         return str(place if folder.is_absolute() else Path(os.path.relpath(place))), splits
     return None
 

@@ -43,9 +43,11 @@ def noise(levels: Image32, differences: Image32, ends: tuple[float, float]) -> f
         ends: The lowest and highest level; squares that touch them are clipped, and left out.
 
     Returns:
-        Sigma; NaN where everything is clipped.
+        Sigma; NaN where everything is clipped or the frame is too small.
     """
     size = min(NOISE_BLOCK, *differences.shape)
+    if not size:
+        return float("nan")
     means = _blocks(np.abs(differences), size).mean(axis=(1, 3))
     inner = _blocks(levels[1:-1, 1:-1], size)
     low, high = ends[0] + NEAR_END, ends[1] - NEAR_END

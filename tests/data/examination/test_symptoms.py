@@ -1,0 +1,164 @@
+"""Each defect is found in made frames, and none in clean ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.data.examination.made import SIZE, frames, judge
+from tests.data.examination.made import scene as scene_of
+from unip.data.corruptions import CorruptFrames
+from unip.data.examination.records import Box
+from unip.data.examination.symptoms import ADVICE, SYMPTOMS, find_symptoms
+
+# The symptom that tells a corruption; of a mild scene such as fog none is promised, and polarity cannot be told.
+TOLD = {
+    "temporal_noise": "noise",
+    "fixed_pattern": "fixed pattern",
+    "stripes": "stripes",
+    "dead_pixels": "dead pixels",
+    "defocus": "blur",
+    "motion": "blur",
+    "resolution": "blur",
+    "low_contrast": "low contrast",
+    "agc_pumping": "low contrast",
+    "saturation": "empty levels",
+    "jpeg": "compression",
+}
+
+
+def test_clean_frames_have_no_symptom():
+    measures, (camera,), symptoms = judge(frames())
+    assert not symptoms
+    assert camera.told and not camera.dead_pixels and not camera.overlays and not any(camera.border)
+    assert camera.pattern < 0.3
+    assert np.median([one.noise for one in measures]) == pytest.approx(0.8, rel=0.25)
+
+
+def test_every_symptom_has_its_advice():
+    assert ADVICE.keys() == SYMPTOMS.keys()
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_corruptions_are_told(name):
+    corrupt = CorruptFrames(name, 4 if name == "motion" else 3, 1)  # edges of made frames are sharper than real ones
+    symptoms = judge([corrupt(frame, i) for i, frame in enumerate(frames())])[2]
+    assert TOLD[name] in symptoms
+    assert symptoms[TOLD[name]].widespread
+
+
+@pytest.mark.parametrize("sigma", [4.0, 8.0])
+def test_noise_is_measured(sigma):
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(np.rint(f + rng.normal(0, sigma, f.shape)), 0, 255).astype(np.uint8) for f in frames()]
+    measures, (camera,), symptoms = judge(noisy)
+    assert np.median([one.noise for one in measures]) == pytest.approx(sigma, rel=0.12)
+    assert camera.pattern < 0.6  # it is new in each frame
+    assert "noise" in symptoms and "fixed pattern" not in symptoms
+
+
+def test_a_fixed_pattern_is_no_noise_and_is_measured():
+    pattern = np.random.default_rng(0).normal(0, 5, SIZE)
+    _, (camera,), symptoms = judge([np.rint(f + pattern).clip(0, 255).astype(np.uint8) for f in frames()])
+    assert camera.pattern == pytest.approx(5, rel=0.12)
+    assert "fixed pattern" in symptoms and "noise" not in symptoms
+
+
+def test_few_dead_pixels_are_placed():
+    images = frames()
+    places = [(20, 30), (70, 5), (100, 101)]  # x, y; far fewer than single frames could be judged by
+    for image in images:
+        for x, y in places:
+            image[y, x] = 255
+    camera, symptoms = judge(images)[1][0], judge(images)[2]
+    assert camera.dead == tuple(sorted(places, key=lambda place: place[1]))
+    assert "3 pixels at the same place" in symptoms["dead pixels"].detail
+
+
+def test_dead_rows_and_columns():
+    images = frames()
+    for image in images:
+        image[40], image[:, 7] = 0, 255
+    camera = judge(images)[1][0]
+    assert camera.dead_lines == ("row 40", "column 7")
+    assert camera.border == (0, 0, 0, 0) and not camera.overlays
+
+
+def test_an_overlay_is_placed():
+    images = frames()
+    logo = np.random.default_rng(0).integers(0, 2, (10, 24), dtype=np.uint8) * 255
+    for image in images:
+        image[8:18, 100:124] = logo
+        image[60, 70:90] = image[50:70, 80] = 255  # a crosshair
+    camera, symptoms = judge(images)[1][0], judge(images)[2]
+    assert Box(100, 8, 24, 10) in camera.overlays
+    assert any(box.x <= 72 and box.x + box.width >= 88 and box.y <= 55 for box in camera.overlays)
+    assert symptoms["overlay"].widespread and not camera.dead_pixels
+
+
+def test_a_black_border():
+    images = frames()
+    for image in images:
+        image[:5], image[:, -9:] = 0, 0
+    camera, symptoms = judge(images)[1][0], judge(images)[2]
+    assert camera.border == (5, 9, 0, 0)
+    assert symptoms["border"].detail == "5 pixels at the top, 9 pixels at the right"
+    assert not camera.dead_lines and not camera.overlays
+
+
+def test_frozen_frames():
+    images = frames()
+    images[4] = images[5] = images[3]
+    symptoms = judge(images)[2]
+    assert symptoms["frozen"].frames == ("set/4.png", "set/5.png")
+
+
+def test_equal_frames_of_different_folders_are_not_frozen():
+    one = judge(frames(1))[0][0]
+    found = find_symptoms([one, replace(one, path="other/0.png", folder="other")], [])
+    assert "frozen" not in {symptom.kind for symptom in found}
+
+
+def test_a_scene_that_stands_still_is_said_to_be_one():
+    rng = np.random.default_rng(0)
+    still = scene_of(0)
+    camera = judge([np.rint(still + rng.normal(0, 1, SIZE)).clip(0, 255).astype(np.uint8) for _ in range(10)])[1][0]
+    assert not camera.told and "hardly changes" in camera.reason and not camera.overlays
+    assert judge(frames(4))[1][0].reason.startswith("4 different frames")
+
+
+def test_coloured_marks_and_colours():
+    coloured = np.repeat(frames(1)[0][..., None], 3, axis=2)
+    coloured[5:10, 5:40] = (0, 255, 0)
+    assert "coloured marks" in judge([coloured])[2]
+    rng = np.random.default_rng(0)
+    photo = np.stack([np.rint(scene_of(seed)).astype(np.uint8) for seed in range(3)], axis=-1)
+    photo[..., 0] = np.roll(photo[..., 0], rng.integers(10, 50), axis=1)
+    assert "colour" in judge([photo])[2]
+
+
+def test_16_bit_frames_are_judged_as_8_bit_ones():
+    rng = np.random.default_rng(0)
+    counts = [(7000 + 8 * scene_of(seed) + rng.normal(0, 2, SIZE)).astype(np.uint16) for seed in range(12)]
+    assert not judge(counts)[2]
+    for frame in counts:
+        frame[33, 44] = 16383
+    assert judge(counts)[1][0].dead == ((44, 33),)
+
+
+@pytest.mark.parametrize(
+    "image", [np.full((32, 40), 90, np.uint8), np.zeros((3, 5), np.uint16), np.eye(2, dtype=np.uint8)]
+)
+def test_frames_without_content_or_size(image):
+    measures = judge([image] * 2)[0]
+    assert measures[0].noise is None or measures[0].noise < 1e-3 or image.shape[0] < 4
+    assert measures[0].edge_width is None or image.shape[0] < 4
+
+
+def test_missing_temperatures_do_no_harm():
+    kelvin = (280 + scene_of(0) / 10).astype(np.float32)
+    kelvin[:20, :20] = np.nan
+    measures = judge([kelvin])[0][0]
+    assert 280 < measures.low < measures.high < 305
