@@ -18,6 +18,7 @@ from unip.errors import UnipError
 SAME_PLACE = 0.1  # of a frame's span, within which the medians of all frames must lie for a window to be worth a look
 HOT_TAIL = 2.0  # (99.9 percentile - median) over (99.5 percentile - median), above which hot objects stand far out
 MODEL = "timm:deit_tiny_patch16_224"
+SPLITS = {"train", "training", "val", "validation", "test"}
 LABELLED = "LABELLED"  # a placeholder in commands
 
 
@@ -84,8 +85,8 @@ def find_labels(folder: Path) -> tuple[str, tuple[str, ...]] | None:
             open_segmentation(place, splits[0] if splits else None)
         except UnipError:
             continue
-        if place == absolute.parent.parent and not set(splits) & set(absolute.relative_to(place).parts):
-            continue  # it only holds the labelled folder
+        if place == absolute.parent.parent and not set(splits) & SPLITS:
+            continue  # any folder of labelled folders looks like one with splits
         return str(place if folder.is_absolute() else Path(os.path.relpath(place))), splits
     return None
 
