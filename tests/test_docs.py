@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from unip.data.config import DoctorConfig
 from unip.data.corruptions import CORRUPTIONS
 from unip.data.images.config import ConversionOptions
 from unip.segmentation.config import EvaluateConfig, FinetuneConfig
@@ -31,6 +32,7 @@ def options(page: str) -> set[str]:
     ("config", "page", "elsewhere"),
     [
         (BenchConfig, "bench.md", ()),
+        (DoctorConfig, "doctor.md", ()),
         (EvaluateConfig, "evaluate.md", ()),
         (FinetuneConfig, "finetune.md", (TrainingConfig, ConversionOptions)),
     ],
