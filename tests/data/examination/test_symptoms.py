@@ -77,6 +77,14 @@ def test_few_dead_pixels_are_placed():
     assert "3 pixels at the same place" in symptoms["dead pixels"].detail
 
 
+def test_a_ragged_edge_is_no_dead_pixel():
+    images = frames()
+    for image in images:
+        image[0] = np.random.default_rng(int(image[0, 0])).integers(0, 9, SIZE[1])  # dark, and nearly constant
+        image[0, 50:52] = 0
+    assert not judge(images)[1][0].dead
+
+
 def test_dead_rows_and_columns():
     images = frames()
     for image in images:

@@ -165,7 +165,7 @@ def _busy(constant: Mask) -> Mask:
 
 def _alone(still: Mask) -> Mask:
     """Say around which pixels nearly all neighbours follow the scene."""
-    wide = np.pad(still.astype(np.uint8), 1)
+    wide = np.pad(still.astype(np.uint8), 1, mode="edge")
     height, width = still.shape
     around = np.zeros(still.shape, np.uint8)
     for down in range(3):
