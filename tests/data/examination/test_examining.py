@@ -18,9 +18,11 @@ import unip
 from tests.data.examination.made import frames, scene, write
 from tests.data.images.radiometric_files import dji_jpeg, flir_jpeg
 from unip.data.config import DoctorConfig
+from unip.data.examination.advice import next_steps
 from unip.data.examination.frames import choose_sample, list_frames
 from unip.data.examination.likeness import likeness, references
-from unip.data.examination.records import DoctorResult, Features
+from unip.data.examination.records import ConversionAdvice, DoctorResult, Features, Likeness
+from unip.data.images.config import Conversion
 from unip.data.images.palettes import known_palettes
 from unip.errors import UnipError
 from unip.verbs import DATA_VERBS, VERBS
@@ -127,6 +129,18 @@ def test_every_command_is_one_that_the_verbs_take(tmp_path):
         found = DATA_VERBS[words.pop(0)] if verb == "data" else VERBS[verb]
         known = found.load_settings().model_fields
         assert {word[2:].replace("-", "_") for word in words if word.startswith("--")} <= set(known)
+
+
+@pytest.mark.parametrize("options", [(), ("--palette", "invert"), ("--radiometric",), ("--conversion", "plateau")])
+def test_a_first_look_at_frames_like_those_of_a_shipped_model(tmp_path, options):
+    advice = ConversionAdvice(Conversion(), "", options)
+    for distance, wanted in ((1.0, True), (2.0, False)):
+        steps = next_steps(tmp_path, None, advice, [], Likeness("HIT-UAV (train)", distance, "", {}))
+        looks = [shlex.split(step.command) for step in steps if "unip-aerial-tiny" in step.command]
+        assert bool(looks) == wanted
+        for look in looks:
+            names = {word[2:].replace("-", "_") for word in look if word.startswith("--")}
+            assert names <= set(VERBS["predict"].load_settings().model_fields)
 
 
 def test_many_frames_are_sampled_in_runs():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unip.data.examination.records import ConversionAdvice, FrameMeasures, Numbers, Step, Symptom
+from unip.data.examination.likeness import ALIKE
+from unip.data.examination.records import ConversionAdvice, FrameMeasures, Likeness, Numbers, Step, Symptom
 from unip.data.images.config import Conversion
 from unip.data.images.files import MASK_FOLDERS
 from unip.data.labelled.datasets import list_splits, open_segmentation
@@ -17,7 +18,9 @@ from unip.errors import UnipError
 
 SAME_PLACE = 0.1  # of a frame's span, within which the medians of all frames must lie for a window to be worth a look
 HOT_TAIL = 2.0  # (99.9 percentile - median) over (99.5 percentile - median), above which hot objects stand far out
-MODEL = "timm:deit_tiny_patch16_224"
+MODEL = "unip-ir-tiny"  # ships with the package
+SEEN_FROM_ABOVE = "unip-aerial-tiny"  # ships too, and was trained on the data of this name:
+ITS_DATA = "HIT-UAV (train)"
 SPLITS = {"train", "training", "val", "validation", "test"}
 LABELLED = "LABELLED"  # a placeholder in commands
 
@@ -102,12 +105,17 @@ def next_steps(
     labels: tuple[str, tuple[str, ...]] | None,
     conversion: ConversionAdvice,
     symptoms: Sequence[Symptom],
+    nearest: Likeness,
 ) -> tuple[Step, ...]:
     """Return the commands to type next, in their order."""
     source = ("--sources", f"infrared={folder}")
     steps = [_step("Find files that are damaged or unlike the rest.", "data", "check", *source, "--out", "checked")]
     if any(one.kind in ("near-duplicates", "frozen") for one in symptoms):
         steps.append(_step("Mark frames that show the same.", "data", "dedup", *source, "--out", "unique"))
+    if nearest.data == ITS_DATA and nearest.distance < ALIKE:
+        palette = conversion.options if "--palette" in conversion.options else ()  # predict takes no other of them
+        why = "If they are seen from a drone: a first look with the model that ships for people and vehicles."
+        steps.append(_step(why, "predict", SEEN_FROM_ABOVE, str(folder), *palette, "--out", "first-look"))
     data, splits = labels or (LABELLED, ())
     later = labels is None
     train = next((name for name in ("train", "training") if name in splits), "")

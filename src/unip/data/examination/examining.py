@@ -77,6 +77,7 @@ def examine_frames(config: DoctorConfig) -> DoctorResult:
     polarity = guess_polarity(frames, numbers)
     conversion = advise_conversion(frames, numbers)
     labels = find_labels(config.folder)
+    nearest = likeness([one.features for one in frames])
     return DoctorResult(
         report=config.out / "doctor.json",
         listed=len(paths),
@@ -89,11 +90,11 @@ def examine_frames(config: DoctorConfig) -> DoctorResult:
         cameras=judged,
         near_duplicates=len(near_duplicates(frames)),
         symptoms=symptoms,
-        likeness=likeness([one.features for one in frames]),
+        likeness=nearest,
         conversion=conversion,
         labels=labels[0] if labels else None,
         splits=labels[1] if labels else (),
-        steps=next_steps(config.folder, labels, conversion, symptoms),
+        steps=next_steps(config.folder, labels, conversion, symptoms, nearest[0]),
         notes=tuple(_notes(config, len(paths), frames)),
     )
 
