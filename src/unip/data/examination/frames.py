@@ -22,7 +22,7 @@ from unip.data.images.decoding import Pixels, Pixels8, decode_samples, is_grey
 from unip.data.images.palettes import COLOURED, palette_to_grey, recognise
 from unip.data.images.quality import tilt
 from unip.data.images.radiometric import Maker, radiometric_maker
-from unip.data.manifests.facts import PERCENTILES, perceptual_hash, problem_of
+from unip.data.manifests.facts import PERCENTILES, histogram, percentiles, perceptual_hash, problem_of
 from unip.data.manifests.listing import natural
 from unip.data.manifests.sources import list_source
 from unip.errors import UnipError
@@ -33,7 +33,6 @@ Image32 = npt.NDArray[np.float32]
 
 RUN = 4  # neighbouring frames that are taken together, so that frozen ones are seen
 AT_ONCE = 16  # frames whose pixels are in memory
-LEVELS = 256
 ENDS = (0.02, 99.98)  # percentiles between which the span of an 8-bit frame lies
 MIN_IMPULSE = 24.0  # levels by which a dead pixel differs from all eight neighbours
 HOT = 99.9  # percentile that hot objects reach, and single dead pixels do not
@@ -134,8 +133,8 @@ def measure_frame(samples: Pixels, path: str, maker: Maker | None = None) -> Rea
     dead = impulses(levels, max(MIN_IMPULSE, NOISE_TIMES * sigma if np.isfinite(sigma) else 0.0))
     columns, rows = stripe_profile(levels), stripe_profile(np.ascontiguousarray(levels.T))
     width = edge_width(levels)
-    counts = np.bincount(picture.ravel(), minlength=LEVELS)
-    minimum, low, median, high, hot, maximum = _percentiles(grey)
+    counts = histogram(picture, picture)
+    minimum, low, median, high, hot, maximum = _percentiles(grey, counts)
     kind: Sample = "uint8" if grey.dtype == np.uint8 else "uint16" if grey.dtype == np.uint16 else "float32"
     measures = FrameMeasures(
         path=path,
@@ -154,7 +153,7 @@ def measure_frame(samples: Pixels, path: str, maker: Maker | None = None) -> Rea
         hot=hot,
         span=_span(counts) if kind == "uint8" else 255.0,
         empty=_empty(counts) if kind == "uint8" else 0.0,
-        clipped=_clipped(grey),
+        clipped=_clipped(grey, counts),
         noise=round(sigma, 3) if np.isfinite(sigma) else None,
         impulses=float(dead.mean()),
         stripes=round(max(robust_spread(columns), robust_spread(rows)), 3),
@@ -198,11 +197,12 @@ def _grey_of(samples: Pixels, path: str) -> tuple[Values, str, float]:
     return grey, "", float(colour.mean())
 
 
-def _percentiles(grey: Values) -> tuple[float, ...]:
+def _percentiles(grey: Values, counts: npt.NDArray[np.int64]) -> list[float]:
+    shares = (0, PERCENTILES[0], 50, PERCENTILES[1], HOT, 100)
+    if grey.dtype == np.uint8:
+        return percentiles(counts, shares)  # a tenth of the time
     values = grey[np.isfinite(grey)] if grey.dtype.kind == "f" else grey
-    if not values.size:
-        return (0.0,) * 6
-    return tuple(float(value) for value in np.percentile(values, (0, PERCENTILES[0], 50, PERCENTILES[1], HOT, 100)))
+    return [float(value) for value in np.percentile(values, shares)] if values.size else [0.0] * len(shares)
 
 
 def _span(counts: npt.NDArray[np.int64]) -> float:
@@ -221,10 +221,10 @@ def _levels_at(counts: npt.NDArray[np.int64], shares: tuple[float, float]) -> tu
     return low, min(high, len(counts) - 1)
 
 
-def _clipped(grey: Values) -> float:
+def _clipped(grey: Values, counts: npt.NDArray[np.int64]) -> float:
     """Return the share at 0 and at the top of 8 bits, or at the extremes of a wider frame where they are crowded."""
     if grey.dtype == np.uint8:
-        return float(((grey == 0) | (grey == 255)).mean())
+        return float(counts[0] + counts[-1]) / grey.size
     if grey.dtype.kind == "f":
         return 0.0
     return float(((grey == grey.min()) | (grey == grey.max())).mean())
