@@ -46,6 +46,7 @@ GROUND = (  # modules beside the rooms
     "outputs",
     "pages",
     "progress",
+    "recipes",
     "signatures",
     "verbs",
     "version",

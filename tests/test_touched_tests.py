@@ -36,7 +36,7 @@ def repository(tmp_path):
         ("tests/vit/test_spec.py", ("tests/vit/test_spec.py",)),
         ("tests/vit/tiny.py", ("tests/vit/test_export.py", "tests/vit/test_spec.py")),
         ("tests/vit/test_deleted.py", ()),
-        ("recipes/x.yaml", ("tests/suites/test_suites.py",)),
+        ("src/unip/recipes/x.yaml", ("tests/suites/test_suites.py",)),
         ("docs/bench.md", ("tests/suites/test_docs.py",)),
         ("tools/write_stubs.py", ("tests/test_stubs.py",)),
         ("requirements.lock", ()),

@@ -59,7 +59,9 @@ def select_tests(files: Iterable[str], root: Path = ROOT) -> list[str]:
 
 def _select_for(file: Path, root: Path) -> Iterator[str]:
     top, *inner = file.parts
-    if top == "src" and len(inner) > 2:  # src/unip/ROOM/...
+    if (top, *inner[:2]) == ("src", "unip", "recipes"):
+        yield from OF_RECIPES
+    elif top == "src" and len(inner) > 2:  # src/unip/ROOM/...
         yield from _tests_in(next(path for path in (root / "tests" / Path(*inner[1:])).parents if path.is_dir()), root)
     elif top == "src" and file.suffix in (".py", ".pyi"):  # beside the rooms: whatever test beside the rooms names it
         yield from _naming("unip" if file.stem == "__init__" else f"unip.{file.stem}", root)
@@ -67,8 +69,6 @@ def _select_for(file: Path, root: Path) -> Iterator[str]:
         yield file.as_posix()
     elif top == "tests" and len(inner) > 1:  # fixtures and files that tests of a room share
         yield from _tests_in(root / file.parent, root)
-    elif top == "recipes":
-        yield from OF_RECIPES
     elif top == "docs":
         yield "tests/suites/test_docs.py"
     elif top == "tools":

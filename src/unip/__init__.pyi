@@ -1252,7 +1252,7 @@ def bench(
     then a dry run is ``bench(config, dry_run=True)``.
 
     Args:
-        suite: Suite file, such as recipes/suites/ten_minutes.yaml.
+        suite: Suite file, or the name of a suite that ships, such as ten_minutes (`unip bench --recipes`).
         data: NAME=FOLDER for each {NAME} of the suite.
         weights: Folder that {weights} stands for in the suite.
         out: Where everything goes; default: runs/bench/ and the suite's name.

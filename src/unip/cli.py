@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -43,8 +42,16 @@ for _name, _verb in DATA_VERBS.items():
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    config: Annotated[Path | None, Parameter(help="Recipe file with settings; options win over it.")] = None,
+    config: Annotated[
+        str | None, Parameter(help="Recipe: a file with settings, or a name that --recipes lists; options win over it.")
+    ] = None,
+    recipes: Annotated[bool, Parameter(help="List the recipes and suites that ship, and exit.", negative="")] = False,
 ) -> Any:
+    if recipes:
+        from unip.recipes import list_recipes
+
+        app.console.print(list_recipes(tokens[0] if tokens else None))
+        return None
     app.config = (functools.partial(_fill_from_recipe, config),) if config else ()
     try:
         return app(tokens, exit_on_error=False, print_error=False)
@@ -52,11 +59,13 @@ def _launch(
         app.config = ()  # a recipe is one call's
 
 
-def _fill_from_recipe(path: Path, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _fill_from_recipe(given: str, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     from cyclopts.config import Dict as FromDict  # here: most calls have no recipe
 
     from unip.files import read_yaml
+    from unip.recipes import find_recipe
 
+    path = find_recipe(given, " ".join(commands))
     recipe = read_yaml(path)
     known = [name.removeprefix("--").replace("-", "_") for argument in arguments for name in argument.names]
     for key in recipe:

@@ -100,10 +100,12 @@ class Config(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> Self:
-        """Read a recipe file; keyword arguments win over what it says."""
+        """Read a recipe: a file, or, as text without a suffix, the name of one that ships; keyword arguments win."""
         from unip.files import read_yaml  # here: most calls have no use for it
+        from unip.recipes import find_recipe
 
-        return cls.make(**{**read_yaml(Path(path)), **overrides})
+        file = find_recipe(path) if isinstance(path, str) else path
+        return cls.make(**{**read_yaml(file), **overrides})
 
     def to_yaml(self) -> str:
         """Return the config as YAML that :meth:`from_yaml` reads back equal."""

@@ -29,8 +29,6 @@ from unip.data.manifests.manifest import paths_of, read_manifest
 from unip.data.verbs import build
 from unip.errors import Interrupted, UnipError
 
-FOLDER = Path(__file__).parent.parent.parent / "recipes"
-
 
 def draw(path: Path, level: int | None = None, *, colour: bool = False) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +209,6 @@ def test_missing_sources_are_named_together(tmp_path: Path, folder: Path, capsys
     assert "left out: no such folder" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="recipes/ is not beside the tests")
 def test_the_papers_mix_in_miniature(tmp_path: Path) -> None:
     for number in range(23):
         for i in range(3):
@@ -222,7 +219,7 @@ def test_the_papers_mix_in_miniature(tmp_path: Path) -> None:
     draw(tmp_path / "imagenet/train/n02/0.JPEG", colour=True)
     for i in range(4):
         draw(tmp_path / f"coco/train2017/{i}.jpg", colour=True)
-    result = build(sources=[str(FOLDER / "infmix.yaml")], root=tmp_path, out=tmp_path / "mix")
+    result = build(sources="infmix", root=tmp_path, out=tmp_path / "mix")
     parts = {(part.source, part.modality): part.kept for part in result.stats}
     expected = {(f"set{number:02d}", "infrared"): 3 for number in range(23)}
     assert parts == {**expected, ("imagenet", "rgb"): 201, ("coco", "rgb"): 4}

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
 from unip.data.labelled.datasets import split_kind
 from unip.pretraining.config import PretrainConfig
+from unip.recipes import HERE
 from unip.suites.grid import BenchPlan
 from unip.suites.settings import check_settings
 from unip.suites.suite import TRAINED_KINDS, Locations, Suite, read_suite
 from unip.suites.tasks import CellTask
 from unip.vit.backbone import load_backbone
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "suites"
+FOLDER = HERE / "suites"
 SUITES = sorted(FOLDER.glob("*.yaml"))
-
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="recipes/ is not beside the tests")
 
 
 def task_of(suite: Suite, axes, tmp_path) -> CellTask:
@@ -45,7 +43,7 @@ def task_of(suite: Suite, axes, tmp_path) -> CellTask:
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_a_suite_shows_its_command_and_every_cell_parses(path, tmp_path):
-    assert path.read_text(encoding="utf-8").startswith(f"# unip bench recipes/suites/{path.name} --data ")
+    assert path.read_text(encoding="utf-8").startswith(f"# unip bench {path.stem} --data ")
     suite = read_suite(path)
     for axes in suite.cells():
         assert suite.protocols[axes.protocol].kind in TRAINED_KINDS

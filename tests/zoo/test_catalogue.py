@@ -85,7 +85,7 @@ def test_a_file_of_the_authors_is_one_models(file: str, name: str) -> None:
 def test_names_that_are_not_here_say_what_to_do() -> None:
     with pytest.raises(UnipError, match="unip-ir-small is not in this package") as caught:
         check_backbone("unip-ir-small")
-    assert "zoo.yaml" in caught.value.fix
+    assert "bench zoo" in caught.value.fix
     with pytest.raises(UnipError, match="no backbone 'unip-ir-tny'") as caught:
         find_source("unip-ir-tny")
     assert "unip-ir-tiny" in caught.value.fix

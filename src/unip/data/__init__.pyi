@@ -42,7 +42,7 @@ def build(
     then a dry run is ``build(config, dry_run=True)``.
 
     Args:
-        sources: A recipe (FILE.yaml), or folders, infrared=FOLDER, rgb=FOLDER, or manifests.
+        sources: A recipe (FILE.yaml, or infmix), or folders, infrared=FOLDER, rgb=FOLDER, or manifests.
         out: Folder that gets manifest.parquet, stats.json and recipe.yaml.
         root: Where relative paths of a recipe start; default: its folder.
         seed: Of the caps' draws; default: the recipe's.

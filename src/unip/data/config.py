@@ -15,7 +15,7 @@ class BuildConfig(Config):
     """Settings of ``unip data build``."""
 
     sources: tuple[NameOrPath, ...] = Field(
-        description="A recipe (FILE.yaml), or folders, infrared=FOLDER, rgb=FOLDER, or manifests."
+        description="A recipe (FILE.yaml, or infmix), or folders, infrared=FOLDER, rgb=FOLDER, or manifests."
     )
     out: Path = Field(description="Folder that gets manifest.parquet, stats.json and recipe.yaml.")
     root: Path | None = Field(None, description="Where relative paths of a recipe start; default: its folder.")

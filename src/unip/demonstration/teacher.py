@@ -1,4 +1,4 @@
-"""Make the demo's teacher: its random init, and the file that ships (``recipes/demo_teacher.yaml`` is the recipe)."""
+"""Make the demo's teacher: its random init, and the file that ships (``demo_teacher`` is the recipe)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from unip.config import Config
+from unip.config import Config, NameOrPath
 
 RESULTS = "results.parquet"
 INDEX = "index.json"
@@ -18,7 +18,9 @@ REPORT_FILES = (RESULTS, PAGE, MARKDOWN, LATEX_FILE, PLOT)
 class BenchConfig(Config):
     """Which suite to run, on which data, with which weights."""
 
-    suite: Path = Field(description="Suite file, such as recipes/suites/ten_minutes.yaml.")
+    suite: NameOrPath = Field(
+        description="Suite file, or the name of a suite that ships, such as ten_minutes (`unip bench --recipes`)."
+    )
     data: tuple[str, ...] = Field((), description="NAME=FOLDER for each {NAME} of the suite.")
     weights: Path | None = Field(None, description="Folder that {weights} stands for in the suite.")
     out: Path | None = Field(None, description="Where everything goes; default: runs/bench/ and the suite's name.")

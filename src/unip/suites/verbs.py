@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from unip.config import verb
 from unip.errors import UnipError
 from unip.outputs import output_folder
+from unip.recipes import find_recipe
 from unip.suites.config import INDEX, REPORT_FILES, BenchConfig
 from unip.suites.suite import Axes, Locations, read_suite
 
@@ -30,11 +31,12 @@ def bench(config: BenchConfig) -> BenchResult | None:
         UnipError: The suite is wrong, data or weights are missing, or cells failed (the others are done).
         Interrupted: Stopped by a signal; the same call continues.
     """
-    out = config.out or Path("runs/bench") / config.suite.stem
+    file = find_recipe(config.suite, "bench")
+    out = config.out or Path("runs/bench") / file.stem
     alone = not config.report_only  # tables may be made while a bench is at work
     with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run, exclusive=alone) as outputs:
         outputs.check(*REPORT_FILES, INDEX)
-        suite = read_suite(config.suite)
+        suite = read_suite(file)
         from unip.suites.grid import BenchPlan  # needs numpy
 
         plan = BenchPlan(

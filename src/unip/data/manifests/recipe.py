@@ -13,6 +13,7 @@ from unip.data.images.config import Conversion
 from unip.data.manifests.sources import MODALITIES, is_manifest, split_source
 from unip.errors import UnipError
 from unip.files import read_yaml
+from unip.recipes import SUFFIXES, find_recipe, shipped_recipes
 
 Modality = Literal["infrared", "rgb", "depth"]
 SOURCE_KINDS = ("folder", "glob", "manifest", "video", "dataset")
@@ -104,18 +105,25 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def recipe_of(sources: tuple[str, ...]) -> Recipe:
-    """Make the recipe of ``FOLDER``, ``infrared=FOLDER`` (or ``rgb=``, ``depth=``) and ``FILE.parquet`` arguments."""
+    """Make the recipe of ``FOLDER``, ``infrared=FOLDER`` (or ``rgb=``, ``depth=``) and ``FILE.parquet`` arguments.
+
+    One argument may also be a recipe: a file, or the name of one that ships, where no folder has that name.
+    """
     if not sources:
         raise UnipError("no image source was given", "Give a recipe, a folder, infrared=FOLDER or a manifest.")
-    if len(sources) == 1 and sources[0].lower().endswith((".yaml", ".yml")):
-        return read_recipe(Path(sources[0]))
+    if len(sources) == 1 and sources[0].lower().endswith(SUFFIXES):
+        return read_recipe(find_recipe(sources[0], "data build"))
+    if len(sources) == 1 and not Path(sources[0]).exists():
+        shipped = next((one for one in shipped_recipes("data build") if one.name == sources[0]), None)
+        if shipped is not None:  # its paths start where the user is, not in the package
+            return read_recipe(shipped.file).model_copy(update={"root": Path()})
     listed = []
     for source in sources:
         modality, location = split_source(source)
         manifest = is_manifest(location)
         if manifest and modality is not None:
             raise UnipError(f"{source}: a manifest tells the modality itself", f"Give just {location}.")
-        if location.suffix.lower() in (".yaml", ".yml"):
+        if location.suffix.lower() in SUFFIXES:
             raise UnipError(f"{source}: a recipe cannot be mixed with other sources", "Write them into the recipe.")
         listed.append(SourceConfig.make(**{"manifest" if manifest else "folder": str(location), "modality": modality}))
     return Recipe(sources=tuple(listed))
