@@ -438,6 +438,8 @@ def finetune(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    from_backbone: bool = False,
+    drop_classes: str | Sequence[str] = (),
     split: str | None = "train",
     val: str | None = None,
     val_share: Literal["auto"] | float = "auto",
@@ -537,12 +539,15 @@ def finetune(
     then a dry run is ``finetune(config, dry_run=True)``.
 
     Args:
-        model: A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch.
+        model: A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch. A segmentation
+            model is trained further.
         data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
             found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
             fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
             hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
         out: Run folder; the same command run again continues an interrupted run.
+        from_backbone: Take only the backbone of a segmentation model, not its decoder and classes.
+        drop_classes: Classes of the segmentation model to give up; else the data must have them all.
         split: Split to train on; "" for a folder without splits.
         val: Split to evaluate on at the end, and with eval_every meanwhile; none: see val_share.
         val_share: Share of the labelled images to hold out for evaluation, if there is no val; auto: 0.1 of ten
@@ -634,6 +639,8 @@ def finetune(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    from_backbone: bool = False,
+    drop_classes: str | Sequence[str] = (),
     split: str | None = "train",
     val: str | None = None,
     val_share: Literal["auto"] | float = "auto",
@@ -733,6 +740,8 @@ def finetune(
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    from_backbone: bool = False,
+    drop_classes: str | Sequence[str] = (),
     split: str | None = "train",
     val: str | None = None,
     val_share: Literal["auto"] | float = "auto",

@@ -43,7 +43,14 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     """What to train on which labels; what is left open is chosen by the recipe and from the data."""
 
     model: Annotated[NameOrPath, CELL] = Field(
-        description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch."
+        description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch. "
+        "A segmentation model is trained further."
+    )
+    from_backbone: Annotated[bool, CELL] = Field(
+        False, description="Take only the backbone of a segmentation model, not its decoder and classes."
+    )
+    drop_classes: Annotated[tuple[str, ...], CELL] = Field(
+        (), description="Classes of the segmentation model to give up; else the data must have them all."
     )
     data: Annotated[Path, CELL] = Field(description=DATA_HELP)
     split: Annotated[str | None, CELL] = Field(

@@ -165,6 +165,7 @@ def model_info(ready: Preparation, done: TrainResult) -> ModelInfo:
     config, report, best = ready.config, ready.backbone.report, done.best
     return ModelInfo(
         backbone=config.model,
+        continues=config.model if ready.continued else None,
         backbone_sha256=report.sha256 if report else None,
         data=str(config.data),
         split=config.split,

@@ -13,6 +13,7 @@ from unip.data.labelled.record import CheckedLabels
 from unip.errors import UnipError
 from unip.segmentation.adapters import add_adapters, freeze_layers
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
+from unip.segmentation.continuing import find_continued, left_out
 from unip.segmentation.defaults import TaskFacts, choose, choose_compile, shown
 from unip.segmentation.labels import TaskLabels, check_task
 from unip.segmentation.losses import PixelLoss, class_weights
@@ -40,6 +41,7 @@ class Preparation:
         backbone: As it was loaded.
         model: The loss of the segmenter, which is what training runs.
         adapted: How many weights have an adapter.
+        continued: Whether decoder and classes are those of a segmentation model, trained further.
     """
 
     config: ResolvedConfig
@@ -50,6 +52,7 @@ class Preparation:
     backbone: Backbone
     model: SegmentationLoss
     adapted: int
+    continued: bool
 
     @property
     def main(self) -> bool:
@@ -84,6 +87,9 @@ def prepare(
     Raises:
         UnipError: Data, backbone or settings do not fit together.
     """
+    continued = find_continued(given, data.classes)
+    if continued:
+        given, data = continued.adopt(given, data)
     conversion = given.resolve_conversion(data.conversion)
     given, data = given.model_copy(update=conversion.as_settings()), replace(data, conversion=conversion)
     torch.manual_seed(given.seed)  # weights from scratch and heads
@@ -102,6 +108,9 @@ def prepare(
     check_cache(config, accelerator.device)
     make_rare_crops(config, labels.train)  # refuses where there is nothing to draw them for
     segmenter = build(config, backbone, labels.train)
+    if continued:
+        continued.fill(segmenter)
+    reasons = [*(continued.describe(segmenter) if continued else left_out(given)), *reasons]
     adapted = freeze_and_adapt(config, segmenter)
     if config.checkpoint_activations and config.mode == "full":  # a frozen backbone keeps no activations
         backbone.model.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -111,7 +120,7 @@ def prepare(
     loss = CachedLoss if config.cache_features else SegmentationLoss
     model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
     on_machine = config.model_copy(update={"compile": compiled})
-    return Preparation(config, on_machine, reasons, accelerator, labels, backbone, model, adapted)
+    return Preparation(config, on_machine, reasons, accelerator, labels, backbone, model, adapted, bool(continued))
 
 
 def check_batch(config: ResolvedConfig, accelerator: Accelerator) -> None:

@@ -47,10 +47,12 @@ class ModelInfo:
         val_miou: Their mIoU, optional.
         freeze_layers: How many layers stayed as they were, optional.
         lora: Rank of adapters, optional.
+        continues: The segmentation model whose decoder and classes were trained further, optional.
     """
 
     backbone: str
     backbone_sha256: str | None
+    continues: str | None = field(default=None, kw_only=True)
     data: str
     split: str | None
     remap: tuple[str, ...]

@@ -58,6 +58,7 @@ def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> Finetu
         **task.settings,
         **choice,
         "model": task.model,
+        "from_backbone": True,  # a protocol has its own decoder
         "data": task.data,
         "split": task.train,
         "remap": task.remap,

@@ -38,14 +38,14 @@ def match_classes(
     """
     if data.classes.names == classes.names:
         return data
-    wanted, there = _by_key(classes.names, model), _by_key(data.classes.names, source)
-    given_up = {_key(old) for old, _, new in (change.partition("=") for change in remap) if new.strip() == IGNORED}
+    wanted, there = names_by_key(classes.names, model), names_by_key(data.classes.names, source)
+    given_up = {class_key(old) for old, _, new in (change.partition("=") for change in remap) if new.strip() == IGNORED}
     lost = [name for key, name in wanted.items() if key not in there and key in given_up]
     only_model = [name for key, name in wanted.items() if key not in there and key not in given_up]
     only_data = [name for key, name in there.items() if key not in wanted]
     if only_model or only_data:
         raise _differing(only_model, only_data, classes.names, data.classes.names, model, source)
-    table = [classes.names.index(wanted[_key(name)]) for name in data.classes.names]
+    table = [classes.names.index(wanted[class_key(name)]) for name in data.classes.names]
     changed = [f"{name} {i} -> {table[i]}" for i, name in enumerate(data.classes.names) if table[i] != i]
     spelt = [f"{there[key]} = {wanted[key]}" for key in there if there[key] != wanted[key]]
     if changed or spelt:
@@ -59,20 +59,26 @@ def match_classes(
     return dataclasses.replace(data, classes=classes, ids=make_ids(ids))
 
 
-def _key(name: str) -> str:
+def class_key(name: str) -> str:
+    """Return what names of one class have in common, however they are spelt."""
     return re.sub(r"[\s_]+", "", name).casefold()
 
 
-def _by_key(names: Sequence[str], owner: str) -> dict[str, str]:
-    counts = Counter(map(_key, names))
-    twice = [name for name in names if counts[_key(name)] > 1]
+def names_by_key(names: Sequence[str], owner: str) -> dict[str, str]:
+    """Return class names by :func:`class_key`; ``owner`` is whose they are, for messages.
+
+    Raises:
+        UnipError: Two have the same.
+    """
+    counts = Counter(map(class_key, names))
+    twice = [name for name in names if counts[class_key(name)] > 1]
     if twice:
         raise UnipError(
             f"the classes {' and '.join(twice[:2])} of {owner} differ in case, spaces or underscores alone, so they "
             "cannot be matched by name",
             "Rename one, or use the same names in the same order on both sides.",
         )
-    return {_key(name): name for name in names}
+    return {class_key(name): name for name in names}
 
 
 def _differing(
