@@ -286,7 +286,7 @@ def pretrain(
         size: Side of the training crops, in pixels.
         scale: Share of an image's area that a crop covers.
         cache: Keep decoded images in memory; gpu: on the GPU, which then cuts the crops too.
-        lr: Highest learning rate; auto: 1.5e-4 x batch_size / 256.
+        lr: Highest learning rate; auto: 2.4e-3 x sqrt(batch_size / 4096), 5e-4 at least.
         warmup: Warm-up steps; auto: a twentieth of all.
         weight_decay: AdamW weight decay of matrices.
         drop_path: Stochastic depth rate of every student block.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -229,7 +230,9 @@ def test_a_finished_run_called_again_measures_and_trains_nothing(done, place, mo
 
     monkeypatch.setattr("unip.pretraining.layers.measure_nmi", never)
     before = files(run / "checkpoints") | {run: (run / "teacher.json").read_bytes()}
-    again = pretrain(**settings(place, run, steps=60, batch_size=8, lr=2e-3, checkpoint_every=20, picture_every=30))
+    values = settings(place, run, steps=60, batch_size=8, lr=2e-3, checkpoint_every=20, picture_every=30)
+    assert pretrain(**values, dry_run=True) is None
+    again = pretrain(**values)
     assert (again.layer, again.loss, again.training.steps) == (result.layer, result.loss, 60)
     assert files(run / "checkpoints") | {run: (run / "teacher.json").read_bytes()} == before
 
@@ -264,13 +267,14 @@ def test_a_dry_run_writes_nothing(place, tmp_path, capsys):
     said = capsys.readouterr().out
     for part in ("chosen on 6 infrared images: layer", "student unip_micro", "4 steps of 4", "dry run: would train in"):
         assert part in said
+    assert re.search(r"without measuring again: --teacher-layer \d$", said, re.MULTILINE)
 
 
-def test_epochs_instead_of_steps_and_the_papers_learning_rate(place, tmp_path, capsys):
+def test_epochs_instead_of_steps_and_the_learning_rate_of_a_batch(place, tmp_path, capsys):
     values = settings(place, tmp_path, epochs=3, lr="auto", batch_size=8, dry_run=True)
     pretrain(**{key: value for key, value in values.items() if key != "steps"})
     said = capsys.readouterr().out
-    assert "5 steps of 8 crops of" in said and "lr 4.69e-06, warm-up 1" in said  # 3 x 12 / 8, 1.5e-4 x 8 / 256
+    assert "5 steps of 8 crops of" in said and "lr 0.0005, warm-up 1" in said  # 3 x 12 / 8
 
 
 def test_a_manifest_gives_the_same_run_as_its_folder(place, tmp_path):

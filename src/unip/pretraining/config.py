@@ -96,7 +96,7 @@ class PretrainConfig(TrainingConfig):
     )
     batch_size: int = Field(4096, ge=1, description="Samples per step, over all devices together.")
     lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        "auto", description="Highest learning rate; auto: 1.5e-4 x batch_size / 256."
+        "auto", description="Highest learning rate; auto: 2.4e-3 x sqrt(batch_size / 4096), 5e-4 at least."
     )
     warmup: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto", description="Warm-up steps; auto: a twentieth of all."

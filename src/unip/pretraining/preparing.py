@@ -27,6 +27,7 @@ from unip.pretraining.inputs import normalise_crops
 from unip.pretraining.layers import TeacherLayer, make_targets, resolve_layers
 from unip.pretraining.mae import MaskedAutoencoding
 from unip.pretraining.objective import Distillation, Objective
+from unip.pretraining.resolving import resolve_decoder, resolve_pretraining
 from unip.pretraining.speed import speed_up
 from unip.pretraining.student import make_student
 from unip.pretraining.teachers import Target
@@ -211,32 +212,6 @@ def known_layers(config: PretrainConfig, run: RunFolder) -> list[TeacherLayer]:
         return [TeacherLayer.make(**found) for found in read_json(file).get("teachers", [])]
     except UnipError as error:
         raise UnipError(f"{file}: {error.what}", "Delete it: the layers are then measured again.") from None
-
-
-def resolve_pretraining(config: PretrainConfig, layers: list[TeacherLayer], *, images: int) -> PretrainConfig:
-    """Replace what was left at ``auto`` by numbers."""
-    steps = config.count_steps(images)
-    return config.model_copy(
-        update={
-            "teacher_layer": tuple(found.layer for found in layers) or config.teacher_layer,
-            "steps": steps,
-            "lr": 1.5e-4 * config.batch_size / 256 if config.lr == "auto" else config.lr,
-            "warmup": min(max(1, steps // 20), steps - 1) if config.warmup == "auto" else config.warmup,
-        }
-    )
-
-
-def resolve_decoder(config: PretrainConfig, student: nn.Module) -> PretrainConfig:
-    """Replace the shape of mae's decoder where it was left at ``auto``: the paper's, for small students a lighter."""
-    if config.objective != "mae":
-        return config
-    depth, width = (8, 512) if int(student.embed_dim) >= 384 else (4, 256)  # type: ignore[arg-type]
-    return config.model_copy(
-        update={
-            "decoder_depth": depth if config.decoder_depth == "auto" else config.decoder_depth,
-            "decoder_width": width if config.decoder_width == "auto" else config.decoder_width,
-        }
-    )
 
 
 def make_objective(

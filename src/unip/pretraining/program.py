@@ -24,6 +24,7 @@ from unip.outputs import write_json
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.objective import Objective
 from unip.pretraining.preparing import PretrainPlan, prepare, some_images
+from unip.pretraining.resolving import few_crops
 from unip.pretraining.sample_noise import WithPositions
 from unip.pretraining.student import average_with_init, describe_student
 from unip.training.feed import PositionDataset
@@ -76,10 +77,15 @@ def run_pretraining(config: PretrainConfig, run: RunFolder, accelerator: Acceler
     if accelerator.is_main_process:
         for line in describe(plan):
             log.info(line)
+        if not plan.finished and (problem := few_crops(plan.config)):
+            log.warning(problem)
     run.open(plan.config, main_process=accelerator.is_main_process)
     if config.dry_run:
         if accelerator.is_main_process:
             log.info(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
+            if any(layer == "auto" for _, layer, *_ in config.targets()) and not run.continues(config):
+                layers = " ".join(map(str, plan.layer_numbers))
+                log.info(f"to train with the measured layer without measuring again: --teacher-layer {layers}")
         return None
     return finished_result(plan, run) if plan.finished else train_student(plan, run)
 

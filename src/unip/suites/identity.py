@@ -21,7 +21,7 @@ from unip.files import sha256
 from unip.runtime.workers import map_threads
 from unip.vit.sources import WEIGHTS_NAME, parse_source
 
-VERSION = 4  # raise it when a cell of the same settings would give another result
+VERSION = 5  # raise it when a cell of the same settings would give another result
 MANIFEST_COLUMNS = ("sha256", "modality", "source", "weight", "grey", "conversion")  # that a mix depends on
 
 
