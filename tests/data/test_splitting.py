@@ -171,6 +171,9 @@ def test_problems(tmp_path: Path, changes: dict[str, object], message: str) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_the_old_way_to_copy_says_the_new_one(tmp_path):
-    with pytest.raises(UnipError, match="to copy them write --copy-images"):
-        split(data=tmp_path, out=tmp_path / "out", images="copy")
+@pytest.mark.parametrize(("how", "links"), [("copy", False), ("link", True)])
+def test_the_former_way_to_copy_works_and_says_the_new_one(tmp_path, caplog, how, links):
+    root = folder(tmp_path / "data")
+    split(data=root, out=tmp_path / "out", images=how)
+    assert {path.is_symlink() for path in (tmp_path / "out/train/images").iterdir()} == {links}
+    assert "--copy-images" in caplog.text

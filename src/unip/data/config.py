@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from unip.config import Config, NameOrPath
 from unip.data.images.config import Format
 from unip.data.labelled.settings import DATA_HELP, ImagesFolder, MaskOrientationGiven, MasksFolder, MaskSuffix, Remap
+
+log = logging.getLogger(__name__)
 
 
 class BuildConfig(Config):
@@ -101,12 +105,14 @@ class SplitConfig(Config):
     overwrite: bool = Field(False, description="Replace what was written to out before.")
     dry_run: bool = Field(False, description="Show the split, write nothing.")
 
-    @field_validator("images")
+    @model_validator(mode="before")
     @classmethod
-    def _name_the_folder(cls, images: str | None) -> str | None:
-        if images in ("copy", "link"):  # what 0.1.0 took
-            raise ValueError("it names the folder of the images; to copy them write --copy-images")
-        return images
+    def _take_the_former_name(cls, values: Any) -> Any:
+        if isinstance(values, dict) and str(values.get("images")) in ("copy", "link"):  # as 0.1.0 was told to copy
+            how = str(values["images"])
+            log.warning(f"--images {how} is taken for how images are kept; it names their folder now: --copy-images")
+            return {**values, "images": None, "copy_images": how == "copy"}
+        return values
 
 
 class StatsConfig(Config):
