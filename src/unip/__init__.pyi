@@ -454,9 +454,9 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
-    mode: Literal["full", "linear"] = "full",
+    mode: Literal["full", "frozen", "linear"] = "full",
     recipe: Literal["paper", "fast"] = "fast",
-    decoder: Literal["auto", "upernet", "light", "linear"] = "auto",
+    decoder: Literal["auto", "upernet", "light", "conv", "linear"] = "auto",
     pyramid: Literal["llfpn", "fpn"] = "llfpn",
     layers: int | Sequence[int] = (),
     channels: Literal["auto"] | int = "auto",
@@ -565,26 +565,26 @@ def finetune(
             (shown), or the pixels as stored. None: it is found where size or tags tell.
         label_budget: Labelled images to use: a share up to 1, or a number above 1.
         label_seed: Seed of the choice of few labels.
-        mode: Train all, or a linear probe on the frozen backbone.
+        mode: Train all; only a decoder on the frozen backbone; or only a linear probe.
         recipe: How open settings are chosen: as in the paper, or fast, from the data.
-        decoder: auto: light, the paper's upernet, linear in a probe.
+        decoder: auto: light, the paper's upernet, conv on a frozen backbone, linear in a probe.
         pyramid: Levels from the last layer, or (fpn) from four layers.
         layers: Layers for the decoder, 1-based; none: the paper's.
-        channels: Decoder channels; auto: backbone's width, light 128.
+        channels: Decoder channels; auto: backbone's width, light and conv 128.
         auxiliary_weight: auto: 0.4 with upernet, else 0 (none).
         probe_norm: Linear decoder: standardise the features first (not in the paper).
         last_heads: Heads of the last block: as distilled, or as many as in the other blocks.
         loss: Cross-entropy, or with soft dice added; auto: ce, fast adds dice for rare classes.
         class_weights: Cross-entropy by class: balanced is 1 / share of pixels, root its square root.
         hard_pixels: Cross-entropy of this share of the pixels only, the hardest; none: of all.
-        lr: Highest learning rate; auto: 4e-4, with LoRA 1e-3, in a probe 4e-3, the paper's 1e-4.
+        lr: Highest learning rate; auto: 4e-4, LoRA 1e-3, frozen 2e-3, probe 4e-3, the paper's 1e-4.
         layer_decay: lr factor per layer towards the input; auto: 0.85, 1 from scratch or LoRA, paper 0.65 others.
         weight_decay: AdamW weight decay of matrices.
         warmup: Warm-up steps; auto: 1500, at most a tenth of all.
         power: Power of the polynomial decay to 0.
         freeze_layers: Leave the patch embedding and this many first layers as they are; 0: none.
         lora: Train adapters of this rank on the frozen backbone; none: the backbone itself.
-        drop_path: Stochastic depth rate of every block; 0 in a linear probe.
+        drop_path: Stochastic depth rate of every block; 0 where frozen.
         crop: Side of crops and, later, windows, in pixels; auto: 512, 256 on the CPU.
         base: Long and short side that ratio multiplies, in pixels; none: larger for small objects.
         ratio: Range of the random resize; none: 0.75 to 1.5, the paper's 0.5 to 2, 1 in a probe.
@@ -595,7 +595,7 @@ def finetune(
         rare_crops: Share of the crops drawn to show a class, each foreground class as often; auto: 0, fast 0.33
             for rare classes.
         cache: Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too.
-        cache_features: Linear probe: compute features once; auto: where they stay the same and fit the memory.
+        cache_features: Frozen backbone: compute features once; auto: where they stay the same and fit the memory.
         steps: Optimiser steps; 0: as many as epochs make, or as the recipe says.
         epochs: Passes over the data, where steps are not given.
         batch_size: Crops per step, over all devices together.
@@ -655,9 +655,9 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
-    mode: Literal["full", "linear"] = "full",
+    mode: Literal["full", "frozen", "linear"] = "full",
     recipe: Literal["paper", "fast"] = "fast",
-    decoder: Literal["auto", "upernet", "light", "linear"] = "auto",
+    decoder: Literal["auto", "upernet", "light", "conv", "linear"] = "auto",
     pyramid: Literal["llfpn", "fpn"] = "llfpn",
     layers: int | Sequence[int] = (),
     channels: Literal["auto"] | int = "auto",
@@ -756,9 +756,9 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
-    mode: Literal["full", "linear"] = "full",
+    mode: Literal["full", "frozen", "linear"] = "full",
     recipe: Literal["paper", "fast"] = "fast",
-    decoder: Literal["auto", "upernet", "light", "linear"] = "auto",
+    decoder: Literal["auto", "upernet", "light", "conv", "linear"] = "auto",
     pyramid: Literal["llfpn", "fpn"] = "llfpn",
     layers: int | Sequence[int] = (),
     channels: Literal["auto"] | int = "auto",

@@ -9,11 +9,13 @@ import torch
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.statistics import LabelFacts, measure_pair, read_pairs
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
+from unip.errors import UnipError
 from unip.features.linear import CachedFeatures, cache_bytes, count_windows, side_by_side
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.model import CachedLoss, SegmentationLoss
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.verbs import finetune
+from unip.vit.backbone import load_backbone
 
 PLAIN = {"crop": 32, "base": (256, 64), "photometric": False, "ratio": (1.0, 1.0), "fill": (9, 9, 9)}
 
@@ -189,3 +191,91 @@ def test_a_continued_run_ends_where_an_uninterrupted_one_does(settings, tmp_path
     whole = load_segmenter(settings["out"]).state_dict()
     for name, tensor in load_segmenter(tmp_path / "other").state_dict().items():
         assert torch.equal(tensor, whole[name]), name
+
+
+DECODERS = [
+    {"decoder": "conv"},
+    {"decoder": "light", "pyramid": "fpn"},
+    {"decoder": "light", "pyramid": "llfpn"},
+    {"decoder": "upernet", "pyramid": "fpn"},
+]
+
+
+@pytest.mark.parametrize("decoder", DECODERS, ids=lambda one: " ".join(one.values()))
+def test_any_decoder_learns_from_cached_features_as_from_images(make_segmenter, data, decoder):
+    """On the same crops: equal losses and gradients, of the decoder alone."""
+    segmenter = make_segmenter(**decoder, auxiliary_weight=0.4 if decoder["decoder"] == "upernet" else 0)
+    segmenter.head.dropout.p = 0.0
+    if segmenter.auxiliary is not None:
+        segmenter.auxiliary.dropout.p = 0.0
+    images, masks = (torch.stack(part) for part in zip(*(_window(data, i) for i in range(3)), strict=True))
+    with torch.no_grad():
+        features = torch.cat(segmenter.features(segmenter.normalise(images)), 1)
+    found = {}
+    for name, loss, inputs in (("images", SegmentationLoss, images), ("cached", CachedLoss, features.half())):
+        segmenter.zero_grad()
+        model = loss(segmenter, frozen_backbone=True).train()
+        values = model(inputs, masks)
+        values["loss"].backward()
+        assert not segmenter.backbone.training and segmenter.head.training
+        gradients = {key: value.grad.clone() for key, value in segmenter.named_parameters() if value.grad is not None}
+        assert gradients.keys() == {key for key, _ in segmenter.named_parameters() if not key.startswith("backbone.")}
+        found[name] = values, gradients
+    assert found["cached"][0].keys() == found["images"][0].keys()
+    for name, value in found["cached"][0].items():
+        torch.testing.assert_close(value, found["images"][0][name], rtol=5e-3, atol=5e-3)
+    weight = "head.classifier.weight"
+    torch.testing.assert_close(found["cached"][1][weight], found["images"][1][weight], rtol=5e-2, atol=5e-3)
+
+
+FROZEN = {"mode": "frozen", "lr": 4e-3}
+
+
+@pytest.mark.parametrize("decoder", DECODERS[:2], ids=lambda one: one["decoder"])
+def test_a_decoder_on_cached_features_is_an_ordinary_model(settings, capsys, decoder):
+    """Training changes nothing but the decoder, and evaluation sees the features that training saw."""
+    settings = {**settings, **FROZEN, **decoder}
+    before = load_backbone(settings["model"]).model.state_dict()
+    result = finetune(**settings, val="test")
+    assert "cache features yes: the frames have 72 windows, training sees 160 crops" in capsys.readouterr().out
+    trained = load_segmenter(result.run)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trained.backbone.state_dict().items())
+    plain = finetune(**{**settings, "out": settings["out"].parent / "plain"}, cache_features=False, val="test")
+    assert result.scores.miou > 0.35 and abs(plain.scores.miou - result.scores.miou) < 0.15
+    assert load_segmenter(plain.run).spec == trained.spec
+
+
+def test_a_continued_decoder_ends_where_an_uninterrupted_one_does(settings, tmp_path):
+    settings = {**settings, **FROZEN}
+    finetune(**settings)
+    other = {**settings, "out": tmp_path / "other", "checkpoint_every": 20}
+    finetune(**other)
+    shutil.rmtree(tmp_path / "other" / "checkpoints" / "step-00000040")
+    finetune(**other)
+    whole = load_segmenter(settings["out"]).state_dict()
+    for name, tensor in load_segmenter(tmp_path / "other").state_dict().items():
+        assert torch.equal(tensor, whole[name]), name
+
+
+def test_windows_of_prediction_have_the_features_of_training(make_segmenter, data):
+    """The logits of a window are those of its cached features."""
+    segmenter = make_segmenter(decoder="conv")
+    found, _ = cached(segmenter, data, flip=0.0)
+    frame = found.order(0)
+    image, _ = SegmentationTrainDataset(data, SegmentationTrainTransform(**{**PLAIN, "crop": 80, "flip": 0.0}))[0]
+    with torch.no_grad():
+        predicted = segmenter(image[None, :, 32:64, 48:80])
+        features = side_by_side(found.features[frame][:, 0, 4:8, 6:10])[None]
+        trained, _ = CachedLoss(segmenter, frozen_backbone=True).eval().logits(features, torch.zeros(1, 32, 32))
+    torch.testing.assert_close(trained, predicted, rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize("changes", [{"lora": 2}, {"freeze_layers": 1}])
+def test_a_frozen_backbone_has_nothing_to_adapt(settings, changes):
+    with pytest.raises(UnipError, match="mode frozen freezes the whole backbone"):
+        finetune(**{**settings, **FROZEN, **changes})
+
+
+def test_random_weights_are_not_frozen(settings):
+    with pytest.raises(UnipError, match="mode frozen leaves weights as they are, and those of unip_micro are random"):
+        finetune(**{**settings, **FROZEN, "model": "unip_micro"})

@@ -252,7 +252,7 @@ def test_features_are_kept_where_that_is_less_work(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "full"}, "only those of mode linear stay the same"),
+        ({"mode": "full"}, "only those of a frozen backbone stay the same"),
         ({"ratio": (0.5, 2.0)}, "resized at random"),
         ({"photometric": True}, "distorted at random"),
         ({"corrupt": 0.1}, "corrupted at random"),

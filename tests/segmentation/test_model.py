@@ -77,7 +77,7 @@ def test_loss_adds_the_auxiliary_head_with_its_weight(make_segmenter):
     images, masks = some_images(32, 32), torch.randint(0, 3, (2, 32, 32), dtype=torch.uint8)
     values = loss(images, masks)
     assert values["loss"].item() == pytest.approx(values["loss_main"].item() + 0.4 * values["loss_aux"].item())
-    main, auxiliary = loss.segmenter.all_logits(images)
+    main, auxiliary = loss.segmenter.all_logits(loss.segmenter.levels(images), images)
     assert values["loss_aux"].item() == pytest.approx(cross_entropy(auxiliary, masks.long()).item())
     assert torch.equal(main, loss.segmenter(images))
     assert values["pixel_accuracy"].item() == pytest.approx((main.argmax(1) == masks).float().mean().item())

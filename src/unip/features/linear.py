@@ -1,4 +1,4 @@
-"""Crops of stored features: a linear probe is trained on them by gradient, in a fraction of the time."""
+"""Crops of stored features: a decoder on a frozen backbone is trained on them, in a fraction of the time."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
     A frame is resized as training resizes it at ratio 1, and cut into windows as large as crops, beside each other, the
     last one at the border: windows are what the backbone sees when it predicts. It sees each once, and those of the
     mirrored frame where there are flips. Their features are put together to a map again, from which crops of whole
-    patches are drawn: a linear layer looks at one patch at a time, so it does not see where windows met. An item is the
-    features ``(C, h, w)`` float16, all layers side by side, and the mask ``(crop, crop)`` uint8 of a crop.
+    patches are drawn. A linear layer looks at one patch at a time, so it does not see where windows met; convolutions
+    see it, as a small change in features. An item is the features ``(C, h, w)`` float16, all layers side by side, and
+    the mask ``(crop, crop)`` uint8 of a crop.
 
     Args:
         segmenter: Gives backbone and layers; on the device where they are to be computed.

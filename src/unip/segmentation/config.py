@@ -85,22 +85,22 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         None, gt=0, description="Labelled images to use: a share up to 1, or a number above 1."
     )
     label_seed: Annotated[int, CELL] = Field(0, ge=0, description="Seed of the choice of few labels.")
-    mode: Annotated[Literal["full", "linear"], CELL] = Field(
-        "full", description="Train all, or a linear probe on the frozen backbone."
+    mode: Annotated[Literal["full", "frozen", "linear"], CELL] = Field(
+        "full", description="Train all; only a decoder on the frozen backbone; or only a linear probe."
     )
     recipe: Recipe = Field("fast", description="How open settings are chosen: as in the paper, or fast, from the data.")
     steps: Annotated[int, OPEN] = Field(
         0, ge=0, description="Optimiser steps; 0: as many as epochs make, or as the recipe says."
     )
     decoder: Literal["auto"] | Decoder = Field(
-        "auto", description="auto: light, the paper's upernet, linear in a probe."
+        "auto", description="auto: light, the paper's upernet, conv on a frozen backbone, linear in a probe."
     )
     pyramid: PyramidName = Field("llfpn", description="Levels from the last layer, or (fpn) from four layers.")
     layers: Annotated[tuple[int, ...], OPEN] = Field(
         (), description="Layers for the decoder, 1-based; none: the paper's."
     )
     channels: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="Decoder channels; auto: backbone's width, light 128."
+        "auto", description="Decoder channels; auto: backbone's width, light and conv 128."
     )
     auxiliary_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         "auto", description="auto: 0.4 with upernet, else 0 (none)."
@@ -120,7 +120,7 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     )
     batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
     lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        "auto", description="Highest learning rate; auto: 4e-4, with LoRA 1e-3, in a probe 4e-3, the paper's 1e-4."
+        "auto", description="Highest learning rate; auto: 4e-4, LoRA 1e-3, frozen 2e-3, probe 4e-3, the paper's 1e-4."
     )
     layer_decay: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
@@ -137,7 +137,7 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     lora: int | None = Field(
         None, ge=1, description="Train adapters of this rank on the frozen backbone; none: the backbone itself."
     )
-    drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 in a linear probe.")
+    drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 where frozen.")
     crop: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
         "auto", description="Side of crops and, later, windows, in pixels; auto: 512, 256 on the CPU."
     )
@@ -165,7 +165,7 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         "auto", description="Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too."
     )
     cache_features: bool | Literal["auto"] = Field(
-        "auto", description="Linear probe: compute features once; auto: where they stay the same and fit the memory."
+        "auto", description="Frozen backbone: compute features once; auto: where they stay the same and fit the memory."
     )
 
     @field_validator("label_budget")
@@ -198,12 +198,17 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
             raise UnipError(f"val is {self.val}, which is trained on", "Choose weights on another split.")
         if self.patience is not None and self.eval_every is None:
             raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
-        if self.mode == "linear" and (self.lora is not None or self.freeze_layers):
+        if self.frozen and (self.lora is not None or self.freeze_layers):
             option = "lora" if self.lora is not None else "freeze_layers"
             raise UnipError(
-                f"mode linear freezes the whole backbone: {option} cannot be used with it", "Leave one out."
+                f"mode {self.mode} freezes the whole backbone: {option} cannot be used with it", "Leave one out."
             )
         return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the whole backbone stays as it is."""
+        return self.mode != "full"
 
 
 class ResolvedConfig(FinetuneConfig):

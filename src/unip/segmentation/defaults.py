@@ -97,9 +97,10 @@ def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[ResolvedConfig, li
         UnipError: Settings that were given do not fit together.
     """
     if config.mode == "linear" and config.decoder not in ("auto", "linear"):
-        raise UnipError(f"mode linear has no decoder {config.decoder}", "Leave the decoder out, or use mode full.")
-    if facts.init == "scratch" and (config.lora is not None or config.freeze_layers):
-        option = "lora" if config.lora is not None else "freeze_layers"
+        raise UnipError(f"mode linear has no decoder {config.decoder}", "Leave the decoder out, or use mode frozen.")
+    if facts.init == "scratch" and (config.mode == "frozen" or config.lora is not None or config.freeze_layers):
+        kept = {"lora": config.lora is not None, "freeze_layers": config.freeze_layers > 0, "mode frozen": True}
+        option = next(name for name, given in kept.items() if given)
         raise UnipError(
             f"{option} leaves weights as they are, and those of {config.model} are random",
             f"Give a pre-trained --model, or leave {option} out.",
@@ -127,13 +128,15 @@ def decoder(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the decode head."""
     if config.mode == "linear":
         return "linear", "a linear probe"
+    if config.mode == "frozen" and config.recipe != "paper":
+        return "conv", "small, for features that are computed once"
     return ("upernet", PAPER) if config.recipe == "paper" else ("light", "a fraction of upernet's work")
 
 
 def layers(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the layers that feed the decoder, counted from 1."""
     kind: Any = config.decoder
-    what_for = "a linear probe" if kind == "linear" else config.pyramid
+    what_for = {"linear": "a linear probe", "conv": "a frozen backbone"}.get(kind, config.pyramid)
     return default_layers(kind, config.pyramid, facts.depth), f"{PAPER} for {what_for}"
 
 
@@ -143,7 +146,7 @@ def channels(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     usual, classes = default_channels(kind, facts.width), facts.labels.classes
     if kind == "linear":
         return usual, ""  # it has no inner channels; a model's record still names a number
-    if kind != "light":
+    if kind == "upernet":
         return usual, "as wide as the backbone"
     return (usual, f"enough for {classes} classes") if classes <= usual else (classes, f"as many as classes, {classes}")
 
@@ -162,6 +165,8 @@ def loss(config: FinetuneConfig, facts: TaskFacts) -> Choice:
 def rare_crops(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the share of crops that are drawn for a class: some where classes are rare."""
     rare = rare_classes_text(config, facts)
+    if rare and config.mode == "frozen" and config.cache_features is not False:
+        return 0.0, ""  # features that are computed once have no crops around objects
     return (0.33, rare) if rare else (0.0, "")
 
 
@@ -186,7 +191,7 @@ def steps(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     fewest, most = (round(epochs * images / config.batch_size) for epochs in EPOCHS)
     usual = max(fewest, min(STEPS, most))
     on_gpu, on_cpu = (min(max(MIN_STEPS, usual // share), MAX_STEPS) for share in (1, CPU_STEP_DIVISOR))
-    count = on_gpu if facts.on_gpu or config.mode == "linear" else on_cpu
+    count = on_gpu if facts.on_gpu or config.frozen else on_cpu
     why = f"{images} labelled images, {count * config.batch_size / images:.3g} epochs"
     bound = {MIN_STEPS: "; never fewer steps", MAX_STEPS: "; never more steps"}.get(count, "")
     return count, why + bound + f"; on a GPU {on_gpu}" * (count < on_gpu)
@@ -204,12 +209,14 @@ def lr(config: FinetuneConfig, facts: TaskFacts) -> Choice:
         return 1e-4, PAPER
     if config.mode == "linear":
         return 4e-3, "one layer learns fast"
+    if config.mode == "frozen":
+        return 2e-3, "a decoder alone learns fast"
     return (1e-3, "adapters learn fast") if config.lora is not None else (4e-4, "short runs need a rate above 1e-4")
 
 
 def layer_decay(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the factor on the learning rate per layer towards the input."""
-    if config.mode == "linear":
+    if config.frozen:
         return 1.0, "the backbone is frozen"
     if facts.init == "scratch":
         return 1.0, "from scratch, there is nothing to keep"
@@ -258,7 +265,7 @@ def ratio(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     kept = config.cache_features is True or (
         config.cache_features == "auto" and not not_cacheable(at_one_size(config), facts)
     )
-    if config.mode == "linear" and kept:
+    if config.frozen and kept:
         return (1.0, 1.0), "frames of one size have features that can be kept"
     return (0.75, 1.5), "a camera sees its objects at similar sizes"
 
@@ -275,7 +282,7 @@ def photometric(config: FinetuneConfig, facts: TaskFacts) -> Choice:
 
 
 def cache_features(config: FinetuneConfig, facts: TaskFacts) -> Choice:
-    """Choose whether a probe's features are computed once: where that is possible and less work."""
+    """Choose whether a frozen backbone's features are computed once: where that is possible and less work."""
     if problem := not_cacheable(config, facts):
         return False, problem
     windows, crops = count_windows(_plain(config), facts.labels.sizes, facts.patch), config.steps * config.batch_size
@@ -285,8 +292,8 @@ def cache_features(config: FinetuneConfig, facts: TaskFacts) -> Choice:
 
 def changing_setting(config: FinetuneConfig) -> str | None:
     """Say which setting makes a frame's features change from step to step, if one does."""
-    if config.mode != "linear":
-        return "only those of mode linear stay the same"
+    if not config.frozen:
+        return "only those of a frozen backbone stay the same"
     if config.photometric:
         return "frames are distorted at random (photometric)"
     if config.corrupt:
@@ -325,7 +332,7 @@ def choose_compile(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     possible = facts.on_gpu and facts.ranks == 1 and facts.capturable and not config.checkpoint_activations
     if config.compile != "auto" or config.recipe == "paper" or not possible:
         return config.compile, "as given"
-    return (False, "one layer is quick enough") if config.cache_features else ("graphs", "ready at once, for one GPU")
+    return (False, "a decoder is quick enough") if config.cache_features else ("graphs", "ready at once, for one GPU")
 
 
 def whole_patches(side: int, patch: int) -> int:

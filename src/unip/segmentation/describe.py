@@ -10,7 +10,7 @@ from unip.data.labelled.statistics import rare_classes
 from unip.segmentation.config import ResolvedConfig
 from unip.segmentation.losses import MAX_WEIGHT
 from unip.segmentation.metrics import percent
-from unip.segmentation.model import Segmenter
+from unip.segmentation.model import PYRAMID_HEADS, Segmenter, describe_decoder
 from unip.segmentation.preparing import Preparation
 from unip.training.optim import count_parameters
 
@@ -23,10 +23,8 @@ def describe_training(ready: Preparation) -> list[str]:
     shares = ", ".join(f"{name} {100 * count / pixels:.2f} %" for name, count in counts.items())
     trained = count_parameters(p for p in segmenter.parameters() if p.requires_grad)
     layers = f"layer{'s' * (len(spec.layers) > 1)} {', '.join(map(str, spec.layers))}"
-    drop_path = 0.0 if config.mode == "linear" else config.drop_path
-    decoder = (
-        spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}, {spec.channels} channels"
-    )
+    drop_path = 0.0 if config.frozen else config.drop_path
+    inner = "" if spec.decoder == "linear" else f", {spec.channels} channels"
     helping = (config.loss != "ce", config.rare_crops, config.class_weights != "none", config.hard_pixels)
     alone = [] if config.mode == "linear" or any(helping) else list(rare_classes(counts))
     absent = [name for name in data.classes.names if not counts[name]]
@@ -52,7 +50,8 @@ def describe_training(ready: Preparation) -> list[str]:
         *["note: 8-bit frames, as the first one is, keep their values whatever the conversion"] * idle,
         *[f"note: frames in false colours: {in_colour}; --palette invert turns them back into grey levels"]
         * bool(palettes),
-        f"decoder {decoder}, {layers} of {segmenter.depth}, auxiliary weight {spec.auxiliary_weight:g}",
+        f"decoder {describe_decoder(spec)}{inner}, {layers} of {segmenter.depth}, "
+        f"auxiliary weight {spec.auxiliary_weight:g}",
         f"{count_parameters(segmenter.parameters()) / 1e6:.2f} M parameters, {trained:,} of them trained",
         *[f"patch embedding and first layers stay as they are, {config.freeze_layers} of {segmenter.depth}"]
         * (config.freeze_layers > 0),
@@ -84,5 +83,5 @@ def forward_shapes(segmenter: Segmenter, config: ResolvedConfig) -> str:
     segmenter.eval()
     images = torch.zeros(1, 3, config.crop, config.crop, dtype=torch.uint8)
     levels = [tuple(level.shape[1:]) for level in segmenter.levels(images)]
-    name = "features" if segmenter.spec.decoder == "linear" else "levels"
+    name = "levels" if segmenter.spec.decoder in PYRAMID_HEADS else "features"
     return f"image {tuple(images.shape[1:])}, {name} {levels}, logits {tuple(segmenter(images).shape[1:])}"

@@ -172,5 +172,31 @@ class LightHead(nn.Module):
         return self.classifier(self.dropout(self.fuse(total)))  # type: ignore[no-any-return]
 
 
+class ConvHead(nn.Module):
+    """A small decoder for features of a frozen backbone: the layers side by side, projected, two 3x3 convolutions.
+
+    It stays at the stride of the patches, so a step costs little more than a linear probe's.
+
+    Args:
+        inputs: Channels of all layers together.
+        channels: Channels inside the head.
+        classes: Number of classes.
+        dropout: Share of channels dropped before the classifier.
+    """
+
+    def __init__(self, inputs: int, channels: int, classes: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(inputs, affine=False)  # layers differ in magnitude
+        self.project = conv_norm_relu(inputs, channels, 1)
+        self.convolutions = nn.Sequential(*[conv_norm_relu(channels, channels, 3) for _ in range(2)])
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Map ``(B, width, h, w)`` features of equal size to ``(B, classes, h, w)`` logits."""
+        projected = self.project(self.norm(torch.cat(features, dim=1)))
+        return self.classifier(self.dropout(self.convolutions(projected)))  # type: ignore[no-any-return]
+
+
 def _size(features: Tensor) -> tuple[int, int]:
     return features.shape[-2], features.shape[-1]

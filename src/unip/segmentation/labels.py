@@ -195,6 +195,6 @@ def check_foreground(config: FinetuneConfig, val: CheckedLabels, name: str) -> N
 
 def pair_cache(config: FinetuneConfig) -> Cache:
     """Return whether decoded pairs are kept; a GPU takes them from memory, and where features are, they need not be."""
-    if config.mode == "linear" and config.cache_features is not False:
+    if config.frozen and config.cache_features is not False:
         return "none"
     return "ram" if config.cache == "gpu" else config.cache

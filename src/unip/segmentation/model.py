@@ -12,7 +12,7 @@ from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.errors import UnipError
-from unip.segmentation.heads import FCNHead, LightHead, LinearHead, UPerNetHead, resize, upsample
+from unip.segmentation.heads import ConvHead, FCNHead, LightHead, LinearHead, UPerNetHead, resize, upsample
 from unip.segmentation.losses import PixelLoss, total
 from unip.segmentation.pyramid import FPN, LLFPN, spread_layers
 from unip.segmentation.settings import Decoder, PyramidName
@@ -28,7 +28,7 @@ class SegmenterSpec(Config):
     backbone: BackboneSpec
     classes: Classes
     decoder: Decoder = "upernet"
-    pyramid: PyramidName = Field("llfpn", description="Levels from the last layer or from four; linear has none.")
+    pyramid: PyramidName = Field("llfpn", description="Levels from the last layer or from four; not for conv, linear.")
     layers: tuple[int, ...] = Field(description="Backbone layers that feed the decoder, counted from 1.")
     channels: int = Field(ge=1, description="Channels inside the decoder.")
     auxiliary_weight: float = Field(
@@ -48,18 +48,23 @@ class SegmenterSpec(Config):
 
 def default_layers(decoder: Decoder, pyramid: PyramidName, depth: int) -> tuple[int, ...]:
     """Return the paper's layers for a decoder on a ViT of ``depth`` blocks, counted from 1."""
-    if decoder == "linear":
+    if decoder not in PYRAMID_HEADS:
         return tuple(dict.fromkeys(spread_layers(depth)))
     return (LLFPN if pyramid == "llfpn" else FPN).layers(depth)
 
 
 def default_channels(decoder: Decoder, width: int) -> int:
     """Return the usual channels inside a decoder on a backbone of ``width`` channels."""
-    return 128 if decoder == "light" else width
+    return 128 if decoder in ("light", "conv") else width
 
 
 #: The decoders that work on a pyramid, by their names in the settings.
 PYRAMID_HEADS: dict[str, type[UPerNetHead] | type[LightHead]] = {"upernet": UPerNetHead, "light": LightHead}
+
+
+def describe_decoder(spec: SegmenterSpec) -> str:
+    """Name the decoder, and its pyramid if it has one."""
+    return f"{spec.decoder} on {spec.pyramid}" if spec.decoder in PYRAMID_HEADS else spec.decoder
 
 
 class Segmenter(nn.Module):
@@ -97,6 +102,8 @@ class Segmenter(nn.Module):
         self.auxiliary: nn.Module | None = None
         if spec.decoder == "linear":
             self.head = LinearHead(width * len(spec.layers), count, norm=spec.probe_norm)
+        elif spec.decoder == "conv":
+            self.head = ConvHead(width * len(spec.layers), spec.channels, count)
         else:
             self.pyramid = LLFPN(width) if spec.pyramid == "llfpn" else FPN(width)
             self.head = PYRAMID_HEADS[spec.decoder](width, spec.channels, count)
@@ -137,9 +144,13 @@ class Segmenter(nn.Module):
         patch = self.patch
         return max(2, -(-height // patch)) * patch, max(2, -(-width // patch)) * patch
 
-    def all_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the logits ``(B, C, H, W)`` of the head, and of the auxiliary head if there is one."""
-        levels = self.levels(images)
+    def all_logits(self, levels: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits ``(B, C, H, W)`` of the head, and of the auxiliary head if there is one.
+
+        Args:
+            levels: What the heads see.
+            images: Of which only the size counts: the pixels that the logits are for.
+        """
         auxiliary = None if self.auxiliary is None else self.to_pixels(self.auxiliary(levels[2]), images)
         return self.to_pixels(self.head(levels), images), auxiliary
 
@@ -168,7 +179,7 @@ class SegmentationLoss(nn.Module):
     Args:
         segmenter: The model to train.
         pixel_loss: The loss of either; left out, cross-entropy.
-        frozen_backbone: Keep the backbone in evaluation mode without gradients (linear probe).
+        frozen_backbone: Keep the backbone in evaluation mode without gradients.
     """
 
     def __init__(
@@ -190,7 +201,7 @@ class SegmentationLoss(nn.Module):
 
     def logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the logits ``(B, C, H, W)`` of the head, and of the auxiliary head if there is one."""
-        return self.segmenter.all_logits(images)
+        return self.segmenter.all_logits(self.segmenter.levels(images), images)
 
     def forward(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Compute the losses.
@@ -224,7 +235,7 @@ def _check_layers(spec: SegmenterSpec, depth: int) -> None:
             f"layers {list(spec.layers)} of the decoder: {'none given' if not out else f'no layer {out[0]}'}",
             f"The backbone has {depth} layers, counted from 1.",
         )
-    if spec.decoder == "linear":
+    if spec.decoder not in PYRAMID_HEADS:
         return
     wanted = 1 if spec.pyramid == "llfpn" else 4
     if len(spec.layers) != wanted:
@@ -235,8 +246,9 @@ def _check_layers(spec: SegmenterSpec, depth: int) -> None:
 
 
 class CachedLoss(SegmentationLoss):
-    """The loss of a linear probe whose batches are :class:`CachedFeatures` instead of images; only the head is run."""
+    """The loss on a frozen backbone with batches of :class:`CachedFeatures` instead of images; the decoder is run."""
 
     def logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the logits ``(B, C, H, W)`` of features ``(B, channels, h, w)``."""
-        return self.segmenter.to_pixels(self.segmenter.head([images.float()]), masks), None
+        layers = list(images.float().chunk(len(self.segmenter.spec.layers), dim=1))
+        return self.segmenter.all_logits(self.segmenter.pyramid(layers), masks)

@@ -93,7 +93,7 @@ def prepare(
     conversion = given.resolve_conversion(data.conversion)
     given, data = given.model_copy(update=conversion.as_settings()), replace(data, conversion=conversion)
     torch.manual_seed(given.seed)  # weights from scratch and heads
-    backbone = load_backbone(given.model, drop_path=0.0 if given.mode == "linear" else given.drop_path)
+    backbone = load_backbone(given.model, drop_path=0.0 if given.frozen else given.drop_path)
     labels = check_task(given, run, data, val)
     given = given.model_copy(update=labels.holding.settings)
     on_gpu = accelerator.device.type == "cuda"
@@ -118,7 +118,7 @@ def prepare(
         segmenter.to(memory_format=torch.channels_last)  # the layout that half-precision convolutions run in
     pixel_loss = make_loss(config, data, labels.facts.pixels)
     loss = CachedLoss if config.cache_features else SegmentationLoss
-    model = loss(segmenter, pixel_loss, frozen_backbone=config.mode == "linear")
+    model = loss(segmenter, pixel_loss, frozen_backbone=config.frozen)
     on_machine = config.model_copy(update={"compile": compiled})
     return Preparation(config, on_machine, reasons, accelerator, labels, backbone, model, adapted, bool(continued))
 

@@ -36,6 +36,6 @@ LossName = Literal["ce", "ce+dice"]
 
 Weighting = Literal["none", "balanced", "root"]
 
-Decoder = Literal["upernet", "light", "linear"]
+Decoder = Literal["upernet", "light", "conv", "linear"]
 
 PyramidName = Literal["llfpn", "fpn"]

@@ -15,7 +15,7 @@ from unip.config import describe_validation
 from unip.errors import UnipError
 from unip.files import write_tensors
 from unip.outputs import writing
-from unip.segmentation.model import Segmenter, SegmenterSpec
+from unip.segmentation.model import Segmenter, SegmenterSpec, describe_decoder
 from unip.segmentation.model_folder import read_model_config, unreadable_weights
 from unip.vit.eight_bit import restore
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
@@ -139,7 +139,7 @@ def model_card(spec: SegmenterSpec, info: Mapping[str, object], lineage: Lineage
     """Return a model card in Markdown: what it sees, how to run it, how it was made."""
     names = ", ".join(f"{index} {name}" for index, name in enumerate(spec.classes.names))
     layers = ", ".join(map(str, spec.layers))
-    decoder = spec.decoder if spec.decoder == "linear" else f"{spec.decoder} on {spec.pyramid}"
+    decoder = describe_decoder(spec)
     facts = [f"- {key}: {json.dumps(value, default=str)}" for key, value in info.items()]
     return "\n".join(
         [

@@ -57,7 +57,7 @@ def check_cache(config: ResolvedConfig, device: torch.device) -> None:
     if config.cache == "gpu" and device.type != "cuda":
         raise UnipError("cache gpu: there is no GPU to keep frames on", "Use --cache auto.")
     if config.cache == "gpu" and config.cache_features:
-        raise UnipError("cache gpu does nothing in a probe whose features are cached", "Leave one of the two out.")
+        raise UnipError("cache gpu does nothing where features are cached", "Leave one of the two out.")
 
 
 def make_rare_crops(config: ResolvedConfig, labels: CheckedLabels) -> RareCrops | None:
