@@ -435,9 +435,9 @@ def pretrain(config: PretrainConfig, /, *, dry_run: bool) -> PretrainResult | No
 @overload
 def finetune(
     *,
-    model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    model: str | os.PathLike[str] = "unip-ir-tiny",
     from_backbone: bool = False,
     drop_classes: str | Sequence[str] = (),
     split: str | None = "train",
@@ -454,8 +454,9 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
-    mode: Literal["full", "frozen", "linear"] = "full",
-    recipe: Literal["paper", "fast"] = "fast",
+    mode: Literal["auto", "full", "frozen", "linear"] = "auto",
+    recipe: Literal["auto", "paper", "fast", "quick"] = "auto",
+    minutes: Literal["auto"] | float = "auto",
     decoder: Literal["auto", "upernet", "light", "conv", "linear"] = "auto",
     pyramid: Literal["llfpn", "fpn"] = "llfpn",
     layers: int | Sequence[int] = (),
@@ -478,7 +479,7 @@ def finetune(
     base: tuple[int, int] | list[int] | None = None,
     ratio: tuple[float, float] | list[float] | None = None,
     cat_max_ratio: float = 0.75,
-    flip: float = 0.5,
+    flip: Literal["auto"] | float = "auto",
     photometric: bool | Literal["auto"] = "auto",
     corrupt: float | None = None,
     rare_crops: Literal["auto"] | float = "auto",
@@ -539,13 +540,13 @@ def finetune(
     then a dry run is ``finetune(config, dry_run=True)``.
 
     Args:
-        model: A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch. A segmentation
-            model is trained further.
         data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
             found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
             fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
             hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
         out: Run folder; the same command run again continues an interrupted run.
+        model: A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch. A segmentation
+            model is trained further.
         from_backbone: Take only the backbone of a segmentation model, not its decoder and classes.
         drop_classes: Classes of the segmentation model to give up; else the data must have them all.
         split: Split to train on; "" for a folder without splits.
@@ -565,8 +566,11 @@ def finetune(
             (shown), or the pixels as stored. None: it is found where size or tags tell.
         label_budget: Labelled images to use: a share up to 1, or a number above 1.
         label_seed: Seed of the choice of few labels.
-        mode: Train all; only a decoder on the frozen backbone; or only a linear probe.
-        recipe: How open settings are chosen: as in the paper, or fast, from the data.
+        mode: Train all; a decoder on the frozen backbone; or a linear probe on it; auto: full, quick frozen.
+        recipe: How open settings are chosen: as in the paper; fast, from the data; quick, for minutes on a CPU;
+            auto: fast, and quick without a GPU.
+        minutes: Minutes that may pass from files to model, where features are cached; 0: no limit; auto: 5 with
+            quick, else 0.
         decoder: auto: light, the paper's upernet, conv on a frozen backbone, linear in a probe.
         pyramid: Levels from the last layer, or (fpn) from four layers.
         layers: Layers for the decoder, 1-based; none: the paper's.
@@ -589,7 +593,7 @@ def finetune(
         base: Long and short side that ratio multiplies, in pixels; none: larger for small objects.
         ratio: Range of the random resize; none: 0.75 to 1.5, the paper's 0.5 to 2, 1 in a probe.
         cat_max_ratio: A crop that one class fills more than this is redrawn.
-        flip: Probability of a horizontal flip.
+        flip: Probability of a horizontal flip; auto: 0.5, or 0 where minutes leave no time.
         photometric: Distort brightness and contrast (and colours); auto: paper always, fast in natural colours.
         corrupt: Probability of one random corruption of severity 1 to 3.
         rare_crops: Share of the crops drawn to show a class, each foreground class as often; auto: 0, fast 0.33
@@ -636,9 +640,9 @@ def finetune(
 @overload
 def finetune(
     *,
-    model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    model: str | os.PathLike[str] = "unip-ir-tiny",
     from_backbone: bool = False,
     drop_classes: str | Sequence[str] = (),
     split: str | None = "train",
@@ -655,8 +659,9 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
-    mode: Literal["full", "frozen", "linear"] = "full",
-    recipe: Literal["paper", "fast"] = "fast",
+    mode: Literal["auto", "full", "frozen", "linear"] = "auto",
+    recipe: Literal["auto", "paper", "fast", "quick"] = "auto",
+    minutes: Literal["auto"] | float = "auto",
     decoder: Literal["auto", "upernet", "light", "conv", "linear"] = "auto",
     pyramid: Literal["llfpn", "fpn"] = "llfpn",
     layers: int | Sequence[int] = (),
@@ -679,7 +684,7 @@ def finetune(
     base: tuple[int, int] | list[int] | None = None,
     ratio: tuple[float, float] | list[float] | None = None,
     cat_max_ratio: float = 0.75,
-    flip: float = 0.5,
+    flip: Literal["auto"] | float = "auto",
     photometric: bool | Literal["auto"] = "auto",
     corrupt: float | None = None,
     rare_crops: Literal["auto"] | float = "auto",
@@ -737,9 +742,9 @@ def finetune(
 @overload
 def finetune(
     *,
-    model: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    model: str | os.PathLike[str] = "unip-ir-tiny",
     from_backbone: bool = False,
     drop_classes: str | Sequence[str] = (),
     split: str | None = "train",
@@ -756,8 +761,9 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
-    mode: Literal["full", "frozen", "linear"] = "full",
-    recipe: Literal["paper", "fast"] = "fast",
+    mode: Literal["auto", "full", "frozen", "linear"] = "auto",
+    recipe: Literal["auto", "paper", "fast", "quick"] = "auto",
+    minutes: Literal["auto"] | float = "auto",
     decoder: Literal["auto", "upernet", "light", "conv", "linear"] = "auto",
     pyramid: Literal["llfpn", "fpn"] = "llfpn",
     layers: int | Sequence[int] = (),
@@ -780,7 +786,7 @@ def finetune(
     base: tuple[int, int] | list[int] | None = None,
     ratio: tuple[float, float] | list[float] | None = None,
     cat_max_ratio: float = 0.75,
-    flip: float = 0.5,
+    flip: Literal["auto"] | float = "auto",
     photometric: bool | Literal["auto"] = "auto",
     corrupt: float | None = None,
     rare_crops: Literal["auto"] | float = "auto",

@@ -81,5 +81,5 @@ def segmentation_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_run(tmp_path, backbone_folder, segmentation_folder):
     """What every small fine-tuning on this machine has in common."""
-    run = {"model": str(backbone_folder), "data": segmentation_folder, "out": tmp_path / "run"}
+    run = {"model": str(backbone_folder), "data": segmentation_folder, "out": tmp_path / "run", "recipe": "fast"}
     return {**run, "device": "cpu", "workers": 0, "tensorboard": False}

@@ -45,7 +45,7 @@ def facts(
 
 
 def chosen(given=None, **of_facts):
-    config = FinetuneConfig.make(model="m", data="d", out="o", **(given or {}))
+    config = FinetuneConfig.make(**{"model": "m", "data": "d", "out": "o", "recipe": "fast", **(given or {})})
     resolved, lines = choose(config, facts(**of_facts))
     values = {name: value for name, value in resolved if config.is_open(name) and name in defaults.CHOOSERS}
     given = {name: value for name, value in config if name not in values}

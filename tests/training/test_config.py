@@ -31,10 +31,10 @@ FREE = {
     [
         (PRETRAIN, False, FREE | {"picture_every", "init_share"}),
         (PRETRAIN, True, FREE | {"picture_every"}),
-        (FINETUNE, False, FREE | {"val", "empty_classes"}),
-        (FINETUNE, True, FREE | {"val", "empty_classes"}),
-        (EVALUATED, False, FREE | {"empty_classes"}),  # the best weights are chosen on val
-        (EVALUATED, True, FREE | {"empty_classes"}),
+        (FINETUNE, False, FREE | {"val", "empty_classes", "minutes"}),
+        (FINETUNE, True, FREE | {"val", "empty_classes", "minutes"}),
+        (EVALUATED, False, FREE | {"empty_classes", "minutes"}),  # the best weights are chosen on val
+        (EVALUATED, True, FREE | {"empty_classes", "minutes"}),
     ],
 )
 def test_what_may_differ_when_a_run_is_resumed(config: TrainingConfig, finished: bool, free: set[str]) -> None:
@@ -43,7 +43,7 @@ def test_what_may_differ_when_a_run_is_resumed(config: TrainingConfig, finished:
 
 @pytest.mark.parametrize("config", [PRETRAIN, FINETUNE])
 def test_what_belongs_to_the_machine(config: TrainingConfig) -> None:
-    own = {"picture_every"} if config is PRETRAIN else {"empty_classes"}
+    own = {"picture_every"} if config is PRETRAIN else {"empty_classes", "minutes"}
     assert config.names_where(lambda setting: setting.machine) == FREE | own | {"device"}
 
 
@@ -54,7 +54,18 @@ def test_what_belongs_to_the_machine(config: TrainingConfig) -> None:
         (
             FINETUNE,
             {"decoder", "channels", "auxiliary_weight", "loss", "lr", "layer_decay", "warmup", "crop", "photometric"}
-            | {"rare_crops", "cache_features", "layers", "base", "ratio"},
+            | {
+                "rare_crops",
+                "cache_features",
+                "layers",
+                "base",
+                "ratio",
+                "recipe",
+                "mode",
+                "minutes",
+                "flip",
+                "val_share",
+            },
         ),
     ],
 )
@@ -74,6 +85,7 @@ def test_what_is_left_to_be_chosen(config: TrainingConfig, left: set[str]) -> No
 def test_what_the_bench_decides() -> None:
     cell = {"model", "data", "out", "split", "remap", "label_budget", "label_seed", "seed", "mode", "dry_run"}
     cell |= {"images", "masks", "mask_suffix", "mask_orientation"}
+    cell |= {"val_share", "group"}
     assert FinetuneConfig.names_where(lambda setting: setting.decided_by is not None) == cell
     assert PretrainConfig.names_where(lambda setting: setting.decided_by == "bench") == {"out", "dry_run"}
 

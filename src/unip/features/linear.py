@@ -43,6 +43,7 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         transform: Size, crop, flips and the rule on crops that one class fills. Its ratio and distortion do not count.
         seed: Seed of order, crops and mirroring.
         autocast: The precision to compute in.
+        shown: Whether to show the progress.
 
     Raises:
         UnipError: A pair cannot be read any more.
@@ -57,6 +58,7 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         *,
         seed: int,
         autocast: AbstractContextManager[Any],
+        shown: bool = True,
     ) -> None:
         self.transform, self.seed, self.patch = transform, seed, segmenter.patch
         self.side = window_side(transform, segmenter.patch)
@@ -69,7 +71,8 @@ class CachedFeatures(Dataset[tuple[Tensor, Tensor]]):
         self.features = [part.view(len(part), *grid, part.shape[-1]) for part, grid in zip(rows, grids, strict=True)]
         self.masks: list[tuple[Tensor, ...]] = []
         segmenter.eval()
-        with meter("computing features", len(data), "frames") as progress, torch.no_grad(), autocast:
+        progressing = meter("computing features", len(data), "frames", enabled=shown)
+        with progressing as progress, torch.no_grad(), autocast:
             for index, size in enumerate(padded):
                 pair = data.read(index)
                 image, mask = resized(transform, pair.image, pair.mask)

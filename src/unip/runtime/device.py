@@ -21,6 +21,12 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def native_bfloat16() -> str:
+    """Return what lets this processor compute in bfloat16 faster than in float32: ``AMX`` or ``AVX-512``; else ""."""
+    found = {"AMX": "_is_amx_tile_supported", "AVX-512": "_is_avx512_bf16_supported"}  # of torch, not public
+    return next((name for name, asked in found.items() if getattr(torch.cpu, asked, bool)()), "")
+
+
 def device_name(device: torch.device) -> str:
     """Return what a device is called: a GPU's model, else its kind."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

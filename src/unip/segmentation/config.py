@@ -34,7 +34,8 @@ from unip.segmentation.settings import (
 )
 from unip.training.config import MACHINE, TrainingConfig
 
-Recipe = Literal["paper", "fast"]
+Recipe = Literal["auto", "paper", "fast", "quick"]
+DEFAULT_MODEL = "unip-ir-tiny"
 CELL = Setting(decided_by="grid")
 OPEN = Setting(empty_is_auto=True)
 
@@ -43,8 +44,9 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     """What to train on which labels; what is left open is chosen by the recipe and from the data."""
 
     model: Annotated[NameOrPath, CELL] = Field(
+        DEFAULT_MODEL,
         description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch. "
-        "A segmentation model is trained further."
+        "A segmentation model is trained further.",
     )
     from_backbone: Annotated[bool, CELL] = Field(
         False, description="Take only the backbone of a segmentation model, not its decoder and classes."
@@ -85,10 +87,20 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         None, gt=0, description="Labelled images to use: a share up to 1, or a number above 1."
     )
     label_seed: Annotated[int, CELL] = Field(0, ge=0, description="Seed of the choice of few labels.")
-    mode: Annotated[Literal["full", "frozen", "linear"], CELL] = Field(
-        "full", description="Train all; only a decoder on the frozen backbone; or only a linear probe."
+    mode: Annotated[Literal["auto", "full", "frozen", "linear"], CELL] = Field(
+        "auto",
+        description="Train all; a decoder on the frozen backbone; or a linear probe on it; auto: full, quick frozen.",
     )
-    recipe: Recipe = Field("fast", description="How open settings are chosen: as in the paper, or fast, from the data.")
+    recipe: Recipe = Field(
+        "auto",
+        description="How open settings are chosen: as in the paper; fast, from the data; quick, for minutes on a CPU; "
+        "auto: fast, and quick without a GPU.",
+    )
+    minutes: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], MACHINE] = Field(
+        "auto",
+        description="Minutes that may pass from files to model, where features are cached; 0: no limit; auto: 5 with "
+        "quick, else 0.",
+    )
     steps: Annotated[int, OPEN] = Field(
         0, ge=0, description="Optimiser steps; 0: as many as epochs make, or as the recipe says."
     )
@@ -148,7 +160,9 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         None, description="Range of the random resize; none: 0.75 to 1.5, the paper's 0.5 to 2, 1 in a probe."
     )
     cat_max_ratio: float = Field(0.75, gt=0, le=1, description="A crop that one class fills more than this is redrawn.")
-    flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    flip: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        "auto", description="Probability of a horizontal flip; auto: 0.5, or 0 where minutes leave no time."
+    )
     photometric: bool | Literal["auto"] = Field(
         "auto",
         description="Distort brightness and contrast (and colours); auto: paper always, fast in natural colours.",
@@ -198,22 +212,33 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
             raise UnipError(f"val is {self.val}, which is trained on", "Choose weights on another split.")
         if self.patience is not None and self.eval_every is None:
             raise UnipError("patience counts evaluations, but there are none", "Add --eval-every STEPS.")
-        if self.frozen and (self.lora is not None or self.freeze_layers):
+        if self.recipe == "quick" and self.mode not in ("auto", "frozen"):
+            raise UnipError(f"recipe quick is for mode frozen, not {self.mode}", "Leave one of the two out.")
+        if (self.frozen or self.recipe == "quick") and (self.lora is not None or self.freeze_layers):
             option = "lora" if self.lora is not None else "freeze_layers"
             raise UnipError(
-                f"mode {self.mode} freezes the whole backbone: {option} cannot be used with it", "Leave one out."
+                f"{self.frozen_by} freezes the whole backbone: {option} cannot be used with it", "Leave one out."
             )
         return self
 
     @property
     def frozen(self) -> bool:
         """Whether the whole backbone stays as it is."""
-        return self.mode != "full"
+        return self.mode in ("frozen", "linear")
+
+    @property
+    def frozen_by(self) -> str:
+        """The setting that freezes the backbone."""
+        return "recipe quick" if self.recipe == "quick" else f"mode {self.mode}"
 
 
 class ResolvedConfig(FinetuneConfig):
     """A fine-tuning in which nothing is left open (see :mod:`unip.segmentation.defaults`)."""
 
+    recipe: Literal["paper", "fast", "quick"]
+    mode: Literal["full", "frozen", "linear"]
+    minutes: float
+    flip: float
     decoder: Decoder
     channels: int
     auxiliary_weight: float

@@ -16,6 +16,7 @@ from unip.features.linear import cache_bytes, count_windows
 from unip.runtime.memory import use_ram
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
 from unip.segmentation.model import default_channels, default_layers
+from unip.segmentation.recipes import settle
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size, width_of
 
@@ -25,12 +26,15 @@ Choice = tuple[Any, str]  # a value and the reason for it, "" where the value ha
 PAPER = "the paper's"
 PAPER_EPOCHS = 100
 PAPER_WARMUP = 1500  # steps
+QUICK_STEPS = 400  # of 8 crops of cached features, see docs/finetune.md
+QUICK_CROP = 256  # pixels
 STEPS = 1200  # of 8 crops: what the settings of docs/results.md were chosen with
 MIN_STEPS = 200
 MAX_STEPS = 12_000
 EPOCHS = (10, 100)  # fewest and most, where the numbers of steps allow it
 CPU_STEP_DIVISOR = 4  # times fewer steps, within the bounds
 SMALL_OBJECT_PATCHES = 2  # patches: smaller objects gain from larger frames
+QUICK_SMALL_OBJECT_PATCHES = 1.5  # the same where larger frames take all the time
 MAX_ENLARGEMENT = 4  # times, at most: more costs time and shows nothing new
 
 
@@ -96,6 +100,7 @@ def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[ResolvedConfig, li
     Raises:
         UnipError: Settings that were given do not fit together.
     """
+    config, lines = settle(config, on_gpu=facts.on_gpu, ranks=facts.ranks)
     if config.mode == "linear" and config.decoder not in ("auto", "linear"):
         raise UnipError(f"mode linear has no decoder {config.decoder}", "Leave the decoder out, or use mode frozen.")
     if facts.init == "scratch" and (config.mode == "frozen" or config.lora is not None or config.freeze_layers):
@@ -105,7 +110,6 @@ def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[ResolvedConfig, li
             f"{option} leaves weights as they are, and those of {config.model} are random",
             f"Give a pre-trained --model, or leave {option} out.",
         )
-    lines = []
     for name, chooser in CHOOSERS.items():
         if config.is_open(name):
             value, reason = chooser(config, facts)
@@ -184,6 +188,8 @@ def rare_classes_text(config: FinetuneConfig, facts: TaskFacts) -> str:
 def steps(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose the optimiser steps: a fixed number, unless that would be too few epochs or too many."""
     images = facts.labels.images
+    if config.recipe == "quick" and config.epochs is None:
+        return QUICK_STEPS, "a small decoder learns fast"
     if config.epochs is not None or config.recipe == "paper":
         epochs = config.epochs or PAPER_EPOCHS
         given = config.model_copy(update={"epochs": epochs})
@@ -195,6 +201,11 @@ def steps(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     why = f"{images} labelled images, {count * config.batch_size / images:.3g} epochs"
     bound = {MIN_STEPS: "; never fewer steps", MAX_STEPS: "; never more steps"}.get(count, "")
     return count, why + bound + f"; on a GPU {on_gpu}" * (count < on_gpu)
+
+
+def flip(config: FinetuneConfig, facts: TaskFacts) -> Choice:
+    """Choose the probability of a mirror image; a budget of time may leave them out later."""
+    return 0.5, ""
 
 
 def warmup(config: FinetuneConfig, facts: TaskFacts) -> Choice:
@@ -234,11 +245,12 @@ def base(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     frame, across = min(facts.labels.size), facts.labels.object_side
     short, why = 512, f"{facts.frames}, without objects to go by"
     if across is not None:
-        small = across * 512 / frame < SMALL_OBJECT_PATCHES * facts.patch
+        patches = QUICK_SMALL_OBJECT_PATCHES if config.recipe == "quick" else SMALL_OBJECT_PATCHES
+        small = across * 512 / frame < patches * facts.patch
         short = 1024 if small else 512
         half = f"half of the objects (connected regions) are under {across:.0f} px across"
         why = f"objects are {'small' if small else 'large enough'}: {half}, {facts.frames}"
-    if not facts.on_gpu:
+    if not facts.on_gpu and config.recipe != "quick":
         short, why = short // 2, f"{why}; {short} on a GPU, half of it on a CPU"
     if short > MAX_ENLARGEMENT * frame:
         short, why = MAX_ENLARGEMENT * frame, f"{facts.frames}, and enlarged {MAX_ENLARGEMENT} times at most"
@@ -251,6 +263,8 @@ def crop(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     if config.recipe == "paper":
         return 512, PAPER
     most, where = (512, "a GPU") if facts.on_gpu else (256, "the CPU")
+    if config.recipe == "quick":
+        most, where = QUICK_CROP, "features that are computed once"
     assert config.base is not None  # chosen before
     short = min(config.base)
     if short < most:
@@ -283,8 +297,11 @@ def photometric(config: FinetuneConfig, facts: TaskFacts) -> Choice:
 
 def cache_features(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     """Choose whether a frozen backbone's features are computed once: where that is possible and less work."""
-    if problem := not_cacheable(config, facts):
+    budgeted = bool(config.minutes) and config.recipe == "quick"  # it makes them fit the memory
+    if problem := (unchanging_here if budgeted else not_cacheable)(config, facts):
         return False, problem
+    if config.recipe == "quick":
+        return True, "the backbone is frozen"
     windows, crops = count_windows(_plain(config), facts.labels.sizes, facts.patch), config.steps * config.batch_size
     why = f"the frames have {windows:,} windows, training sees {crops:,} crops"
     return windows < crops, why
@@ -305,12 +322,17 @@ def changing_setting(config: FinetuneConfig) -> str | None:
     return None
 
 
-def not_cacheable(config: FinetuneConfig, facts: TaskFacts) -> str | None:
-    """Say what keeps features, all else being chosen, from being computed once here, if anything does."""
-    if problem := changing_setting(at_one_size(config)):
-        return problem
+def unchanging_here(config: FinetuneConfig, facts: TaskFacts) -> str | None:
+    """Say what keeps features, apart from their size, from being computed once here, if anything does."""
     if facts.ranks > 1:
         return f"each of {facts.ranks} processes would compute all"
+    return changing_setting(config)
+
+
+def not_cacheable(config: FinetuneConfig, facts: TaskFacts) -> str | None:
+    """Say what keeps features, all else being chosen, from being computed once here, if anything does."""
+    if problem := unchanging_here(at_one_size(config), facts):
+        return problem
     channels = facts.width * len(config.layers)
     size = cache_bytes(_plain(config), facts.labels.sizes, channels=channels, patch=facts.patch)
     if not use_ram("auto", size):
@@ -348,6 +370,7 @@ CHOOSERS: dict[str, Callable[[FinetuneConfig, TaskFacts], Choice]] = {
     "auxiliary_weight": auxiliary_weight,
     "loss": loss,
     "rare_crops": rare_crops,
+    "flip": flip,
     "steps": steps,
     "warmup": warmup,
     "lr": lr,

@@ -12,7 +12,11 @@ from unip.segmentation.losses import MAX_WEIGHT
 from unip.segmentation.metrics import percent
 from unip.segmentation.model import PYRAMID_HEADS, Segmenter, describe_decoder
 from unip.segmentation.preparing import Preparation
+from unip.segmentation.recipes import QUICK_MINUTES, is_random
 from unip.training.optim import count_parameters
+from unip.training.pace import duration
+
+LONG_SECONDS = 30 * 60
 
 
 def describe_training(ready: Preparation) -> list[str]:
@@ -75,6 +79,23 @@ def describe_loss(ready: Preparation) -> str:
     if loss.hard_pixels is not None:
         text += f", of the hardest {percent(loss.hard_pixels)} % of the pixels and of all that are not sure"
     return text + ", plus soft dice" * loss.dice
+
+
+def describe_pace(config: ResolvedConfig, seconds: float, left: int, *, on_gpu: bool) -> list[str]:
+    """Say how long training takes, and how to make it shorter where that is long for a CPU.
+
+    Args:
+        config: The settings.
+        seconds: That a step takes.
+        left: Steps that are left.
+        on_gpu: Whether it trains on a GPU.
+    """
+    lines = [f"{seconds:.2g} s a step: about {duration(seconds * left)} for the {left:,} steps that are left"]
+    if not on_gpu and seconds * left > LONG_SECONDS:
+        quick = not config.frozen and not is_random(config.model)
+        offers = [f"--recipe quick trains a decoder on features that are computed once, in {QUICK_MINUTES:g} minutes"]
+        lines.append(f"that is long: {'; '.join([*offers * quick, 'fewer --steps take less time, too'])}")
+    return lines
 
 
 @torch.no_grad()

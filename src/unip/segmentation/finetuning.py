@@ -15,13 +15,14 @@ from unip.errors import UnipError
 from unip.runtime.device import choose_precision
 from unip.segmentation.adapters import merge_adapters
 from unip.segmentation.config import EvaluateConfig, FinetuneConfig, ResolvedConfig
-from unip.segmentation.describe import describe_loss, describe_training, forward_shapes
+from unip.segmentation.describe import describe_loss, describe_pace, describe_training, forward_shapes
 from unip.segmentation.evaluating import evaluate_model
 from unip.segmentation.evaluation import EvaluateResult
 from unip.segmentation.inference import OutOfMemory
 from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Scores, percent
 from unip.segmentation.preparing import Preparation, prepare
+from unip.segmentation.recipes import default_model_text
 from unip.segmentation.storage import ModelInfo, save_segmenter
 from unip.segmentation.training_data import make_dataset
 from unip.segmentation.validation import quick_miou
@@ -96,6 +97,8 @@ def train_segmenter(
 
 def describe(ready: Preparation) -> None:
     """Say what will be done."""
+    if not ready.model_given:
+        log.info(default_model_text())
     for line in ready.labels.describe_changes():
         log.warning(line)
     for line in [*describe_training(ready), describe_loss(ready), *ready.reasons]:
@@ -133,6 +136,7 @@ def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
         schedule=warmup_poly(config.steps, config.warmup, config.power),
         compiled=(ready.model,),
         evaluation=make_evaluation(ready),
+        pace=partial(tell_pace, ready),
     )
     done = train(trainable, ready.on_machine, run, ready.accelerator)
     merge_adapters(segmenter)
@@ -144,6 +148,12 @@ def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
         text = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
         log.info(f"its weights are the best, those {text}; chosen by it, they score a little too high there")
     return FinetuneResult.of(run, done, evaluate_finished(config, run))
+
+
+def tell_pace(ready: Preparation, seconds: float, left: int) -> None:
+    """Say how long training will take."""
+    for line in describe_pace(ready.config, seconds, left, on_gpu=ready.on_gpu):
+        log.info(line)
 
 
 def make_evaluation(ready: Preparation) -> Evaluation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,13 +13,15 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.record import CheckedLabels
 from unip.errors import UnipError
 from unip.segmentation.adapters import add_adapters, freeze_layers
+from unip.segmentation.budgeting import keep_within, measure_costs
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
 from unip.segmentation.continuing import find_continued, left_out
 from unip.segmentation.defaults import TaskFacts, choose, choose_compile, shown
 from unip.segmentation.labels import TaskLabels, check_task
 from unip.segmentation.losses import PixelLoss, class_weights
 from unip.segmentation.model import CachedLoss, SegmentationLoss, Segmenter, SegmenterSpec
-from unip.segmentation.training_data import check_cache, make_rare_crops
+from unip.segmentation.recipes import settle
+from unip.segmentation.training_data import bfloat16_features, check_cache, make_rare_crops
 from unip.segmentation.training_images import TrainingImages
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup
@@ -42,6 +45,7 @@ class Preparation:
         model: The loss of the segmenter, which is what training runs.
         adapted: How many weights have an adapter.
         continued: Whether decoder and classes are those of a segmentation model, trained further.
+        model_given: Whether the model was named, and is not the one that is taken by default.
     """
 
     config: ResolvedConfig
@@ -53,6 +57,7 @@ class Preparation:
     model: SegmentationLoss
     adapted: int
     continued: bool
+    model_given: bool
 
     @property
     def main(self) -> bool:
@@ -87,19 +92,25 @@ def prepare(
     Raises:
         UnipError: Data, backbone or settings do not fit together.
     """
+    begun, model_given = time.monotonic(), "model" in given.model_fields_set
     continued = find_continued(given, data.classes)
     if continued:
         given, data = continued.adopt(given, data)
     conversion = given.resolve_conversion(data.conversion)
     given, data = given.model_copy(update=conversion.as_settings()), replace(data, conversion=conversion)
+    on_gpu = accelerator.device.type == "cuda"
+    given, settled = settle(given, on_gpu=on_gpu, ranks=accelerator.num_processes)
     torch.manual_seed(given.seed)  # weights from scratch and heads
     backbone = load_backbone(given.model, drop_path=0.0 if given.frozen else given.drop_path)
     labels = check_task(given, run, data, val)
     given = given.model_copy(update=labels.holding.settings)
-    on_gpu = accelerator.device.type == "cuda"
     facts = TaskFacts.of(labels.facts, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
     config, chosen = choose(given, facts)
-    reasons = [*labels.holding.lines, *chosen]
+    if config.minutes:
+        config, chosen = keep_minutes(given, config, facts, backbone, labels, accelerator, begun)
+    reasons = [*labels.holding.lines, *settled, *chosen]
+    if by := bfloat16_features(config, accelerator.device):
+        reasons.append(f"features in bfloat16, which this processor computes fast ({by}); the decoder in float32")
     check_warmup(config.warmup, config.steps)
     compiled, why = choose_compile(config, facts)
     if compiled != config.compile:
@@ -120,7 +131,39 @@ def prepare(
     loss = CachedLoss if config.cache_features else SegmentationLoss
     model = loss(segmenter, pixel_loss, frozen_backbone=config.frozen)
     on_machine = config.model_copy(update={"compile": compiled})
-    return Preparation(config, on_machine, reasons, accelerator, labels, backbone, model, adapted, bool(continued))
+    return Preparation(
+        config, on_machine, reasons, accelerator, labels, backbone, model, adapted, bool(continued), model_given
+    )
+
+
+def keep_minutes(
+    given: FinetuneConfig,
+    config: ResolvedConfig,
+    facts: TaskFacts,
+    backbone: Backbone,
+    labels: TaskLabels,
+    accelerator: Accelerator,
+    begun: float,
+) -> tuple[ResolvedConfig, list[str]]:
+    """Choose again with what has to be left out to stay within the minutes, see :mod:`unip.segmentation.budget`.
+
+    Raises:
+        UnipError: The time of training cannot be foreseen, as features are not cached; or they take too much memory.
+    """
+    if not config.cache_features:
+        raise UnipError(
+            "minutes are for features that are computed once, and here they are not",
+            "Give --minutes 0, or settings that let features be cached: --recipe quick.",
+        )
+    if not any(map(given.is_open, ("flip", "base", "steps"))):
+        return choose(given, facts)  # nothing could be left out
+    with torch.random.fork_rng():  # so that the weights to come are those without measuring
+        segmenter = build(config, backbone, labels.train)
+        trial = CachedLoss(segmenter, make_loss(config, labels.train.data, labels.facts.pixels), frozen_backbone=True)
+        costs = measure_costs(trial, config, labels.train, accelerator, begun)
+    changes, lines = keep_within(given, config, segmenter, labels.train, costs)
+    config, chosen = choose(given.model_copy(update=changes), facts)
+    return config, [*chosen, *lines]
 
 
 def check_batch(config: ResolvedConfig, accelerator: Accelerator) -> None:

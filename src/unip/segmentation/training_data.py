@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -12,6 +15,7 @@ from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, Segm
 from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, crops_fit
 from unip.errors import UnipError
 from unip.features.linear import CachedFeatures
+from unip.runtime.device import native_bfloat16
 from unip.runtime.memory import use_ram
 from unip.segmentation.config import ResolvedConfig
 from unip.segmentation.labels import pair_cache
@@ -31,7 +35,7 @@ def make_dataset(
     transform = make_transform(config, segmenter.spec.mean)
     if config.cache_features:
         segmenter.to(accelerator.device)
-        precision = accelerator.autocast()
+        precision = feature_precision(config, accelerator)
         sizes = [facts.size for facts in labels.facts]
         return CachedFeatures(segmenter, labels.data, sizes, transform, seed=config.seed, autocast=precision)
     pairs = labels.pairs
@@ -46,6 +50,23 @@ def make_dataset(
         rare=make_rare_crops(config, labels),
     )
     return on_device(dataset, config, accelerator.device)
+
+
+def feature_precision(config: ResolvedConfig, accelerator: Accelerator) -> AbstractContextManager[Any]:
+    """Return what features are computed in: the run's precision, or bfloat16 as :func:`bfloat16_features` says."""
+    if bfloat16_features(config, accelerator.device):
+        return torch.autocast("cpu", torch.bfloat16)
+    precision: AbstractContextManager[Any] = accelerator.autocast()
+    return precision
+
+
+def bfloat16_features(config: ResolvedConfig, device: torch.device) -> str:
+    """Say by what the recipe quick computes features in bfloat16 on a processor; "" where it does not.
+
+    They are kept in 16 bits anyway, and only where the precision is left open.
+    """
+    open_here = config.recipe == "quick" and config.precision == "auto" and device.type == "cpu"
+    return native_bfloat16() if open_here and config.cache_features else ""
 
 
 def check_cache(config: ResolvedConfig, device: torch.device) -> None:

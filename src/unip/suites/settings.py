@@ -54,7 +54,11 @@ def choices(task: CellTask) -> list[dict[str, Any]]:
 
 def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> FinetuneConfig:
     """Return the fine-tuning that a cell means; `unip finetune` with it does the same by hand."""
+    mode = "linear" if task.kind == "linear_probe" else "frozen" if task.settings.get("recipe") == "quick" else "full"
+    # nothing that depends on the machine: neither the recipe nor how much fits into a time
     settings = {
+        "recipe": "fast",
+        "minutes": 0.0,
         **task.settings,
         **choice,
         "model": task.model,
@@ -69,7 +73,7 @@ def finetune_config(task: CellTask, out: Path, choice: dict[str, Any]) -> Finetu
         "label_budget": task.label_budget,
         "label_seed": task.seed,
         "seed": task.seed,
-        "mode": "linear" if task.kind == "linear_probe" else "full",
+        "mode": mode,
         "device": task.device,
         "out": out,
     }

@@ -31,6 +31,7 @@ from unip.training.drop_path import DropPathDecisions
 from unip.training.ema import WeightAverage
 from unip.training.feed import Feed, PositionDataset, Positions
 from unip.training.graphs import GraphedPass, Values
+from unip.training.pace import Pace, TellPace
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
 from unip.training.run_folder import LogRecord, RunFolder, checkpoint_path, list_checkpoints, step_of
 from unip.training.schedule import Schedule
@@ -58,6 +59,7 @@ class Trainable:
         picture: Makes an RGB uint8 picture (H, W, 3) of the state of training, shown every ``picture_every`` steps.
         picture_every: Steps between pictures; 0 makes none.
         evaluation: How the weights are judged; the best ones are the result. None: the last ones are.
+        pace: Called once, after the first steps, with the seconds that one takes and how many are left.
     """
 
     model: nn.Module
@@ -70,6 +72,7 @@ class Trainable:
     picture: DrawPicture | None = None
     picture_every: int = 0
     evaluation: Evaluation | None = None
+    pace: TellPace | None = None
 
 
 @dataclass(frozen=True)
@@ -248,10 +251,12 @@ class _Loop:
         )
         sums: dict[str, torch.Tensor] = {}
         since, logged = self.step, time.monotonic()
+        pace = Pace(self.trainable.pace if self.main else None, self.accelerator.device)
         while not self._at_end():
             for name, value in self._one_step(feed).items():
                 sums[name] = sums[name] + value if name in sums else value
             self.step += 1
+            pace.after_step(self.config.steps - self.step)
             judging = self._evaluates_now()
             note = ""
             if self.step % self.config.log_every == 0 or self._at_end() or judging:
