@@ -22,6 +22,12 @@ CASES = {
     "given frames stay": ((20, 0.4, 0.1), {"short_sides": ()}, Work(False, 512, 400), ["no mirror images"]),
     "steps at last": ((20, 0.3, 1.0), {}, Work(False, 512, 100), ["no mirror images", "100 steps instead of 400"]),
     "fewer steps are enough": ((20, 0.02, 1.0), {}, Work(False, 512, 260), ["no mirror", "260 steps instead of 400"]),
+    "frames leave time for the fewest steps": (
+        (40, 0.16, 2.0),
+        {},
+        Work(False, 384, 100),
+        ["no mirror images", "short side 384", "100 steps instead of 400"],
+    ),
     "given steps stay": ((20, 0.02, 1.0), {"steps": False}, Work(False, 512, 400), ["no mirror images"]),
     "nothing is enough": (
         (20, 10.0, 9.0),

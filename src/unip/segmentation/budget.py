@@ -71,7 +71,7 @@ def fit(work: Work, amounts: Callable[[Work], Amounts], costs: Costs, limits: Li
     """Leave out what does not fit: first mirror images, then the size of frames, then steps.
 
     Frames become smaller only while their features take more memory than there is, or more time than the steps leave
-    and than :data:`FEATURE_SHARE` of all.
+    and than :data:`FEATURE_SHARE` of all, or leave none for the fewest steps.
 
     Args:
         work: What is wanted.
@@ -88,6 +88,7 @@ def fit(work: Work, amounts: Callable[[Work], Amounts], costs: Costs, limits: Li
     def features_fit(tried: Work) -> bool:
         needed = amounts(tried)
         share = max(left - tried.steps * costs.step, FEATURE_SHARE * left)
+        share = min(share, left - min(tried.steps, MIN_STEPS) * costs.step)
         return needed.windows * costs.window <= share and needed.memory <= limits.memory
 
     def fits(tried: Work) -> bool:
