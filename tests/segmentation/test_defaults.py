@@ -48,7 +48,8 @@ def chosen(given=None, **of_facts):
     config = FinetuneConfig.make(**{"model": "m", "data": "d", "out": "o", "recipe": "fast", **(given or {})})
     resolved, lines = choose(config, facts(**of_facts))
     values = {name: value for name, value in resolved if config.is_open(name) and name in defaults.CHOOSERS}
-    given = {name: value for name, value in config if name not in values}
+    settled = {name for name in ("recipe", "mode", "minutes") if config.is_open(name)}
+    given = {name: value for name, value in config if name not in {*values, *settled}}
     assert resolved.model_dump().items() >= (given | values).items()
     return values, {line.split(": ")[0]: line for line in lines}
 
@@ -66,6 +67,7 @@ def test_the_paper_to_the_letter():
             "auxiliary_weight": 0.4,
             "loss": "ce",
             "rare_crops": 0.0,
+            "flip": 0.5,
             "steps": 11400,
             "warmup": 1140,
             "lr": 1e-4,
@@ -289,3 +291,35 @@ def test_adapters_and_frozen_layers():
     for option in ("lora", "freeze_layers"):
         with pytest.raises(UnipError, match=f"{option} leaves weights as they are, and those of m are random"):
             chosen({option: 1}, init="scratch")
+
+
+QUICK = {"recipe": "quick"}
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+@pytest.mark.parametrize(
+    ("frame", "objects", "base"),
+    [((480, 720), 28.5, (2048, 512)), ((512, 640), 21.0, (4096, 1024)), ((512, 640), 60.0, (2048, 512))],
+)
+def test_quick_is_the_same_on_every_machine(on_gpu, frame, objects, base):
+    """Streets and drones like those of docs/results.md: only small objects are worth larger frames."""
+    values, _ = chosen(QUICK, frame=frame, objects=[objects], images=150, on_gpu=on_gpu)
+    assert (values["decoder"], values["layers"], values["channels"]) == ("conv", (4, 6, 8, 12), 128)
+    assert (values["base"], values["crop"], values["ratio"]) == (base, 256, (1.0, 1.0))
+    assert (values["steps"], values["lr"], values["layer_decay"]) == (400, 2e-3, 1.0)
+    assert (values["flip"], values["cache_features"]) == (0.5, True)
+
+
+def test_quick_follows_what_is_given():
+    given = {**QUICK, "steps": 50, "flip": 0.0, "decoder": "light", "pyramid": "fpn", "base": (640, 320)}
+    values, _ = chosen(given)
+    assert values["layers"] == (4, 6, 8, 12) and values["warmup"] == 5 and "steps" not in values
+    assert chosen({**QUICK, "epochs": 2.0}, images=400)[0]["steps"] == 100
+    rare = chosen(QUICK, pixels=(10**6,))[0]
+    assert (rare["loss"], rare["rare_crops"]) == ("ce+dice", 0.0)  # crops around objects have no cached features
+
+
+def test_a_frozen_backbone_of_the_other_recipes():
+    values, _ = chosen({"mode": "frozen"}, images=80)
+    assert (values["decoder"], values["lr"], values["cache_features"]) == ("conv", 2e-3, True)
+    assert chosen({"mode": "frozen", "recipe": "paper"})[0]["decoder"] == "upernet"
