@@ -76,3 +76,11 @@ def test_table_shows_percent_and_a_dash():
     text = console.export_text()
     assert "75.0" in text and "80.0" in text and "mean without background" in text
     assert next(line for line in text.splitlines() if "never" in line).count("-") >= 2
+
+
+def test_further_columns_are_errors():
+    """Pixels of a class that were predicted as something without a row are missed, and no class is charged for them."""
+    scores = score(np.array([[8, 1, 1], [2, 4, 2]]), ("background", "a"))
+    assert scores.iou == pytest.approx([8 / 12, 4 / 9])
+    assert scores.accuracy == pytest.approx([8 / 10, 4 / 8])
+    assert scores.pixel_accuracy == pytest.approx(12 / 18)

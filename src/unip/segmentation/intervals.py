@@ -53,11 +53,10 @@ class MiouInterval:
             matrices: The confusion matrix ``(C, C)`` of each image.
             groups: The group of each image; None: not known.
         """
-        images = np.stack(list(matrices.values()))
-        count = len(set(groups)) if groups is not None else 0
-        whole = groups is not None and count >= MIN_GROUPS
-        drawn = sum_groups(images, groups) if groups is not None and whole else images
-        found = bootstrap(miou_of_draws(draw_weights(len(drawn)), drawn, foreground=False), len(drawn))
+        count = len(set(groups or ()))
+        whole = count >= MIN_GROUPS
+        drawn = drawn_units(matrices, groups)
+        found = bootstrap(mean_iou(iou_of_draws(draw_weights(len(drawn)), drawn)), len(drawn))
         return cls(found.low, found.high, "groups" if whole else "images", len(drawn), count)
 
     def to_dict(self) -> dict[str, object]:
@@ -100,6 +99,12 @@ def bootstrap(values: Floats, count: int) -> Interval:
     return Interval(float(values[0]), float(low), float(high))
 
 
+def drawn_units(matrices: Mapping[str, Matrix], groups: Sequence[str] | None) -> npt.NDArray[np.int64]:
+    """Return the confusion matrices of what is drawn: whole groups if there are enough of them, else single images."""
+    images = np.stack(list(matrices.values()))
+    return images if groups is None or len(set(groups)) < MIN_GROUPS else sum_groups(images, groups)
+
+
 def sum_groups(matrices: npt.NDArray[np.integer], groups: Sequence[str]) -> npt.NDArray[np.int64]:
     """Sum confusion matrices ``(images, C, C)`` within groups, which come in the order of their first images."""
     locations = {group: place for place, group in enumerate(dict.fromkeys(groups))}
@@ -108,13 +113,49 @@ def sum_groups(matrices: npt.NDArray[np.integer], groups: Sequence[str]) -> npt.
     return total
 
 
-def miou_of_draws(weights: Floats, matrices: npt.NDArray[np.integer], foreground: bool) -> Floats:
-    """Return the mIoU of each row of weights on images, as :func:`unip.segmentation.metrics.score` does."""
-    hits = weights @ np.einsum("icc->ic", matrices).astype(np.float64)
-    union = weights @ (matrices.sum(1) + matrices.sum(2)).astype(np.float64) - hits
-    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)[:, 1 if foreground else 0 :]
+def iou_of_draws(weights: Floats, matrices: npt.NDArray[np.integer]) -> Floats:
+    """Return the IoU of each class ``(draws, C)`` for each row of weights on images; NaN as in :func:`.class_iou`.
+
+    Args:
+        weights: How often each image counts, ``(draws, images)``.
+        matrices: Confusion matrices, as :func:`unip.segmentation.metrics.score` takes them, of each image.
+    """
+    hits = weights @ np.diagonal(matrices, axis1=1, axis2=2).astype(np.float64)
+    union = weights @ (matrices.sum(1)[:, : matrices.shape[1]] + matrices.sum(2)).astype(np.float64) - hits
+    iou: Floats = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+    return iou
+
+
+def mean_iou(iou: Floats) -> Floats:
+    """Return the mean over the classes ``(draws, C)`` that have an IoU, as :class:`.Scores` does."""
     there = ~np.isnan(iou)
     counts = there.sum(1)
     sums = np.where(there, iou, 0.0).sum(1)
     means: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
     return means
+
+
+def paired_differences(
+    ours: Sequence[npt.NDArray[np.integer]],
+    theirs: Sequence[npt.NDArray[np.integer]],
+    means: Sequence[Sequence[int]],
+    draws: int = DRAWS,
+) -> list[Interval]:
+    """Return differences in mean IoU, ours less theirs, each with a percentile bootstrap interval over images.
+
+    Images are drawn with replacement, the same ones for all runs. In each draw the IoU of every run is that of the
+    summed confusion matrices, and the difference is that of the means over runs. Draws without a value are left out.
+
+    Args:
+        ours: Confusion matrices ``(images, C, C)`` of each run; or of groups of images, see :func:`sum_groups`.
+        theirs: Those of the other runs, of the same images or groups.
+        means: The classes of each mean; a single one for its IoU.
+        draws: Bootstrap draws.
+    """
+    every = draw_weights(len(ours[0]), draws)
+
+    def found(runs: Sequence[npt.NDArray[np.integer]]) -> list[Floats]:
+        ious = [iou_of_draws(every, matrices) for matrices in runs]
+        return [np.mean([mean_iou(iou[:, list(classes)]) for iou in ious], axis=0) for classes in means]
+
+    return [bootstrap(our - their, len(ours[0])) for our, their in zip(found(ours), found(theirs), strict=True)]

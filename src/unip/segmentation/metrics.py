@@ -40,7 +40,7 @@ def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int
 def class_iou(matrix: Matrix) -> npt.NDArray[np.float64]:
     """Return intersection over union of each class, NaN for a class in neither truth nor prediction."""
     hits = np.diag(matrix)
-    return _ratio(hits, matrix.sum(0) + matrix.sum(1) - hits)
+    return _ratio(hits, matrix.sum(0)[: len(matrix)] + matrix.sum(1) - hits)
 
 
 def class_accuracy(matrix: Matrix) -> npt.NDArray[np.float64]:
@@ -119,7 +119,10 @@ class Scores:
 
 
 def score(matrix: Matrix, names: Sequence[str]) -> Scores:
-    """Compute :class:`Scores` from a ``(C, C)`` confusion matrix (rows true, columns predicted)."""
+    """Compute :class:`Scores` from a ``(C, C)`` confusion matrix (rows true, columns predicted).
+
+    Further columns, ``(C, C + N)``, count pixels that were predicted as classes without a row: they are errors.
+    """
     iou, accuracy = class_iou(matrix), class_accuracy(matrix)
     pixels = int(matrix.sum())
     return Scores(

@@ -14,11 +14,8 @@ from unip.data.labelled.classes import background_id, has_background
 from unip.segmentation.intervals import (
     CONFIDENCE,
     DRAWS,
-    Floats,
     Interval,
-    bootstrap,
-    draw_weights,
-    miou_of_draws,
+    paired_differences,
     sum_groups,
 )
 from unip.segmentation.metrics import Matrix, Scores, score
@@ -64,9 +61,8 @@ def paired_over_images(
 ) -> Interval:
     """Return the difference in mIoU with a percentile bootstrap interval over test images.
 
-    Images are drawn with replacement, the same ones for all runs. In each draw the mIoU of every run is that of the
-    summed confusion matrices, and the difference is that of the means over runs. So the interval says how much the
-    choice of test images matters; what training seeds do, it does not say.
+    It is that of :func:`unip.segmentation.intervals.paired_differences`, so it says how much the choice of test images
+    matters; what training seeds do, it does not say.
 
     Images that belong together, such as those of one flight, are not independent draws: with ``groups``, whole groups
     are drawn (the cluster bootstrap; Field and Welsh, J. R. Statist. Soc. B 69, 2007). With few of them it is narrow
@@ -81,13 +77,8 @@ def paired_over_images(
     """
     if groups is not None:
         ours, theirs = ([sum_groups(matrices, groups) for matrices in runs] for runs in (ours, theirs))
-    every = draw_weights(len(ours[0]), draws)
-
-    def miou(runs: Sequence[npt.NDArray[np.integer]]) -> Floats:
-        found: Floats = np.mean([miou_of_draws(every, matrices, foreground) for matrices in runs], axis=0)
-        return found
-
-    return bootstrap(miou(ours) - miou(theirs), len(ours[0]))
+    classes = range(1 if foreground else 0, ours[0].shape[1])
+    return paired_differences(ours, theirs, [classes], draws)[0]
 
 
 def floor(matrix: Matrix, names: Sequence[str]) -> tuple[str, Scores]:
