@@ -15,11 +15,18 @@ WIDTH = 480  # pixels; three pictures a row
 
 
 def page_template(package: str, name: str) -> jinja2.Template:
-    """Load a page's template from a package's data; it escapes values and refuses names it was not given."""
+    """Load a page's template from a package's data; it escapes values and refuses names it was not given.
+
+    It may include other files of the package, such as a style that pages share.
+    """
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FunctionLoader(lambda file: files(package).joinpath(file).read_text(encoding="utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    return environment.from_string(files(package).joinpath(name).read_text(encoding="utf-8"))
+    return environment.get_template(name)
 
 
 def data_uri(image: npt.NDArray[np.uint8], width: int = WIDTH) -> str:

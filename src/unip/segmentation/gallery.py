@@ -54,7 +54,7 @@ def render_evaluation(
     rows = [
         {
             "name": name,
-            "colour": "#{:02x}{:02x}{:02x}".format(*classes.palette[index]),
+            "colour": hex_colour(classes.palette[index]),
             "iou": percent(scores.iou[index]),
             "bar": 0.0 if np.isnan(scores.iou[index]) else 100 * float(scores.iou[index]),
             "accuracy": percent(scores.accuracy[index]),
@@ -78,12 +78,27 @@ def render_evaluation(
 
 
 def _shown(frame: WorstFrame, classes: Classes) -> dict[str, str]:
-    image = to_rgb8(frame.image)
-    labelled = np.where((frame.truth == IGNORE)[..., None], image // 3, image)
     return {
         "name": frame.path.name,
         "miou": percent(frame.miou),
-        "image": data_uri(image),
-        "truth": data_uri(draw_overlay(labelled, frame.truth, classes)),
-        "prediction": data_uri(draw_overlay(image, frame.prediction, classes)),
+        "image": picture(frame.image),
+        "truth": truth_picture(frame.image, frame.truth, classes),
+        "prediction": picture(frame.image, frame.prediction, classes),
     }
+
+
+def picture(image: Pixels, mask: Pixels | None = None, classes: Classes | None = None) -> str:
+    """Return an image ``(H, W)`` or RGB ``(H, W, 3)``, with the classes of a mask ``(H, W)`` if given, for a page."""
+    rgb = to_rgb8(image)
+    return data_uri(rgb if mask is None or classes is None else draw_overlay(rgb, mask, classes))
+
+
+def truth_picture(image: Pixels, truth: Pixels, classes: Classes) -> str:
+    """Return the same with the true mask; what has no label is dark."""
+    rgb = to_rgb8(image)
+    return picture(np.where((truth == IGNORE)[..., None], rgb // 3, rgb), truth, classes)
+
+
+def hex_colour(colour: tuple[int, int, int]) -> str:
+    """Return a colour as pages write it."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
