@@ -852,6 +852,7 @@ def evaluate(
     *,
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
+    against: str | os.PathLike[str] | None = None,
     split: str | None = "test",
     group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
@@ -902,6 +903,8 @@ def evaluate(
     matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
     The same is done for each corruption, whose images are corrupted as soon as they are 8-bit, at their own size. These
     scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
+    With ``against``, both models are evaluated on the same images, and ``comparison.json`` and ``comparison.html`` say
+    how much better the new one is.
 
     Settings are keywords, or one ``unip.segmentation.config.EvaluateConfig``;
     then a dry run is ``evaluate(config, dry_run=True)``.
@@ -912,6 +915,7 @@ def evaluate(
             found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
             fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
             hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
+        against: Compare with this older model, on the same images; as words: OLD NEW DATA.
         split: Which split; "" for a folder without splits; held-out: what the fine-tuning held out of the data.
         group: Pattern (regex) in an image's path: its first capture group, or all of it, names the video or
             flight. None: file names are asked.
@@ -923,8 +927,8 @@ def evaluate(
             (shown), or the pixels as stored. None: it is found where size or tags tell.
         palette: Turn colours of a palette back into grey (invert, or its name); none: as in training.
         polarity: How the frames are stored; black-hot ones are inverted; none: as in training.
-        out: Where results go; default: MODEL/evaluation/SPLIT.
-        worst: How many of the worst frames the page shows.
+        out: Where results go; default: MODEL/evaluation/SPLIT, against-OLD-SPLIT.
+        worst: How many frames the page shows: the worst, or where two models differ most.
         window: Overlapping windows of the training crop's size, or the whole image at once.
         batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
         device: Where to run.
@@ -950,6 +954,7 @@ def evaluate(
     *,
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
+    against: str | os.PathLike[str] | None = None,
     split: str | None = "test",
     group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
@@ -998,6 +1003,7 @@ def evaluate(
     *,
     model: str | os.PathLike[str],
     data: str | os.PathLike[str],
+    against: str | os.PathLike[str] | None = None,
     split: str | None = "test",
     group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),

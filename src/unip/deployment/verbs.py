@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unip.config import verb
 from unip.deployment.config import PredictConfig
 from unip.deployment.names import name_outputs, result_files
+from unip.errors import UnipError
 from unip.outputs import output_folder
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.model_folder import read_model_config
+from unip.segmentation.model_folder import is_model, read_model_config
+
+COMPARING = "Compare with: unip evaluate OLD NEW DATA; evaluate one model with: unip evaluate MODEL DATA --split SPLIT."
 
 if TYPE_CHECKING:
     from unip.deployment.prediction import PredictResult
@@ -25,6 +29,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     matrix over all images gives every score. Results: ``metrics.json`` and ``evaluation.html`` with the worst frames.
     The same is done for each corruption, whose images are corrupted as soon as they are 8-bit, at their own size. These
     scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
+    With ``against``, both models are evaluated on the same images, and ``comparison.json`` and ``comparison.html`` say
+    how much better the new one is.
 
     Returns:
         The result, or None for a dry run.
@@ -35,7 +41,35 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     """
     from unip.segmentation.evaluating import evaluate_model  # needs numpy, as the layouts of labelled data do
 
-    return evaluate_model(config)
+    return evaluate_model(sort_models(config))
+
+
+def sort_models(config: EvaluateConfig) -> EvaluateConfig:
+    """Put ``OLD NEW DATA``, which words without names fill in as model, data and against, where they belong.
+
+    Settings that are given by their names stay as they are: there, ``data`` is no model.
+
+    Raises:
+        UnipError: A comparison needs two models and data, and these are others.
+    """
+    data_is_model = is_model(config.data)
+    if config.against is None:
+        if data_is_model:
+            raise UnipError(f"{config.data} is a model, and there is no labelled data to evaluate on", COMPARING)
+        return config
+    against_is_model = is_model(config.against)
+    if data_is_model and not against_is_model and is_model(config.model):
+        return config.model_copy(update={"model": config.data, "against": config.model, "data": config.against})
+    if against_is_model and not data_is_model:
+        return config  # of the model, what opens it says what is wrong
+    given = [f"{path} {_kind(path)}" for path in (config.model, config.data, config.against)]
+    raise UnipError(f"a comparison needs two segmentation models and labelled data, but {', '.join(given)}", COMPARING)
+
+
+def _kind(path: Path) -> str:
+    if is_model(path):
+        return "is a model"
+    return "is not a segmentation model" if path.exists() else "does not exist"
 
 
 @verb(PredictConfig)

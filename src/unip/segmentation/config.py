@@ -259,6 +259,9 @@ class EvaluateConfig(Config):
 
     model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
     data: Path = Field(description=DATA_HELP)
+    against: Path | None = Field(
+        None, description="Compare with this older model, on the same images; as words: OLD NEW DATA."
+    )
     split: str | None = Field(
         "test",
         description='Which split; "" for a folder without splits; held-out: what the fine-tuning held out of the data.',
@@ -275,8 +278,10 @@ class EvaluateConfig(Config):
     polarity: Polarity | None = Field(
         None, description="How the frames are stored; black-hot ones are inverted; none: as in training."
     )
-    out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT.")
-    worst: int = Field(12, ge=0, description="How many of the worst frames the page shows.")
+    out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT, against-OLD-SPLIT.")
+    worst: int = Field(
+        12, ge=0, description="How many frames the page shows: the worst, or where two models differ most."
+    )
     window: Window = "slide"
     batch_size: WindowBatch = "auto"
     device: Device = "auto"
@@ -299,3 +304,12 @@ class EvaluateConfig(Config):
 
             parse_corruptions(corruption)
         return corruption
+
+    @model_validator(mode="after")
+    def _compares_clean_images(self) -> EvaluateConfig:
+        if self.against is not None and self.corruption:
+            raise UnipError(
+                "two models are compared on the images as they are, not on corrupted ones",
+                "Leave out --corruption, or evaluate each model with it.",
+            )
+        return self

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unip.data.corruptions import CorruptFrames, parse_corruptions
 from unip.data.images.config import Conversion
@@ -18,13 +19,14 @@ from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import check_segmentation
 from unip.data.labelled.matching import match_classes
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.frames import Frames
+from unip.data.sampling.frames import Frame, Frames
 from unip.errors import UnipError
 from unip.files import read_json, sha256
 from unip.log import TableMessage
 from unip.progress import meter
 from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.signals import stoppable
+from unip.segmentation.comparison import Comparison
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation_files import EvaluationFiles, EvaluationSettings, Subject
 from unip.segmentation.gallery import WorstFrame
@@ -52,6 +54,7 @@ class EvaluateResult:
         corrupted: Scores on corrupted images, by ``NAME:SEVERITY``.
         matrices: The confusion matrix of every frame as it is, whose sum ``scores`` come from.
         interval: How much the mIoU depends on which frames it is measured on; None: nothing is labelled.
+        comparison: With another model, if one was given; all else is of the classes that both know.
     """
 
     scores: Scores
@@ -60,6 +63,7 @@ class EvaluateResult:
     corrupted: dict[str, Scores] = field(default_factory=dict)
     matrices: dict[str, Matrix] = field(default_factory=dict)
     interval: MiouInterval | None = None
+    comparison: Comparison | None = None
 
 
 def score_model(config: EvaluateConfig, out: Path, opened: Evaluated) -> EvaluateResult | None:
@@ -126,8 +130,14 @@ def evaluation_files(
     ready: ModelAndData, config: EvaluateConfig, out: Path, interval: MiouInterval | None
 ) -> EvaluationFiles:
     """Return what writes the results."""
+    subject = Subject(str(config.model), str(config.data), config.split, len(ready.data))
+    return EvaluationFiles(out, subject, evaluation_settings(ready, config), ready.segmenter.spec.classes, interval)
+
+
+def evaluation_settings(ready: ModelAndData, config: EvaluateConfig) -> EvaluationSettings:
+    """Return what the scores of ``config.model`` depend on beside the images."""
     spec = ready.segmenter.spec
-    settings = EvaluationSettings(
+    return EvaluationSettings(
         weights=sha256(model_folder(config.model) / "model.safetensors"),
         window=config.window,
         short_side=spec.short_side,
@@ -136,8 +146,6 @@ def evaluation_files(
         conversion=ready.conversion,
         precision=ready.precision,
     )
-    subject = Subject(str(config.model), str(config.data), config.split, len(ready.data))
-    return EvaluationFiles(out, subject, settings, spec.classes, interval)
 
 
 def score_corruptions(
@@ -218,6 +226,15 @@ def open_model_and_data(config: EvaluateConfig, data: SegmentationData) -> Model
     data = match_classes(
         data, segmenter.spec.classes, remap=config.remap, model=str(config.model), source=str(config.data)
     )
+    return fit_to_data(segmenter, data, config)
+
+
+def fit_to_data(segmenter: Segmenter, data: SegmentationData, config: EvaluateConfig) -> ModelAndData:
+    """Return ``config.model`` with data of its classes, read as it was trained.
+
+    Raises:
+        UnipError: Another channel would be read than in training.
+    """
     check_channel(segmenter.spec, data, config)
     device = choose_device(config.device)
     converted = segmenter.spec.conversion.given(palette=config.palette, polarity=config.polarity)
@@ -238,6 +255,29 @@ def _corrupted(
         yield each, score_frames(ready, plain, each)[0]
 
 
+def predictions(
+    ready: ModelAndData, config: EvaluateConfig, corruption: CorruptFrames | None = None
+) -> Iterator[tuple[Frame, Tensor]]:
+    """Segment all images; yield each with its class ids, uint8 ``(H, W)`` where the model runs.
+
+    Raises:
+        UnipError: An image or a mask is damaged.
+    """
+    results = segment_frames(
+        ready.segmenter,
+        Frames(ready.data, ready.segmenter.spec.short_side, corruption=corruption),
+        device=ready.device,
+        dtype=ready.dtype,
+        window=config.window,
+        batch_size=config.batch_size,
+        workers=config.workers,
+    )
+    for frame, logits in results:
+        if frame.problem is not None:
+            raise frame.problem
+        yield frame, logits.argmax(0).byte()
+
+
 def score_frames(
     ready: ModelAndData, config: EvaluateConfig, corruption: CorruptFrames | None = None
 ) -> tuple[Scores, dict[str, Matrix], list[WorstFrame]]:
@@ -247,24 +287,11 @@ def score_frames(
     total, ignored = np.zeros((count, count), np.int64), 0
     matrices: dict[str, Matrix] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
-    frames = Frames(data, ready.segmenter.spec.short_side, corruption=corruption)
-    results = segment_frames(
-        ready.segmenter,
-        frames,
-        device=ready.device,
-        dtype=ready.dtype,
-        window=config.window,
-        batch_size=config.batch_size,
-        workers=config.workers,
-    )
     watch = ImageWatch(ready.segmenter.spec.images)
-    with meter(f"evaluating {corruption}" if corruption else "evaluating", len(frames), "images") as progress:
-        for frame, logits in results:
-            if frame.problem is not None:
-                raise frame.problem
+    with meter(f"evaluating {corruption}" if corruption else "evaluating", len(data), "images") as progress:
+        for frame, prediction in predictions(ready, config, corruption):
             watch.look(frame, data.images[frame.index])
             assert frame.mask is not None
-            prediction = logits.argmax(0).byte()
             truth = prediction.new_tensor(frame.mask)
             matrix = confusion(prediction, truth, count, IGNORE).cpu().numpy()
             total += matrix
@@ -279,7 +306,7 @@ def score_frames(
                     push = heapq.heappush if room else heapq.heapreplace
                     push(worst, (-value, -frame.index, shown))
             progress.advance()
-    watch.finish(len(frames))
+    watch.finish(len(data))
     refuse_doubtful(data, [*total.sum(axis=1).tolist(), ignored])
     return (
         score(total, data.classes.names),

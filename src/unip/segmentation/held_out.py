@@ -12,6 +12,7 @@ from typing import Any
 from unip.data.grouping import guess_sequences, match_groups
 from unip.data.labelled.datasets import list_splits, open_segmentation, split_kind
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.record import read_records
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 from unip.files import read_json
@@ -84,6 +85,27 @@ def recorded_with(model: Path) -> HeldOut | None:
     folder = model_folder(model)
     path = folder.parent / FILE
     return HeldOut.read(path) if folder.name == "model" and path.is_file() else None
+
+
+def trained_on(model: Path, images: Sequence[Path], data: Path | str) -> list[int] | None:
+    """Return which images of a data set, by their numbers, the fine-tuning of a model trained on.
+
+    They are known by their paths, from the run folder's record of labelled files; and in a split of which some images
+    were held out, the others were trained on.
+
+    Returns:
+        None if there is no run folder that could tell.
+    """
+    folder = model_folder(model)
+    record = recorded_with(model)
+    held = {} if record is None else record.among(images, data)
+    labels = folder.parent / "labels.json"
+    known = read_records(labels).get("train") if folder.name == "model" and labels.is_file() else None
+    if known is None and not held:
+        return None
+    pairs = () if known is None else zip(known.files, known.facts, strict=True)
+    read = {os.path.realpath(files.image) for files, facts in pairs if facts is not None}
+    return [i for i, image in enumerate(images) if i not in held and (held or os.path.realpath(image) in read)]
 
 
 @dataclass(frozen=True)

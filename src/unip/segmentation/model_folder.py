@@ -50,6 +50,15 @@ def read_model_config(path: Path) -> tuple[Path, dict[str, Any]]:
     return folder, record
 
 
+def is_model(path: Path) -> bool:
+    """Say whether a path leads to a segmentation model: its folder, a run's, or the name of one that ships."""
+    try:
+        record = read_json(model_folder(path) / "config.json")
+    except (UnipError, OSError):
+        return False
+    return isinstance(record, dict) and record.get("format") == SEGMENTER_FORMAT
+
+
 def unreadable_weights(file: Path, error: Exception) -> UnipError:
     """Return the error for weights that are missing or damaged."""
     return UnipError(f"cannot read {file}: {error}", "Copy the whole model folder again.")
