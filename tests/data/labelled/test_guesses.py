@@ -88,6 +88,14 @@ def test_a_file_in_place_of_a_folder(tmp_path: Path, layout: str) -> None:
             "Image files lie in ir, truth: name the folders with --images and --masks",
         ),
         (
+            {"mixed/a.png": "", "annotations/masks/a_pixels0.png": "", "annotations/bboxes/a.xml": VOC},
+            "Image files lie in annotations/masks, mixed: name the folders with --images and --masks",
+        ),
+        (
+            {"ir/a.png": "", "truth/a.png": "", "boxes/a.txt": "0 0.5 0.5 0.1 0.1"},
+            "Image files lie in ir, truth: name the folders with --images and --masks",
+        ),
+        (
             {"ir/a.npy": ""},
             "ir holds 1 .npy files, which are not read as images: save each frame as 16-bit PNG or TIFF.",
         ),

@@ -175,6 +175,15 @@ def test_places_can_be_given(tmp_path: Path, images: str, masks: str, places: Pl
         assert list_splits(tmp_path, places) == ["train"]
 
 
+@pytest.mark.parametrize("masks", ["annotations/masks", "a/b/masks", "a/images/masks", "thermal/masks"])
+def test_a_folder_above_given_places_is_no_split(tmp_path: Path, masks: str) -> None:
+    fill(tmp_path, "thermal/{}.png", f"{masks}/{{}}.png")
+    given = Places("thermal", masks)
+    assert list_splits(tmp_path, given) == []
+    assert len(open_segmentation(tmp_path, places=given)) == 2
+    assert '--split ""' in refused(tmp_path, "no such folder", given)
+
+
 def test_given_places_are_searched_alone(tmp_path: Path) -> None:
     fill(tmp_path, "train/images/{}.png", "train/masks/{}.png")
     with pytest.raises(UnipError, match="--images thermal: no such folder") as caught:
@@ -188,6 +197,20 @@ def refused(root: Path, what: str, places: Places = Places()) -> str:  # noqa: B
     with pytest.raises(UnipError, match=what) as caught:
         open_segmentation(root, "train", places=places)
     return str(caught.value.fix)
+
+
+@pytest.mark.parametrize("suffix", ["_pixels0", "-fuse", ".labels", "_a_b"])
+def test_the_suffix_that_fits_is_named(tmp_path: Path, suffix: str) -> None:
+    fill(tmp_path, "train/images/frame_{}.png", f"train/masks/frame_{{}}{suffix}.png")
+    fix = refused(tmp_path, "no image has a mask")
+    assert f"2 masks are named like an image and {suffix!r}: give --mask-suffix={suffix}." in fix
+    assert len(open_segmentation(tmp_path, "train", places=Places(mask_suffix=suffix))) == 2
+
+
+@pytest.mark.parametrize(("image", "mask"), [("img_{}", "mask_{}"), ("{}_as_leg", "{}_seg_leg"), ("{}_B7", "{}_mask")])
+def test_names_that_no_suffix_pairs_have_to_be_changed(tmp_path: Path, image: str, mask: str) -> None:
+    fill(tmp_path, f"train/images/{image}.png", f"train/masks/{mask}.png")
+    assert "rename the masks" in refused(tmp_path, "no image has a mask")
 
 
 def test_two_candidates_are_refused(tmp_path: Path) -> None:

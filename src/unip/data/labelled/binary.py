@@ -63,7 +63,7 @@ def refuse_doubtful(data: SegmentationData, pixels: Sequence[int]) -> None:
             f"the masks in {data.masks[0].path.parent} hold two values alone: 0 ({names[0]}) and {raw}, which is the "
             f"ignore_index. No pixel is {' or '.join(names[1:4])}",
             f"If {raw} marks {names[1]}: --remap {raw}={names[1]}"
-            + (", or leave ignore_index out of classes.json" if len(names) == 2 else "")
+            + (", or have a classes.json that states no ignore_index" if len(names) == 2 else "")
             + f". If it marks pixels without a label: --remap {raw}=ignore.",
         )
 

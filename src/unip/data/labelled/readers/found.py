@@ -153,9 +153,23 @@ def no_pairs(root: Path, split: str | None, places: Places, tried: list[Found], 
     masks = f", where a mask is called {next(iter(seen.masks))}" if seen.masks else ", which holds no image files"
     return UnipError(
         f"no image has a mask: none of {len(seen.images)} in {folders.images} has one in {folders.masks}{masks}",
-        f"Expected such as {wanted}. Name what follows the image's name with --mask-suffix, and other folders with "
-        "--images and --masks.",
+        f"Expected such as {wanted}. {_way_to_pairs(seen)} Name other folders with --images and --masks.",
     )
+
+
+def _way_to_pairs(found: Found) -> str:
+    """Say how images and masks of different names can be paired: the suffix that fits most, or other names."""
+    names = {path.name for path in found.images}
+    after = Counter(
+        mask.name[len(name) :]
+        for mask in found.masks
+        for name in (mask.name[:end] for end in range(1, len(mask.name)))
+        if name in names
+    )
+    if after:
+        suffix, count = max(after.items(), key=lambda item: (item[1], len(item[0])))
+        return f"{count} masks are named like an image and {suffix!r}: give --mask-suffix={suffix}."
+    return "--mask-suffix names what follows the image's name; if the names differ otherwise, rename the masks."
 
 
 def not_a_folder(file: Path) -> UnipError:

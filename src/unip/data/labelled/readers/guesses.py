@@ -26,7 +26,10 @@ NAMES = ("classes.json", "labels.txt", "labelmap.txt", "classes.txt", "train.txt
 def guess_kind(root: Path) -> str | None:
     """Return a sentence that names the kind of labelled data that the files of a folder, or a file, look like."""
     files = _files(root)
-    return _guess_annotations(root, files) or _name_unread(root, files) or _name_images(root, files)
+    found = _guess_annotations(root, files)
+    if found is None or found.endswith(NO_OUTLINE):  # boxes may lie beside masks
+        return _name_unread(root, files) or _name_images(root, files) or found
+    return found
 
 
 def guess_annotations(root: Path) -> str | None:

@@ -109,9 +109,7 @@ def list_splits(root: Path, places: Places) -> list[str]:
     of_masks = [*mask_folders, *others, *(inner for folder in mask_folders for inner in _folders(folder))]
     for folder in image_folders:
         found |= {path.name for path in _folders(folder) if any((m / path.name).is_dir() for m in of_masks)}
-    for folder in folders:
-        if folder in image_folders or folder in mask_folders:
-            continue
+    for folder in set(folders) - {*image_folders, *mask_folders, *_above_given(root, places)}:
         inner = {path.name.lower() for path in _folders(folder)}
         given = (places.images, places.masks)
         is_given = any(text is not None and (folder / text.replace(SPLIT, folder.name)).is_dir() for text in given)
@@ -119,6 +117,12 @@ def list_splits(root: Path, places: Places) -> list[str]:
         if is_given or is_flat or inner & {*IMAGE_FOLDERS, *MASK_FOLDERS}:
             found.add(folder.name)
     return [name for name in USUAL if name in found] + sorted(found - set(USUAL))
+
+
+def _above_given(root: Path, places: Places) -> set[Path]:
+    """Return the folders above those that are given, such as ``annotations`` of ``annotations/masks``: no splits."""
+    given = [root / text for text in (places.images, places.masks) if text is not None and SPLIT not in text]
+    return {above for folder in given if folder.is_dir() for above in folder.parents}
 
 
 def _places(
@@ -138,6 +142,7 @@ def _places(
     found = [folder for folder in dict.fromkeys(options) if folder.is_dir()]
     if not found:
         hint = "" if split is None else f" {SPLIT} in {option} stands for the name of the split."
+        hint += f" {WITHOUT_SPLITS}" if split and (root / given).is_dir() else ""
         raise UnipError(
             f"{option} {given}: no such folder of {root}", f"Expected {' or '.join(map(str, options))}.{hint}"
         )
