@@ -82,6 +82,13 @@ def test_damaged_images_are_skipped_and_named(model, tmp_path):
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["unreadable"]) == 2
 
 
+def test_it_is_said_if_nothing_was_segmented(model, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"hello")
+    with pytest.raises(UnipError, match="1 of 1 images could not be read") as caught:
+        predict(model=model, images=(tmp_path,), out=tmp_path / "out", device="cpu")
+    assert caught.value.fix.startswith("Nothing was segmented")
+
+
 def test_dry_run_writes_nothing(model, tmp_path, capsys):
     write(tmp_path / "in" / "a.png")
     assert predict(model=model, images=(tmp_path / "in",), out=tmp_path / "out", dry_run=True) is None

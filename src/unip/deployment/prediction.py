@@ -127,7 +127,8 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     )
     log.info(f"{len(records)} images segmented; results are in {config.out}")
     if problems:
-        raise unreadable(problems, len(paths), "All others were segmented.", rest=", listed in predictions.json")
+        fix = "All others were segmented." if records else "Nothing was segmented: give readable images."
+        raise unreadable(problems, len(paths), fix, rest=", listed in predictions.json")
     return PredictResult(config.out, {found.image: config.out / found.files["mask"] for found in records})
 
 

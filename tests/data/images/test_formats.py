@@ -74,6 +74,21 @@ def test_postscript_is_no_image_by_any_name(tmp_path: Path, door: str, ending: s
     assert started == []
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_a_pointer_of_git_lfs_is_called_so(tmp_path: Path, door: str) -> None:
+    (tmp_path / "x.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    with pytest.raises(UnipError, match=r"x\.png.*pointer of Git LFS.*git lfs pull"):
+        DOORS[door](tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_other_bytes_are_refused_without_an_address_in_memory(tmp_path: Path, door: str) -> None:
+    (tmp_path / "x.png").write_bytes(b"hello")
+    with pytest.raises(UnipError, match=r"x\.png") as caught:
+        DOORS[door](tmp_path / "x.png")
+    assert "BytesIO" not in str(caught.value) and " at 0x" not in str(caught.value)
+
+
 def test_doors_that_refuse_by_a_value(tmp_path: Path, started: list[str]) -> None:
     (tmp_path / "x.png").write_bytes(EPS)
     assert "is not an image that can be read" in str(read_facts(str(tmp_path / "x.png")).problem)

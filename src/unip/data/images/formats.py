@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from unip.errors import UnipError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+LFS_POINTER = b"version https://git-lfs"  # what a clone has in place of each file until `git lfs pull`
 MAX_PIXELS = 178_956_970  # where Pillow stops too; a file that claims more is taken for a decompression bomb
 
 
@@ -23,10 +24,18 @@ def open_image(data: bytes | BinaryIO) -> Image.Image:
         data: The bytes of a file, or an open one, which stays open.
 
     Raises:
+        UnipError: It is a pointer of Git LFS.
         PIL.UnidentifiedImageError: It is none of these.
         Exception: On broken bytes the decoders raise nearly anything.
     """
-    return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise UnipError("it is a pointer of Git LFS; git lfs pull gets the file itself") from None
+        raise UnidentifiedImageError("of no known format") from None  # Pillow's text is an address in memory
 
 
 def too_many_pixels() -> UnipError:

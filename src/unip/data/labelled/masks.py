@@ -281,6 +281,8 @@ def decode_mask(data: bytes, path: Path, mode: str | None = None) -> DecodedMask
             lossy = image.format not in LOSSLESS or tags.get(COMPRESSION, 1) in LOSSY_COMPRESSIONS
             inverted = tags.get(PHOTOMETRIC, 1) == 0
             found = DecodedMask(pixels, image.mode, str(image.format), depth, lossy, inverted)
+    except UnipError as error:
+        raise UnipError(f"mask {path}: {error.what}", error.fix) from None
     except Exception as error:  # on broken bytes the decoders raise nearly anything
         raise UnipError(
             f"mask {path} is truncated, damaged or not an image ({error})", "Write it again as PNG."
