@@ -100,6 +100,18 @@ def test_page_needs_nothing_from_elsewhere(bad_folder, tmp_path):
     assert "<rect" in page and "grey levels of 12 frames" in page
 
 
+@pytest.mark.parametrize("kind", ["L", "1", "RGB", "deep", "small objects"])
+def test_masks_among_frames_are_said_to_be_masks(tmp_path, kind):
+    objects = scene(1) > (scene(1).max() - 1 if kind == "small objects" else 120)
+    mask = np.where(objects, 65535, 0).astype(np.uint16) if kind == "deep" else np.where(objects, 255, 0)
+    (tmp_path / "set/labels of mine").mkdir(parents=True)
+    image = Image.fromarray(mask if kind == "deep" else mask.astype(np.uint8))
+    (image.convert(kind) if kind in ("1", "RGB") else image).save(tmp_path / "set/labels of mine/a.png")
+    assert 0 < objects.mean() < 1
+    findings = check(sources=[f"infrared={tmp_path / 'set'}"], out=tmp_path / "out").findings
+    assert [finding.kind for finding in findings] == ["black and white"]
+
+
 def test_thresholds(bad_folder, tmp_path):
     result = check(
         sources=[str(bad_folder)], out=tmp_path / "out", min_side=10, min_contrast=0, max_saturated=1, dry_run=True

@@ -60,6 +60,9 @@ FINDING_KINDS = {
     "small": Kind("warning", "a side is shorter than the limit", "Leave the frames out, or lower --min-side."),
     "constant": Kind("warning", "all pixels are equal", "Leave the frames out."),
     "flat": Kind("warning", "hardly any contrast", "Leave the frames out, or lower --min-contrast."),
+    "black and white": Kind(
+        "warning", "a mask rather than a frame", "Give the folder of the frames alone, and labels with --data."
+    ),
     "saturated": Kind("warning", "many pixels at an end of the range", "Export them with a wider temperature range."),
     "false colour": Kind(
         "warning", "a palette was applied to an infrared frame", "--palette invert brings its grey levels back."
@@ -154,6 +157,8 @@ def _problems(facts: FileFacts, modality: str, limits: Limits) -> list[tuple[str
     side = min(facts.width, facts.height)
     if side < limits.min_side:
         found.append(("small", f"{facts.width} x {facts.height} pixels", -float(side)))
+    if facts.saturated == 1 and facts.std:
+        return [*found, ("black and white", "every pixel is at one end of the range or the other", 0.0)]
     span = facts.high - facts.low
     unit = "levels" if facts.bits == 8 else "counts"
     if facts.std == 0:
