@@ -94,6 +94,21 @@ def test_a_modality_can_be_settled(tmp_path: Path) -> None:
     assert rows(open_images([f"rgb={tmp_path / 'set/images/a.png'}"]), "source", "modality") == [("set", "rgb")]
 
 
+@pytest.mark.parametrize("frames", ["images", "Images", "imgs", "img", "image", "JPEGImages", "."])
+@pytest.mark.parametrize("masks", ["masks", "Masks", "labels", "annotations/binary"])
+def test_masks_beside_frames_are_left_out_in_all_usual_layouts(tmp_path: Path, frames: str, masks: str) -> None:
+    frame = draw(tmp_path / "set/train" / frames / "a.png")
+    draw(tmp_path / "set/train" / masks / "a.png")
+    table, _ = read_images([str(tmp_path / "set")])
+    assert [os.fsdecode(row.path) for row in table] == [str(frame)]
+
+
+def test_a_folder_called_labels_among_folders_of_frames_is_read(tmp_path: Path) -> None:
+    for name in ("labels", "tools"):
+        draw(tmp_path / "photos" / name / "a.png")
+    assert open_images([str(tmp_path / "photos")]).num_rows == 2
+
+
 def test_a_folder_may_have_an_equals_sign(tmp_path: Path) -> None:
     draw(tmp_path / "k=3" / "a.png")
     assert open_images([str(tmp_path / "k=3")]).num_rows == 1

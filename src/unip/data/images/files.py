@@ -13,6 +13,7 @@ from unip.errors import UnipError
 
 log = logging.getLogger(__name__)
 
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")  # in any case
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "gt", "segmentationclass")  # in any case
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _KNOWN = f"Known endings: {', '.join(SUFFIXES)}."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unip.data.images.files import MASK_FOLDERS, check_images, list_images
+from unip.data.images.files import IMAGE_FOLDERS, MASK_FOLDERS, SUFFIXES, check_images, list_images
 from unip.errors import UnipError
 
 if TYPE_CHECKING:
@@ -123,8 +123,11 @@ def list_source(
 
 
 def _holds_masks(folder: Path) -> bool:
-    beside = (folder.parent / name for name in ("images", "JPEGImages"))
-    return folder.name.lower() in MASK_FOLDERS and any(images.is_dir() for images in beside)
+    """Say whether a folder is one of masks by its name, and has frames beside it as segmentation folders have."""
+    if folder.name.lower() not in MASK_FOLDERS:
+        return False
+    beside = [path for path in folder.parent.iterdir() if path != folder]
+    return any(path.name.lower() in IMAGE_FOLDERS or path.suffix.lower() in SUFFIXES for path in beside)
 
 
 def entry_of(path: Path, folder: Path, modality: str | None) -> Entry:

@@ -22,11 +22,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unip.data.images.files import MASK_FOLDERS, SUFFIXES
+from unip.data.images.files import IMAGE_FOLDERS, MASK_FOLDERS, SUFFIXES
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
 LISTS = "ImageSets/Segmentation"
 USUAL = ("train", "val", "test")
 ALSO_USUAL = ("training", "valid", "validation", "testing")
