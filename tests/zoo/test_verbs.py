@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import unip
 from unip.errors import UnipError
 from unip.zoo.catalogue import catalogue
+from unip.zoo.verbs import table_of
 
 
 def test_the_list_holds_every_model() -> None:
     listed = unip.models()
     assert listed is not None
     assert [one.name for one in listed.models] == list(catalogue())
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_no_cell_of_the_list_is_cut_in_a_terminal(width: int) -> None:
+    listed = unip.models()
+    assert listed is not None
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table_of(list(listed.models)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\u2026" not in text and all(name in text for name in catalogue())
 
 
 def test_commercial_leaves_out_what_is_restricted() -> None:

@@ -153,7 +153,11 @@ def lines_of(found: ModelDescription) -> list[str]:
 def table_of(listed: list[ModelDescription]) -> Table:
     """Return the models as a table."""
     name = Column("name", no_wrap=True)
-    table = Table(name, "kind", "M params", "GFLOPs", "licence", "from", title="Models")
+    kind, licence, place = (Column(heading, no_wrap=True) for heading in ("kind", "licence", "from"))
+    # fits 80 characters: of CC-BY-NC-4.0, NC would be cut
+    table = Table(
+        name, kind, "M params", "GFLOPs", licence, place, title="Models", collapse_padding=True, pad_edge=False
+    )
     for one in listed:
         if entry := one.entry:
             speed = f"{entry.gflops:g}" if entry.gflops else "-"
@@ -163,7 +167,7 @@ def table_of(listed: list[ModelDescription]) -> Table:
                 f"{entry.parameters:g}",
                 speed,
                 entry.licence or "not stated",
-                entry.where.partition(":")[0],
+                entry.where.partition(":")[0].rpartition(" ")[2],
             )
             table.add_row(*cells)
     return table
