@@ -14,7 +14,7 @@ from unip.data.labelled.classes import IGNORE, Classes, has_background
 from unip.data.labelled.overlay import draw_overlay
 from unip.pages import data_uri, page_template
 from unip.segmentation.intervals import MiouInterval
-from unip.segmentation.metrics import Scores, percent
+from unip.segmentation.metrics import Scores, percent, percent_of_pixels
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -58,7 +58,7 @@ def render_evaluation(
             "iou": percent(scores.iou[index]),
             "bar": 0.0 if np.isnan(scores.iou[index]) else 100 * float(scores.iou[index]),
             "accuracy": percent(scores.accuracy[index]),
-            "share": percent(truth[index] / pixels),
+            "share": percent_of_pixels(truth[index] / pixels),
             "confusion": [
                 {"text": percent(part), "shade": 0.0 if np.isnan(part) else float(part)}
                 for part in (scores.matrix[index] / truth[index] if truth[index] else np.full(len(truth), np.nan))

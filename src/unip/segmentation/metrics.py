@@ -109,7 +109,7 @@ class Scores:
             table.add_column(heading, justify="right")
         truth = self.matrix.sum(1)
         for name, iou, accuracy, pixels in zip(self.names, self.iou, self.accuracy, truth, strict=True):
-            table.add_row(name, percent(iou), percent(accuracy), percent(pixels / max(1, self.matrix.sum())))
+            table.add_row(name, percent(iou), percent(accuracy), percent_of_pixels(pixels / max(1, self.matrix.sum())))
         table.add_section()
         table.add_row("mean", percent(self.miou), percent(self.mean_accuracy), "")
         if has_background(self.names):
@@ -140,6 +140,13 @@ def score(matrix: Matrix, names: Sequence[str]) -> Scores:
 def percent(value: float) -> str:
     """Return a share as percent with one decimal, a dash for NaN."""
     return "-" if np.isnan(value) else f"{100 * value:.1f}"
+
+
+def percent_of_pixels(value: float) -> str:
+    """Return a share as percent, with as many decimals (1 to 4) as tell it from 0 and from 100."""
+    least = 100 * min(value, 1 - value)
+    decimals = next((n for n in (1, 2, 3) if least == 0 or round(least, n) > 0), 4)
+    return f"{100 * value:.{decimals}f}"
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
