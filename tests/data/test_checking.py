@@ -112,6 +112,14 @@ def test_masks_among_frames_are_said_to_be_masks(tmp_path, kind):
     assert [finding.kind for finding in findings] == ["black and white"]
 
 
+def test_grey_frames_with_noise_in_their_colours_are_said_to_be_perhaps_grey(tmp_path):
+    noise = np.random.default_rng(0).integers(-4, 5, (96, 128, 3))
+    (tmp_path / "set").mkdir()
+    Image.fromarray(np.clip(scene(1)[..., None] + noise, 0, 255).astype(np.uint8)).save(tmp_path / "set/a.png")
+    (finding,) = check(sources=[f"infrared={tmp_path / 'set'}"], out=tmp_path / "out").findings
+    assert finding.kind == "colour" and "perhaps grey with noise" in finding.detail
+
+
 def test_thresholds(bad_folder, tmp_path):
     result = check(
         sources=[str(bad_folder)], out=tmp_path / "out", min_side=10, min_contrast=0, max_saturated=1, dry_run=True

@@ -40,7 +40,11 @@ FINDING_KINDS = {
     ),
     "no image": Kind("error", "a mask without a frame", "Add the frames, or move the masks away."),
     "doubtful ids": Kind("error", "masks whose ids may mean two things", "Say what they mean with --remap."),
-    "labels": Kind("warning", "labels that seem to be there, but were not checked", "Name them with --data."),
+    "labels": Kind(
+        "warning",
+        "labels that seem to be there, but were not checked",
+        "Do what each line says, or name them with --data.",
+    ),
     "no mask": Kind("warning", "a frame without a mask, which training leaves out", "Label or remove the frames."),
     "shifted": Kind(
         "warning",
@@ -173,6 +177,8 @@ def _problems(facts: FileFacts, modality: str, limits: Limits) -> list[tuple[str
         mapped = bool(facts.palette) or facts.colours < FALSE_COLOUR
         off_curve = f"colours lie {100 * facts.colours:.1f} % of their extent off a curve"
         of_none = off_curve if mapped else "three channels, no known palette"
+        if facts.colours == 1:  # see colour_spread
+            of_none += "; too little colour or area to tell more, so perhaps grey with noise in its colours"
         detail = f"palette {facts.palette}" if facts.palette else of_none
         found.append(("false colour" if mapped else "colour", detail, -facts.colours))
     return found
