@@ -34,6 +34,7 @@ def counts_folder(segmentation_folder):
 def settings(tmp_path, backbone_folder, counts_folder):
     return {
         "model": str(backbone_folder),
+        "recipe": "fast",
         "data": counts_folder,
         "out": tmp_path / "run",
         "steps": 2,

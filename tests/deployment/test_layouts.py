@@ -41,7 +41,7 @@ def mfnet(tmp_path: Path) -> str:
 
 def test_finetune_and_evaluate(mfnet, backbone_folder, tmp_path, capsys):
     sizes = {"batch_size": 2, "crop": 32, "base": (128, 32), "steps": 2, "decoder": "light"}
-    quiet = {"device": "cpu", "compile": False, "workers": 0, "tensorboard": False}
+    quiet = {"recipe": "fast", "device": "cpu", "compile": False, "workers": 0, "tensorboard": False}
     run = tmp_path / "run"
     names = ("car", "bike", "curve", "car stop", "guardrail", "color cone", "bump")
     remap = ["person=hot", *(f"{name}=ignore" for name in names)]

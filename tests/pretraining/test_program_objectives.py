@@ -111,6 +111,7 @@ def log(run: Path) -> list[dict]:
 def tune(place: Path, model: Path, out: Path, **changes):
     values = {
         "model": str(model),
+        "recipe": "fast",
         "data": str(place / "labelled"),
         "out": out,
         "steps": 1,

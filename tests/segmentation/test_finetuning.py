@@ -327,7 +327,7 @@ def write_frames(root, shape, images, side, classes):
     ],
 )
 def test_a_dry_run_says_what_is_chosen_and_why(settings, tmp_path, capsys, frames, expected):
-    given = {key: value for key, value in settings.items() if key not in OPEN}
+    given = {key: value for key, value in settings.items() if key not in OPEN} | {"recipe": "fast"}
     data = write_frames(tmp_path / "frames", *frames)
     assert finetune(**{**given, "data": data, "split": "", "dry_run": True}) is None
     said = capsys.readouterr().out
@@ -338,7 +338,7 @@ def test_a_dry_run_says_what_is_chosen_and_why(settings, tmp_path, capsys, frame
 def test_three_tiny_frames_are_enough(settings, tmp_path, monkeypatch):
     """Everything is left open; what was chosen is recorded, repeats the run, and lets it go on."""
     monkeypatch.setattr(defaults, "MIN_STEPS", 50)  # it only has to be quick
-    given = {key: value for key, value in settings.items() if key not in OPEN}
+    given = {key: value for key, value in settings.items() if key not in OPEN} | {"recipe": "fast"}
     given |= {"data": write_frames(tmp_path / "frames", (5, 7), 3, 3, 2), "split": "", "checkpoint_every": 25}
     result = finetune(**given)
     recorded = FinetuneConfig.from_yaml(result.run / "config.yaml")
