@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from unip.segmentation import heads
-from unip.segmentation.heads import FCNHead, LightHead, LinearHead, UPerNetHead, enlarge, resize, upsample
+from unip.segmentation.heads import ConvHead, FCNHead, LightHead, LinearHead, UPerNetHead, enlarge, resize, upsample
 
 
 def levels(width=6):
@@ -40,6 +40,19 @@ def test_linear_head_is_one_matrix():
     expected = np.einsum("kc,bchw->bkhw", weight[:, :, 0, 0], stacked) + bias[None, :, None, None]
     np.testing.assert_allclose(head(features).detach().numpy(), expected, atol=1e-5)
     assert sum(p.numel() for p in head.parameters()) == 7 * 12 + 7
+
+
+def test_the_convolutional_head_sees_all_layers_and_neighbours_at_the_stride_of_the_patches():
+    head = ConvHead(3 * 4, 8, 2).eval()
+    features = [torch.randn(2, 4, 9, 11) for _ in range(3)]
+    before = head(features)
+    assert before.shape == (2, 2, 9, 11)
+    for index in range(3):
+        changed = [feature.clone() for feature in features]
+        changed[index][:, :, 4, 5] += 5.0
+        reached = (head(changed) - before).abs().amax((0, 1)) > 1e-6
+        assert reached[4, 5] and not reached[:2].any() and not reached[7:].any()  # two pixels away at most
+        assert not reached[:, :3].any() and not reached[:, 8:].any() and reached.sum() > 1
 
 
 def test_probe_norm_standardises_and_has_no_weights():

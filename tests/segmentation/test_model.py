@@ -29,7 +29,7 @@ def test_any_size_any_backbone(make_segmenter, backbone, size):
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("decoder", ["upernet", "light", "linear"])
+@pytest.mark.parametrize("decoder", ["upernet", "light", "conv", "linear"])
 @pytest.mark.parametrize("pyramid", ["llfpn", "fpn"])
 def test_all_that_is_trained_gets_a_gradient(make_segmenter, decoder, pyramid):
     segmenter = make_segmenter(decoder=decoder, pyramid=pyramid)
@@ -115,6 +115,7 @@ def test_compiles_without_graph_breaks(make_segmenter, full):
 def test_defaults():
     assert default_layers("upernet", "llfpn", 12) == (12,)
     assert default_layers("light", "fpn", 12) == (4, 6, 8, 12)
+    assert default_layers("conv", "llfpn", 12) == (4, 6, 8, 12)
     assert default_layers("linear", "llfpn", 24) == (8, 12, 16, 24)
     assert default_layers("linear", "llfpn", 1) == (1,)
     assert (default_channels("light", 384), default_channels("upernet", 384)) == (128, 384)

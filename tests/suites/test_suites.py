@@ -69,6 +69,18 @@ def test_the_papers_suite_has_every_published_number_and_every_model_exists():
             assert re.fullmatch(r"\{weights\}/[a-z0-9_]+\.pth", init.model)
 
 
+def test_quick_cells_depend_on_no_machine(tmp_path):
+    suite = read_suite(FOLDER / "quick.yaml")
+    tasks = {axes.protocol: task_of(suite, axes, tmp_path) for axes in suite.cells()}
+    found = {name: check_settings(task) for name, task in tasks.items()}
+    assert {name: (config.recipe, config.mode) for name, config in found.items()} == {
+        "quick": ("quick", "frozen"),
+        "full": ("fast", "full"),
+    }
+    assert {config.minutes for config in found.values()} == {0.0}
+    assert check_settings(tasks["full"].model_copy(update={"settings": {}})).recipe == "fast"  # never auto
+
+
 @pytest.mark.parametrize("name", ["ten_minutes", "hituav", "hituav_pretraining", "hituav_finetuning"])
 def test_hituav_has_the_budget_of_the_reference(name):
     suite = read_suite(FOLDER / f"{name}.yaml")
