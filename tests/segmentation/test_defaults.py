@@ -315,6 +315,8 @@ def test_quick_follows_what_is_given():
     values, _ = chosen(given)
     assert values["layers"] == (4, 6, 8, 12) and values["warmup"] == 5 and "steps" not in values
     assert chosen({**QUICK, "epochs": 2.0}, images=400)[0]["steps"] == 100
+    natural = chosen(QUICK, coloured=1.0)[0]  # distorted colours have no cached features
+    assert (natural["photometric"], natural["cache_features"]) == (False, True)
     rare = chosen(QUICK, pixels=(10**6,))[0]
     assert (rare["loss"], rare["rare_crops"]) == ("ce+dice", 0.0)  # crops around objects have no cached features
 

@@ -27,6 +27,8 @@ def settled(*, on_gpu=False, ranks=1, **given):
         ({"on_gpu": True}, ("fast", "full", 0.0), "there is a GPU"),
         ({"on_gpu": True, "recipe": "quick"}, ("quick", "frozen", 5.0), ""),
         ({"minutes": 12}, ("quick", "frozen", 12.0), "no GPU"),
+        ({"recipe": "quick", "corrupt": 0.2}, ("quick", "frozen", 0.0), ""),
+        ({"recipe": "quick", "ranks": 2}, ("quick", "frozen", 0.0), ""),
         ({"ranks": 2}, ("fast", "full", 0.0), "2 processes"),
         ({"recipe": "fast"}, ("fast", "full", 0.0), ""),
         ({"recipe": "paper"}, ("paper", "full", 0.0), ""),

@@ -292,6 +292,8 @@ def photometric(config: FinetuneConfig, facts: TaskFacts) -> Choice:
         return False, "infrared brightness has a meaning"
     if config.mode == "linear":
         return False, "a single layer is hard to overfit"
+    if config.recipe == "quick":
+        return False, "features are computed once"
     return True, "frames are in natural colours, which change with light and camera"
 
 

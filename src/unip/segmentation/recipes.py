@@ -37,7 +37,8 @@ def settle(config: FinetuneConfig, *, on_gpu: bool, ranks: int) -> tuple[Finetun
         config = config.model_copy(update={"mode": "frozen" if quick else "full"})
         lines += ["mode frozen: the recipe quick trains a decoder on features that are computed once"] * quick
     if config.minutes == "auto":
-        config = config.model_copy(update={"minutes": QUICK_MINUTES if config.recipe == "quick" else 0.0})
+        limited = config.recipe == "quick" and obstacle_to_quick(config, ranks) is None  # features are computed once
+        config = config.model_copy(update={"minutes": QUICK_MINUTES if limited else 0.0})
     return config, lines
 
 
