@@ -110,6 +110,13 @@ def test_it_learns_and_its_config_repeats_it(quick, tmp_path, capsys):
     assert all((tensor == theirs[name]).all() for name, tensor in ours.items())
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [([9.0, 1.0, 1.1, 5.0], 1.1), ([9.0, 2.0], 2.0), ([3.0], 3.0), ([9.0, 1.0, 3.0], 2.0)]
+)
+def test_a_first_pass_and_other_work_do_not_count(seconds, expected):
+    assert budgeting.median_when_warm(seconds) == expected
+
+
 def test_what_a_slow_machine_leaves_out_is_said(quick, machine, capsys):
     machine(20, 5.0, 1.0)  # 9 windows of the mirrored and resized frames, and 400 steps
     assert finetune(**quick, crop=16, dry_run=True) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,8 @@ from unip.vit.shape import width_of
 
 SAVING_SECONDS = 15.0  # that importing torch before, and saving the model afterwards, take together
 MEASURED_SECONDS = 1.5  # of the backbone, and of steps, once they are warm
-MOST_FRAMES = 4
-MOST_STEPS = 5
+FEWEST = 3  # frames, and steps: their median is what counts, since other work may slow one down
+MOST = 6
 
 Changes = dict[str, float | tuple[int, int]]
 
@@ -132,8 +133,9 @@ def measure_windows(
     """Return the seconds that a window of the backbone takes, its share of reading a frame included, and features."""
     segmenter = model.segmenter
     transform = make_transform(config, segmenter.spec.mean)
-    seconds, windows = 0.0, 0
-    for index in range(min(len(labels.data), 1 + MOST_FRAMES)):
+    seconds: list[float] = []  # of a window
+    first = time.monotonic()
+    for index in range(min(len(labels.data), 1 + MOST)):
         size = labels.facts[index].size
         begun = time.monotonic()
         dataset = CachedFeatures(
@@ -145,13 +147,11 @@ def measure_windows(
             autocast=feature_precision(config, accelerator),
             shown=False,
         )
-        if index == 1:
-            seconds, windows = 0.0, 0  # the first was slow, as first passes are
-        seconds += time.monotonic() - begun
-        windows += count_windows(transform, np.array([size]), segmenter.patch)
-        if index and seconds >= MEASURED_SECONDS:
+        windows = count_windows(transform, np.array([size]), segmenter.patch)
+        seconds.append((time.monotonic() - begun) / windows)
+        if index >= FEWEST and time.monotonic() - first >= MEASURED_SECONDS:
             break
-    return seconds / windows, dataset
+    return median_when_warm(seconds), dataset
 
 
 def measure_steps(
@@ -161,7 +161,7 @@ def measure_steps(
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=config.lr)
     seconds: list[float] = []
-    while len(seconds) <= MOST_STEPS and sum(seconds[1:]) < MEASURED_SECONDS:
+    while len(seconds) <= FEWEST or (len(seconds) <= MOST and sum(seconds[1:]) < MEASURED_SECONDS):
         begun = time.monotonic()
         items = [dataset[position] for position in range(config.batch_size)]
         features, masks = (torch.stack(part).to(accelerator.device) for part in zip(*items, strict=True))
@@ -172,4 +172,9 @@ def measure_steps(
         optimizer.zero_grad()
         loss.item()  # waits for the device
         seconds.append(time.monotonic() - begun)
-    return sum(seconds[1:]) / len(seconds[1:])
+    return median_when_warm(seconds)
+
+
+def median_when_warm(seconds: list[float]) -> float:
+    """Return the median without the first, which is slow as first passes are, if there are others."""
+    return statistics.median(seconds[1:] or seconds)
