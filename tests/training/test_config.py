@@ -85,7 +85,7 @@ def test_what_is_left_to_be_chosen(config: TrainingConfig, left: set[str]) -> No
 def test_what_the_bench_decides() -> None:
     cell = {"model", "data", "out", "split", "remap", "label_budget", "label_seed", "seed", "mode", "dry_run"}
     cell |= {"images", "masks", "mask_suffix", "mask_orientation"}
-    cell |= {"val_share", "group"}
+    cell |= {"val_share", "group", "from_backbone", "drop_classes"}
     assert FinetuneConfig.names_where(lambda setting: setting.decided_by is not None) == cell
     assert PretrainConfig.names_where(lambda setting: setting.decided_by == "bench") == {"out", "dry_run"}
 
