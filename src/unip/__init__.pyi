@@ -549,7 +549,7 @@ def finetune(
             model is trained further.
         from_backbone: Take only the backbone of a segmentation model, not its decoder and classes.
         drop_classes: Classes of the segmentation model to give up; else the data must have them all.
-        split: Split to train on; "" for a folder without splits.
+        split: Split to train on; "" for a folder without splits, where it need not be given.
         val: Split to evaluate on at the end, and with eval_every meanwhile; none: see val_share.
         val_share: Share of the labelled images to hold out for evaluation, if there is no val; auto: 0.1 of ten
             or more, 0 if the data has other splits, with label_budget, and for the recipe paper.

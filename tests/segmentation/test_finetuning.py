@@ -375,3 +375,15 @@ def test_frames_without_any_label(settings, tmp_path):
         Image.fromarray(np.full_like(np.asarray(Image.open(file)), 255)).save(file)
     with pytest.raises(UnipError, match="has no labelled pixel"):
         finetune(**settings)
+
+
+def test_a_folder_without_splits_is_taken_whole(settings, caplog):
+    flat = settings["data"] / "train"
+    (flat / "classes.json").write_bytes((settings["data"] / "classes.json").read_bytes())
+    values = {key: value for key, value in settings.items() if key not in ("split", "val", "val_share")}
+    caplog.set_level("INFO", "unip")
+    for _ in range(2):  # and the run can be called again
+        result = finetune(**{**values, "data": flat, "val_share": 0})
+    assert "has no splits: all its labelled images are taken" in caplog.text
+    info = json.loads((result.run / "model/config.json").read_text())["info"]
+    assert info["split"] == "" and info["labelled_images"] == len(list((flat / "images").iterdir()))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unip.errors import UnipError
+from unip.files import read_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +52,7 @@ def shipped_recipes(verb: str | None = None) -> list[ShippedRecipe]:
 
 
 def _read_head(file: Path) -> ShippedRecipe:
-    command, *lines = file.read_text(encoding="utf-8").splitlines()
+    command, *lines = read_lines(file)
     found = re.match(r"# unip (data \w+|\w+)", command)
     if found is None:
         raise ValueError(f"the first line of {file} is not its command: {command!r}")

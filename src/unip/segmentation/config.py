@@ -56,7 +56,7 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     )
     data: Annotated[Path, CELL] = Field(description=DATA_HELP)
     split: Annotated[str | None, CELL] = Field(
-        "train", description='Split to train on; "" for a folder without splits.'
+        "train", description='Split to train on; "" for a folder without splits, where it need not be given.'
     )
     val: Annotated[str | None, Setting(resume="always", resume_unless="eval_every")] = Field(
         None, description="Split to evaluate on at the end, and with eval_every meanwhile; none: see val_share."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from unip.vit.sources import check_backbone
 if TYPE_CHECKING:
     from unip.segmentation.finetuning import FinetuneResult
 
+log = logging.getLogger(__name__)
+
 
 @verb(FinetuneConfig)
 def finetune(config: FinetuneConfig) -> FinetuneResult | None:
@@ -27,9 +30,10 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         UnipError: Data, backbone or settings do not fit together; the loss is not finite; the disk is full.
         Interrupted: Stopped by a signal; the same call continues.
     """
+    check_data(config.data)
+    config = without_splits(config)
     with run_folder(config) as run:
         config = run.adopt(config)
-        check_data(config.data)
         check_backbone(config.model)
         from unip.data.labelled.datasets import open_segmentation  # needs numpy
 
@@ -41,3 +45,15 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
 
         with accelerated(config) as accelerator:
             return train_segmenter(config, run, data, val, accelerator)
+
+
+def without_splits(config: FinetuneConfig) -> FinetuneConfig:
+    """Take the whole folder where no split was asked for and there is none, and say so."""
+    if "split" in config.model_fields_set:
+        return config
+    from unip.data.labelled.datasets import list_splits  # needs numpy
+
+    if list_splits(config.data, Places.of(config)):
+        return config
+    log.info(f"{config.data} has no splits: all its labelled images are taken")
+    return config.model_copy(update={"split": ""})
