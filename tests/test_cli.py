@@ -125,7 +125,7 @@ def test_every_setting_in_the_help_has_a_description(run, verb, monkeypatch):
 def test_a_list_without_a_value(run):
     code, out, err = run("evaluate", "model", "data", "--corruption")
     assert (code, out) == (2, "")
-    assert "--corruption requires" in err
+    assert "--corruption requires at least 1 element" in err
 
 
 def test_version(run):
@@ -535,3 +535,11 @@ def test_ctrl_c_in_a_destructor_stops_too(call):
     )
     done = subprocess.run([sys.executable, "-c", script, str(call)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 130 and done.stderr.strip() == "interrupted"
+
+
+def test_a_list_takes_several_values_whatever_was_listed_before(run):
+    """Outside of a call, the settings are listed without the defaults of the command line."""
+    (before,) = [one for one in cli.app["evaluate"].assemble_argument_collection() if "--corruption" in one.names]
+    assert not before.parameter.consume_multiple
+    assert "at least 1 element" in run("evaluate", "model", "data", "--corruption")[2]
+    assert "no/model" in run("evaluate", "no/model", "data", "--corruption", "fog", "rain")[2]

@@ -46,13 +46,17 @@ class _Command(App):
     """
 
     _listed: ArgumentCollection | None = None
+    _listed_with: Parameter | None = None
 
     def assemble_argument_collection(
         self, *, default_parameter: Parameter | None = None, parse_docstring: bool = False
     ) -> ArgumentCollection:
-        if self._listed is None or any(argument.tokens for argument in self._listed):  # filled by an earlier call
-            self._listed = super().assemble_argument_collection(default_parameter=default_parameter)
-        return self._listed
+        listed, context = self._listed, Parameter.combine(self.app_stack.default_parameter, default_parameter)
+        filled = listed is not None and any(argument.tokens for argument in listed)  # by an earlier call
+        if listed is None or filled or context != self._listed_with:  # outside of the program it has other defaults
+            self._listed_with = context
+            self._listed = listed = super().assemble_argument_collection(default_parameter=default_parameter)
+        return listed
 
 
 def __getattr__(name: str) -> App:
