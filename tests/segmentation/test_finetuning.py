@@ -387,3 +387,18 @@ def test_a_folder_without_splits_is_taken_whole(settings, caplog):
     assert "has no splits: all its labelled images are taken" in caplog.text
     info = json.loads((result.run / "model/config.json").read_text())["info"]
     assert info["split"] == "" and info["labelled_images"] == len(list((flat / "images").iterdir()))
+
+
+def test_a_card_that_cannot_be_read_is_refused_before_training(settings):
+    (settings["data"] / "dataset.json").write_text('{"licence": 4}')
+    with pytest.raises(UnipError, match="texts for name, licence and source"):
+        finetune(**settings)
+    assert not (settings["out"] / "checkpoints").exists()
+    (settings["data"] / "dataset.json").write_text('{"name": "Yard", "licence": "CC-BY-4.0"}')
+    run = finetune(**settings).run
+    (card,) = [
+        one
+        for one in json.loads((run / "model/config.json").read_text())["lineage"]["ancestors"]
+        if one["role"] == "data"
+    ]
+    assert (card["name"], card["licence"]) == ("Yard", "CC-BY-4.0")

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unip.data.grouping import MIN_MEAN_FRAMES
 from unip.data.labelled.readers.places import ALSO_USUAL, USUAL
 from unip.data.manifests.hamming import Hashes, near_groups
 
 RADIUS = 4  # bits in which the perceptual hashes of near duplicates differ at most, as in `unip data dedup`
-MIN_MEAN_FRAMES = 2  # of a sequence; with fewer, a pattern does not find sequences
 SHOWN = 3  # sequences that a message names
 
 #: What may name the sequence of an image, the coarsest first: the folder above the image's folder, the folder, and what

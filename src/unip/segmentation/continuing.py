@@ -12,8 +12,9 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.model import Segmenter, SegmenterSpec
+from unip.segmentation.model_folder import is_model
 from unip.segmentation.storage import load_segmenter
-from unip.vit.sources import SEGMENTER_FORMAT, find_source, read_model_folder
+from unip.vit.sources import find_source
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,7 @@ def _number(value: Any) -> bool:
 def is_segmenter(source: str) -> bool:
     """Say whether a source is the folder of a segmentation model, or the name of one that ships."""
     found = find_source(source)
-    if found.kind != "path" or found.file is None or not found.file.is_dir():
-        return False
-    return bool(read_model_folder(found.file)[1]["format"] == SEGMENTER_FORMAT)
+    return found.kind == "path" and found.file is not None and is_model(found.file)
 
 
 def find_continued(given: FinetuneConfig, classes: Classes) -> Continued | None:

@@ -31,8 +31,6 @@ from unip.training.loop import Trainable, TrainResult, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import warmup_poly
-from unip.vit.ancestry import ancestors_of
-from unip.zoo.lineage import Lineage, data_ancestor
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +140,7 @@ def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
     merge_adapters(segmenter)
     if not ready.main:
         return FinetuneResult.of(run, done, None)
-    save_segmenter(segmenter, run.model, info=model_info(ready, done).to_dict(), lineage=lineage_of(ready))
+    save_segmenter(segmenter, run.model, info=model_info(ready, done).to_dict(), lineage=ready.lineage)
     log.info(f"{done.steps} steps of training are done; the model is {run.model}")
     if done.best is not None and done.best.score is not None:
         text = f"of step {done.best.step}, with {percent(done.best.score)} % mIoU on {config.val}"
@@ -195,15 +193,6 @@ def model_info(ready: Preparation, done: TrainResult) -> ModelInfo:
         seed=config.seed,
         final_loss=done.last.get("loss"),
     )
-
-
-def lineage_of(ready: Preparation) -> Lineage:
-    """Return what the model is made from: its backbone, and the labelled images with their masks."""
-    data = ready.data
-    files = dict.fromkeys([*data.images, *(mask.path for mask in data.masks)])
-    listed = [(file.name, file.stat().st_size) for file in files]
-    name = ready.config.data.name or str(ready.config.data)
-    return Lineage.of([*ancestors_of(ready.backbone, "init"), data_ancestor(name, data.images[0].parent, listed)])
 
 
 def evaluate_finished(config: ResolvedConfig, run: RunFolder) -> EvaluateResult | None:

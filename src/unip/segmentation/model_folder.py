@@ -9,7 +9,7 @@ from unip.errors import UnipError
 from unip.files import read_json
 from unip.opening import check_regular
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
-from unip.zoo.catalogue import near_names, shipped_folder
+from unip.zoo.catalogue import find_model_folder, near_names, shipped_folder
 
 
 def model_folder(path: Path) -> Path:
@@ -20,9 +20,8 @@ def model_folder(path: Path) -> Path:
     """
     if shipped := shipped_folder(str(path), "segmenter"):
         return shipped
-    for folder in (path, path / "model"):
-        if (folder / "config.json").is_file():
-            return folder
+    if folder := find_model_folder(path):
+        return folder
     what = "does not exist" if not path.exists() else "holds no model (no config.json and no model/config.json)"
     near = [] if path.exists() else near_names(str(path), 1)
     fix = f"Did you mean {near[0]}?" if near else "Give the folder of a finished `unip finetune` run, or its model/."

@@ -25,9 +25,11 @@ from unip.segmentation.training_data import bfloat16_features, check_cache, make
 from unip.segmentation.training_images import TrainingImages
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup
+from unip.vit.ancestry import ancestors_of
 from unip.vit.backbone import Backbone, load_backbone
 from unip.vit.shape import heads_of
 from unip.vit.spec import set_last_heads
+from unip.zoo.lineage import Lineage, data_ancestor
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Preparation:
         adapted: How many weights have an adapter.
         continued: Whether decoder and classes are those of a segmentation model, trained further.
         model_given: Whether the model was named, and is not the one that is taken by default.
+        lineage: What the model is made from.
     """
 
     config: ResolvedConfig
@@ -58,6 +61,7 @@ class Preparation:
     adapted: int
     continued: bool
     model_given: bool
+    lineage: Lineage
 
     @property
     def main(self) -> bool:
@@ -132,8 +136,30 @@ def prepare(
     model = loss(segmenter, pixel_loss, frozen_backbone=config.frozen)
     on_machine = config.model_copy(update={"compile": compiled})
     return Preparation(
-        config, on_machine, reasons, accelerator, labels, backbone, model, adapted, bool(continued), model_given
+        config=config,
+        on_machine=on_machine,
+        reasons=reasons,
+        accelerator=accelerator,
+        labels=labels,
+        backbone=backbone,
+        model=model,
+        adapted=adapted,
+        continued=bool(continued),
+        model_given=model_given,
+        lineage=lineage_of(config, backbone, labels.train.data),
     )
+
+
+def lineage_of(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) -> Lineage:
+    """Return what a model is made from: its backbone, and the labelled images with their masks.
+
+    Raises:
+        UnipError: The card of the data, or the lineage of the backbone, cannot be read.
+    """
+    files = dict.fromkeys([*data.images, *(mask.path for mask in data.masks)])
+    listed = [(file.name, file.stat().st_size) for file in files]
+    card = data_ancestor(config.data.name or str(config.data), data.images[0].parent, listed)
+    return Lineage.of([*ancestors_of(backbone, "init"), card])
 
 
 def keep_minutes(

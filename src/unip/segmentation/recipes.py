@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 from unip.segmentation.config import DEFAULT_MODEL, FinetuneConfig
 from unip.vit.sources import parse_source
 from unip.zoo.catalogue import catalogue
-
-log = logging.getLogger(__name__)
 
 LARGER_MODEL = "unip-ir-small"
 QUICK_MINUTES = 5.0

@@ -15,7 +15,7 @@ from unip.errors import UnipError
 from unip.files import read_json
 from unip.vit.checkpoint_files import check_checkpoint
 from unip.vit.student import STUDENTS
-from unip.zoo.catalogue import catalogue, zoo_model
+from unip.zoo.catalogue import catalogue, find_model_folder, zoo_model
 
 BACKBONE_FORMAT = "unip-backbone-1"
 SEGMENTER_FORMAT = "unip-segmenter-1"
@@ -121,13 +121,12 @@ def read_model_folder(folder: Path) -> tuple[Path, dict[str, Any]]:
     Raises:
         UnipError: There is none, or it describes no backbone of this program.
     """
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"  # a run folder
-    file = folder / "config.json"
-    if not file.is_file():
+    found = find_model_folder(folder)
+    if found is None:
         raise UnipError(
             f"{folder} is not a model folder: it has no config.json", "Give a run's model/ folder, or a file."
         )
+    folder, file = found, found / "config.json"
     config = read_json(file)
     kind = config.get("format") if isinstance(config, dict) else None
     if kind not in (BACKBONE_FORMAT, SEGMENTER_FORMAT):

@@ -86,6 +86,11 @@ def shipped_folder(name: str, kind: Literal["backbone", "segmenter"] | None = No
     return found.folder
 
 
+def find_model_folder(path: Path) -> Path | None:
+    """Return ``path`` if it is a model folder, its ``model/`` if it is a run folder; None: it is neither."""
+    return next((folder for folder in (path, path / "model") if (folder / "config.json").is_file()), None)
+
+
 def near_names(name: str, count: int = 3) -> list[str]:
     """Return names that are written like ``name``."""
     return difflib.get_close_matches(name, catalogue(), n=count)

@@ -12,7 +12,7 @@ from unip.config import verb
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.log import TableMessage
-from unip.zoo.catalogue import ZooModel, catalogue, near_names, zoo_model
+from unip.zoo.catalogue import ZooModel, catalogue, find_model_folder, near_names, zoo_model
 from unip.zoo.config import ModelsConfig
 from unip.zoo.lineage import Ancestor, Lineage, read_lineage
 
@@ -102,9 +102,10 @@ def read_folder(folder: Path) -> Lineage | None:
     Raises:
         UnipError: It is neither, or its lineage cannot be read.
     """
-    file = next((f for f in (folder / "config.json", folder / "model" / "config.json") if f.is_file()), None)
-    if file is None:
+    found = find_model_folder(folder)
+    if found is None:
         raise UnipError(f"{folder} holds no model (no config.json)", "Give the folder of a finished run.")
+    file = found / "config.json"
     return read_lineage(read_json(file), str(file))
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from unip.data import split, stats
 from unip.data.images.orientation import as_stored, save_options
-from unip.data.labelled import turning
+from unip.data.labelled import saying
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
@@ -23,7 +23,7 @@ FORMATS = ("mask.png", "mask.tif", "jpeg", "classes", "colours")
 
 @pytest.fixture(autouse=True)
 def _says_it_again() -> None:
-    turning._say.cache_clear()
+    saying._log.cache_clear()
 
 
 def warm_object(size: tuple[int, int]) -> np.ndarray:

@@ -14,8 +14,6 @@ Everything else is refused.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,12 +26,11 @@ from unip.data.labelled.binary_masks import ClassFiles, JpegMask
 from unip.data.labelled.masks import ColourFile, MaskFile, MaskSource
 from unip.data.labelled.outlines import StoredPicture, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.labelled.saying import say_once
 from unip.data.labelled.settings import MaskOrientation
 from unip.errors import UnipError
 from unip.opening import open_header
 from unip.runtime.workers import map_threads
-
-log = logging.getLogger(__name__)
 
 FILES = (MaskFile, JpegMask, ColourFile, ClassFiles)  # sources that are files of pixels; outlines are turned as drawn
 MANY = 2000  # pairs from which reading their headers may take seconds
@@ -112,7 +109,7 @@ def turn_masks(data: SegmentationData, given: MaskOrientation | None, name: str)
         lies = lies if how != "unknown" or rest is None else rest
         if lies == "shown" and own != pair.image.orientation:
             masks[pair.index] = TurnedMask(data.masks[pair.index], own, pair.image.orientation)
-    _say(_summary(name, told.values(), rest, given is not None, len(data)))
+    say_once(_summary(name, told.values(), rest, given is not None, len(data)))
     return dataclasses.replace(data, masks=tuple(masks))
 
 
@@ -180,8 +177,3 @@ def _summary(
     return (
         f"{name}: {sum(counts.values())} of {images} pairs have an EXIF orientation; images are read as stored. {parts}"
     )
-
-
-@functools.lru_cache(maxsize=1024)  # a verb may open the same data several times
-def _say(message: str) -> None:
-    log.info(message)
