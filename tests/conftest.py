@@ -10,6 +10,14 @@ from unip import log
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep measurements of tests out of the user's cache folder, and those found there out of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _show_messages() -> Iterator[None]:
     """Print messages and progress as the command line does, so that ``capsys`` and ``capfd`` see those of Python calls.
 

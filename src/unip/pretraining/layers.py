@@ -15,9 +15,10 @@ from unip.data.sampling.pretraining_crops import Squares, sample_indices
 from unip.errors import UnipError
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.inputs import normalise_grey, resize_to
+from unip.pretraining.measured import keep_measurement, measurement_path, read_measurement
 from unip.pretraining.teachers import Target
 from unip.vit.backbone import Backbone
-from unip.vit.shape import check_layer, patch_size
+from unip.vit.shape import check_layer, depth_of, patch_size
 from unip.vit.sources import parse_source
 
 
@@ -140,8 +141,7 @@ def _measured(
             "Give the layer as a number, or mark a folder as infrared=FOLDER.",
         )
     indices = sample_indices(images.table, "infrared", config.probe_images, config.seed)
-    found = measure_nmi(teacher.model, _whole_images(images, indices, teacher, patch))
-    values = [found[layer].mean().item() for layer in sorted(found)]
+    values = _nmi(teacher, images, indices, images.size // patch * patch_size(teacher.model))
     choice = choose_hybrid_layer(values, target=config.target_nmi, exclude=config.exclude_layers)
     patterns = name_patterns(values)
     lines = [f"layer {n:2d}  NMI {v:.3f}  {p}" for n, (v, p) in enumerate(zip(values, patterns, strict=True), start=1)]
@@ -149,9 +149,20 @@ def _measured(
     return make(**choice.as_json() | {"nmi": values}, images=len(indices), patterns=patterns, lines=lines)
 
 
-def _whole_images(images: Squares, indices: list[int], teacher: Backbone, patch: int) -> Iterator[torch.Tensor]:
-    """Yield whole images resized to squares of the crop size, as the teacher will see them in distillation."""
-    side = images.size // patch * patch_size(teacher.model)
+def _nmi(teacher: Backbone, images: Squares, indices: list[int], side: int) -> list[float]:
+    """Return the NMI of each layer on whole images, resized to squares of the size that distillation will show."""
+    batches = (images.read(indices[first : first + 32]) for first in range(0, len(indices), 32))
+    kept = measurement_path(teacher, batches, side)
+    if values := read_measurement(kept, depth_of(teacher.model)):
+        return values
+    found = measure_nmi(teacher.model, _whole_images(images, indices, teacher, side))
+    values = [found[layer].mean().item() for layer in sorted(found)]
+    keep_measurement(kept, values)
+    return values
+
+
+def _whole_images(images: Squares, indices: list[int], teacher: Backbone, side: int) -> Iterator[torch.Tensor]:
+    """Yield whole images, 32 at a time, as the teacher will see them in distillation."""
     device = next(teacher.model.parameters()).device
     for first in range(0, len(indices), 32):
         squares = images.read(indices[first : first + 32])

@@ -83,9 +83,6 @@ def run_pretraining(config: PretrainConfig, run: RunFolder, accelerator: Acceler
     if config.dry_run:
         if accelerator.is_main_process:
             log.info(f"dry run: would train in {config.out} on {accelerator.device}; nothing was written")
-            if any(layer == "auto" for _, layer, *_ in config.targets()) and not run.continues(config):
-                layers = " ".join(map(str, plan.layer_numbers))
-                log.info(f"to train with the measured layer without measuring again: --teacher-layer {layers}")
         return None
     return finished_result(plan, run) if plan.finished else train_student(plan, run)
 
