@@ -15,13 +15,15 @@ from unip.demonstration.verbs import demo
 from unip.errors import UnipError
 from unip.vit.backbone import load_backbone
 
-TINY = {"scenes": (10, 4), "distil_steps": 2, "finetune_steps": 2, "label_budget": 8, "seeds": (0, 1)}
+TINY = {"scenes": (10, 4), "distil_steps": 2, "finetune_steps": 2, "zoo_steps": 2, "label_budget": 8, "seeds": (0, 1)}
 
 
 @pytest.fixture(scope="module")
 def small_images():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "SIDE", 64)
+        patch.setattr(program, "ZOO_SIDES", (64, 64))
+        patch.setattr(program, "SCENE_SIZE", (64, 80))
         yield
 
 
@@ -35,11 +37,11 @@ def test_it_writes_the_page_and_the_numbers(shown):
     out, result = shown
     results = json.loads((out / "results.json").read_text())
     assert results["miou"] == result.miou
-    assert {start: len(values) for start, values in result.miou.items()} == {"scratch": 2, "distilled": 2}
+    assert {start: len(values) for start, values in result.miou.items()} == {"scratch": 2, "distilled": 2, "zoo": 2}
     page = (out / "demo.html").read_text()
     for start, values in result.miou.items():
         assert re.search(rf"<td>{start}</td>" + "".join(f"<td>{100 * value:.1f}</td>" for value in values), page)
-    assert page.count("<img") == 4 * 5 + 3
+    assert page.count("<img") == 4 * 6 + 3
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # self-contained
 
 
@@ -77,7 +79,7 @@ def test_a_file_that_it_did_not_write_stays(tmp_path, name):
 def test_dry_run(tmp_path, capsys):
     assert demo(out=tmp_path / "demo", dry_run=True) is None
     assert not (tmp_path / "demo").exists()
-    assert "then fine-tune 6 times" in capsys.readouterr().out
+    assert "then fine-tune 2 times for 120 steps and 1 times for 150" in capsys.readouterr().out
 
 
 def test_the_shipped_teacher_loads_with_its_own_shape():

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @verb(DemoConfig)
 def demo(config: DemoConfig) -> DemoResult | None:
-    """Make scenes, look into the teacher, distil it, fine-tune from few labels, compare with scratch, write a page.
+    """Make scenes, look into a teacher, distil it, fine-tune on few labels also from the zoo, write a page.
 
     Returns:
         The result, or None for a dry run.
@@ -30,9 +30,10 @@ def demo(config: DemoConfig) -> DemoResult | None:
     train, test = config.scenes
     if config.dry_run:
         log.info(f"dry run: would make {train + test} scenes and distil for {config.distil_steps} steps,")
-        runs = len(config.seeds) * len(INITS)
+        seeds = len(config.seeds)
         log.info(
-            f"then fine-tune {runs} times for {config.finetune_steps} steps on {config.label_budget} labels, into {out}"
+            f"then fine-tune {seeds * (len(INITS) - 1)} times for {config.finetune_steps} steps and {seeds} times for "
+            f"{config.zoo_steps} on {config.label_budget} labels, into {out}"
         )
         return None
     with output_folder(out, overwrite=config.overwrite) as outputs:
