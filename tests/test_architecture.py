@@ -44,6 +44,7 @@ GROUND = (  # modules beside the rooms
     "written",
     "output_folder",
     "outputs",
+    "paths",
     "pages",
     "progress",
     "recipes",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_a
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from unip.errors import UnipError
+from unip.paths import is_nameable, refusing_paths
 
 C = TypeVar("C", bound="Config")
 R = TypeVar("R")
@@ -64,6 +65,16 @@ class Config(BaseModel):
                     near = difflib.get_close_matches(str(key), cls.model_fields, n=1)
                     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(cls.model_fields)}."
                     raise UnipError(f"unknown setting {key!r} of {cls.__name__}", hint)
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_text_of_no_file(cls, values: Any) -> Any:
+        """Refuse NUL and lone surrogates: no path, no stream and no file that is written takes them."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            for text in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(text, str | os.PathLike) and not is_nameable(text):
+                    raise UnipError(f"{key} of {cls.__name__} holds characters that no name can hold: {text!r}")
         return values
 
     @model_validator(mode="before")
@@ -187,11 +198,8 @@ def verb(config_type: type[C]) -> Callable[[Callable[[C], R | None]], Callable[[
             return run(config.model_copy(update={"dry_run": True}) if dry_run else config)
 
         def run(config: C) -> R | None:
-            try:
+            with refusing_paths():
                 return function(config)
-            except PermissionError as error:  # wherever it is: never a mistake of the program
-                what = f"cannot read or write {os.fsdecode(error.filename or 'a file')}: {error.strerror}"
-                raise UnipError(what, "Change the rights of the file and of its folders.") from error
 
         name = getattr(function, "__name__", "the verb")
         call.__signature__ = signature_of(config_type)  # type: ignore[attr-defined]

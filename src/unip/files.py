@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from unip.errors import UnipError
 from unip.opening import read_regular_text, regular
+from unip.paths import exists, is_link, nameable, status
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 def advice(error: OSError) -> str:
     """Say what helps against an error of writing: another folder, and space where that is what is missing."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return "Free some space or choose another output folder" if full else "Choose another output folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Free some space or choose another output folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return "Rename what it is named after, or choose a shorter output folder"
+    return "Choose another output folder"
 
 
 def refuse_unwritable(out: Path) -> None:
@@ -33,7 +37,7 @@ def refuse_unwritable(out: Path) -> None:
     """
     there = out
     for path in (out, *out.absolute().parents):
-        if os.path.islink(path) and not os.path.exists(path):
+        if is_link(path) and not exists(path):
             what = f"cannot write to {out}: {path} is a link to {os.readlink(path)}, which is not there"
             raise UnipError(what, "Choose another output folder.")
     try:
@@ -41,14 +45,14 @@ def refuse_unwritable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        why = f"{there} is a file" if os.path.isfile(there) else error.strerror or error
+        why = f"{there} is a file" if isinstance(error, NotADirectoryError) else error.strerror or error
         raise UnipError(f"cannot write to {out}: {why}", f"{advice(error)}.") from error
 
 
 def _exists(path: Path) -> bool:
     """Say whether a path exists, and not, as Path.exists may, that one which cannot be looked at does not."""
     try:
-        path.stat()
+        status(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
@@ -160,5 +164,5 @@ def read_lines(path: Path) -> list[str]:
 
 def sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file, read in pieces."""
-    with open(path, "rb", opener=regular) as file:
+    with open(nameable(path), "rb", opener=regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unip.errors import UnipError
+from unip.paths import status
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def _take(lock: Path, folder: Path) -> int:
                     f"{folder} is in use by {_holder(descriptor)}", "Wait until it ends, or choose another --out."
                 )
             try:
-                current = os.stat(lock).st_ino == os.fstat(descriptor).st_ino
+                current = status(lock).st_ino == os.fstat(descriptor).st_ino
             except FileNotFoundError:
                 current = False
             if current:

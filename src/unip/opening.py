@@ -12,6 +12,8 @@ import os
 import stat
 from typing import BinaryIO
 
+from unip.paths import nameable
+
 StrPath = str | os.PathLike[str]
 AnyPath = StrPath | bytes
 
@@ -71,7 +73,7 @@ def open_regular(path: AnyPath, buffering: int = -1) -> BinaryIO:
     Raises:
         OSError: It cannot be opened, or is no regular file.
     """
-    return open(path, "rb", buffering=buffering, opener=regular)
+    return open(nameable(path), "rb", buffering=buffering, opener=regular)
 
 
 def open_header(path: AnyPath) -> BinaryIO:
@@ -80,7 +82,7 @@ def open_header(path: AnyPath) -> BinaryIO:
     Raises:
         OSError: It cannot be opened, or is no regular file.
     """
-    return open(path, "rb", buffering=512, opener=_open_checked)
+    return open(nameable(path), "rb", buffering=512, opener=_open_checked)
 
 
 def read_regular(path: AnyPath) -> bytes:
@@ -105,7 +107,7 @@ def read_regular_text(path: AnyPath, encoding: str = "utf-8", newline: str | Non
         OSError: It cannot be read, or is no regular file.
         UnicodeDecodeError: Its bytes are not in this encoding.
     """
-    with open(path, encoding=encoding, newline=newline, opener=regular) as file:
+    with open(nameable(path), encoding=encoding, newline=newline, opener=regular) as file:
         return file.read()
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from unip.errors import UnipError
 from unip.files import advice
 from unip.opening import read_regular, regular
+from unip.paths import exists, is_dir, is_file, is_link, lexists, status
 from unip.written import (
     HIDDEN,
     Written,
@@ -87,7 +88,7 @@ class OutputFolder:
         path = self.path / name
         for _ in range(2):
             if found == "file" and name in self.known:
-                info = path.lstat()
+                info = status(path, links=False)
                 if self._fresh.get(name) == stamp_of(info):
                     return "ours"
                 if any(matches(path, info, entry) for entry in self.known[name]):
@@ -100,12 +101,12 @@ class OutputFolder:
         """Say what lies at a name: a file or a link, or something that unip does not write."""
         for parent in list(Path(name).parents)[:-1]:
             above = self.path / parent
-            if os.path.islink(above) or (os.path.lexists(above) and not os.path.isdir(above)):
+            if is_link(above) or (lexists(above) and not is_dir(above)):
                 return "other"
         path = self.path / name
-        if not os.path.lexists(path):
+        if not lexists(path):
             return "nothing"
-        return "file" if os.path.islink(path) or os.path.isfile(path) else "other"
+        return "file" if is_link(path) or is_file(path) else "other"
 
     def _read_again(self) -> bool:
         """Read the list if it has grown by other hands; say whether it had."""
@@ -165,7 +166,7 @@ class OutputFolder:
             states = {file: self.state(file) for file in self.files(name)}
             gone = [file for file, state in states.items() if state == "ours" or (state == "edited" and self.overwrite)]
             path = self.path / name
-            if len(gone) == len(states) and path.is_dir() and not any(path.rglob(HIDDEN)):
+            if len(gone) == len(states) and is_dir(path) and not any(path.rglob(HIDDEN)):
                 self._remove_folder(path)  # at once, so that a kill leaves no half of it
             else:
                 for file in gone:
@@ -188,7 +189,7 @@ class OutputFolder:
             with suppress(OSError, ValueError):
                 name = json.loads(read_regular(temporary / "replaced.json"))
             try:
-                if is_inside(name) and (temporary / "replaced").is_dir() and self.state(name) == "absent":
+                if is_inside(name) and is_dir(temporary / "replaced") and self.state(name) == "absent":
                     os.replace(temporary / "replaced", self.path / name)
             except OSError as error:
                 what = f"cannot move {temporary / 'replaced'} back to {self.path / name}: {error.strerror}"
@@ -212,7 +213,7 @@ class OutputFolder:
         """
         path = self.path / name
         names = itertools.chain([f"damaged-{path.name}"], (f"damaged-{path.name}-{n}" for n in itertools.count(2)))
-        aside = next(path.with_name(new) for new in names if not os.path.lexists(path.with_name(new)))
+        aside = next(path.with_name(new) for new in names if not lexists(path.with_name(new)))
         files = [file for file in self.files(name) if self.wrote(file)]
         try:
             for file in files:  # before the files are there, so that a kill leaves none unlisted
@@ -234,7 +235,7 @@ class OutputFolder:
     def grow(self, name: str) -> None:
         """List a file that this process has made or may change, and appends to; its end is listed by :meth:`close`."""
         path = self.path / name
-        self.note(name, replace(written_state(path) if path.exists() else Written(), growing=True), only=True)
+        self.note(name, replace(written_state(path) if exists(path) else Written(), growing=True), only=True)
         self._growing.add(name)
 
     def note(self, name: str, written: Written | None, *, only: bool = False) -> None:
@@ -279,13 +280,13 @@ class OutputFolder:
         for file in fresh:
             self._settle(file)
         before = {file: self.known.get(file, []) for file in fresh}
-        old = self.files(name) if os.path.isdir(path) else []
+        old = self.files(name) if is_dir(path) else []
         for file in fresh:
             self.note(file, written_state(target / Path(file).relative_to(name)))
         try:
             self._move(target, name)
         except BaseException:  # Ctrl-C too
-            if os.path.lexists(target):  # it was not moved
+            if lexists(target):  # it was not moved
                 for file, entries in before.items():
                     for number, written in enumerate(entries or [None]):
                         self.note(file, written, only=number == 0)
@@ -294,25 +295,25 @@ class OutputFolder:
             if file in self.known:
                 self.note(file, None)
         for file in fresh:
-            self._fresh[file] = stamp_of((self.path / file).lstat())
+            self._fresh[file] = stamp_of(status(self.path / file, links=False))
 
     def _move(self, target: Path, name: str) -> None:
         """Move a file or folder to its name, or leave all as it was."""
         path, away = self.path / name, target.parent / "replaced"
         try:
-            if target.is_dir() and path.is_dir():
+            if is_dir(target) and is_dir(path):
                 self._carry(path, target)
                 (target.parent / "replaced.json").write_text(json.dumps(name), encoding="utf-8")  # for recover()
                 os.replace(path, away)  # a folder cannot be renamed onto a full one
             os.replace(target, path)
         except BaseException:
-            if os.path.lexists(target) and away.exists():
+            if lexists(target) and exists(away):
                 os.replace(away, path)
             raise
 
     def renew(self) -> None:
         """Drop from the list what a user has deleted, since a new file there is the user's; shorten a long list."""
-        for name in [name for name in self.known if not os.path.lexists(self.path / name)]:
+        for name in [name for name in self.known if not lexists(self.path / name)]:
             self.note(name, None)
         if self._listed > BYTES_A_FILE * (len(self.known) + 10):
             lines = (json.dumps({"file": n, **as_json(w)}) for n, entries in self.known.items() for w in entries)
@@ -326,9 +327,9 @@ class OutputFolder:
         """After a kill, list which of two entries a file is, so that another kill does not make it three."""
         entries = self.known.get(name, [])
         path = self.path / name
-        if len(entries) > 1 and name not in self._fresh and os.path.lexists(path):
+        if len(entries) > 1 and name not in self._fresh and lexists(path):
             for entry in entries:
-                if matches(path, path.lstat(), entry):
+                if matches(path, status(path, links=False), entry):
                     self.note(name, entry, only=True)
                     return
 
@@ -337,7 +338,7 @@ class OutputFolder:
         self._read_again()  # child processes may have written too
         with suppress(OSError, UnipError):  # a full disk: they stay listed as growing
             for name in self._growing:
-                if (self.path / name).is_file():
+                if is_file(self.path / name):
                     self.note(name, written_state(self.path / name), only=True)
         self._growing.clear()
 
@@ -347,18 +348,18 @@ class OutputFolder:
 
     def _files(self, name: str) -> Iterator[str]:
         top = self.path / name
-        if os.path.islink(top) or not os.path.isdir(top):
+        if is_link(top) or not is_dir(top):
             yield name
             return
 
         def nested_in(folder: Path) -> bool:
             above = (folder, *folder.parents)
-            return any(os.path.lexists(each / HIDDEN) for each in above[: above.index(self.path)])
+            return any(lexists(each / HIDDEN) for each in above[: above.index(self.path)])
 
         for folder, folders, files in os.walk(top):
             here = Path(folder)
             nested = nested_in(here)  # a folder of another call: only what this one has written there too
-            links = [each for each in folders if os.path.islink(here / each)]
+            links = [each for each in folders if is_link(here / each)]
             folders[:] = sorted(each for each in folders if each not in links and each != HIDDEN)
             for each in sorted([*files, *links]):
                 name = (here / each).relative_to(self.path).as_posix()
@@ -376,7 +377,7 @@ class OutputFolder:
 
 def _prune(path: Path) -> None:
     """Delete a folder, and those in it, if they are empty."""
-    if os.path.isdir(path) and not os.path.islink(path):
+    if is_dir(path) and not is_link(path):
         for folder, _, _ in os.walk(path, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)

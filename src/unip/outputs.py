@@ -30,6 +30,7 @@ from unip.lock import locked
 from unip.output_folder import FILES_NAMED as FILES_NAMED
 from unip.output_folder import TEMPORARY
 from unip.output_folder import OutputFolder as OutputFolder
+from unip.paths import exists, is_dir, lexists, status
 from unip.written import (
     HIDDEN,
 )
@@ -58,7 +59,7 @@ def output_folder(
         yield OutputFolder(path, overwrite=overwrite)
         return
     there = Path(os.path.abspath(path))
-    made = [each for each in (there, *there.parents) if not each.exists()]
+    made = [each for each in (there, *there.parents) if not exists(each)]
     with locked(there / HIDDEN / "lock", path) if exclusive else nullcontext() as lock:
         folder = OutputFolder(path, overwrite=overwrite)
         folder.lock = lock
@@ -84,8 +85,8 @@ def _refuse_strange(folder: OutputFolder) -> None:
     """
     files, hidden = (folder.list.name, "lock"), folder.hidden
     try:
-        wrong = [] if not os.path.lexists(hidden) or stat.S_ISDIR(hidden.lstat().st_mode) else [HIDDEN]
-        for entry in [] if wrong or not hidden.exists() else os.scandir(hidden):
+        wrong = [] if not lexists(hidden) or stat.S_ISDIR(status(hidden, links=False).st_mode) else [HIDDEN]
+        for entry in [] if wrong or not exists(hidden) else os.scandir(hidden):
             fits = entry.is_file(follow_symlinks=False) or (
                 entry.is_dir(follow_symlinks=False) and entry.name not in files
             )
@@ -134,7 +135,7 @@ def writing(path: Path) -> Iterator[Path]:
     folder = _folder_of(path)
     name = "" if folder is None else _name_in(folder, path)
     private = name.startswith(f"{HIDDEN}/")
-    if folder is None and os.path.lexists(path):
+    if folder is None and lexists(path):
         raise UnipError(f"{path} exists", "Move it away, or choose another place.")
     temporary: Path | None = None
     try:
@@ -144,7 +145,7 @@ def writing(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
         target = temporary / path.name
         if folder is not None and not private:
-            folder.check(*([name] if not path.is_dir() else []), folders=(name,))
+            folder.check(*([name] if not is_dir(path) else []), folders=(name,))
         yield target
         if folder is None or private:
             os.replace(target, path)

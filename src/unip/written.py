@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unip.opening import open_regular, read_regular
+from unip.paths import is_dir, is_file, is_link, status
 
 HIDDEN = ".unip"  # the folder in an output folder that holds the list
 HASHED_AT_ONCE = 1 << 20
@@ -81,17 +82,17 @@ def as_json(written: Written) -> dict[str, Any]:
 
 def written_state(path: Path) -> Written:
     """Return what a file is now."""
-    if path.is_symlink():
+    if is_link(path):
         return Written(link=os.readlink(path))
-    size = path.stat().st_size
+    size = status(path).st_size
     return Written(size, _hash(path, size))
 
 
 def matches(path: Path, info: os.stat_result, written: Written) -> bool:
     """Say whether a file is what was written."""
     if written.link is not None:
-        return path.is_symlink() and os.readlink(path) == written.link
-    if path.is_symlink() or not path.is_file() or info.st_size < written.size:
+        return is_link(path) and os.readlink(path) == written.link
+    if is_link(path) or not is_file(path) or info.st_size < written.size:
         return False
     return (written.growing or info.st_size == written.size) and _hash(path, written.size) == written.sha256
 
@@ -109,7 +110,7 @@ def _hash(path: Path, size: int) -> str:
 def size_of(path: Path) -> int:
     """Return the bytes of a file; 0 where there is none."""
     try:
-        return path.stat().st_size
+        return status(path).st_size
     except OSError:
         return 0
 
@@ -121,10 +122,10 @@ def stamp_of(info: os.stat_result) -> tuple[int, int, int]:
 
 def walk(target: Path, name: str) -> Iterator[str]:
     """Yield the files of what was written, by the names that they will have."""
-    if target.is_symlink() or not target.is_dir():
+    if is_link(target) or not is_dir(target):
         yield name
         return
     for folder, folders, files in os.walk(target):
-        links = [each for each in folders if (Path(folder) / each).is_symlink()]
+        links = [each for each in folders if is_link(Path(folder) / each)]
         for each in [*files, *links]:
             yield (Path(name) / Path(folder).relative_to(target) / each).as_posix()

@@ -18,6 +18,7 @@ from unip.data.manifests.scan import list_rows
 from unip.data.manifests.sources import is_manifest, split_source
 from unip.data.sampling.pretraining_crops import read_squares
 from unip.errors import UnipError
+from unip.paths import is_dir
 from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_threads
 
@@ -148,7 +149,7 @@ def _list(sources: Sequence[str], *, apart: bool = False) -> dict[Source, Key]:
         if is_manifest(location):
             root = os.path.commonpath([os.path.dirname(path) for path in paths])
         else:
-            root = os.path.abspath(location if location.is_dir() else location.parent)
+            root = os.path.abspath(location if is_dir(location) else location.parent)
         for row, path in zip(rows, paths, strict=True):
             inside = str(Path(path).relative_to(root).with_suffix(""))
             found.setdefault(path, (row.source, Source(path, row.conversion), (place if apart else 0, inside)))

@@ -23,6 +23,7 @@ from unip.data.manifests.scan import JOURNAL, read_images
 from unip.data.manifests.sources import is_manifest, printable, split_source
 from unip.log import TableMessage
 from unip.outputs import OutputFolder, write_json, write_text
+from unip.paths import is_dir
 from unip.runtime.signals import stoppable
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def _look(
     findings, hints = find_problems(read, Limits(config.min_side, config.min_contrast, config.max_saturated))
     facts = {row.facts.path: row.facts for row in read if row.facts}
     findings = in_order([*findings, *find_label_problems(sets, unread, looker.seen.masks, facts)])
-    places = [place for _, place in map(split_source, config.sources) if not is_manifest(place) and place.is_dir()]
+    places = [place for _, place in map(split_source, config.sources) if not is_manifest(place) and is_dir(place)]
     skipped = {str(place): names for place in places if (names := find_skipped(place))}
     return Checked(
         sources=(*config.sources, *([str(config.data)] if config.data else ())),

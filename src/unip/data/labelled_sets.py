@@ -17,6 +17,7 @@ from unip.data.manifests.entries import Listing
 from unip.data.manifests.recipe import SourceConfig
 from unip.data.manifests.sources import Entry, entry_of, is_manifest, name_source, split_source
 from unip.errors import UnipError
+from unip.paths import is_dir, list_folder
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def find_labels(sources: Sequence[str], remap: Sequence[str]) -> tuple[list[Labe
     unread: list[UnreadLabels] = []
     for source in sources:
         _, place = split_source(source)
-        if is_manifest(place) or not place.is_dir():
+        if is_manifest(place) or not is_dir(place):
             continue
-        inner = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+        inner = [path for path in list_folder(place) if is_dir(path) and not path.name.startswith(".")]
         for root in (place, *inner):
             opened, failed = _open_found(root, remap)
             found += opened

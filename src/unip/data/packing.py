@@ -32,6 +32,7 @@ from unip.data.manifests.sources import INDEX, find_index, printable
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.outputs import OutputFolder, write_json
+from unip.paths import resolve, status
 from unip.progress import Meter, meter
 from unip.runtime.seeds import seed_for
 from unip.runtime.signals import stoppable
@@ -131,7 +132,7 @@ def make_plan(config: PackConfig) -> tuple[ShardPlan, dict[int, ShardNote]]:
     settings = config.model_dump(include={"seed", "short_side", "shard_mb", "format", "quality"})
     identity = PackIdentity(VERSION, sha256(source), table.num_rows, **settings)
     order = np.random.default_rng(seed_for(config.seed, table.num_rows)).permutation(table.num_rows)
-    folder = os.fsencode(source.parent.resolve()) + os.fsencode(os.sep)
+    folder = os.fsencode(resolve(source.parent)) + os.fsencode(os.sep)
     plan = ShardPlan(table, order, folder, identity, 1)
     notes = _finished_notes(config, identity)
     # The size is guessed from a few images, one of which may be gone by now: what was begun tells the number for sure.
@@ -244,7 +245,7 @@ def _write_shard(plan: ShardPlan, number: int, config: PackConfig, progress: Met
 def _finish(config: PackConfig, plan: ShardPlan, notes: dict[int, ShardNote], kept: int) -> PackResult:
     """Write the index and tell what was packed."""
     files = [config.out / plan.file(number) for number in range(plan.shards)]
-    sizes = [file.stat().st_size for file in files]
+    sizes = [status(file).st_size for file in files]
     skipped = tuple(image for number in range(plan.shards) for image in notes[number].skipped)
     images = sum(note.rows for note in notes.values())
     index = {

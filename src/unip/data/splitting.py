@@ -45,6 +45,7 @@ from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.opening import regular
 from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, writing
+from unip.paths import resolve
 from unip.runtime.workers import map_threads
 
 log = logging.getLogger(__name__)
@@ -88,8 +89,8 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
         raise UnipError(f"the splits of {config.data} have different classes", "Use one classes.json for all.")
     pairs = [(data, i) for data in opened for i in range(len(data))]
     images = tuple(data.images[i] for data, i in pairs)
-    within, sources = config.out.resolve(), (config.data, *images)
-    if any(path.is_relative_to(within) for each in sources for path in (each.resolve(), Path(os.path.abspath(each)))):
+    within, sources = resolve(config.out), (config.data, *images)
+    if any(path.is_relative_to(within) for each in sources for path in (resolve(each), Path(os.path.abspath(each)))):
         raise UnipError(f"{config.out} holds the images that are to be divided", "Choose another --out.")
     names = unique_names(images)
     groups = tuple(find_groups(images, names, config))

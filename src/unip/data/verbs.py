@@ -16,6 +16,7 @@ from unip.data.manifests.recipe import recipe_of
 from unip.data.manifests.sources import check_manifest, check_sources
 from unip.errors import UnipError
 from unip.outputs import output_folder
+from unip.paths import exists
 from unip.runtime.signals import stoppable
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def build(config: BuildConfig) -> BuildResult:
     given = {"root": config.root, "seed": config.seed}
     recipe = recipe.model_copy(update={key: value for key, value in given.items() if value is not None})
     manifest = config.out / "manifest.parquet"
-    if manifest.exists() and not config.overwrite:
+    if exists(manifest) and not config.overwrite:
         raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
     with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check("manifest.parquet", "stats.json", "recipe.yaml")

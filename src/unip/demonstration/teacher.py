@@ -13,6 +13,7 @@ import torch
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.outputs import writing
+from unip.paths import status
 from unip.vit.architecture import BackboneSpec
 from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
@@ -50,7 +51,7 @@ def export_teacher(run: Path, file: Path) -> None:
         )
         with writing(file) as temporary:
             shutil.copyfile(made / "model.safetensors", temporary)
-    log.info(f"{file}: {file.stat().st_size / 1e6:.1f} MB, sha256 {sha256(file)}")
+    log.info(f"{file}: {status(file).st_size / 1e6:.1f} MB, sha256 {sha256(file)}")
 
 
 def main(arguments: list[str]) -> None:

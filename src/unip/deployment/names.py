@@ -8,6 +8,7 @@ from pathlib import Path
 from unip.data.images.files import list_images
 from unip.deployment.config import PredictConfig
 from unip.errors import UnipError
+from unip.paths import is_dir, resolve
 
 
 def name_outputs(locations: Sequence[Path], out: Path) -> dict[Path, str]:
@@ -30,11 +31,11 @@ def name_outputs(locations: Sequence[Path], out: Path) -> dict[Path, str]:
     seen: set[Path] = set()
     for location in locations:
         for path in list_images(location):
-            real = path.resolve()
-            if real in seen or real.is_relative_to(out.resolve()):
+            real = resolve(path)
+            if real in seen or real.is_relative_to(resolve(out)):
                 continue
             seen.add(real)
-            stem = path.relative_to(location).with_suffix("") if location.is_dir() else Path(path.stem)
+            stem = path.relative_to(location).with_suffix("") if is_dir(location) else Path(path.stem)
             name, number = stem.as_posix(), 1
             while name.casefold() in taken:  # some file systems do not tell cases apart
                 number += 1

@@ -10,6 +10,7 @@ from unip.deployment.config import PredictConfig
 from unip.deployment.names import name_outputs, result_files
 from unip.errors import UnipError
 from unip.outputs import output_folder
+from unip.paths import exists
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.model_folder import is_model, read_model_config
 
@@ -69,7 +70,7 @@ def sort_models(config: EvaluateConfig) -> EvaluateConfig:
 def _kind(path: Path) -> str:
     if is_model(path):
         return "is a model"
-    return "is not a segmentation model" if path.exists() else "does not exist"
+    return "is not a segmentation model" if exists(path) else "does not exist"
 
 
 @verb(PredictConfig)

@@ -16,6 +16,7 @@ from unip.data.images.decoding import Pixels8, read_grey8, to_rgb8
 from unip.errors import UnipError
 from unip.opening import open_regular
 from unip.outputs import writing
+from unip.paths import is_file
 from unip.progress import meter
 from unip.runtime.workers import map_threads
 from unip.vit.backbone import Backbone
@@ -51,7 +52,7 @@ def pooled_features(
         for low in range(0, len(images), CHUNK):
             chosen = images[low : low + CHUNK]
             kept = cache / f"{low:09d}.npy" if cache else None
-            if kept and kept.is_file():
+            if kept and is_file(kept):
                 with open_regular(kept) as file:
                     parts.append(np.load(file, allow_pickle=False))
             else:

@@ -10,6 +10,7 @@ from unip.data.manifests.sources import check_sources
 from unip.errors import UnipError
 from unip.features.config import DedupConfig
 from unip.outputs import output_folder
+from unip.paths import exists, resolve
 from unip.vit.sources import check_backbone
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ def dedup(config: DedupConfig) -> DedupResult:
             must not be replaced, or the model cannot be loaded.
     """
     manifest = config.out / "manifest.parquet"
-    if manifest.exists() and not config.overwrite:
+    if exists(manifest) and not config.overwrite:
         raise UnipError(f"{manifest} exists", "Choose another --out, or add --overwrite to replace it.")
-    if config.overwrite and any(Path(source).resolve() == manifest.resolve() for source in config.sources):
+    if config.overwrite and any(resolve(Path(source)) == resolve(manifest) for source in config.sources):
         raise UnipError(f"{manifest} is a source and would be replaced", "Choose another --out.")
     with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check("manifest.parquet", "groups.json")

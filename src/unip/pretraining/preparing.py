@@ -20,6 +20,7 @@ from unip.data.manifests.sources import printable
 from unip.data.sampling.pretraining_crops import Squares, sample_indices
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import exists
 from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.feature_distillation import FeatureDistillation
@@ -206,7 +207,7 @@ def listing_change(manifest: Path, table: pa.Table) -> str:
 def known_layers(config: PretrainConfig, run: RunFolder) -> list[TeacherLayer]:
     """Return what a run that is continued found out about its teachers when it started."""
     file = run.path / "teacher.json"
-    if not ((run.continues(config) or run.is_finished(config)) and file.exists()):
+    if not ((run.continues(config) or run.is_finished(config)) and exists(file)):
         return []
     try:
         return [TeacherLayer.make(**found) for found in read_json(file).get("teachers", [])]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from unip.errors import UnipError
 from unip.files import read_lines
+from unip.paths import is_file, lexists
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,10 +82,10 @@ def find_recipe(given: str, verb: str | None = None) -> Path:
     shipped = {one.name: one for one in shipped_recipes()}
     path = Path(given)
     if path.suffix or any(mark in given for mark in (os.sep, "/")):
-        if path.stem in shipped and not os.path.lexists(path):
+        if path.stem in shipped and not lexists(path):
             raise UnipError(f"there is no file {given}", f"The recipe that ships with unip is just {path.stem}.")
         return path
-    beside = next((file for file in (given, *map(given.__add__, SUFFIXES)) if Path(file).is_file()), None)
+    beside = next((file for file in (given, *map(given.__add__, SUFFIXES)) if is_file(file)), None)
     found = shipped.get(given)
     if found is not None and verb in (None, found.verb):
         if beside is not None:

@@ -23,6 +23,7 @@ from unip.data.sampling.frames import Frame, Frames
 from unip.errors import UnipError
 from unip.files import read_json, sha256
 from unip.log import TableMessage
+from unip.paths import exists
 from unip.progress import meter
 from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.signals import stoppable
@@ -80,7 +81,7 @@ def score_model(config: EvaluateConfig, out: Path, opened: Evaluated) -> Evaluat
     for note in opened.notes:
         log.warning(note)
     file = out / "robustness.json"
-    earlier = read_json(file) if file.exists() else {}  # now, so that a broken one costs no evaluation
+    earlier = read_json(file) if exists(file) else {}  # now, so that a broken one costs no evaluation
     if config.dry_run:
         refuse_doubtful(ready.data, list(check_segmentation(ready.data).values()))
         files = [*(["robustness.json"] if corruptions else []), "metrics.json and evaluation.html"]
@@ -104,7 +105,7 @@ def score_model(config: EvaluateConfig, out: Path, opened: Evaluated) -> Evaluat
     written.write_page(robustness, worst)
     if corruptions:
         score_corruptions(ready, config, written, robustness, worst)
-    elif file.exists() and not before.wanted:
+    elif exists(file) and not before.wanted:
         log.warning(f"note: {file} stays as it is, of another model or other settings")
     log.info(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     corrupted = {str(each): robustness.corrupted[each] for each in corruptions}

@@ -16,6 +16,7 @@ from unip.data.labelled.record import read_records
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import is_file
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.model_folder import model_folder
 from unip.segmentation.settings import HELD_OUT
@@ -84,7 +85,7 @@ def recorded_with(model: Path) -> HeldOut | None:
     """Return what the fine-tuning of a model held out, if its run folder is there and says so."""
     folder = model_folder(model)
     path = folder.parent / FILE
-    return HeldOut.read(path) if folder.name == "model" and path.is_file() else None
+    return HeldOut.read(path) if folder.name == "model" and is_file(path) else None
 
 
 def trained_on(model: Path, images: Sequence[Path], data: Path | str) -> list[int] | None:
@@ -100,7 +101,7 @@ def trained_on(model: Path, images: Sequence[Path], data: Path | str) -> list[in
     record = recorded_with(model)
     held = {} if record is None else record.among(images, data)
     labels = folder.parent / "labels.json"
-    known = read_records(labels).get("train") if folder.name == "model" and labels.is_file() else None
+    known = read_records(labels).get("train") if folder.name == "model" and is_file(labels) else None
     if known is None and not held:
         return None
     pairs = () if known is None else zip(known.files, known.facts, strict=True)

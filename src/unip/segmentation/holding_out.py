@@ -17,6 +17,7 @@ from unip.data.labelled.datasets import list_splits
 from unip.data.labelled.record import CheckedLabels
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
+from unip.paths import is_file
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.held_out import HeldOut, image_keys
 from unip.segmentation.settings import HELD_OUT
@@ -82,7 +83,7 @@ def hold_out(config: FinetuneConfig, run: RunFolder, labels: CheckedLabels, *, c
 
 
 def _continued(config: FinetuneConfig, run: RunFolder) -> Holding:
-    if not run.held_out.is_file():
+    if not is_file(run.held_out):
         if config.val == HELD_OUT or config.val_share not in ("auto", 0):
             raise UnipError(
                 f"{run.held_out} is gone, which says what is not trained on",

@@ -17,6 +17,7 @@ from unip.data.labelled.record import CheckedLabels, LabelRecord, check_labels, 
 from unip.data.labelled.statistics import LabelFacts, count_pair, measure_pair
 from unip.errors import UnipError
 from unip.outputs import write_json, write_text
+from unip.paths import is_file
 from unip.runtime.memory import Cache
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.held_out import HeldOut
@@ -75,7 +76,7 @@ class TaskLabels:
         records = self.stored | {"train": self.train.record}
         if self.val is not None and self.holding.held is None:
             records["val"] = self.val.record
-        if self.holding.held is not None and not run.held_out.is_file():
+        if self.holding.held is not None and not is_file(run.held_out):
             write_json(run.held_out, self.holding.held.to_dict())
         if records != self.stored:
             write_text(run.labels, json.dumps({name: each.to_dict() for name, each in records.items()}) + "\n")

@@ -8,6 +8,7 @@ from typing import Any
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.opening import check_regular
+from unip.paths import exists
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
 from unip.zoo.catalogue import find_model_folder, near_names, shipped_folder
 
@@ -22,8 +23,8 @@ def model_folder(path: Path) -> Path:
         return shipped
     if folder := find_model_folder(path):
         return folder
-    what = "does not exist" if not path.exists() else "holds no model (no config.json and no model/config.json)"
-    near = [] if path.exists() else near_names(str(path), 1)
+    what = "does not exist" if not exists(path) else "holds no model (no config.json and no model/config.json)"
+    near = [] if exists(path) else near_names(str(path), 1)
     fix = f"Did you mean {near[0]}?" if near else "Give the folder of a finished `unip finetune` run, or its model/."
     raise UnipError(f"{path} {what}", fix)
 

@@ -12,6 +12,7 @@ from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.record import CheckedLabels
 from unip.errors import UnipError
+from unip.paths import status
 from unip.segmentation.adapters import add_adapters, freeze_layers
 from unip.segmentation.budgeting import keep_within, measure_costs
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
@@ -157,7 +158,7 @@ def lineage_of(config: ResolvedConfig, backbone: Backbone, data: SegmentationDat
         UnipError: The card of the data, or the lineage of the backbone, cannot be read.
     """
     files = dict.fromkeys([*data.images, *(mask.path for mask in data.masks)])
-    listed = [(file.name, file.stat().st_size) for file in files]
+    listed = [(file.name, status(file).st_size) for file in files]
     card = data_ancestor(config.data.name or str(config.data), data.images[0].parent, listed)
     return Lineage.of([*ancestors_of(backbone, "init"), card])
 

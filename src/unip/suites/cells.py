@@ -29,6 +29,7 @@ from unip.features.config import NeighbourSettings, ProbeSettings
 from unip.features.logistic import train_probes
 from unip.files import read_json
 from unip.outputs import output_folder, writing
+from unip.paths import is_dir
 from unip.runtime.device import choose_device, device_name
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation import evaluate_corrupted
@@ -167,7 +168,7 @@ def _corrupted(task: CellTask, record: CellRecord) -> None:
         return
     assert record.run is not None
     run = task.folder / record.run
-    if not (run / "model").is_dir():
+    if not is_dir(run / "model"):
         raise UnipError(
             f"the model of {task.folder} was not kept, so it cannot be evaluated under {', '.join(missing)}",
             f"Delete {task.folder} to train it again.",

@@ -14,6 +14,7 @@ from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.outputs import write_json
+from unip.paths import exists
 from unip.pretraining.config import PretrainConfig
 from unip.suites.config import INDEX
 from unip.suites.identity import data_identity, images_identity, key_of, settings_identity, weights_identity
@@ -54,7 +55,7 @@ class BenchPlan:
 
     def __post_init__(self) -> None:
         file = self.out / INDEX
-        self.index = read_json(file) if file.exists() else {}
+        self.index = read_json(file) if exists(file) else {}
         for name in self.suite.pretrain:
             self.pretraining(name, ())
 
@@ -205,7 +206,7 @@ class PretrainJob:
 
     def done(self) -> bool:
         """Say whether there is a student."""
-        return (self.needs is None or self.needs.done()) and (self.folder() / DONE).exists()
+        return (self.needs is None or self.needs.done()) and exists(self.folder() / DONE)
 
     def pending_task(self) -> PretrainTask | None:
         """Return the task, or None if it is done."""
@@ -310,7 +311,7 @@ def cell_folder(out: Path, axes: Axes, key: str) -> Path:
 
 
 def _remaining(task: CellTask) -> Remaining:
-    if not (task.folder / RECORD).exists():
+    if not exists(task.folder / RECORD):
         return "all"
     return "nothing" if set(task.corruptions) <= set(read_corrupted(task.folder)) else "corruptions"
 

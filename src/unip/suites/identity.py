@@ -18,6 +18,7 @@ from unip.data.manifests.listing import list_entries
 from unip.data.manifests.recipe import recipe_of
 from unip.errors import UnipError
 from unip.files import sha256
+from unip.paths import is_dir, is_file, status
 from unip.runtime.workers import map_threads
 from unip.vit.sources import WEIGHTS_NAME, parse_source
 
@@ -48,11 +49,11 @@ def weights_identity(source: str) -> str:
     path = found.file
     if path is None:
         return source
-    if path.is_dir():
-        weights = [place for place in (path / WEIGHTS_NAME, path / "model" / WEIGHTS_NAME) if place.is_file()]
-        return _hash(weights[0], weights[0].stat().st_mtime_ns) if weights else source
+    if is_dir(path):
+        weights = [place for place in (path / WEIGHTS_NAME, path / "model" / WEIGHTS_NAME) if is_file(place)]
+        return _hash(weights[0], status(weights[0]).st_mtime_ns) if weights else source
     before = f"timm:{found.name}@" if found.kind == "timm" else ""
-    return f"{before}{_hash(path, path.stat().st_mtime_ns)}" if path.is_file() else source
+    return f"{before}{_hash(path, status(path).st_mtime_ns)}" if is_file(path) else source
 
 
 @functools.cache

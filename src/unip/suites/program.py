@@ -13,6 +13,7 @@ from rich.table import Table as Shown
 from unip.errors import Interrupted, UnipError
 from unip.log import TableMessage
 from unip.outputs import OutputFolder
+from unip.paths import exists
 from unip.progress import meter
 from unip.runtime.signals import stop_on_signals
 from unip.suites.config import PAGE, RESULTS, BenchConfig
@@ -63,7 +64,7 @@ class CostJob:
 
     def pending_task(self) -> CostTask | None:
         """Return the task, or None if it is done."""
-        return None if self.task.file.exists() else self.task
+        return None if exists(self.task.file) else self.task
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def describe(work: BenchWork) -> None:
 def cost_jobs(plan: BenchPlan) -> list[CostJob]:
     """Return the measurements of cost that are missing for the cells that are done, each once."""
     tasks = {task.key: task for task in (cost_task(plan, cell.record) for cell in read_done(plan))}
-    return [CostJob(task) for task in tasks.values() if not task.file.exists()]
+    return [CostJob(task) for task in tasks.values() if not exists(task.file)]
 
 
 def report(plan: BenchPlan, *, run: int, kept: int | None) -> BenchResult:

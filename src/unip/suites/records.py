@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unip.config import Config
 from unip.files import read_json
 from unip.outputs import write_json
+from unip.paths import exists
 from unip.suites.suite import Axes, ProtocolKind
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class CellRecord(ScoresRecord, CellPlace):
     def read(cls, folder: Path) -> CellRecord | None:
         """Return the record of a cell's folder, None if the cell is not done."""
         file = folder / RECORD
-        return cls.make(**read_json(file)) if file.exists() else None
+        return cls.make(**read_json(file)) if exists(file) else None
 
     def write(self, folder: Path) -> None:
         """Write it into the cell's folder, without what its kind does not have."""
@@ -97,7 +98,7 @@ class CellRecord(ScoresRecord, CellPlace):
 def read_corrupted(folder: Path) -> dict[str, ScoresRecord]:
     """Return a cell's scores on corrupted images by ``NAME:SEVERITY``, as far as they are there."""
     file = folder / CORRUPTED
-    found: dict[str, Any] = read_json(file) if file.exists() else {}
+    found: dict[str, Any] = read_json(file) if exists(file) else {}
     groups = [{name: scores} if "miou" in scores else scores for name, scores in found.items()]  # before: as asked for
     return {name: ScoresRecord.make(**scores) for group in groups for name, scores in group.items()}
 

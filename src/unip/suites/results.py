@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from unip.files import read_json
 from unip.opening import open_regular
 from unip.outputs import writing
+from unip.paths import exists
 from unip.suites.config import RESULTS
 from unip.suites.cost import Cost
 from unip.suites.grid import BenchPlan, cell_folder
@@ -113,7 +114,7 @@ def read_done(plan: BenchPlan) -> list[DoneCell]:
         there = read_corrupted(folder)
         corrupted = {name: there[name] for name in plan.suite.corruptions_of(axes.protocol) if name in there}
         file = cost_task(plan, record).file
-        found.append(DoneCell(axes, folder, record, corrupted, Cost(**read_json(file)) if file.exists() else None))
+        found.append(DoneCell(axes, folder, record, corrupted, Cost(**read_json(file)) if exists(file) else None))
     return found
 
 

@@ -20,6 +20,7 @@ from unip.config import Config
 from unip.data.labelled.settings import ImagesFolder, MaskOrientationGiven, MasksFolder, MaskSuffix
 from unip.errors import UnipError
 from unip.files import read_yaml
+from unip.paths import exists, expand
 from unip.pretraining.config import PretrainConfig
 from unip.segmentation.config import FinetuneConfig
 from unip.vit.sources import parse_source
@@ -331,4 +332,4 @@ class Locations:
         filled = str(source.file) if source.kind == "timm" and source.file else filled
         for prefix in (r"[\w-]+:(?=\S)", r"(infrared|rgb)="):
             filled = re.sub(f"^{prefix}", "", filled) if names else filled
-        return [filled] if names and not Path(filled).expanduser().exists() else []
+        return [filled] if names and not exists(expand(filled)) else []

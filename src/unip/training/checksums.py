@@ -16,6 +16,7 @@ from typing import Any
 from unip.errors import UnipError
 from unip.files import Checksum, sha256
 from unip.opening import read_regular
+from unip.paths import status
 
 STATE_NAME = "state.json"
 #: Errors of reading that say that the file is gone or its disk broken; others, such as a lack of rights, may pass.
@@ -83,7 +84,7 @@ def verify(path: Path) -> None:
     for name, wanted in read_state(path).get("files", {}).items():
         file = path / name
         try:
-            size = file.stat().st_size
+            size = status(file).st_size
             if size != wanted["size"]:
                 raise DamagedCheckpoint(path, name, f"has {size} bytes, not the {wanted['size']} that were written")
             if sha256(file) != wanted["sha256"]:

@@ -30,6 +30,7 @@ from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.opening import read_regular_text
 from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, write_text
+from unip.paths import exists, is_dir, is_link
 from unip.training.config import TrainingConfig
 from unip.written import HIDDEN
 
@@ -66,7 +67,7 @@ def run_folder(config: TrainingConfig) -> Iterator[RunFolder]:
         UnipError: It cannot be written, or another process trains there.
     """
     looks = config.dry_run or not _is_first_rank()
-    if config.out.exists() and not config.out.is_dir():
+    if exists(config.out) and not is_dir(config.out):
         raise UnipError(f"{config.out} is a file, not a run folder", "Choose a new folder with --out.")
     with output_folder(config.out, overwrite=config.overwrite, dry_run=looks) as outputs:
         yield RunFolder(outputs)
@@ -140,7 +141,7 @@ class RunFolder:
         if not main_process:
             return
         self._refuse_foreign_files(config)
-        if linked := [name for name in STEP_FOLDERS if os.path.islink(self.path / name)]:
+        if linked := [name for name in STEP_FOLDERS if is_link(self.path / name)]:
             raise UnipError(
                 f"{self.path / linked[0]} is a link, through which nothing is written",
                 "Put the folder itself in its place; or choose another --out, which may be a link.",
@@ -171,7 +172,7 @@ class RunFolder:
             return
         if config.overwrite and not any(self.outputs.wrote(name) for name in self.outputs.known):
             return  # what is not ours stays; what another command wrote would not
-        if self.config.exists() and not self.outputs.known:
+        if exists(self.config) and not self.outputs.known:
             what = f"{self.path} holds a config.yaml, but no list of the files that unip wrote ({HIDDEN}/files.jsonl)"
         else:
             what = f"{self.path} is not empty and holds no run (no config.yaml that unip wrote)"
@@ -201,7 +202,7 @@ class RunFolder:
             place for name in ("evaluation", "model/evaluation") for place in self.path.glob(f"{name}/*/{HIDDEN}")
         ]
         for hidden in places:
-            if any(os.path.islink(above) for above in (*linked, hidden.parent, hidden)):
+            if any(is_link(above) for above in (*linked, hidden.parent, hidden)):
                 continue
             with output_folder(hidden.parent, overwrite=self.outputs.overwrite) as evaluation:
                 kept += [f"{hidden.parent.name}/{name}" for name in evaluation.clear()]
@@ -235,7 +236,7 @@ class RunFolder:
         return [record for line in self._log_lines() if (record := _record(line)) is not None]
 
     def _log_lines(self) -> list[str]:
-        if not self.log.exists():
+        if not exists(self.log):
             return []
         try:
             return read_regular_text(self.log).splitlines()
@@ -299,7 +300,7 @@ def step_of(path: Path) -> int:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first; not those that were set aside as damaged."""
-    found = (p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name) and p.is_dir())
+    found = (p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name) and is_dir(p))
     return sorted(found, key=step_of)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from timm.models import get_pretrained_cfg
 
+from unip.paths import is_dir
 from unip.vit.backbone import Backbone
 from unip.vit.sources import Source, find_source, read_model_folder
 from unip.zoo.catalogue import ZooModel, zoo_model
@@ -60,7 +61,7 @@ def _note(known: ZooModel | None, found: Source) -> str | None:
 
 
 def _inherited(found: Source, name: str) -> list[Ancestor]:
-    if found.kind != "path" or found.file is None or not found.file.is_dir():
+    if found.kind != "path" or found.file is None or not is_dir(found.file):
         return []
     folder, config = read_model_folder(found.file)
     lineage = read_lineage(config, str(folder / "config.json"))

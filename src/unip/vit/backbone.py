@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from unip.errors import UnipError
+from unip.paths import is_dir
 from unip.vit.architecture import BackboneSpec, read_spec
 from unip.vit.hub import hub_file, hub_model, timm_model, timm_weights
 from unip.vit.infer import infer_spec
@@ -124,7 +125,7 @@ def _resolve(source: str, random_weights: bool) -> _Origin:
     if found.kind == "hub file":
         return _from_file(hub_file(found))
     assert found.file is not None
-    return _from_folder(found.file) if found.file.is_dir() else _from_file(found.file)
+    return _from_folder(found.file) if is_dir(found.file) else _from_file(found.file)
 
 
 def _from_file(path: Path) -> _Origin:

@@ -11,6 +11,7 @@ from pathlib import Path
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.opening import open_regular
+from unip.paths import exists, is_dir, is_file
 
 ZIP, PICKLE = b"PK\3\4", b"\x80"  # how files of torch.save begin: those since torch 1.6, and older ones
 SHARD = re.compile(r"[-_.]0*(\d+)-of-0*(\d+)\.\w+$")  # how transformers and others name the parts of a checkpoint
@@ -26,8 +27,8 @@ def check_checkpoint(path: Path) -> bool:
     Raises:
         UnipError: It is neither, it is one shard of a checkpoint, or it is missing or cannot be read.
     """
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
+    if not is_file(path):
+        kind = "is a folder" if is_dir(path) else "is not a regular file" if exists(path) else "does not exist"
         raise UnipError(f"checkpoint {path} {kind}", "Give a .safetensors, .pth, .pt or .bin file.")
     _refuse_shard(path)
     try:

@@ -14,6 +14,7 @@ from timm.models import PretrainedCfg, get_pretrained_cfg, is_model_in_modules
 
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import is_dir
 from unip.vit.architecture import BackboneSpec, read_spec
 from unip.vit.normalisation import Preprocessing
 from unip.vit.sources import Source, parse_source
@@ -149,7 +150,7 @@ def _cached_files(repository: str) -> list[str]:
 
 
 def _has_cache() -> bool:
-    return Path(constants.HF_HUB_CACHE).is_dir()
+    return is_dir(constants.HF_HUB_CACHE)
 
 
 def _fetch(source: Source, files: tuple[str, ...], remedy: str) -> Path:

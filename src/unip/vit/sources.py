@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import exists, expand, is_dir
 from unip.vit.checkpoint_files import check_checkpoint
 from unip.vit.student import STUDENTS
 from unip.zoo.catalogue import catalogue, find_model_folder, zoo_model
@@ -56,9 +57,9 @@ def parse_source(source: str) -> Source:
     if source in STUDENTS:
         return Source("student", source)
     if not colon or kind not in ("timm", "hf"):
-        return _named(source) or Source("path", file=Path(source).expanduser())
+        return _named(source) or Source("path", file=expand(source))
     if kind == "timm":
-        return Source("timm", name, file=Path(after).expanduser() if at else None)
+        return Source("timm", name, file=expand(after) if at else None)
     return Source("hf", name, revision=after if at else None)
 
 
@@ -83,7 +84,7 @@ def find_source(source: str) -> Source:
     found = parse_source(source)
     if found.kind == "hf" and not REPOSITORY.fullmatch(found.repository):
         raise UnipError(f"hf:{found.repository} is not a repository name", "Give hf:OWNER/NAME.")
-    if found.kind == "path" and found.file is not None and not found.file.exists():
+    if found.kind == "path" and found.file is not None and not exists(found.file):
         raise _not_there(source.strip())
     return found
 
@@ -108,7 +109,7 @@ def check_backbone(source: str) -> None:
         UnipError: It is; the message is that of :func:`unip.vit.backbone.load_backbone`.
     """
     found = find_source(source)
-    if found.kind == "path" and found.file is not None and found.file.is_dir():
+    if found.kind == "path" and found.file is not None and is_dir(found.file):
         folder, _ = read_model_folder(found.file)
         check_checkpoint(folder / WEIGHTS_NAME)
     elif found.file is not None:

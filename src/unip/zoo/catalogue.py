@@ -12,6 +12,7 @@ from pydantic import Field
 from unip.config import Config
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import is_file
 from unip.zoo.licences import Terms, terms_of
 
 HERE = Path(__file__).parent
@@ -88,7 +89,7 @@ def shipped_folder(name: str, kind: Literal["backbone", "segmenter"] | None = No
 
 def find_model_folder(path: Path) -> Path | None:
     """Return ``path`` if it is a model folder, its ``model/`` if it is a run folder; None: it is neither."""
-    return next((folder for folder in (path, path / "model") if (folder / "config.json").is_file()), None)
+    return next((folder for folder in (path, path / "model") if is_file(folder / "config.json")), None)
 
 
 def near_names(name: str, count: int = 3) -> list[str]:

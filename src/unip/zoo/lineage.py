@@ -12,6 +12,7 @@ from pydantic import Field
 from unip.config import Config
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import is_file
 from unip.version import __version__
 from unip.zoo.licences import Terms, terms_of
 
@@ -117,7 +118,7 @@ def data_ancestor(name: str, folder: Path, files: Iterable[tuple[str, int]]) -> 
     digest = hashlib.sha256(
         "\n".join(sorted(f"{size} {file}" for file, size in files)).encode(errors="surrogateescape")
     )
-    card = next((f / DATA_CARD for f in (folder, *folder.parents[:3]) if (f / DATA_CARD).is_file()), None)
+    card = next((f / DATA_CARD for f in (folder, *folder.parents[:3]) if is_file(f / DATA_CARD)), None)
     told = {} if card is None else read_json(card)
     if not isinstance(told, dict) or not all(
         isinstance(told.get(k), str | None) for k in ("name", "licence", "source")

@@ -12,6 +12,7 @@ from unip.config import verb
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.log import TableMessage
+from unip.paths import expand, is_dir
 from unip.zoo.catalogue import ZooModel, catalogue, find_model_folder, near_names, zoo_model
 from unip.zoo.config import ModelsConfig
 from unip.zoo.lineage import Ancestor, Lineage, read_lineage
@@ -88,8 +89,8 @@ def describe_model(name: str) -> ModelDescription:
     entry = zoo_model(name)
     if entry is not None:
         return ModelDescription(name, entry, read_folder(entry.folder) if entry.shipped else None)
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = expand(name)
+    if not is_dir(folder):
         near = near_names(name)
         fix = f"Did you mean {', '.join(near)}?" if near else "`unip models` lists the names."
         raise UnipError(f"no model {name!r}: it is no name, and there is no such folder", fix)

@@ -15,6 +15,7 @@ from unip.data.images.config import Conversion
 from unip.data.images.files import MASK_FOLDERS
 from unip.data.labelled.datasets import list_splits, open_segmentation
 from unip.errors import UnipError
+from unip.paths import is_dir
 
 SAME_PLACE = 0.1  # of a frame's span, within which the medians of all frames must lie for a window to be worth a look
 HOT_TAIL = 2.0  # (99.9 percentile - median) over (99.5 percentile - median), above which hot objects stand far out
@@ -78,7 +79,7 @@ def find_labels(folder: Path) -> tuple[str, tuple[str, ...]] | None:
         The value of ``--data`` and the names of its splits, or None.
     """
     absolute = Path(os.path.abspath(folder))
-    if not folder.is_dir():
+    if not is_dir(folder):
         return None
     for place in (absolute.parent.parent, absolute.parent, absolute):  # the widest one has the splits
         if place != absolute and not _may_hold_labels(place, absolute):
@@ -97,7 +98,7 @@ def find_labels(folder: Path) -> tuple[str, tuple[str, ...]] | None:
 def _may_hold_labels(place: Path, folder: Path) -> bool:
     """Say whether masks lie beside the folder or one of its parents below ``place``."""
     between = [folder, *folder.parents][: len(folder.parts) - len(place.parts)]
-    return any((one.parent / name).is_dir() for one in between for name in MASK_FOLDERS)
+    return any(is_dir(one.parent / name) for one in between for name in MASK_FOLDERS)
 
 
 def next_steps(

@@ -35,6 +35,7 @@ from unip.config import verb
 from unip.data.images.config import ThermalSdkConfig
 from unip.errors import UnipError
 from unip.outputs import output_folder, writing
+from unip.paths import is_file, list_folder
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def thermal_sdk(config: ThermalSdkConfig) -> ThermalSdkResult:
     Raises:
         UnipError: There is no library in it that works here, or the environment cannot be written.
     """
-    found = sorted(path for path in config.source.absolute().rglob(LIBRARY) if path.is_file())
+    found = sorted(path for path in config.source.absolute().rglob(LIBRARY) if is_file(path))
     if not found:
         raise UnipError(f"no {LIBRARY} in {config.source}", "Give the folder that DJI's zip file was unpacked to.")
     problem = ""
@@ -114,7 +115,7 @@ def thermal_sdk(config: ThermalSdkConfig) -> ThermalSdkResult:
 
 
 def _copy(source: Path, *, overwrite: bool) -> None:
-    files = [file for file in source.iterdir() if file.is_file()]
+    files = [file for file in list_folder(source) if is_file(file)]
     with output_folder(SDK_FOLDER, overwrite=overwrite) as outputs:
         outputs.check(*outputs.files(""), *(file.name for file in files))
         with ExitStack() as stack:  # all are copied before the first takes its place
@@ -147,7 +148,7 @@ def dji_kelvin(data: bytes, name: Path | str) -> Kelvin | None:
 @lru_cache(maxsize=1)
 def _opened() -> _Sdk | None:
     _keep_forks_apart()
-    if (SDK_FOLDER / LIBRARY).is_file():
+    if is_file(SDK_FOLDER / LIBRARY):
         return _Sdk(SDK_FOLDER / LIBRARY)
     known = ctypes.util.find_library(LIBRARY if sys.platform == "win32" else "dirp")
     return _Sdk(Path(known)) if known else None
@@ -204,7 +205,7 @@ class _Sdk:
 
 def _load(library: Path) -> ctypes.CDLL:
     if library.is_absolute() and sys.platform != "win32":  # elsewhere the loader itself looks beside the library
-        beside = sorted(path for path in library.parent.glob("*.so*") if path.name != library.name and path.is_file())
+        beside = sorted(path for path in library.parent.glob("*.so*") if path.name != library.name and is_file(path))
         for path in beside * 2:  # some need each other
             with suppress(OSError):
                 ctypes.CDLL(str(path))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from unip.errors import UnipError
+from unip.paths import exists, is_dir, is_file
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,9 @@ def check_exists(location: Path) -> None:
     Raises:
         UnipError: It is not, or is a pipe, a device or a socket.
     """
-    if not location.exists():
+    if not exists(location):
         raise UnipError(f"no such folder or image: {location}", "Check the path.")
-    if not location.is_dir() and not location.is_file():
+    if not is_dir(location) and not is_file(location):
         raise UnipError(f"{location} is not a regular file", "Give a folder or an image file; pipes are not read.")
 
 
@@ -114,7 +115,7 @@ def _find_images(
     location: Path, on_error: Callable[[OSError], None] | None = None, skipped: list[str] | None = None
 ) -> Iterator[Path]:
     """Yield the images as they are found; the names of other files of :data:`WAYS_ON` go to ``skipped``."""
-    if location.is_file():
+    if is_file(location):
         if location.suffix.lower() not in SUFFIXES:
             way = WAYS_ON.get(location.suffix.lower())
             hint = f"Instead, {way}. " if way else ""

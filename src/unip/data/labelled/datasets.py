@@ -22,6 +22,7 @@ from unip.data.labelled.remap import remapped
 from unip.data.labelled.settings import FOUND, Places, check_label_budget
 from unip.data.labelled.turning import turn_masks
 from unip.errors import UnipError
+from unip.paths import exists, expand
 from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_processes
 
@@ -98,7 +99,7 @@ def split_kind(source: Path | str) -> tuple[str, Path]:
     """
     source = str(source).removeprefix(INFRARED)
     kind, colon, rest = source.partition(":")
-    if not colon or len(kind) < 2 or "/" in kind or "\\" in kind or (kind not in READERS and Path(source).exists()):
+    if not colon or len(kind) < 2 or "/" in kind or "\\" in kind or (kind not in READERS and exists(source)):
         return "folder", Path(source)
     if kind not in READERS:
         near = difflib.get_close_matches(kind, READERS, n=1, cutoff=0.5)
@@ -106,7 +107,7 @@ def split_kind(source: Path | str) -> tuple[str, Path]:
             f"unknown kind of segmentation data {kind!r}",
             (f"Did you mean {near[0]}:{rest}? " if near else "") + f"Known: {', '.join(READERS)}.",
         )
-    return kind, Path(rest).expanduser()
+    return kind, expand(rest)
 
 
 def check_segmentation(data: SegmentationData) -> dict[str, int]:

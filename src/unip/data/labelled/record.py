@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from unip.data.labelled.pairs import Pair, SegmentationData
 from unip.data.labelled.statistics import Measure, PairFacts, read_pairs
 from unip.data.labelled.turning import mask_files
 from unip.files import read_json
+from unip.paths import status
 from unip.runtime.memory import Cache
 
 ABSENT = (-1, -1)  # stamp of a file that is not there any more
@@ -173,7 +173,7 @@ def check_labels(
 
 def _stamp(path: Path) -> Stamp:
     try:
-        info = os.stat(path)
+        info = status(path)
     except OSError:  # whoever reads it says so
         return ABSENT
     return info.st_size, info.st_mtime_ns

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from unip.config import NameOrPath
 from unip.errors import UnipError
+from unip.paths import exists
 
 #: Kinds of segmentation data; :data:`unip.data.labelled.readers.READERS` has a reader for each; a test compares them.
 KindName = Literal[
@@ -49,7 +50,7 @@ def check_data(source: Path) -> None:
     Raises:
         UnipError: There is no such folder.
     """
-    if ":" not in str(source) and not source.exists():
+    if ":" not in str(source) and not exists(source):
         raise UnipError(
             f"no such folder: {source}",
             f"A segmentation folder holds {source / 'images'} and {source / 'masks'}, and classes.json.",

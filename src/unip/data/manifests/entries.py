@@ -12,6 +12,7 @@ from pathlib import Path
 from unip.data.manifests.recipe import SourceConfig
 from unip.data.manifests.sources import Entry, printable
 from unip.errors import UnipError
+from unip.paths import expand, is_dir
 
 Fetch = Callable[[Sequence[Entry]], None]  # makes the files at ``path``; sets ``reason`` where that fails
 
@@ -28,7 +29,7 @@ class Listing:
 
 def located(place: str, root: Path) -> str:
     """Return a path of a recipe as an absolute one."""
-    return os.path.abspath(os.path.join(root, os.path.expanduser(place)))
+    return os.path.abspath(os.path.join(root, expand(place)))
 
 
 def glob_files(pattern: str, suffixes: Sequence[str]) -> tuple[str, list[str]]:
@@ -42,7 +43,7 @@ def glob_files(pattern: str, suffixes: Sequence[str]) -> tuple[str, list[str]]:
     files: dict[str, str] = {}
     found = (p for p in glob.glob(pattern, recursive=True) if os.path.splitext(p)[1].lower() in suffixes)
     for path in sorted(found, key=lambda p: (len(os.fsencode(p)), os.fsencode(p))):
-        if not os.path.isdir(path):
+        if not is_dir(path):
             files.setdefault(os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)), path)
     if not files:
         raise UnipError(f"nothing matches {printable(pattern)}", f"Known endings: {', '.join(suffixes)}.")

@@ -24,6 +24,7 @@ from unip.data.images.palettes import recognise
 from unip.data.images.quality import colour_spread, sharpness, tilt
 from unip.errors import UnipError
 from unip.opening import NotRegularError, read_regular, regular
+from unip.paths import status
 from unip.runtime.workers import map_processes
 
 PERCENTILES = (0.5, 99.5)
@@ -228,7 +229,7 @@ def look_at_files(
 
     def read(path: bytes) -> tuple[tuple[FileFacts, T], tuple[int, int] | None]:
         try:
-            state = os.stat(file_of(path))
+            state = status(file_of(path))
         except OSError:
             return look(path, None), None
         stamp = (state.st_size, state.st_mtime_ns)

@@ -16,6 +16,7 @@ from unip.data.manifests.rows import Row
 from unip.data.manifests.sources import Entry, printable
 from unip.errors import UnipError
 from unip.opening import open_regular
+from unip.paths import status
 from unip.runtime.workers import map_processes, map_threads
 
 log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ def _facts_of(row: Row) -> FileFacts:
 
 def _stamp(path: bytes) -> tuple[int, int] | None:
     try:
-        state = os.stat(path)
+        state = status(path)
     except OSError:
         return None
     return state.st_size, state.st_mtime_ns

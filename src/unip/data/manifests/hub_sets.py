@@ -14,6 +14,7 @@ from unip.errors import UnipError
 from unip.files import advice
 from unip.opening import read_regular
 from unip.outputs import writing
+from unip.paths import exists, expand, is_dir, list_folder
 from unip.progress import meter
 
 # First bytes of the formats that are read; the name of a file matters to nothing but people.
@@ -63,15 +64,15 @@ def _open(config: SourceConfig, root: Path) -> Any:
         import datasets  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
         raise UnipError("reading datasets needs the package datasets", "pip install 'unip[data]'") from None
-    local = os.path.join(root, os.path.expanduser(config.place))
+    local = os.path.join(root, expand(config.place))
     shown = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        if os.path.isdir(local) and {"state.json", "dataset_dict.json"} & set(os.listdir(local)):
+        if is_dir(local) and {"state.json", "dataset_dict.json"} & {path.name for path in list_folder(local)}:
             loaded = datasets.load_from_disk(local)
             table = loaded[config.split] if isinstance(loaded, datasets.DatasetDict) else loaded
         else:
-            place = os.path.abspath(local) if os.path.exists(local) else config.place
+            place = os.path.abspath(local) if exists(local) else config.place
             table = datasets.load_dataset(place, config.subset, split=config.split)
         if config.image_column in table.column_names:
             table = table.cast_column(config.image_column, datasets.Image(decode=False))
@@ -100,7 +101,7 @@ def _fetch_row(value: dict[str, Any] | None, entry: Entry, store: Path) -> None:
     path = store / f"{os.fsdecode(entry.key)}{suffix}"
     entry.path = os.fsencode(path)
     try:
-        if path.exists() and read_regular(path) == data:
+        if exists(path) and read_regular(path) == data:
             return
         with writing(path) as temporary:
             temporary.write_bytes(data)

@@ -21,6 +21,7 @@ from unip.data.manifests.sources import MODALITIES, check_manifest, find_index, 
 from unip.errors import UnipError
 from unip.opening import open_regular
 from unip.outputs import writing
+from unip.paths import is_file, resolve
 
 SHOWN = 5  # files that a message names
 
@@ -64,7 +65,7 @@ def write_manifest(table: Any, path: Path | str) -> None:
     path = Path(path)
     if table.num_rows == 0:
         raise UnipError(f"{path} would be an empty manifest", "Give sources that hold images.")
-    folder = os.fsencode(path.parent.resolve()) + os.fsencode(os.sep)
+    folder = os.fsencode(resolve(path.parent)) + os.fsencode(os.sep)
     table = with_paths(table, [value and value.removeprefix(folder) for value in table["path"].to_pylist()])
     with writing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -95,7 +96,7 @@ def read_manifest(path: Path | str, *, all_rows: bool = False, may_miss: bool = 
         what = "keeps none of its rows" if listed else "is empty"
         raise UnipError(f"the manifest {path} {what}", "Build it from a folder that holds images.")
     _check_cells(table, path)
-    folder = os.fsencode(path.parent.resolve())
+    folder = os.fsencode(resolve(path.parent))
     table = with_paths(table, [value and os.path.join(folder, value) for value in table["path"].to_pylist()])
     if not may_miss:
         _check_files(table, path)
@@ -145,7 +146,7 @@ def _check_cells(table: Any, path: Path) -> None:
 def _check_files(table: Any, path: Path) -> None:
     """Refuse kept rows whose files are gone."""
     needed = [value for value in table.filter(table["kept"])["path"].to_pylist() if value]
-    lost = {file for file in {file_of(value) for value in needed} if not os.path.isfile(file)}
+    lost = {file for file in {file_of(value) for value in needed} if not is_file(file)}
     if lost:
         gone = [printable(value) for value in needed if file_of(value) in lost]
         raise UnipError(

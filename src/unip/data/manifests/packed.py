@@ -22,6 +22,7 @@ from unip.data.manifests.sources import INDEX, find_index
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.opening import open_regular
+from unip.paths import resolve
 
 VERSION = 1
 IMAGE = "image.bytes"  # the Parquet column, as `datasets` names it
@@ -46,7 +47,7 @@ def open_packed(location: Path | str) -> Any:
     facts = read_json(index)
     if not isinstance(facts, dict) or facts.get("version") != VERSION or not facts.get("shards"):
         raise UnipError(f"{index} is not the index of a packed set that this version reads", "Pack it again.")
-    folder = index.parent.resolve()
+    folder = resolve(index.parent)
     return pa.concat_tables([_open_shard(folder / shard["file"], shard["rows"]) for shard in facts["shards"]])
 
 

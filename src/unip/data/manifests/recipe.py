@@ -13,6 +13,7 @@ from unip.data.images.config import Conversion
 from unip.data.manifests.sources import MODALITIES, is_manifest, split_source
 from unip.errors import UnipError
 from unip.files import read_yaml
+from unip.paths import exists
 from unip.recipes import SUFFIXES, find_recipe, shipped_recipes
 
 Modality = Literal["infrared", "rgb", "depth"]
@@ -113,7 +114,7 @@ def recipe_of(sources: tuple[str, ...]) -> Recipe:
         raise UnipError("no image source was given", "Give a recipe, a folder, infrared=FOLDER or a manifest.")
     if len(sources) == 1 and sources[0].lower().endswith(SUFFIXES):
         return read_recipe(find_recipe(sources[0], "data build"))
-    if len(sources) == 1 and not Path(sources[0]).exists():
+    if len(sources) == 1 and not exists(sources[0]):
         shipped = next((one for one in shipped_recipes("data build") if one.name == sources[0]), None)
         if shipped is not None:  # its paths start where the user is, not in the package
             return read_recipe(shipped.file).model_copy(update={"root": Path()})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unip.data.images.files import IMAGE_FOLDERS, MASK_FOLDERS, SUFFIXES, check_images, list_images
 from unip.errors import UnipError
+from unip.paths import exists, is_dir, is_file, list_folder
 
 if TYPE_CHECKING:
     from unip.data.manifests.rows import Row
@@ -64,9 +65,9 @@ def split_source(source: str) -> tuple[str | None, Path]:
     head, equals, rest = source.partition("=")
     if equals and head in MODALITIES and rest:
         return head, Path(rest)
-    if equals and head in MODALITIES and not Path(source).exists():
+    if equals and head in MODALITIES and not exists(source):
         raise UnipError(f"the source {source!r} names no folder", f"Write {head}=FOLDER.")
-    if equals and head.isalpha() and not Path(source).exists():
+    if equals and head.isalpha() and not exists(source):
         raise UnipError(f"unknown modality {head!r} in the source {source!r}", f"Known: {', '.join(MODALITIES)}.")
     return None, Path(source)
 
@@ -91,7 +92,7 @@ def check_manifest(path: Path | str) -> None:
     Raises:
         UnipError: It is missing.
     """
-    if find_index(path) is None and not Path(path).exists():
+    if find_index(path) is None and not exists(path):
         raise UnipError(f"no such manifest: {path}", "Make one with `unip data build`.")
 
 
@@ -111,7 +112,7 @@ def list_source(
     Raises:
         UnipError: It is missing or holds no image.
     """
-    folder = Path(os.path.abspath(location if location.is_dir() else location.parent))
+    folder = Path(os.path.abspath(location if is_dir(location) else location.parent))
     masks = {folder: False}
     for listed in list_images(location, on_error):
         path = Path(os.path.abspath(listed))
@@ -126,7 +127,7 @@ def _holds_masks(folder: Path) -> bool:
     """Say whether a folder is one of masks by its name, and has frames beside it as segmentation folders have."""
     if folder.name.lower() not in MASK_FOLDERS:
         return False
-    beside = [path for path in folder.parent.iterdir() if path != folder]
+    beside = [path for path in list_folder(folder.parent) if path != folder]
     return any(path.name.lower() in IMAGE_FOLDERS or path.suffix.lower() in SUFFIXES for path in beside)
 
 
@@ -165,7 +166,7 @@ def find_index(location: Path | str) -> Path | None:
     location = Path(location)
     if location.name == INDEX:
         return location
-    return location / INDEX if (location / INDEX).is_file() else None
+    return location / INDEX if is_file(location / INDEX) else None
 
 
 def is_manifest(location: Path) -> bool:

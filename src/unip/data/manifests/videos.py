@@ -22,6 +22,7 @@ from unip.errors import UnipError
 from unip.files import advice
 from unip.opening import check_regular
 from unip.outputs import remove, write_text, writing
+from unip.paths import exists, is_dir, is_file, status
 from unip.progress import meter
 from unip.runtime.workers import usable_cores
 
@@ -45,10 +46,10 @@ def list_videos(config: SourceConfig, root: Path, store: Path) -> Listing:
     """
     av = _import_av()
     place = located(config.place, root)
-    if os.path.isdir(place):
+    if is_dir(place):
         base, videos = place, glob_files(os.path.join(glob.escape(place), "**", "*"), VIDEO_SUFFIXES)[1]
     else:
-        base, videos = glob_files(place, VIDEO_SUFFIXES) if not os.path.isfile(place) else ("", [place])
+        base, videos = glob_files(place, VIDEO_SUFFIXES) if not is_file(place) else ("", [place])
         base = base or os.path.dirname(place)
     entries = []
     for video in videos:
@@ -109,15 +110,15 @@ def _count_frames(av: Any, path: str) -> int:
 
 def _save_frames(av: Any, video: str, entries: Sequence[Entry], folder: Path, *, grey: bool) -> None:
     """Write the wanted frames that are not there yet; each file appears whole or not at all."""
-    stamp = os.stat(video)
+    stamp = status(video)
     mark = folder / f".{stamp.st_size}-{stamp.st_mtime_ns}-{'grey' if grey else 'colour'}"
     try:
-        other = not mark.exists()
-        if other and folder.exists():  # another video lay here
+        other = not exists(mark)
+        if other and exists(folder):  # another video lay here
             remove(folder)
         if other:
             write_text(mark, "")
-        missing = {entry.frame or 0: entry for entry in entries if other or not _file(entry).exists()}
+        missing = {entry.frame or 0: entry for entry in entries if other or not exists(_file(entry))}
         if not missing:
             return
         why = "frame could not be decoded"

@@ -28,6 +28,7 @@ from unip.data.synthetic.materials import SCENE_CLASSES, SCENE_PALETTE
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
 from unip.outputs import OutputFolder, output_folder, write_for_parent, write_json, writing
+from unip.paths import exists, is_dir, is_file
 from unip.progress import meter
 from unip.runtime.workers import usable_cores
 
@@ -128,10 +129,10 @@ def _record(config: ScenesConfig) -> dict[str, Any]:
 def _check_folder(config: ScenesConfig, outputs: OutputFolder) -> None:
     """Refuse a folder with other scenes (unless overwrite) or with files that unip did not write."""
     out = config.out
-    if out.exists() and not out.is_dir():
+    if exists(out) and not is_dir(out):
         raise UnipError(f"{out} is a file", "Give a folder to write the scenes to.")
     record = out / RECORD
-    if not record.is_file():
+    if not is_file(record):
         if not outputs.is_empty():
             raise UnipError(f"{out} is not empty and holds no synthetic scenes", "Choose another folder.")
         return
@@ -167,7 +168,7 @@ def _frames(config: ScenesConfig, counts: dict[str, int]) -> Iterator[_SceneFile
 
 
 def _is_whole(frame: _SceneFile) -> bool:
-    return all(frame.path(kind).is_file() for kind in reversed(SCENE_IMAGES))
+    return all(is_file(frame.path(kind)) for kind in reversed(SCENE_IMAGES))
 
 
 def _workers(config: ScenesConfig, frames: int) -> int:

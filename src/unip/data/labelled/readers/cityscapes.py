@@ -22,6 +22,7 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.folder import read_classes
 from unip.data.labelled.readers.places import split_named
 from unip.errors import UnipError
+from unip.paths import is_dir, is_file
 
 LABELS: dict[str, tuple[int, tuple[int, int, int]]] = {
     "road": (7, (128, 64, 128)),
@@ -64,13 +65,13 @@ def open_cityscapes(root: Path, split: str | None) -> SegmentationData:
     for path in images:
         inner = path.relative_to(root / "leftImg8bit")
         masks.append(root / "gtFine" / inner.with_name(inner.stem.removesuffix(IMAGE_END) + MASK_END))
-    missing = [mask for mask in masks if not mask.is_file()]
+    missing = [mask for mask in masks if not is_file(mask)]
     if missing:
         raise UnipError(
             f"{len(missing)} of {len(images)} images of {root} have no mask, the first: {missing[0]}",
             "Is the download of gtFine complete?",
         )
-    if (root / "classes.json").is_file():
+    if is_file(root / "classes.json"):
         classes, conversion, _ = read_classes([root])
         ids = plain_ids(classes)
     else:
@@ -83,4 +84,4 @@ def open_cityscapes(root: Path, split: str | None) -> SegmentationData:
 
 def cityscapes_splits(root: Path) -> list[str]:
     """Return the subfolders that ``leftImg8bit`` and ``gtFine`` share."""
-    return sorted(path.name for path in root.glob("leftImg8bit/*") if (root / "gtFine" / path.name).is_dir())
+    return sorted(path.name for path in root.glob("leftImg8bit/*") if is_dir(root / "gtFine" / path.name))

@@ -35,6 +35,7 @@ from unip.data.labelled.readers.places import split_named
 from unip.data.labelled.saying import say_background
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import exists, is_dir, is_file
 
 FILES = (
     "annotations/instances_{}2017.json",
@@ -82,7 +83,7 @@ class CocoMask:
 
 def open_coco(root: Path, split: str | None) -> SegmentationData:
     """List the images of a COCO annotation file; see :func:`unip.data.labelled.datasets.open_segmentation`."""
-    path = root if root.exists() and not root.is_dir() else _file_of(root, split)
+    path = root if exists(root) and not is_dir(root) else _file_of(root, split)
     record = read_json(path)
     try:
         categories = sorted(record["categories"], key=lambda category: int(category["id"]))
@@ -114,15 +115,15 @@ def open_coco(root: Path, split: str | None) -> SegmentationData:
     if not images:
         raise UnipError(f"{path} names no image", "Export it again.")
     base = path.parent.parent if path.parent.name == "annotations" else path.parent
-    folders = [path.parent, *((root if root.is_dir() else base) / name.format(split or "") for name in FOLDERS)]
-    folder = next((there for there in folders if (there / images[0]["file_name"]).is_file()), None)
+    folders = [path.parent, *((root if is_dir(root) else base) / name.format(split or "") for name in FOLDERS)]
+    folder = next((there for there in folders if is_file(there / images[0]["file_name"])), None)
     if folder is None:
         raise UnipError(
             f"the images of {path} are not there: no {images[0]['file_name']}",
             f"Searched in {', '.join(dict.fromkeys(map(str, folders)))}.",
         )
     files = tuple(folder / image["file_name"] for image in images)
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not is_file(file)]
     if missing:
         raise UnipError(f"{len(missing)} of {len(files)} images of {path} are missing, the first: {missing[0]}")
     empty = [file for file, made in zip(files, drawn, strict=True) if not made]
@@ -133,7 +134,7 @@ def open_coco(root: Path, split: str | None) -> SegmentationData:
 
 def coco_splits(root: Path) -> list[str]:
     """Return the usual splits whose annotation file is there."""
-    return [name for name in SPLITS if any((root / file.format(name)).is_file() for file in FILES)]
+    return [name for name in SPLITS if any(is_file(root / file.format(name)) for file in FILES)]
 
 
 def decode_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -213,7 +214,7 @@ def _segmentation(found: dict[str, Any]) -> Any:
 
 def _file_of(root: Path, split: str | None) -> Path:
     tried = [root / name.format(split or "train") for name in FILES]
-    path = next((there for there in tried if there.exists()), None) if split else None
+    path = next((there for there in tried if exists(there)), None) if split else None
     if path is None:
         there = coco_splits(root)
         hint = f" Splits there: {', '.join(there)}." if there else ""

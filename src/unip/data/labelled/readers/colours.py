@@ -21,6 +21,7 @@ from unip.data.labelled.readers.pairing import find_pairs
 from unip.data.labelled.settings import FOUND, Places
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
+from unip.paths import is_file
 
 PALETTES = ("classes.json", "class_dict.csv", "labelmap.txt")
 Colour = tuple[int, int, int]
@@ -32,7 +33,7 @@ def open_colours(root: Path, split: str | None, places: Places = FOUND) -> Segme
     if pairs.names:
         raise UnipError(f"{root} has a folder of masks for each class", f"Give it without a kind: {root}.")
     folders = class_folders(root, split)
-    path = next((folder / name for folder in folders for name in PALETTES if (folder / name).is_file()), None)
+    path = next((folder / name for folder in folders for name in PALETTES if is_file(folder / name)), None)
     if path is None:
         raise UnipError(
             f"no palette file in {' or '.join(map(str, folders))}",

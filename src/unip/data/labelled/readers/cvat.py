@@ -36,6 +36,7 @@ from unip.data.labelled.readers.places import LISTS, list_splits
 from unip.data.labelled.settings import FOUND
 from unip.errors import UnipError
 from unip.opening import read_regular
+from unip.paths import is_dir, is_file
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def open_cvat(root: Path, split: str | None) -> SegmentationData:
     """List the annotated images of an export; see :func:`unip.data.labelled.datasets.open_segmentation`."""
     path = _file_of(root)
     if path is None:
-        if (root / "labelmap.txt").is_file():
+        if is_file(root / "labelmap.txt"):
             return colours.open_colours(root, split)
         raise UnipError(
             f"no export of CVAT in {root}",
@@ -73,7 +74,7 @@ def cvat_splits(root: Path) -> list[str]:
     """Return the subsets of an export."""
     path = _file_of(root)
     if path is None:
-        return list_splits(root, FOUND) if (root / LISTS).is_dir() else []
+        return list_splits(root, FOUND) if is_dir(root / LISTS) else []
     return sorted({_subset(image) for image in _parse(path).iter("image")} - {""})
 
 
@@ -118,9 +119,9 @@ def _subset(image: ElementTree.Element) -> str:
 
 
 def _file_of(root: Path) -> Path | None:
-    if root.is_file() and root.suffix.lower() not in SUFFIXES:
+    if is_file(root) and root.suffix.lower() not in SUFFIXES:
         return root
-    return root / FILE if (root / FILE).is_file() else None
+    return root / FILE if is_file(root / FILE) else None
 
 
 def _parse(path: Path) -> ElementTree.Element:

@@ -13,6 +13,7 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.coco import CocoMask
 from unip.data.labelled.saying import say_left_out
 from unip.errors import UnipError
+from unip.paths import is_file
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def find_image(name: str, folders: Sequence[Path], path: Path) -> Path:
     Raises:
         UnipError: It is in none of the folders.
     """
-    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    found = next((folder / name for folder in folders if is_file(folder / name)), None)
     if found is None:
         raise UnipError(
             f"{path} names {name}, but there is no such image",

@@ -34,6 +34,7 @@ from unip.data.labelled.saying import say_once
 from unip.data.labelled.settings import FOUND, Places
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
+from unip.paths import exists, is_file
 
 NAME_LISTS = ("labels.txt", "class_names.txt", "classes.txt")
 IGNORED = ("ignore", "__ignore__")  # in such lists: no class, but a line all the same
@@ -76,7 +77,7 @@ def class_folders(root: Path, split: str | None) -> list[Path]:
 
 def _by_class(pairs: FolderPairs, root: Path, folders: list[Path]) -> SegmentationData:
     """Return images with a folder of binary masks for each class."""
-    if any((folder / "classes.json").exists() for folder in folders):
+    if any(exists(folder / "classes.json") for folder in folders):
         classes, conversion, _ = read_classes(folders)
     else:
         others = (name for name in pairs.names if background_id([name]) is None)
@@ -98,8 +99,8 @@ def _by_class(pairs: FolderPairs, root: Path, folders: list[Path]) -> Segmentati
 
 def _classes_or_names(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]:
     """Read ``classes.json``, or else a list of names; for the rest see :func:`read_classes`."""
-    lists = [folder / name for folder in folders for name in NAME_LISTS if (folder / name).is_file()]
-    if any((folder / "classes.json").exists() for folder in folders) or not lists:
+    lists = [folder / name for folder in folders for name in NAME_LISTS if is_file(folder / name)]
+    if any(exists(folder / "classes.json") for folder in folders) or not lists:
         return read_classes(folders)
     names = [line.strip() for line in read_lines(lists[0]) if line.strip()]
     names = names[names[:1] == ["__ignore__"] :]  # LabelMe counts it as -1
@@ -137,7 +138,7 @@ def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]
     """
     for folder in folders:
         path = folder / "classes.json"
-        if path.exists():
+        if exists(path):
             try:
                 value = read_json(path)
                 stated = value.pop("conversion", None) if isinstance(value, dict) else None
@@ -145,7 +146,7 @@ def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]
                 return Classes.from_dict(value), conversion, "ignore_index" in value
             except UnipError as error:
                 raise UnipError(f"{path}: {error.what}", error.fix) from None
-    palettes = [folder / "labelmap.txt" for folder in folders if (folder / "labelmap.txt").is_file()]
+    palettes = [folder / "labelmap.txt" for folder in folders if is_file(folder / "labelmap.txt")]
     if palettes:
         raise UnipError(
             f"no classes.json, but {palettes[0]}, which names colours",

@@ -13,6 +13,7 @@ from unip.data.labelled.readers.coco import coco_splits
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
 from unip.opening import regular
+from unip.paths import is_dir, is_file
 
 FILES_SEEN = 20_000  # of a folder, at most
 LOOKED_INTO = 5  # files of one kind, at most
@@ -52,9 +53,9 @@ def _no_outline(path: Path, what: str) -> str:
 
 
 def _files(root: Path) -> list[Path]:
-    if root.is_file():
+    if is_file(root):
         return [root]
-    return sorted(path for path in itertools.islice(root.rglob("*"), FILES_SEEN) if path.is_file())
+    return sorted(path for path in itertools.islice(root.rglob("*"), FILES_SEEN) if is_file(path))
 
 
 def _look_at_json(path: Path, root: Path) -> str | None:
@@ -66,7 +67,7 @@ def _look_at_json(path: Path, root: Path) -> str | None:
         return f"{path} looks like COCO: give coco:{root if coco_splits(root) else path}."
     if isinstance(record, dict) and isinstance(record.get("shapes"), list):
         flat = ' and --split ""' if path.parent == root else ""
-        return f"{path} looks like LabelMe: give labelme:{root if root.is_dir() else root.parent}{flat}."
+        return f"{path} looks like LabelMe: give labelme:{root if is_dir(root) else root.parent}{flat}."
     first = record[0] if isinstance(record, list) and record else None
     if isinstance(first, dict) and "data" in first and {"annotations", "completions"} & set(first):
         return f"{path} looks like Label Studio: give label-studio:{path}."
@@ -96,7 +97,7 @@ def _look_at_text(path: Path, root: Path) -> str | None:
     if len(values) < 7 or len(values) % 2 == 0:
         return None
     base = next((folder for folder in path.parents if any(folder.glob("*.y*ml"))), None)
-    if base is not None and (base == root or root in base.parents or root.is_file()):
+    if base is not None and (base == root or root in base.parents or is_file(root)):
         return f"{path} looks like polygons of YOLO: give yolo-seg:{base}."
     return f"{path} looks like polygons of YOLO: give yolo-seg:{root}, with a data.yaml that names the classes."
 
@@ -108,14 +109,14 @@ def _name_unread(root: Path, files: Sequence[Path]) -> str | None:
         endings[path.parent][path.suffix.lower()] += 1
     for folder, found in endings.items():
         unread = Counter({ending: count for ending, count in found.items() if ending in WAYS_ON})
-        if unread and found.keys().isdisjoint(SUFFIXES) and root.is_dir():
+        if unread and found.keys().isdisjoint(SUFFIXES) and is_dir(root):
             ending, count = unread.most_common(1)[0]
             return f"{folder} holds {count} {ending} files, which are not read as images: {WAYS_ON[ending]}."
     return None
 
 
 def _name_images(root: Path, files: Sequence[Path]) -> str | None:
-    if root.is_file():
+    if is_file(root):
         return None
     folders = list(dict.fromkeys(path.parent for path in files if path.suffix.lower() in SUFFIXES))
     if len(folders) < 2:

@@ -27,6 +27,7 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.places import split_named
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import is_dir, is_file
 
 CLASSES = Classes(("background", "person", "car", "bicycle", "other vehicle"))
 LABELS = {"Person": 1, "Car": 2, "Bicycle": 3, "OtherVehicle": 4, "DontCare": IGNORE}
@@ -52,9 +53,9 @@ class BoxMask:
 
 def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
     """List the frames of a released split; see :func:`unip.data.labelled.datasets.open_segmentation`."""
-    base = root if (root / "annotations").is_dir() else root / "rotate_json"
+    base = root if is_dir(root / "annotations") else root / "rotate_json"
     path, images = base / "annotations" / f"{split or SPLITS[0]}.json", base / "images" / (split or SPLITS[0])
-    if split not in SPLITS or not path.is_file() or not images.is_dir():
+    if split not in SPLITS or not is_file(path) or not is_dir(images):
         raise UnipError(
             f"{root} has no {split_named(split)} of HIT-UAV as it is released",
             f"Expected {path} and {images}, split {', '.join(SPLITS)}, as in the repository of its authors.",
@@ -74,7 +75,7 @@ def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
             "Use rotate_json, not normal_json, which holds upright boxes.",
         ) from None
     files = [images / str(image["filename"]).replace("\\", "/") for image in frames]
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not is_file(file)]
     if missing:
         raise UnipError(
             f"{len(missing)} of {len(files)} frames of {path} are missing, the first: {missing[0]}",
@@ -89,8 +90,8 @@ def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
 
 def hit_uav_splits(root: Path) -> list[str]:
     """Return the released splits that are there."""
-    base = root if (root / "annotations").is_dir() else root / "rotate_json"
-    return [name for name in SPLITS if (base / "annotations" / f"{name}.json").is_file()]
+    base = root if is_dir(root / "annotations") else root / "rotate_json"
+    return [name for name in SPLITS if is_file(base / "annotations" / f"{name}.json")]
 
 
 def _late(item: tuple[int, Box]) -> tuple[bool, float]:

@@ -32,6 +32,7 @@ from unip.data.labelled.readers.drawn import Drawing, DrawnImage, class_ids, ope
 from unip.data.labelled.readers.places import WITHOUT_SPLITS, split_named
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import is_dir, is_file
 
 KINDS = ("polygonlabels", "brushlabels")
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
@@ -186,14 +187,14 @@ def _image_of(task: dict[str, Any], files: dict[str, list[Path]], path: Path) ->
 
 
 def _files(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("*.json") if path.name != "classes.json") if root.is_dir() else []
+    return sorted(path for path in root.glob("*.json") if path.name != "classes.json") if is_dir(root) else []
 
 
 def _file_of(root: Path, split: str | None) -> Path:
     files = _files(root)
-    if root.is_file() and split is None:
+    if is_file(root) and split is None:
         return root
-    if root.is_file() or (split and len(files) == 1 and files[0].stem != split):
+    if is_file(root) or (split and len(files) == 1 and files[0].stem != split):
         raise UnipError(f"{root} has no splits, so none is called {split!r}", WITHOUT_SPLITS)
     named = [path for path in files if split is None or path.stem == split]
     if len(named) != 1:

@@ -33,6 +33,7 @@ from unip.data.labelled.readers.places import WITHOUT_SPLITS
 from unip.data.labelled.saying import say_left_out
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
+from unip.paths import is_dir, is_file, list_folder, resolve
 
 CIRCLE_CORNERS = 64
 MASKS = frozenset(MASK_FOLDERS)
@@ -90,7 +91,7 @@ class LabelmeMask:
 def open_labelme(root: Path, split: str | None) -> SegmentationData:
     """List the labelled images of a folder; see :func:`unip.data.labelled.datasets.open_segmentation`."""
     base = root / split if split else root
-    files = sorted(base.rglob("*.json")) if base.is_dir() else []
+    files = sorted(base.rglob("*.json")) if is_dir(base) else []
     files = [path for path in files if path.name != "classes.json"]
     if not files:
         there = labelme_splits(root)
@@ -121,18 +122,18 @@ def labelme_splits(root: Path) -> list[str]:
 
 def _without_file(base: Path, labelled: list[Path]) -> list[Path]:
     """Return the other images: in the folder and below, masks left out, and beside those that are labelled."""
-    used = {path.resolve() for path in labelled}
-    there = {path for folder in {image.parent for image in labelled} for path in folder.iterdir()}
+    used = {resolve(path) for path in labelled}
+    there = {path for folder in {image.parent for image in labelled} for path in list_folder(folder)}
     there |= {path for path in base.rglob("*") if not MASKS & {part.lower() for part in path.relative_to(base).parts}}
-    return sorted(path for path in there if path.suffix.lower() in SUFFIXES and path.resolve() not in used)
+    return sorted(path for path in there if path.suffix.lower() in SUFFIXES and resolve(path) not in used)
 
 
 def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:
-    if (root / "classes.json").is_file():
+    if is_file(root / "classes.json"):
         classes, *_ = read_classes([root])
         ids: dict[str, int] = {}
     else:
-        if (root / "labels.txt").is_file():
+        if is_file(root / "labels.txt"):
             names = [line.strip() for line in read_lines(root / "labels.txt") if line.strip()]
         else:
             records = (read_json(path) for path in sorted(root.rglob("*.json")))
@@ -158,7 +159,7 @@ def _image_of(path: Path) -> Path:
     named = str(record.get("imagePath") or "") if isinstance(record, dict) else ""
     options = [path.parent / named.replace("\\", "/")] if named else []
     options += [path.with_suffix(end) for suffix in SUFFIXES for end in (suffix, suffix.upper())]
-    image = next((option for option in options if option.is_file()), None)
+    image = next((option for option in options if is_file(option)), None)
     if image is None:
         raise UnipError(f"the image of {path} is not there", f"Expected {options[0]}.")
     return image

@@ -12,6 +12,7 @@ from unip.data.labelled.masks import MaskFile, make_ids, plain_ids
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 from unip.files import read_lines
+from unip.paths import exists, is_dir, is_file
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Layout:
 def open_layout(layout: Layout, root: Path, split: str | None) -> SegmentationData:
     """List a split of a released data set; see :func:`unip.data.labelled.datasets.open_segmentation`."""
     place = layout.splits.get(split or "")
-    if not root.is_dir():
+    if not is_dir(root):
         raise UnipError(f"no such folder: {root}", _expected(layout, root, split))
     if place is None:
         asked = f"no split {split!r}" if split else "no data without a split"
@@ -78,7 +79,7 @@ def open_layout(layout: Layout, root: Path, split: str | None) -> SegmentationDa
         found = [(path, _mask_of(path.relative_to(images).with_suffix(""), masks, layout.endings)) for path in paths]
     else:
         found = _listed(listing, root, images, masks, layout.endings)
-    missing_masks = [(path, mask) for path, mask in found if not mask.is_file()]
+    missing_masks = [(path, mask) for path, mask in found if not is_file(mask)]
     if missing_masks:
         raise UnipError(
             f"{len(missing_masks)} of {len(found)} images of {layout.title} {split} have no mask, the first: "
@@ -115,7 +116,7 @@ def _listed(listing: Path, root: Path, images: Path, masks: Path, endings: tuple
         by_name[inner.name] = None if inner.name in by_name else path
     found = []
     for words in lines:
-        inside = next((word for word in words if images in (root / word).parents and (root / word).is_file()), words[0])
+        inside = next((word for word in words if images in (root / word).parents and is_file(root / word)), words[0])
         named = Path(inside)
         stem = named.with_suffix("") if named.suffix.lower() in SUFFIXES else named
         image = root / named if images in (root / named).parents else there.get(stem) or by_name.get(stem.name)
@@ -125,7 +126,7 @@ def _listed(listing: Path, root: Path, images: Path, masks: Path, endings: tuple
                 "Is the download complete, and the list of the same version?",
             )
         last = Path(words[-1])
-        if len(words) > 1 and (root / last).is_file() and masks in (root / last).parents:
+        if len(words) > 1 and is_file(root / last) and masks in (root / last).parents:
             found.append((image, root / last))
         else:
             found.append((image, _mask_of(image.relative_to(images).with_suffix(""), masks, endings)))
@@ -135,11 +136,11 @@ def _listed(listing: Path, root: Path, images: Path, masks: Path, endings: tuple
 def _mask_of(stem: Path, masks: Path, endings: tuple[str, ...]) -> Path:
     """Return the mask of an image: the first ending that exists, beside it or without the image's subfolder."""
     options = [masks / inner.with_name(inner.name + ending) for ending in endings for inner in (stem, Path(stem.name))]
-    return next((path for path in options if path.is_file()), options[0])
+    return next((path for path in options if is_file(path)), options[0])
 
 
 def _first(root: Path, names: tuple[str, ...]) -> Path | None:
-    return next((root / name for name in names if (root / name).exists()), None)
+    return next((root / name for name in names if exists(root / name)), None)
 
 
 def _expected(layout: Layout, root: Path, split: str | None) -> str:

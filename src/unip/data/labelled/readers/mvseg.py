@@ -21,6 +21,7 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.places import split_named
 from unip.errors import UnipError
 from unip.files import read_lines
+from unip.paths import is_dir, is_file
 
 SPLITS = ("train", "val", "test")
 COLOURS = {
@@ -56,7 +57,7 @@ COLOURS = {
 def open_mvseg(root: Path, split: str | None) -> SegmentationData:
     """List the labelled frames of a split; see :func:`unip.data.labelled.datasets.open_segmentation`."""
     listing = root / f"{split}.txt"
-    if split is None or not listing.is_file():
+    if split is None or not is_file(listing):
         there = ", ".join(mvseg_splits(root))
         raise UnipError(
             f"{root} has no MVSeg {split_named(split)}" + (f", but {there}" if there else ""),
@@ -82,12 +83,12 @@ def open_mvseg(root: Path, split: str | None) -> SegmentationData:
 
 def mvseg_splits(root: Path) -> list[str]:
     """Return the splits whose list is there."""
-    return [name for name in SPLITS if (root / f"{name}.txt").is_file() and (root / "data").is_dir()]
+    return [name for name in SPLITS if is_file(root / f"{name}.txt") and is_dir(root / "data")]
 
 
 def _image_of(mask: Path) -> Path:
     folder, name = mask.parent.parent / "infrared", mask.stem[:-1] + "i"
-    image = next((folder / (name + ending) for ending in SUFFIXES if (folder / (name + ending)).is_file()), None)
+    image = next((folder / (name + ending) for ending in SUFFIXES if is_file(folder / (name + ending))), None)
     if image is None:
         raise UnipError(f"the infrared frame of {mask} is not there", f"Expected {folder / name}.png or .jpg.")
     return image

@@ -25,6 +25,7 @@ from unip.data.labelled.readers.places import Folders, candidates, class_candida
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
 from unip.files import read_lines
+from unip.paths import is_dir, is_file
 
 MASK_WORDS = ("mask", "masks", "label", "labels", "gt", "seg")
 MASK_SUFFIXES = tuple(mark + word for mark in "_-" for word in MASK_WORDS)  # in any case
@@ -45,9 +46,9 @@ def find_pairs(
     Raises:
         UnipError: There are none, several places or suffixes fit, or a mask has no image.
     """
-    if root.is_file():
+    if is_file(root):
         raise not_a_folder(root)
-    if not root.is_dir():
+    if not is_dir(root):
         raise UnipError(f"no such folder: {root}", expected(root, split, also))
     if places.mask_suffix is not None and Path(places.mask_suffix).suffix.lower() in SUFFIXES:
         places = dataclasses.replace(places, mask_suffix=str(Path(places.mask_suffix).with_suffix("")))

@@ -25,6 +25,7 @@ from pathlib import Path
 from unip.data.images.files import IMAGE_FOLDERS, MASK_FOLDERS, SUFFIXES
 from unip.data.labelled.settings import Places
 from unip.errors import UnipError
+from unip.paths import is_dir, is_file, list_folder
 
 LISTS = "ImageSets/Segmentation"
 USUAL = ("train", "val", "test")
@@ -61,13 +62,13 @@ def candidates(root: Path, split: str | None, places: Places) -> list[Folders]:
         UnipError: A given folder is not there.
     """
     base = root / split if split else root
-    if places.images is None and places.masks is None and (base / "images").is_dir() and (base / "masks").is_dir():
+    if places.images is None and places.masks is None and is_dir(base / "images") and is_dir(base / "masks"):
         return [Folders(base / "images", base / "masks")]
     file = root / LISTS / f"{split}.txt"
-    listing = file if split and file.is_file() else None
+    listing = file if split and is_file(file) else None
     images = _places(root, split, places.images, IMAGE_FOLDERS, listing, "--images")
     masks = _places(root, split, places.masks, MASK_FOLDERS, listing, "--masks")
-    if not images and places.images is None and base.is_dir() and _has_images(base):
+    if not images and places.images is None and is_dir(base) and _has_images(base):
         images = [base]
     if places.masks is None:
         pairs = [Folders(i, m, _if_whole(listing, split, i)) for i in images for m in masks]
@@ -79,13 +80,13 @@ def class_candidates(root: Path, split: str | None, places: Places) -> list[tupl
     """Return folders of images, each with the folders by name that may hold the masks of a class."""
     base = root / split if split else root
     images = _places(root, split, places.images, IMAGE_FOLDERS, None, "--images")
-    if not images and base.is_dir() and _has_images(base):
+    if not images and is_dir(base) and _has_images(base):
         images = [base]
     above = [(base, "")] if split is None else [(base, ""), *((m, split) for m in (root, *_named(root, MASK_FOLDERS)))]
     found = []
     for folder in images:
         for place, inner in above:
-            named = {path.name: path / inner for path in _folders(place) if (path / inner).is_dir()}
+            named = {path.name: path / inner for path in _folders(place) if is_dir(path / inner)}
             named = {name: path for name, path in named.items() if name.lower() not in (*IMAGE_FOLDERS, *MASK_FOLDERS)}
             others = {name: path for name, path in named.items() if path != folder and path not in folder.parents}
             found.append((Folders(folder, place), others))
@@ -94,9 +95,9 @@ def class_candidates(root: Path, split: str | None, places: Places) -> list[tupl
 
 def list_splits(root: Path, places: Places) -> list[str]:
     """Return the names of the splits that a folder seems to have, the usual ones first."""
-    if not root.is_dir():
+    if not is_dir(root):
         return []
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir()]
+    folders = [path for path in list_folder(root) if is_dir(path)]
     found = {path.stem for path in root.glob(f"{LISTS}/*.txt")}
     image_folders = [path for path in folders if path.name.lower() in IMAGE_FOLDERS]
     mask_folders = [path for path in folders if path.name.lower() in MASK_FOLDERS]
@@ -107,11 +108,11 @@ def list_splits(root: Path, places: Places) -> list[str]:
     others = [folder for folder in folders if folder not in image_folders]
     of_masks = [*mask_folders, *others, *(inner for folder in mask_folders for inner in _folders(folder))]
     for folder in image_folders:
-        found |= {path.name for path in _folders(folder) if any((m / path.name).is_dir() for m in of_masks)}
+        found |= {path.name for path in _folders(folder) if any(is_dir(m / path.name) for m in of_masks)}
     for folder in set(folders) - {*image_folders, *mask_folders, *_above_given(root, places)}:
         inner = {path.name.lower() for path in _folders(folder)}
         given = (places.images, places.masks)
-        is_given = any(text is not None and (folder / text.replace(SPLIT, folder.name)).is_dir() for text in given)
+        is_given = any(text is not None and is_dir(folder / text.replace(SPLIT, folder.name)) for text in given)
         is_flat = folder.name in (*USUAL, *ALSO_USUAL) and _has_images(folder)
         if is_given or is_flat or inner & {*IMAGE_FOLDERS, *MASK_FOLDERS}:
             found.add(folder.name)
@@ -121,7 +122,7 @@ def list_splits(root: Path, places: Places) -> list[str]:
 def _above_given(root: Path, places: Places) -> set[Path]:
     """Return the folders above those that are given, such as ``annotations`` of ``annotations/masks``: no splits."""
     given = [root / text for text in (places.images, places.masks) if text is not None and SPLIT not in text]
-    return {above for folder in given if folder.is_dir() for above in folder.parents}
+    return {above for folder in given if is_dir(folder) for above in folder.parents}
 
 
 def _places(
@@ -132,16 +133,16 @@ def _places(
         return [
             folder
             for folder in (*above, *(_named(root / split, names) if split else ()), *_whole(root, names, listing))
-            if folder.is_dir()
+            if is_dir(folder)
         ]
     if split is None or SPLIT in given:
         options = [root / given.replace(SPLIT, split or "")]
     else:
         options = [root / given / split, root / split / given, *([root / given] if listing else [])]
-    found = [folder for folder in dict.fromkeys(options) if folder.is_dir()]
+    found = [folder for folder in dict.fromkeys(options) if is_dir(folder)]
     if not found:
         hint = "" if split is None else f" {SPLIT} in {option} stands for the name of the split."
-        hint += f" {WITHOUT_SPLITS}" if split and (root / given).is_dir() else ""
+        hint += f" {WITHOUT_SPLITS}" if split and is_dir(root / given) else ""
         raise UnipError(
             f"{option} {given}: no such folder of {root}", f"Expected {' or '.join(map(str, options))}.{hint}"
         )
@@ -166,8 +167,8 @@ def _named(root: Path, names: tuple[str, ...]) -> list[Path]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    return [path for path in list_folder(root) if is_dir(path)] if is_dir(root) else []
 
 
 def _has_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES and path.is_file() for path in folder.iterdir())
+    return any(path.suffix.lower() in SUFFIXES and is_file(path) for path in list_folder(folder))

@@ -30,6 +30,7 @@ from unip.data.labelled.readers.places import WITHOUT_SPLITS, split_named
 from unip.data.labelled.saying import say_left_out
 from unip.errors import UnipError
 from unip.files import read_lines, read_yaml
+from unip.paths import is_dir, is_file
 
 FAR_OUTSIDE = 1.5  # shares beyond it are pixels or percent
 EMPTY = ". If an image shows no object, an empty .txt file says so"
@@ -94,15 +95,15 @@ class YoloMask:
 
 def open_yolo(root: Path, split: str | None) -> SegmentationData:
     """List the images of one split; see :func:`unip.data.labelled.datasets.open_segmentation`."""
-    if not root.is_dir():
+    if not is_dir(root):
         raise UnipError(f"no such folder: {root}", "A YOLO data set holds data.yaml, images and labels.")
     names = _names(root)
     part = split or ""
     places = [(root / "images" / part, root / "labels" / part), (root / part / "images", root / part / "labels")]
-    place = next(((images, labels) for images, labels in places if images.is_dir() and labels.is_dir()), None)
+    place = next(((images, labels) for images, labels in places if is_dir(images) and is_dir(labels)), None)
     if place is None:
         there = yolo_splits(root)
-        flat = split and not there and (root / "images").is_dir() and (root / "labels").is_dir()
+        flat = split and not there and is_dir(root / "images") and is_dir(root / "labels")
         raise UnipError(
             f"{root} has no YOLO {split_named(split)}" + (f", but {', '.join(there)}" if there else ""),
             "Expected "
@@ -112,7 +113,7 @@ def open_yolo(root: Path, split: str | None) -> SegmentationData:
     images, labels = place
     files = list_images(images)
     texts = {path: (labels / path.relative_to(images)).with_suffix(".txt") for path in files}
-    labelled = [path for path in files if texts[path].is_file()]
+    labelled = [path for path in files if is_file(texts[path])]
     if not labelled:
         raise UnipError(f"no image of {images} has labels in {labels}", f"Expected such as {texts[files[0]]}.")
     without = [path for path in files if path not in set(labelled)]
@@ -126,8 +127,8 @@ def open_yolo(root: Path, split: str | None) -> SegmentationData:
 
 def yolo_splits(root: Path) -> list[str]:
     """Return the splits that have images and labels."""
-    beside = [path.name for path in root.glob("images/*") if (root / "labels" / path.name).is_dir()]
-    above = [path.parent.name for path in root.glob("*/images") if (path.parent / "labels").is_dir()]
+    beside = [path.name for path in root.glob("images/*") if is_dir(root / "labels" / path.name)]
+    above = [path.parent.name for path in root.glob("*/images") if is_dir(path.parent / "labels")]
     found = {*beside, *above}
     return [name for name in USUAL if name in found] + sorted(found - set(USUAL))
 
@@ -135,7 +136,7 @@ def yolo_splits(root: Path) -> list[str]:
 def _names(root: Path) -> tuple[str, ...]:
     files = [root / "data.yaml", *sorted(root.glob("*.y*ml"))]
     for path in files:
-        names = read_yaml(path).get("names") if path.is_file() else None
+        names = read_yaml(path).get("names") if is_file(path) else None
         if isinstance(names, dict):
             try:
                 ordered = sorted(names.items(), key=lambda item: int(item[0]))
