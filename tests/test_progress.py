@@ -47,7 +47,7 @@ def test_what_was_done_before_does_not_count_for_the_rate(clock, capsys):
     with meter("training", 100, "steps", start=90) as bar:
         clock.now += 20
         bar.advance(5)
-    assert capsys.readouterr().err.strip() == "training: 95/100 steps, ETA 0:00:20, 0.2 steps/s"
+    assert capsys.readouterr().err.strip() == "training: 95/100 steps, ETA 0:00:20, 4.0 s each"
 
 
 def test_quick_work_says_one_line_and_long_lines_are_not_wrapped(clock, capsys, monkeypatch):

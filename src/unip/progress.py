@@ -45,7 +45,8 @@ class Meter:
         self._done += count
         now = time.monotonic()
         rate = (self._done - self._start) / max(now - self._begun, 1e-9)
-        text = f"{rate:.1f} {self._unit}/s  {note}"
+        pace = f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s each"
+        text = f"{pace}  {note}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, note=text)
         elif now - self._shown >= LINE_EVERY_SECONDS or self._done == self._total:
