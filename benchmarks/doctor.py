@@ -128,7 +128,7 @@ def symptoms_of(frames: Frames) -> tuple[set[str], list[set[str]]]:
     add_up(readings, cameras)
     measures = [reading.measures for reading in readings]
     found = find_symptoms(measures, [camera.judge() for camera in cameras.values()])
-    return {one.kind for one in found if one.widespread or one.kind == "frozen"}, [kinds_of(one) for one in measures]
+    return {one.kind for one in found if one.widespread or one.kind == "frozen"}, kinds_of(measures)
 
 
 def sets_of(folder: Path, size: int, most: int) -> list[list[str]]:

@@ -18,7 +18,7 @@ SIZE = (120, 160)
 
 
 def scene(seed: int, size: tuple[int, int] = SIZE) -> npt.NDArray[np.float64]:
-    """Return levels within 20..235, not rounded."""
+    """Return levels, not rounded, from 20 to 235 as gain control would spread them."""
     rng = np.random.default_rng(seed)
     knots = Image.fromarray(rng.uniform(60, 190, (5, 6)).astype(np.float32))
     image = np.array(knots.resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.float64)
@@ -26,7 +26,8 @@ def scene(seed: int, size: tuple[int, int] = SIZE) -> npt.NDArray[np.float64]:
         top, left = rng.integers(0, size[0] - 8), rng.integers(0, size[1] - 8)
         height, width = rng.integers(6, 30, 2)
         image[top : top + height, left : left + width] += rng.uniform(-60, 60)
-    return np.clip(image + rng.normal(0, 0.8, size), 20, 235)
+    image = np.clip(image, 30, 225) + rng.normal(0, 0.8, size)
+    return np.interp(image, (image.min(), image.max()), (20, 235))
 
 
 def frames(count: int = 12) -> list[Grey8]:

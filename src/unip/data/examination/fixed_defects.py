@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,16 @@ import numpy.typing as npt
 from unip.data.examination.frames import Reading
 from unip.data.examination.image_quality import LAPLACIAN_GAIN, noise
 from unip.data.examination.records import Box, FixedDefects
-from unip.data.examination.sensor_defects import robust_spread
+from unip.data.examination.sensor_defects import stripe_spread
 
 MIN_FRAMES = 8  # from which on what stays can be told from the scene
 MIN_CHANGE = 5.0  # levels: median over the pixels of how much each changes
 MIN_CHANGE_SHARE = 0.35  # of the contrast within the frames: less, and the camera looks at one scene
 CONSTANT = 1.5  # levels (sigma) within which a pixel counts as constant: lossy files change overlays a little
 STUCK = 0.5  # levels (sigma)
+STILL_SHARE = 0.25  # of how much nearly all of a still scene changes, which what is burnt in changes less than
+STILL_PERCENT = 10.0  # of the pixels of a still scene that may change less
+MIN_STILL_CHANGE = 0.4  # levels; of a scene that changes less nothing is told
 DEAD_SHARE = 0.6  # of the frames in which a dead pixel stands out
 LINE_SHARE = 0.9  # of a row or column that is constant
 ALONE = 3  # pixels that change little among a pixel and its neighbours, at most, for it to be a dead one
@@ -27,6 +30,7 @@ BUSY_CELL = 8  # constant pixels of a square, from which on none of them is a si
 BORDER_SHARE = 0.5  # of a row or column at the edge that is constant
 MIN_BORDER = 2  # rows or columns
 BLACK = 8.0  # levels
+CLIPPED = 2.0  # levels from black or white
 MIN_STEP = 24.0  # levels between an overlay's pixel and a neighbour, in the mean of all frames
 LISTED = 200  # dead pixels that are named
 
@@ -74,10 +78,21 @@ class Camera:
         mean = self._levels / self._frames
         change = np.sqrt(np.maximum(0.0, self._squares / self._frames - mean**2))
         pattern = round(self._pattern(mean), 3)
-        stripes = round(max(_mean_spread(self._columns), _mean_spread(self._rows)), 3)
+        stripes = round(max(stripe_spread(np.mean(each, axis=0)) for each in (self._columns, self._rows)), 3)
         if float(np.median(change)) < max(MIN_CHANGE, MIN_CHANGE_SHARE * float(np.median(self._contrast))):
-            reason = "the scene hardly changes: single dead pixels and overlays cannot be told from it"
-            return FixedDefects(*about, told=False, reason=reason, pattern=pattern, stripes=stripes)
+            border, overlays = _in_still_scene(change, mean)
+            reason = (
+                "the scene hardly changes: single dead pixels cannot be told from it, nor overlays that do not stay"
+            )
+            return FixedDefects(
+                *about,
+                told=False,
+                reason=f"{reason} exactly as they are",
+                pattern=pattern,
+                stripes=stripes,
+                border=border,
+                overlays=overlays,
+            )
         constant = change <= CONSTANT
         border, framed = _border(constant)
         lines, in_lines = _dead_lines(constant & ~framed)
@@ -121,8 +136,21 @@ def add_up(readings: Iterable[Reading], cameras: dict[tuple[str, int, int, str],
         cameras.setdefault(key, Camera(one.folder, one.height, one.width)).add(reading)
 
 
-def _mean_spread(profiles: Sequence[npt.NDArray[np.float32]]) -> float:
-    return robust_spread(np.mean(profiles, axis=0))
+def _in_still_scene(change: Sum, mean: Sum) -> tuple[tuple[int, int, int, int], tuple[Box, ...]]:
+    """Return the border and the overlays of a scene that hardly changes: what changes far less than the rest.
+
+    Clipped pixels of the scene stay as they are too. So a border must end at a straight line, and be of one level; and
+    black or white pixels are part of no overlay.
+    """
+    usual = float(np.percentile(change, STILL_PERCENT))
+    if usual < MIN_STILL_CHANGE:
+        return (0, 0, 0, 0), ()
+    constant = change <= STILL_SHARE * usual
+    border, framed = _border(constant)
+    if any(border) and not (constant[framed].mean() >= LINE_SHARE and np.std(mean[framed]) < 1):
+        border = (0, 0, 0, 0)
+    unclipped = (mean > CLIPPED) & (mean < 255 - CLIPPED)
+    return border, tuple(_overlays(constant & unclipped & ~framed, mean, border))
 
 
 def _border(constant: Mask) -> tuple[tuple[int, int, int, int], Mask]:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.examination.image_quality import blockiness, edge_width, noise, second_differences
+from unip.data.examination.detail import power_spectrum, smear, smoothness
+from unip.data.examination.image_quality import edge_width, noise, second_differences, squares
 from unip.data.examination.likeness import features_of
 from unip.data.examination.records import FrameMeasures, Sample, Unreadable
-from unip.data.examination.sensor_defects import impulses, robust_spread, stripe_profile
+from unip.data.examination.sensor_defects import impulses, stripe_bands, stripe_spread
 from unip.data.images.addresses import read_bytes
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import Values, grey8, luma
@@ -48,8 +49,8 @@ class Reading:
         levels: ``(H, W)`` float32 grey levels.
         differences: :func:`.image_quality.second_differences` of it.
         dead: Pixels that stand out from all neighbours, ``(H, W)`` bool.
-        columns: :func:`.sensor_defects.stripe_profile`, ``(W,)``.
-        rows: The same of rows, ``(H,)``.
+        columns: :func:`.sensor_defects.stripe_bands`, ``(BANDS, W)``.
+        rows: The same of rows, ``(BANDS, H)``.
         used: Which values occur: ``(256,)`` or ``(65536,)`` bool; empty for floats.
     """
 
@@ -131,8 +132,9 @@ def measure_frame(samples: Pixels, path: str, maker: Maker | None = None) -> Rea
     differences = second_differences(levels)
     sigma = noise(levels, differences, ends)
     dead = impulses(levels, max(MIN_IMPULSE, NOISE_TIMES * sigma if np.isfinite(sigma) else 0.0))
-    columns, rows = stripe_profile(levels), stripe_profile(np.ascontiguousarray(levels.T))
-    width = edge_width(levels)
+    columns, rows = stripe_bands(levels), stripe_bands(np.ascontiguousarray(levels.T))
+    power = power_spectrum(levels)
+    blocks, waves = squares(levels)
     counts = histogram(picture, picture)
     minimum, low, median, high, hot, maximum = _percentiles(grey, counts)
     kind: Sample = "uint8" if grey.dtype == np.uint8 else "uint16" if grey.dtype == np.uint16 else "float32"
@@ -152,13 +154,17 @@ def measure_frame(samples: Pixels, path: str, maker: Maker | None = None) -> Rea
         high=high,
         hot=hot,
         span=_span(counts) if kind == "uint8" else 255.0,
+        unused=_unused(picture, counts, dead) if kind == "uint8" else 0,
         empty=_empty(counts) if kind == "uint8" else 0.0,
         clipped=_clipped(grey, counts),
-        noise=round(sigma, 3) if np.isfinite(sigma) else None,
+        noise=_finite(sigma),
         impulses=float(dead.mean()),
-        stripes=round(max(robust_spread(columns), robust_spread(rows)), 3),
-        edge_width=round(width, 3) if np.isfinite(width) else None,
-        blockiness=round(blockiness(levels), 3),
+        stripes=round(max(stripe_spread(columns), stripe_spread(rows)), 3),
+        edge_width=_finite(edge_width(levels)),
+        smoothness=None if power is None else _finite(smoothness(power)),
+        smear=None if power is None else _finite(smear(power)),
+        blockiness=round(blocks, 3),
+        quantised=round(waves, 3),
         tilt=round(tilt(picture), 3),
         phash=f"{perceptual_hash(picture):016x}",
         digest=hashlib.blake2b(np.ascontiguousarray(samples).data, digest_size=8).hexdigest(),
@@ -203,6 +209,16 @@ def _percentiles(grey: Values, counts: npt.NDArray[np.int64]) -> list[float]:
         return percentiles(counts, shares)  # a tenth of the time
     values = grey[np.isfinite(grey)] if grey.dtype.kind == "f" else grey
     return [float(value) for value in np.percentile(values, shares)] if values.size else [0.0] * len(shares)
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 3) if np.isfinite(value) else None
+
+
+def _unused(picture: Pixels8, counts: npt.NDArray[np.int64], dead: npt.NDArray[np.bool_]) -> int:
+    """Return how many levels are free at the end that the frame comes nearer to; dead pixels do not count."""
+    left = np.flatnonzero(counts > np.bincount(picture[dead], minlength=len(counts)))
+    return int(min(left[0], len(counts) - 1 - left[-1])) if left.size else 0
 
 
 def _span(counts: npt.NDArray[np.int64]) -> float:

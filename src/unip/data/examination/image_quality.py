@@ -1,10 +1,12 @@
-"""What one frame tells about its noise, focus, compression and levels.
+"""What one frame tells about its noise, focus and compression.
 
 All measures take ``levels``: grey as float32, 8-bit levels as stored, or wider samples scaled so that their 0.5 and
 99.5 percentiles lie 255 apart (:func:`unip.data.examination.frames.as_levels`). So one threshold serves every depth.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,11 @@ EDGE_REACH = 5  # steps over which an edge may rise
 EDGE_SHARE = 0.01  # of the pixels, with the largest rise
 MIN_EDGE = 12.0  # levels; a frame whose largest rises are smaller has no edge to judge by
 JPEG_BLOCK = 8  # pixels
+MIN_STEP = 1.0  # levels; where neighbours differ less, on average, the edges of squares are not seen
+LOW_WAVES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))  # coefficients of a square that most scenes have
+ROUNDING = 2.0  # that whole levels leave in a coefficient of 0
+FIRST_STEP = 8.0  # of the coefficients: JPEG of quality 60 and less has none smaller
+MIN_WAVES = 40  # coefficients to judge by
 NEAR_END = 1.0  # levels from an end of the range that count as clipped
 
 
@@ -82,23 +89,57 @@ def _widths(levels: Image32) -> Image32:
     return found
 
 
-def blockiness(levels: Image32) -> float:
-    """Return by how much steps between neighbours are larger at every 8th pixel than beside it, over their mean.
+def squares(levels: Image32) -> tuple[float, float]:
+    """Tell the squares of JPEG, at whatever position their grid is, as frames may be cropped.
 
-    The grid of JPEG's squares; the position of the grid is found, as frames may be cropped.
+    Returns:
+        By how much steps between neighbours are larger at every 8th pixel than beside it, over their mean; and
+        :func:`quantised`, of the grid that this finds or of that of a whole frame.
     """
-    return max(_blockiness(levels), _blockiness(levels.T))
+    (across, left), (down, top) = _grid(levels), _grid(levels.T)
+    grids = {(0, 0), (top, left)}
+    return max(across, down), max(quantised(levels[top:, left:]) for top, left in grids)
 
 
-def _blockiness(levels: Image32) -> float:
+def quantised(levels: Image32) -> float:
+    """Return the share of a frame's small waves that are missing, as quantisation removes them: 1 after strong JPEG.
+
+    Of the coefficients (ITU-T T.81, 1992) ``LOW_WAVES`` of all squares of 8x8 that are not 0, the share that is at
+    least ``FIRST_STEP``. Compression leaves multiples of its step and nothing between; scenes have more of the small.
+    Squares that touch black or white are left out, since they were cut off after compression.
+
+    Returns:
+        0 to 1; 0 where too few coefficients are there.
+    """
+    if min(levels.shape) < JPEG_BLOCK:
+        return 0.0
+    blocks = _blocks(levels, JPEG_BLOCK).swapaxes(1, 2).reshape(-1, JPEG_BLOCK * JPEG_BLOCK)
+    blocks = blocks[(blocks.min(axis=1) > 0) & (blocks.max(axis=1) < 255)]
+    waves = np.abs(blocks @ _low_waves())
+    present = int((waves > ROUNDING).sum())
+    return float((waves >= FIRST_STEP).sum() / present) if present >= MIN_WAVES else 0.0
+
+
+@cache
+def _low_waves() -> Image32:
+    """Return ``LOW_WAVES`` of the cosine transform of a square, ``(64, 5)``."""
+    at = (2 * np.arange(JPEG_BLOCK) + 1) * np.pi / (2 * JPEG_BLOCK)
+    rows = [np.cos(at * k) * np.sqrt((1 if k == 0 else 2) / JPEG_BLOCK) for k in range(3)]
+    waves = [np.outer(rows[down], rows[right]).ravel() for down, right in LOW_WAVES]
+    return np.stack(waves, axis=1).astype(np.float32)
+
+
+def _grid(levels: Image32) -> tuple[float, int]:
+    """Return how far steps stand out at every 8th column, and the first column at which a square begins."""
     steps = np.minimum(np.abs(np.diff(levels, axis=1)), 24.0).mean(axis=0)
     if len(steps) < 4 * JPEG_BLOCK:
-        return 0.0
+        return 0.0, 0
     peaks = steps[1:-1] - (steps[2:] + steps[:-2]) / 2
     count = len(peaks) // JPEG_BLOCK * JPEG_BLOCK
     folded = np.median(peaks[:count].reshape(-1, JPEG_BLOCK), axis=0)
     rest = np.sort(folded)[:-1]
-    return float((folded.max() - np.median(rest)) / max(float(steps.mean()), 0.1))
+    found = float((folded.max() - np.median(rest)) / max(float(steps.mean()), MIN_STEP))
+    return found, (int(folded.argmax()) + 2) % JPEG_BLOCK
 
 
 def _blocks(image: Image32, size: int) -> Image32:

@@ -60,13 +60,19 @@ class FrameMeasures:
         high: 99.5 % of the samples are lower.
         hot: 99.9 % of the samples are lower.
         span: Levels between the 0.02 and 99.98 percentiles (8-bit files; 255 for others).
+        unused: Levels between the end of the range and the nearest pixel, at the end where they are fewer (8-bit files;
+            0 for others).
         empty: Share of the levels between the 0.5 and 99.5 percentiles that no pixel has (8-bit files; else 0).
         clipped: Share of the pixels at the ends of the range.
         noise: Sigma, levels; None where it cannot be told.
         impulses: Share of the pixels that stand out from all neighbours.
         stripes: Spread of the offsets of columns or rows, whichever is larger; levels.
         edge_width: Pixels over which the strongest edges rise; None without edges.
+        smoothness: Octaves by which the mean squared difference grows from one pixel's distance to two; None where
+            there is no detail.
+        smear: How much of the detail is missing that movement would take away; None where it cannot be told.
         blockiness: Steps at the borders of JPEG's squares over the mean step.
+        quantised: Share of the small waves in squares of 8x8 that is missing: 1 after strong JPEG compression.
         tilt: How much brighter the top is than the bottom, in standard deviations.
         phash: Perceptual hash, 16 hex digits.
         digest: Of the samples: equal for equal pixels.
@@ -88,13 +94,17 @@ class FrameMeasures:
     high: float
     hot: float
     span: float
+    unused: int
     empty: float
     clipped: float
     noise: float | None
     impulses: float
     stripes: float
     edge_width: float | None
+    smoothness: float | None
+    smear: float | None
     blockiness: float
+    quantised: float
     tilt: float
     phash: str
     digest: str
@@ -128,7 +138,8 @@ class FixedDefects:
         width: Pixels.
         height: Pixels.
         frames: How many were added up.
-        told: Whether enough frames of a changing scene are there; else no dead pixel, border or overlay is listed.
+        told: Whether enough frames of a changing scene are there; else no dead pixel is listed, and of borders and
+            overlays those that stay exactly as they are.
         reason: Why it cannot be told; empty if it can.
         dead: Positions ``(x, y)`` of dead pixels; as many as ``LISTED`` at most.
         dead_pixels: How many there are.

@@ -11,6 +11,7 @@ Mask = npt.NDArray[np.bool_]
 STRIPE_REACH = 2  # neighbours on either side that a column is compared with
 STRIPE_CLIP = 12.0  # levels; more is an edge of the scene
 BANDS = 4  # of the height, which a stripe crosses and an edge of the scene rarely does
+AGREEING = 0.5  # of the columns, whose bands all lie on the same side; by chance it is 1 in 8
 
 
 def impulses(levels: Image32, limit: float) -> Mask:
@@ -29,23 +30,31 @@ def impulses(levels: Image32, limit: float) -> Mask:
     return found
 
 
-def stripe_profile(levels: Image32) -> Image32:
-    """Return how far each column lies from its neighbours over the whole height, in levels: ``(W,)``.
-
-    The median of four bands of the mean of each, so that what crosses less than half of the frame is left out.
-    """
+def stripe_bands(levels: Image32) -> Image32:
+    """Return how far each column lies from its neighbours, in levels, in each of four bands: ``(BANDS, W)``."""
     reach = STRIPE_REACH
+    found = np.zeros((BANDS, levels.shape[1]), np.float32)
     if levels.shape[1] <= 2 * reach or levels.shape[0] < BANDS:
-        return np.zeros(levels.shape[1], np.float32)
+        return found
     total = np.zeros((levels.shape[0], levels.shape[1] - 2 * reach), np.float32)
     for shift in range(2 * reach + 1):
         if shift != reach:
             total += levels[:, shift : shift + total.shape[1]]
     beside = np.clip(levels[:, reach:-reach] - total / (2 * reach), -STRIPE_CLIP, STRIPE_CLIP)
-    bands = np.stack([band.mean(axis=0) for band in np.array_split(beside, BANDS)])
-    profile = np.zeros(levels.shape[1], np.float32)
-    profile[reach:-reach] = np.median(bands, axis=0)
-    return profile
+    found[:, reach:-reach] = [band.mean(axis=0) for band in np.array_split(beside, BANDS)]
+    return found
+
+
+def stripe_spread(bands: Image32) -> float:
+    """Return the spread of the columns' offsets, in levels; 0 where the bands do not agree, as in rows of a scene.
+
+    It is that of the median of the bands, so that what crosses less than half of the frame is left out.
+
+    Args:
+        bands: :func:`stripe_bands` of a frame, or their mean over frames.
+    """
+    same = (bands > 0).all(axis=0) | (bands < 0).all(axis=0)
+    return robust_spread(np.median(bands, axis=0)) if same.mean() >= AGREEING else 0.0
 
 
 def robust_spread(values: npt.NDArray[np.floating]) -> float:

@@ -1,8 +1,9 @@
-"""What is wrong, told from the measures. Thresholds were chosen on training frames; docs/doctor.md has the rates."""
+"""What is wrong, told from the measures. docs/lab-notes.md says how limits were chosen, docs/doctor.md the rates."""
 
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,11 +20,19 @@ MANY_NEAR = 0.1  # of the frames that look like another, from which on it is sai
 MAX_NOISE = 3.0  # levels
 MAX_IMPULSES = 5e-4  # of the pixels
 MAX_STRIPES = 1.8  # levels
-MAX_EDGE_WIDTH = 3.12  # pixels
-MAX_BLOCKINESS = 1.1
-MIN_SPAN = 132.0  # levels
+BLUR_WEIGHTS = (1.0, 0.7, 0.65)  # of smoothness, smear and the width of edges
+MAX_BLUR = 4.05
+MAX_USUAL_BLUR = 3.94  # of the median frame of a camera, above which all its frames are blurred
+MAX_EASED_BLUR = 3.6  # of the other frames of such a camera
+MAX_BLOCKINESS = 1.3
+MAX_QUANTISED = 0.95
+MIN_SPAN = 120.0  # levels
+MIN_SPAN_INSIDE = 205.0  # levels, of a frame that reaches neither end of the range
+MAX_UNUSED = 20.0  # levels at both ends; video of limited range has 16 and 20
 MAX_EMPTY = 0.25  # of the levels; lossy WebP and video leave 14 % empty
 MAX_CLIPPED = 0.05  # of the pixels
+MANY_FRAMES = 8  # of a camera, from which on its median frame says something
+NOT_TOLD = float("-inf")  # how bad a frame is that a measure is missing of
 MAX_COLOURED = 0.3  # of the pixels, above which it is a picture in colours rather than coloured marks
 MIN_COLOURED = 0.0005
 
@@ -46,7 +55,8 @@ SYMPTOMS = {
     "blur": "edges rise slowly: out of focus, moved, or enlarged from fewer pixels",
     "compression": "the squares of a strong JPEG compression",
     "saturated": "many pixels at the ends of the range",
-    "low contrast": "the scene takes up a small part of the 256 levels: a wide gain control, fog, rain",
+    "low contrast": "the scene takes up a small part of the 256 levels, or reaches neither black nor white: a wide "
+    "gain control, fog, rain",
     "empty levels": "levels that no pixel has: few levels were stretched to many",
     "near-duplicates": "frames that look like another one",
     "mixed": "frames of several sizes or sample types",
@@ -81,31 +91,103 @@ Badness = Callable[[FrameMeasures], float]
 
 @dataclass(frozen=True)
 class FrameRule:
-    """When one frame shows a symptom, how bad it is, and how the number is written."""
+    """When one frame shows a symptom, and how that is written.
+
+    Attributes:
+        kind: A key of ``SYMPTOMS``.
+        badness: How bad a frame is.
+        limit: It shows the symptom above this.
+        text: How the number is written.
+        number: What is written; None: the badness.
+        usual: If the median frame of a camera is above this, the camera is taken to have the defect; None: not judged.
+        eased: The limit for the frames of such a camera.
+    """
 
     kind: str
     badness: Badness
     limit: float
     text: str
+    number: Badness | None = None
+    usual: float | None = None
+    eased: float = 0.0
+
+    def shown(self, one: FrameMeasures) -> str:
+        """Return what is written of a frame."""
+        return self.text.format(abs((self.number or self.badness)(one)))
+
+
+def _blur(one: FrameMeasures) -> float:
+    measures = (one.smoothness, one.smear, one.edge_width)
+    known = [measure for measure in measures if measure is not None]
+    return float(np.dot(BLUR_WEIGHTS, known)) if len(known) == len(measures) else NOT_TOLD
+
+
+def _compression(one: FrameMeasures) -> float:
+    """Return how far the worse of two measures is beyond its limit."""
+    return max(one.blockiness / MAX_BLOCKINESS, one.quantised / MAX_QUANTISED)
+
+
+def _lack_of_contrast(one: FrameMeasures) -> float:
+    """Return how many levels more a frame would need, at least; below 0 it has enough.
+
+    Gain control drives at least one end of a frame to the end of the range. What takes contrast away afterwards
+    leaves levels free at both.
+    """
+    return max(MIN_SPAN - one.span, min(one.unused - MAX_UNUSED, MIN_SPAN_INSIDE - one.span))
 
 
 RULES = (
     FrameRule("dead pixels", lambda one: one.impulses, MAX_IMPULSES, "{:.2%} of the pixels stand out"),
     FrameRule("stripes", lambda one: one.stripes, MAX_STRIPES, "offsets of {:.1f} levels"),
     FrameRule("noise", lambda one: one.noise or 0.0, MAX_NOISE, "sigma {:.1f} levels"),
-    FrameRule("blur", lambda one: one.edge_width or 0.0, MAX_EDGE_WIDTH, "edges are {:.1f} pixels wide"),
-    FrameRule("compression", lambda one: one.blockiness, MAX_BLOCKINESS, "steps between squares {:.1f} times larger"),
+    FrameRule(
+        "blur",
+        _blur,
+        MAX_BLUR,
+        "edges are {:.1f} pixels wide",
+        number=lambda one: one.edge_width or 0.0,
+        usual=MAX_USUAL_BLUR,
+        eased=MAX_EASED_BLUR,
+    ),
+    FrameRule(
+        "compression", _compression, 1.0, "{:.0%} of the fine waves are missing", number=lambda one: one.quantised
+    ),
     FrameRule("saturated", lambda one: one.clipped, MAX_CLIPPED, "{:.0%} of the pixels"),
-    FrameRule("low contrast", lambda one: -one.span, -MIN_SPAN, "{:.0f} of 256 levels between darkest and brightest"),
+    FrameRule(
+        "low contrast",
+        _lack_of_contrast,
+        0.0,
+        "{:.0f} of 256 levels between darkest and brightest",
+        number=lambda one: one.span,
+    ),
     FrameRule("empty levels", lambda one: one.empty, MAX_EMPTY, "{:.0%} of the levels between have no pixel"),
     FrameRule("colour", lambda one: one.coloured, MAX_COLOURED, "{:.0%} of the pixels"),
 )
 
 
-def kinds_of(one: FrameMeasures) -> set[str]:
-    """Return what one frame shows by itself."""
-    found = {rule.kind for rule in RULES if rule.badness(one) > rule.limit}
-    return found | ({"coloured marks"} if MIN_COLOURED < one.coloured <= MAX_COLOURED else set())
+def kinds_of(frames: Sequence[FrameMeasures]) -> list[set[str]]:
+    """Return what each of some frames shows, the fixed defects of cameras left out."""
+    found = [{"coloured marks"} if MIN_COLOURED < one.coloured <= MAX_COLOURED else set[str]() for one in frames]
+    for rule in RULES:
+        for kinds, one, limit in zip(found, frames, _limits(rule, frames), strict=True):
+            if rule.badness(one) > limit:
+                kinds.add(rule.kind)
+    return found
+
+
+def _limits(rule: FrameRule, frames: Sequence[FrameMeasures]) -> list[float]:
+    """Return the limit of each frame: what most frames of a camera show is looked for less strictly in the others."""
+    if rule.usual is None:
+        return [rule.limit] * len(frames)
+    cameras = defaultdict(list)
+    for one in frames:
+        cameras[_camera(one)].append(rule.badness(one))
+    bad = {key for key, each in cameras.items() if len(each) >= MANY_FRAMES and np.median(each) > rule.usual}
+    return [rule.eased if _camera(one) in bad else rule.limit for one in frames]
+
+
+def _camera(one: FrameMeasures) -> tuple[str, int, int, str]:
+    return one.folder, one.height, one.width, one.sample
 
 
 def find_symptoms(
@@ -132,12 +214,14 @@ def _symptom(kind: str, paths: Sequence[str], of: int, detail: str, widespread: 
 
 
 def _of_frames(rule: FrameRule, frames: Sequence[FrameMeasures], cameras: Sequence[FixedDefects]) -> Symptom | None:
-    shown = sorted((one for one in frames if rule.badness(one) > rule.limit), key=rule.badness, reverse=True)
+    limits = _limits(rule, frames)
+    shown = [one for one, limit in zip(frames, limits, strict=True) if rule.badness(one) > limit]
+    shown.sort(key=rule.badness, reverse=True)
     if not shown:
         return None
     if rule.kind == "noise" and any(_is_all_pattern(camera, frames) for camera in cameras):
         return None  # the same offsets in every frame are no noise
-    worst, middle = (rule.text.format(abs(rule.badness(one))) for one in (shown[0], shown[len(shown) // 2]))
+    worst, middle = rule.shown(shown[0]), rule.shown(shown[len(shown) // 2])
     detail = f"{worst}" if len(shown) == 1 else f"{middle} (median of these), at worst {worst}"
     return _symptom(rule.kind, [one.path for one in shown], len(frames), detail)
 
