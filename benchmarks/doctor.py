@@ -5,7 +5,8 @@
 
 Sets are neighbouring frames of one source, as a user has them. In each, the frames are taken as they are, and with each
 corruption or made defect. A set counts as found if the symptom is reported as widespread, a frame if its own measures
-report it. ``--references`` writes the statistics that likeness is judged by instead.
+report it: in its set, or alone. ``--real SOURCE:SYMPTOM,...`` names what the frames of a source have as they are, as
+was seen by eye; it is not counted as false. ``--references`` writes the statistics that likeness is judged by instead.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from unip.data.examination.symptoms import SYMPTOMS, find_symptoms, kinds_of
 from unip.data.images.decoding import read_grey8
 
 Frames = list[Grey8]
+Real = dict[str, set[str]]  # symptoms by source
 
 
 def frozen(frames: Frames, seed: int) -> Frames:
@@ -121,14 +123,24 @@ def defects(severity: int) -> dict[str, Defect]:
     return made | rest
 
 
-def symptoms_of(frames: Frames) -> tuple[set[str], list[set[str]]]:
-    """Return the symptoms of a set (the widespread ones, and frozen frames) and of each of its frames."""
+@dataclass(frozen=True)
+class Told:
+    """The symptoms of a set (the widespread ones, and frozen frames), of its frames, and of each of them alone."""
+
+    widespread: set[str]
+    frames: list[set[str]]
+    alone: list[set[str]]
+
+
+def symptoms_of(frames: Frames) -> Told:
+    """Examine a set."""
     cameras: dict = {}
     readings = [measure_frame(frame, f"set/{number}.png") for number, frame in enumerate(frames)]
     add_up(readings, cameras)
     measures = [reading.measures for reading in readings]
     found = find_symptoms(measures, [camera.judge() for camera in cameras.values()])
-    return {one.kind for one in found if one.widespread or one.kind == "frozen"}, kinds_of(measures)
+    widespread = {one.kind for one in found if one.widespread or one.kind == "frozen"}
+    return Told(widespread, kinds_of(measures), [kinds_of([one])[0] for one in measures])
 
 
 def sets_of(folder: Path, size: int, most: int) -> list[list[str]]:
@@ -139,13 +151,13 @@ def sets_of(folder: Path, size: int, most: int) -> list[list[str]]:
     return [paths[starts[i] : starts[i] + size] for i in chosen]
 
 
-def measure(sources: dict[str, Path], size: int, most: int, severity: int, workers: int) -> None:
+def measure(sources: dict[str, Path], real: Real, size: int, most: int, severity: int, workers: int) -> None:
     """Print the tables."""
     every = defects(severity)
-    clean: dict[str, list] = defaultdict(list)
-    found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    clean: dict[str, list[Told]] = defaultdict(list)
+    found: dict[str, dict[str, list[Told]]] = defaultdict(lambda: defaultdict(list))
 
-    def look(job: tuple[str, int, list[str]]) -> tuple[str, dict[str, tuple[set[str], list[set[str]]]]]:
+    def look(job: tuple[str, int, list[str]]) -> tuple[str, dict[str, Told]]:
         source, seed, paths = job
         frames = [read_grey8(path) for path in paths]
         told = {"clean": symptoms_of(frames)}
@@ -158,45 +170,48 @@ def measure(sources: dict[str, Path], size: int, most: int, severity: int, worke
             for name, one in told.items():
                 found[name][source].append(one)
     console = Console(width=160)
-    console.print(table_of_defects(every, found, clean, severity))
+    console.print(table_of_defects(every, found, clean, real, severity))
     console.print(table_of_clean(clean))
 
 
-def shares(told: Sequence[tuple[set[str], list[set[str]]]], of_set: Sequence[str], of_frame: Sequence[str]) -> tuple:
-    """Return the shares of the sets and of the frames that show one of some symptoms, in percent."""
-    sets = [bool(set(of_set) & kinds) for kinds, _ in told]
-    frames = [bool(set(of_frame) & kinds) for _, members in told for kinds in members]
-    return 100 * float(np.mean(sets)), 100 * float(np.mean(frames))
+def shares(told: Sequence[Told], of_set: Sequence[str], of_frame: Sequence[str]) -> tuple[float, float, float]:
+    """Return the shares of sets, of frames and of frames alone that show one of some symptoms, in percent."""
+    sets = [bool(set(of_set) & one.widespread) for one in told]
+    frames = [bool(set(of_frame) & kinds) for one in told for kinds in one.frames]
+    alone = [bool(set(of_frame) & kinds) for one in told for kinds in one.alone]
+    return 100 * float(np.mean(sets)), 100 * float(np.mean(frames)), 100 * float(np.mean(alone))
 
 
-def table_of_defects(every: dict[str, Defect], found: dict, clean: dict, severity: int) -> Table:
-    sets, frames = sum(map(len, clean.values())), sum(len(told[1]) for one in clean.values() for told in one)
+def table_of_defects(
+    every: dict[str, Defect], found: dict, clean: dict[str, list[Told]], real: Real, severity: int
+) -> Table:
+    sets, frames = sum(map(len, clean.values())), sum(len(told.frames) for one in clean.values() for told in one)
     table = Table("defect", "told by", title=f"Severity {severity}; {sets} sets, {frames} frames; found and false, %")
-    for name in ("sets found", "false", "frames found", "false ", "worst source (sets found)"):
+    for name in ("sets found", "false", "frames found", "alone", "false ", "worst source (sets found)"):
         table.add_column(name, justify="right")
-    none = [told for one in clean.values() for told in one]
     for name, defect in every.items():
         if not defect.of_set:
-            table.add_row(name, "cannot be told", *["-"] * 5)
+            table.add_row(name, "cannot be told", *["-"] * 6)
             continue
         told = [one for source in found[name].values() for one in source]
+        none = [one for key, each in clean.items() if not real[key] & set(defect.of_set) for one in each]
         hit, wrong = shares(told, defect.of_set, defect.of_frame), shares(none, defect.of_set, defect.of_frame)
         by_source = {key: shares(one, defect.of_set, defect.of_frame)[0] for key, one in found[name].items()}
         worst = min(by_source, key=lambda key: by_source[key])
-        single = [f"{hit[1]:.1f}", f"{wrong[1]:.1f}"] if defect.of_frame else ["-", "-"]
+        single = [f"{hit[1]:.1f}", f"{hit[2]:.1f}", f"{wrong[1]:.1f}"] if defect.of_frame else ["-"] * 3
         row = [f"{hit[0]:.1f}", f"{wrong[0]:.1f}", *single, f"{worst} {by_source[worst]:.0f}"]
         table.add_row(name, ", ".join(defect.of_set), *row)
     return table
 
 
-def table_of_clean(clean: dict) -> Table:
+def table_of_clean(clean: dict[str, list[Told]]) -> Table:
     table = Table("symptom", title="Reported in the frames as they are: % of sets / % of frames")
     for source, told in clean.items():
         table.add_column(f"{source} ({len(told)} sets)", justify="right")
     for kind in SYMPTOMS:
         rates = [shares(told, [kind], [kind]) for told in clean.values()]
-        if any(a or b for a, b in rates):
-            table.add_row(kind, *(f"{a:.0f} / {b:.1f}" for a, b in rates))
+        if any(a or b for a, b, _ in rates):
+            table.add_row(kind, *(f"{a:.0f} / {b:.1f}" for a, b, _ in rates))
     return table
 
 
@@ -218,6 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", help="NAME=FOLDER")
     parser.add_argument("--references", action="store_true", help="write likeness.json of these folders")
+    parser.add_argument("--real", nargs="+", default=[], help="SOURCE:SYMPTOM,...: what its frames have as they are")
     parser.add_argument("--set-size", type=int, default=24, help="frames in a set")
     parser.add_argument("--sets", type=int, default=10, help="sets of a source, at most")
     parser.add_argument("--severity", type=int, default=3)
@@ -227,7 +243,13 @@ def main() -> None:
     if args.references:
         write_references(sources)
     else:
-        measure(sources, args.set_size, args.sets, args.severity, args.workers)
+        real: Real = {name: set() for name in sources}
+        for text in args.real:
+            source, _, kinds = text.partition(":")
+            real[source] |= set(kinds.split(","))
+            if not real[source] <= SYMPTOMS.keys():
+                parser.error(f"{text}: not a symptom; known: {', '.join(SYMPTOMS)}")
+        measure(sources, real, args.set_size, args.sets, args.severity, args.workers)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ MAX_QUANTISED = 0.95
 MIN_SPAN = 120.0  # levels
 MIN_SPAN_INSIDE = 205.0  # levels, of a frame that reaches neither end of the range
 MAX_UNUSED = 20.0  # levels at both ends; video of limited range has 16 and 20
+MAX_EASED_LACK = -12.0  # levels that a frame lacks, where the median frame of its camera lacks some
 MAX_EMPTY = 0.25  # of the levels; lossy WebP and video leave 14 % empty
 MAX_CLIPPED = 0.05  # of the pixels
 MANY_FRAMES = 8  # of a camera, from which on its median frame says something
@@ -159,6 +160,8 @@ RULES = (
         0.0,
         "{:.0f} of 256 levels between darkest and brightest",
         number=lambda one: one.span,
+        usual=0.0,
+        eased=MAX_EASED_LACK,
     ),
     FrameRule("empty levels", lambda one: one.empty, MAX_EMPTY, "{:.0%} of the levels between have no pixel"),
     FrameRule("colour", lambda one: one.coloured, MAX_COLOURED, "{:.0%} of the pixels"),
