@@ -30,7 +30,8 @@ from unip.data.corruptions.corruption import Grey8
 from unip.data.examination.fixed_defects import add_up
 from unip.data.examination.frames import list_frames, measure_frame, read_frame
 from unip.data.examination.likeness import as_stored, summarise
-from unip.data.examination.symptoms import SYMPTOMS, find_symptoms, kinds_of
+from unip.data.examination.records import FrameMeasures
+from unip.data.examination.symptoms import RULES, SYMPTOMS, find_symptoms, kinds_of
 from unip.data.images.decoding import read_grey8
 
 Frames = list[Grey8]
@@ -109,6 +110,17 @@ TOLD = {
 }
 
 
+FALSE_ALARMS = (0.01, 0.02, 0.05)
+COMPARED = (
+    ("motion", "blur", ("edge width", "blur")),
+    ("defocus", "blur", ("edge width", "blur")),
+    ("resolution", "blur", ("edge width", "blur")),
+    ("fog", "low contrast", ("-span", "low contrast")),
+    ("rain", "low contrast", ("-span", "low contrast")),
+    ("jpeg", "compression", ("blockiness", "compression")),
+)
+
+
 def defects(severity: int) -> dict[str, Defect]:
     """Return all defects by name."""
     made = {
@@ -130,6 +142,7 @@ class Told:
     widespread: set[str]
     frames: list[set[str]]
     alone: list[set[str]]
+    badness: list[dict[str, float]]
 
 
 def symptoms_of(frames: Frames) -> Told:
@@ -140,7 +153,13 @@ def symptoms_of(frames: Frames) -> Told:
     measures = [reading.measures for reading in readings]
     found = find_symptoms(measures, [camera.judge() for camera in cameras.values()])
     widespread = {one.kind for one in found if one.widespread or one.kind == "frozen"}
-    return Told(widespread, kinds_of(measures), [kinds_of([one])[0] for one in measures])
+    return Told(widespread, kinds_of(measures), [kinds_of([one])[0] for one in measures], list(map(badness, measures)))
+
+
+def badness(one: FrameMeasures) -> dict[str, float]:
+    """Return what limits are chosen for, and single measures to compare with."""
+    single = {"edge width": one.edge_width or 0.0, "-span": -one.span, "blockiness": one.blockiness}
+    return {rule.kind: rule.badness(one) for rule in RULES} | single
 
 
 def sets_of(folder: Path, size: int, most: int) -> list[list[str]]:
@@ -172,6 +191,7 @@ def measure(sources: dict[str, Path], real: Real, size: int, most: int, severity
     console = Console(width=160)
     console.print(table_of_defects(every, found, clean, real, severity))
     console.print(table_of_clean(clean))
+    console.print(table_of_limits(found, clean, real))
 
 
 def shares(told: Sequence[Told], of_set: Sequence[str], of_frame: Sequence[str]) -> tuple[float, float, float]:
@@ -212,6 +232,20 @@ def table_of_clean(clean: dict[str, list[Told]]) -> Table:
         rates = [shares(told, [kind], [kind]) for told in clean.values()]
         if any(a or b for a, b, _ in rates):
             table.add_row(kind, *(f"{a:.0f} / {b:.1f}" for a, b, _ in rates))
+    return table
+
+
+def table_of_limits(found: dict, clean: dict[str, list[Told]], real: Real) -> Table:
+    """Compare measures: what they find in single frames at some rates of false alarms, and the limits for those."""
+    table = Table("defect", "measure", title="Single frames: found, %, (and limit) at some rates of false alarms")
+    for share in FALSE_ALARMS:
+        table.add_column(f"{share:.0%}", justify="right")
+    for name, kind, measures in COMPARED:
+        usual = [one for key, each in clean.items() if kind not in real[key] for told in each for one in told.badness]
+        for measure in measures:
+            bad = np.array([one[measure] for each in found[name].values() for told in each for one in told.badness])
+            limits = np.quantile([one[measure] for one in usual], [1 - share for share in FALSE_ALARMS])
+            table.add_row(name, measure, *(f"{100 * (bad > limit).mean():.1f} ({limit:.2f})" for limit in limits))
     return table
 
 

@@ -112,9 +112,14 @@ class FrameRule:
     usual: float | None = None
     eased: float = 0.0
 
-    def shown(self, one: FrameMeasures) -> str:
-        """Return what is written of a frame."""
-        return self.text.format(abs((self.number or self.badness)(one)))
+    def describe(self, shown: Sequence[FrameMeasures]) -> str:
+        """Write the median of the frames that show it; and the worst, unless another number says how bad they are."""
+        numbers = [(self.number or self.badness)(one) for one in shown]
+        middle = self.text.format(np.median(numbers))
+        if len(shown) == 1:
+            return middle
+        worst = "" if self.number else f", at worst {self.text.format(max(numbers))}"
+        return f"{middle} (median of these){worst}"
 
 
 def _blur(one: FrameMeasures) -> float:
@@ -224,9 +229,7 @@ def _of_frames(rule: FrameRule, frames: Sequence[FrameMeasures], cameras: Sequen
         return None
     if rule.kind == "noise" and any(_is_all_pattern(camera, frames) for camera in cameras):
         return None  # the same offsets in every frame are no noise
-    worst, middle = rule.shown(shown[0]), rule.shown(shown[len(shown) // 2])
-    detail = f"{worst}" if len(shown) == 1 else f"{middle} (median of these), at worst {worst}"
-    return _symptom(rule.kind, [one.path for one in shown], len(frames), detail)
+    return _symptom(rule.kind, [one.path for one in shown], len(frames), rule.describe(shown))
 
 
 def _marks(frames: Sequence[FrameMeasures]) -> Symptom | None:
