@@ -36,6 +36,7 @@ FLOORS = (
 )
 GROUND = (  # modules beside the rooms
     "config",
+    "documents",
     "errors",
     "files",
     "lock",

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from unip.documents import CORRECT, decode, parse_json, parse_yaml
 from unip.errors import UnipError
-from unip.opening import read_regular_text, regular
+from unip.opening import open_regular, regular
 from unip.paths import exists, is_link, nameable, status
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
+
+MAX_JSON_BYTES = 2_000_000_000  # COCO's largest files have a quarter of it
+MAX_YAML_BYTES = 2_000_000
+MAX_TEXT_BYTES = 200_000_000
 
 
 def advice(error: OSError) -> str:
@@ -104,43 +113,33 @@ def _sort_metadata(content: bytes) -> tuple[bytes, memoryview]:
     header (8 bytes, little-endian), the header, and the tensors, whose offsets count from the header's end.
     """
     begin = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:begin])
+    header = parse_json(content[8:begin], "the header of tensors")
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes, as safetensors writes them
     return len(text).to_bytes(8, "little") + text, memoryview(content)[begin:]
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+@overload
+def read_json(path: Path, *, file_names: bool = False, fix: str = CORRECT) -> Any: ...
+@overload
+def read_json(path: Path, kind: type[T], *, file_names: bool = False, fix: str = CORRECT) -> T: ...
+def read_json(path: Path, kind: Any = None, *, file_names: bool = False, fix: str = CORRECT) -> Any:
+    """Read a JSON file; for the arguments see :func:`unip.documents.parse_json`.
 
     Raises:
-        UnipError: The file is missing, unreadable or not JSON.
+        UnipError: The file is missing, unreadable, not JSON, or its values are not of this kind.
     """
-    try:
-        return json.loads(read_regular_text(path, "utf-8-sig"))
-    except OSError as error:
-        raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
-    except ValueError as error:
-        raise UnipError(
-            f"{path} is not valid JSON: {error}", "Correct the file, or delete it if unip can write it again."
-        ) from error
+    return parse_json(_content(path, MAX_JSON_BYTES), str(path), kind, file_names=file_names, fix=fix)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
+def read_yaml(path: Path, *, text_keys: bool = True) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping; an empty file is an empty one.
 
     Raises:
         UnipError: The file is missing, unreadable, not YAML, or holds something else than a mapping.
     """
-    import yaml  # here: most calls have no use for it
-
-    try:
-        value = yaml.safe_load(read_regular_text(path, "utf-8-sig"))
-    except OSError as error:
-        raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UnipError(f"{path} is not valid YAML: {error}") from error
+    value = parse_yaml(_content(path, MAX_YAML_BYTES), str(path), text_keys=text_keys)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -154,12 +153,49 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         UnipError: The file is missing, unreadable or not such a text.
     """
+    return decode(_content(path, MAX_TEXT_BYTES), str(path)).splitlines()
+
+
+def read_table(path: Path, columns: Sequence[str], fix: str) -> list[dict[str, str]]:
+    """Read a CSV file with a heading.
+
+    Args:
+        path: The file.
+        columns: Of which it must have all.
+        fix: What to do if it has not.
+
+    Returns:
+        A mapping from column to cell for each line.
+
+    Raises:
+        UnipError: The file is missing or unreadable, has not the columns, or a line has more or fewer cells.
+    """
+    text = decode(_content(path, MAX_TEXT_BYTES), str(path))
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows: list[dict[str, str]] = []
     try:
-        return read_regular_text(path, "utf-8-sig").splitlines()
+        heading = reader.fieldnames or []
+        if missing := [name for name in columns if name not in heading]:
+            raise UnipError(f"{path} has no column {missing[0]!r}, only {', '.join(heading) or 'none'}", fix)
+        for row in reader:
+            if None in row or None in row.values():
+                raise UnipError(f"{path}, line {reader.line_num}: not {len(heading)} cells, as the heading has", fix)
+            rows.append(row)
+    except csv.Error as error:
+        raise UnipError(f"{path}, line {reader.line_num}: not CSV: {error}", fix) from None
+    return rows
+
+
+def _content(path: Path, limit: int) -> bytes:
+    """Return the bytes of a file of text."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(limit + 1)
     except OSError as error:
-        raise UnipError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise UnipError(f"{path} is not UTF-8 text: {error}", "Save it as UTF-8.") from error
+        raise UnipError(f"cannot read {path}: {error.strerror or error}", "Check the path.") from error
+    if len(content) > limit:
+        raise UnipError(f"{path} is larger than {limit / 1e6:,.0f} MB, more than is read of such files")
+    return content
 
 
 def sha256(path: Path) -> str:

@@ -12,8 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from unip.documents import try_json
 from unip.errors import UnipError
 from unip.paths import status
 
@@ -90,6 +92,16 @@ def _try(descriptor: int, folder: Path) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class _Holder:
+    """The process that has a lock, as :func:`_this_process` describes it."""
+
+    pid: int
+    host: str
+    since: str
+    command: str
+
+
 def _this_process() -> dict[str, str | int]:
     command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:300]
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T"), "command": command}
@@ -98,11 +110,13 @@ def _this_process() -> dict[str, str | int]:
 def _holder(descriptor: int) -> str:
     """Say which process has the lock."""
     try:
-        about = json.loads(os.pread(descriptor, 4096, 0))
-        name = f"process {about['pid']} on {about['host']} since {about['since']} ({about['command']})"
-        gone = about["host"] == socket.gethostname() and not _is_alive(int(about["pid"]))
-    except (ValueError, TypeError, KeyError, OSError):
+        about = try_json(os.pread(descriptor, 4096, 0), _Holder)
+    except OSError:
+        about = None
+    if about is None or not 0 < about.pid < 2**31:
         return "another process"
+    name = f"process {about.pid} on {about.host} since {about.since} ({about.command})"
+    gone = about.host == socket.gethostname() and not _is_alive(about.pid)
     return f"processes that {name} has started and that are still saving their state" if gone else name
 
 

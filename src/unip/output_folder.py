@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from unip.documents import try_json
 from unip.errors import UnipError
 from unip.files import advice
 from unip.opening import read_regular, regular
@@ -185,9 +186,9 @@ class OutputFolder:
         """
         place = self.hidden / "tmp"
         for temporary in place.glob(f"{TEMPORARY}*"):
-            name: Any = None
-            with suppress(OSError, ValueError):
-                name = json.loads(read_regular(temporary / "replaced.json"))
+            name = ""
+            with suppress(OSError):
+                name = try_json(read_regular(temporary / "replaced.json"), str) or ""
             try:
                 if is_inside(name) and is_dir(temporary / "replaced") and self.state(name) == "absent":
                     os.replace(temporary / "replaced", self.path / name)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unip.documents import try_json
 from unip.opening import open_regular, read_regular
 from unip.paths import is_dir, is_file, is_link, status
 
@@ -39,11 +39,11 @@ def read_list(path: Path) -> dict[str, list[Written]]:
         return known
     for line in filter(None, lines):
         try:
-            record = json.loads(line)
-            name = record.pop("file")
+            record = try_json(line, dict[str, Any]) or {}
+            name = record.pop("file", None)
             if is_inside(name):
                 apply_line(known, name, record)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except TypeError:
             continue  # a line that a kill has cut: what it listed does not count as ours
     return known
 

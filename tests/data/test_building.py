@@ -166,7 +166,7 @@ def test_groups_frames_and_readings(tmp_path: Path) -> None:
     assert Counter(row["group"] for row in table(listed)) == {"": 18, "one": 4, "two": 2}
     assert listed.dropped == {"every": 3}
     (tmp_path / "flights.csv").write_text("name,flight\n")
-    with pytest.raises(UnipError, match="has the columns none"):
+    with pytest.raises(UnipError, match="has no column 'file', only name, flight"):
         run(tmp_path, [{**source, "group": None, "groups": "flights.csv"}], "no")
 
 

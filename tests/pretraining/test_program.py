@@ -242,7 +242,9 @@ def test_a_teacher_record_that_was_changed_is_named(place, tmp_path):
     file = tmp_path / "run" / "teacher.json"
     record = json.loads(file.read_text())
     file.write_text(json.dumps({"teachers": [{**record["teachers"][0], "layer": "first"}]}))
-    with pytest.raises(UnipError, match=r"teacher\.json: layer: input should be a valid integer") as caught:
+    with pytest.raises(
+        UnipError, match=r"teacher\.json: teachers\[0\]\.layer: input should be a valid integer"
+    ) as caught:
         pretrain(**values)
     assert "measured again" in caught.value.fix
     file.unlink()

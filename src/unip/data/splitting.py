@@ -42,8 +42,8 @@ from unip.data.labelled.settings import Places
 from unip.data.leakage import describe_near_duplicates, describe_no_groups
 from unip.data.manifests.facts import perceptual_hash
 from unip.errors import UnipError
+from unip.files import read_table
 from unip.log import TableMessage
-from unip.opening import regular
 from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, writing
 from unip.paths import resolve
 from unip.runtime.workers import map_threads
@@ -149,20 +149,9 @@ def read_groups(path: Path, file_column: str, group_column: str) -> dict[str, st
     Raises:
         UnipError: It cannot be read, has not the columns, or gives an image two groups.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UnipError(f"cannot read {path}: {error}") from error
-    columns = list(rows[0]) if rows else []
-    for column in (file_column, group_column):
-        if column not in columns:
-            raise UnipError(
-                f"{path} has no column {column!r}",
-                f"Its columns: {', '.join(columns) or 'none'}. Name them with --file-column and --group-column.",
-            )
+    fix = "Name the columns with --file-column and --group-column."
     groups: dict[str, str] = {}
-    for row in rows:
+    for row in read_table(path, (file_column, group_column), fix):
         if groups.setdefault(row[file_column], row[group_column]) != row[group_column]:
             raise UnipError(f"{path} gives {row[file_column]} two groups", "Use names that are different.")
     return groups

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 from platformdirs import user_cache_path
-from pydantic import TypeAdapter, ValidationError
 
+from unip.documents import try_json
 from unip.errors import UnipError
 from unip.opening import read_regular
 from unip.outputs import write_json
@@ -24,7 +24,6 @@ from unip.vit.backbone import Backbone
 log = logging.getLogger(__name__)
 
 VERSION = 1  # raise it when NMI is computed otherwise
-_NMI = TypeAdapter(list[float])
 
 
 def measurement_path(teacher: Backbone, squares: Iterable[torch.Tensor], side: int) -> Path | None:
@@ -49,10 +48,10 @@ def read_measurement(path: Path | None, depth: int) -> list[float] | None:
     if path is None:
         return None
     try:
-        values = _NMI.validate_json(read_regular(path))
-    except (OSError, ValidationError):
+        values = try_json(read_regular(path), list[float])
+    except OSError:
         return None
-    return values if len(values) == depth else None
+    return values if values and len(values) == depth else None
 
 
 def keep_measurement(path: Path | None, values: list[float]) -> None:

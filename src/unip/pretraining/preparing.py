@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -204,15 +204,19 @@ def listing_change(manifest: Path, table: pa.Table) -> str:
     return f"{counts} since {manifest} was written, so that other crops are drawn from now on:\n{names}"
 
 
+@dataclass(frozen=True)
+class KnownLayers:
+    """What is read of a teacher.json."""
+
+    teachers: list[TeacherLayer] = field(default_factory=list)
+
+
 def known_layers(config: PretrainConfig, run: RunFolder) -> list[TeacherLayer]:
     """Return what a run that is continued found out about its teachers when it started."""
     file = run.path / "teacher.json"
     if not ((run.continues(config) or run.is_finished(config)) and exists(file)):
         return []
-    try:
-        return [TeacherLayer.make(**found) for found in read_json(file).get("teachers", [])]
-    except UnipError as error:
-        raise UnipError(f"{file}: {error.what}", "Delete it: the layers are then measured again.") from None
+    return read_json(file, KnownLayers, fix="Delete it: the layers are then measured again.").teachers
 
 
 def make_objective(

@@ -54,10 +54,7 @@ class HeldOut:
         Raises:
             UnipError: It is damaged.
         """
-        try:
-            return cls(**read_json(path))
-        except TypeError as error:
-            raise UnipError(f"{path} is not a record of held-out images", "Start over with --overwrite.") from error
+        return read_json(path, cls, file_names=True, fix="Start over with --overwrite.")
 
     def among(self, images: Sequence[Path], data: Path | str) -> dict[int, str]:
         """Return which images of a data set are held out, by their numbers, and the group of each."""

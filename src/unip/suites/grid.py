@@ -55,7 +55,7 @@ class BenchPlan:
 
     def __post_init__(self) -> None:
         file = self.out / INDEX
-        self.index = read_json(file) if exists(file) else {}
+        self.index = read_json(file, dict[str, str]) if exists(file) else {}
         for name in self.suite.pretrain:
             self.pretraining(name, ())
 

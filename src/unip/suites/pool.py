@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
+from unip.documents import parse_json
 from unip.errors import UnipError
 from unip.runtime.workers import usable_cores
 from unip.suites.tasks import Outcome, Task
@@ -70,7 +71,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if line:
-            outcome = Outcome.model_validate_json(line)
+            outcome = parse_json(line, "a worker", Outcome, file_names=True)
             if outcome.fresh:
                 self.close()
             return outcome

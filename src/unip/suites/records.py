@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unip.config import Config
+from unip.documents import fit
 from unip.files import read_json
 from unip.outputs import write_json
 from unip.paths import exists
@@ -87,7 +88,7 @@ class CellRecord(ScoresRecord, CellPlace):
     def read(cls, folder: Path) -> CellRecord | None:
         """Return the record of a cell's folder, None if the cell is not done."""
         file = folder / RECORD
-        return cls.make(**read_json(file)) if exists(file) else None
+        return read_json(file, cls) if exists(file) else None
 
     def write(self, folder: Path) -> None:
         """Write it into the cell's folder, without what its kind does not have."""
@@ -98,9 +99,10 @@ class CellRecord(ScoresRecord, CellPlace):
 def read_corrupted(folder: Path) -> dict[str, ScoresRecord]:
     """Return a cell's scores on corrupted images by ``NAME:SEVERITY``, as far as they are there."""
     file = folder / CORRUPTED
-    found: dict[str, Any] = read_json(file) if exists(file) else {}
+    found = read_json(file, dict[str, dict[str, Any]]) if exists(file) else {}
     groups = [{name: scores} if "miou" in scores else scores for name, scores in found.items()]  # before: as asked for
-    return {name: ScoresRecord.make(**scores) for group in groups for name, scores in group.items()}
+    flat = {name: scores for group in groups for name, scores in group.items()}
+    return fit(flat, dict[str, ScoresRecord], str(file))
 
 
 def write_corrupted(folder: Path, found: dict[str, ScoresRecord]) -> None:

@@ -114,7 +114,7 @@ def read_done(plan: BenchPlan) -> list[DoneCell]:
         there = read_corrupted(folder)
         corrupted = {name: there[name] for name in plan.suite.corruptions_of(axes.protocol) if name in there}
         file = cost_task(plan, record).file
-        found.append(DoneCell(axes, folder, record, corrupted, Cost(**read_json(file)) if exists(file) else None))
+        found.append(DoneCell(axes, folder, record, corrupted, read_json(file, Cost) if exists(file) else None))
     return found
 
 

@@ -16,6 +16,7 @@ import traceback
 
 import torch
 
+from unip.documents import parse_json
 from unip.errors import Interrupted, UnipError
 from unip.log import show
 from unip.outputs import OutputFolder, output_folder, write_json
@@ -43,7 +44,7 @@ def main() -> None:
         line = lines.get()
         if not line:
             return
-        task = TASK.validate_json(line)
+        task = TASK.validate_python(parse_json(line, "the suite", file_names=True))
         busy.set()
         outcome = attempt(task)
         busy.clear()

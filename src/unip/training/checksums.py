@@ -9,10 +9,13 @@ import errno
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from unip.documents import fit, parse_json
 from unip.errors import UnipError
 from unip.files import Checksum, sha256
 from unip.opening import read_regular
@@ -21,6 +24,16 @@ from unip.paths import status
 STATE_NAME = "state.json"
 #: Errors of reading that say that the file is gone or its disk broken; others, such as a lack of rights, may pass.
 _LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG)
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What every state.json has; ``files`` not of a checkpoint from before checksums were recorded."""
+
+    step: Annotated[int, Field(ge=0)]
+    extra: dict[str, Any]
+    files: dict[str, Checksum] = field(default_factory=dict)
+    best: dict[str, Any] | None = None
 
 
 class DamagedCheckpoint(UnipError):
@@ -61,13 +74,16 @@ def read_state(path: Path) -> dict[str, Any]:
         UnipError: It cannot be read.
     """
     try:
-        state = json.loads(read_regular(path / STATE_NAME))
+        content = read_regular(path / STATE_NAME)
     except OSError as error:
         raise _unreadable(path, STATE_NAME, error) from error
-    except ValueError as error:
-        raise DamagedCheckpoint(path, STATE_NAME, f"is not valid JSON ({error})") from error
-    if not isinstance(state, dict) or not {"step", "extra"} <= state.keys():
-        raise DamagedCheckpoint(path, STATE_NAME, "lacks values")
+    try:
+        state: dict[str, Any] = parse_json(content, "it")
+        fit(state, SavedState, "values")
+    except UnipError as error:
+        why = error.what.removeprefix("it ").removeprefix("values: ")
+        says = why if error.what.startswith("it ") else f"lacks values or has others ({why})"
+        raise DamagedCheckpoint(path, STATE_NAME, says) from error
     # checkpoints from before checksums were recorded have neither of the two: they are taken as they are
     if {"files", "sha256"} & state.keys() and state.pop("sha256", None) != _digest(state):
         raise DamagedCheckpoint(path, STATE_NAME, "has other values than were written (its SHA-256 differs)")

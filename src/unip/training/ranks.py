@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from unip.documents import try_json
 from unip.errors import UnipError
 
 #: Collectives may wait this long, since what is gone is found out here: rank 0 may compile and save in the meantime.
@@ -208,10 +209,9 @@ def _read(peer: socket.socket) -> dict[str, Any] | None:
             if not piece:
                 return None
             data += piece
-        message = json.loads(data.splitlines()[0])
-    except (OSError, ValueError):
+    except OSError:
         return None
-    return message if isinstance(message, dict) else None
+    return try_json(data, dict[str, Any])
 
 
 def _keep_alive(peer: socket.socket) -> None:

@@ -24,8 +24,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
+from pydantic import Strict
+
+from unip.documents import fit, try_json
 from unip.errors import UnipError
 from unip.files import read_yaml
 from unip.opening import read_regular_text
@@ -165,7 +168,9 @@ class RunFolder:
     def result(self) -> tuple[int, LogRecord]:
         """Return the steps of a finished run and the last line of its log, if it is there."""
         lines = self.read_log()
-        return (int(lines[-1]["step"]), lines[-1]) if lines else (int(read_yaml(self.config)["steps"]), {})
+        if lines:
+            return int(lines[-1]["step"]), lines[-1]
+        return fit(read_yaml(self.config), _Length, str(self.config)).steps, {}
 
     def _refuse_foreign_files(self, config: TrainingConfig) -> None:
         if self.outputs.is_empty() or self.outputs.wrote("config.yaml"):
@@ -247,11 +252,17 @@ class RunFolder:
 
 def _record(line: str) -> LogRecord | None:
     """Read a line of the log; None if a kill has cut it short, or someone has changed it."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+    record = try_json(line, dict[str, Annotated[float, Strict()]])
+    if record is None or not record.get("step", 0.5).is_integer():
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+    return record | {"step": int(record["step"])}
+
+
+@dataclass(frozen=True)
+class _Length:
+    """What a run's config says of its length, for want of a log."""
+
+    steps: int
 
 
 @dataclass(frozen=True)

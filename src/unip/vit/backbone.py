@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from unip.documents import parse_json
 from unip.errors import UnipError
 from unip.paths import is_dir
 from unip.vit.architecture import BackboneSpec, read_spec
@@ -139,13 +139,8 @@ def _description(weights: Checkpoint, source: str) -> dict[str, Any]:
     """Return what a file of unip says about itself; nothing for other files."""
     if "unip" not in weights.metadata:
         return {}
-    try:
-        described: dict[str, Any] = json.loads(weights.metadata["unip"])
-    except (ValueError, RecursionError) as error:
-        raise UnipError(f"{source}: its own description is damaged", "Copy the file again.") from error
-    if not isinstance(described, dict):
-        raise UnipError(f"{source}: its own description is damaged", "Copy the file again.")
-    return described
+    place = f"{source}: its own description is damaged: it"
+    return parse_json(weights.metadata["unip"], place, dict[str, Any], fix="Copy the file again.")
 
 
 def _from_folder(given: Path) -> _Origin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -63,8 +63,7 @@ class ZooModel(Config):
 @functools.cache
 def catalogue() -> dict[str, ZooModel]:
     """Return all models by name, those that ship first."""
-    held: list[dict[str, Any]] = read_json(CATALOGUE)
-    return {entry["name"]: ZooModel(**entry) for entry in held}
+    return {entry.name: entry for entry in read_json(CATALOGUE, list[ZooModel])}
 
 
 def zoo_model(name: str) -> ZooModel | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from unip.config import Config
-from unip.errors import UnipError
+from unip.documents import fit
 from unip.files import read_json
 from unip.paths import is_file
 from unip.version import __version__
@@ -21,6 +22,15 @@ DATA_CARD = "dataset.json"  # beside a data set: its name, licence and source
 
 Role = Literal["init", "teacher", "data"]
 ROLES: dict[Role, str] = {"init": "initial weights", "teacher": "teacher", "data": "training data"}
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a ``dataset.json`` says of a data set."""
+
+    name: str | None = None
+    licence: str | None = None
+    source: str | None = None
 
 
 class Ancestor(Config):
@@ -84,11 +94,7 @@ def read_lineage(config: Any, place: str) -> Lineage | None:
     held = config.get(LINEAGE) if isinstance(config, dict) else None
     if held is None:
         return None
-    try:
-        return Lineage.make(**held)
-    except (UnipError, TypeError) as error:
-        what = error.what if isinstance(error, UnipError) else "it is no mapping"
-        raise UnipError(f"{place}: its lineage cannot be read: {what}", "Save the model again.") from None
+    return fit(held, Lineage, f"{place}: its lineage cannot be read", "Save the model again.")
 
 
 def lineage_record(lineage: Lineage | None) -> dict[str, Any]:
@@ -119,15 +125,12 @@ def data_ancestor(name: str, folder: Path, files: Iterable[tuple[str, int]]) -> 
         "\n".join(sorted(f"{size} {file}" for file, size in files)).encode(errors="surrogateescape")
     )
     card = next((f / DATA_CARD for f in (folder, *folder.parents[:3]) if is_file(f / DATA_CARD)), None)
-    told = {} if card is None else read_json(card)
-    if not isinstance(told, dict) or not all(
-        isinstance(told.get(k), str | None) for k in ("name", "licence", "source")
-    ):
-        raise UnipError(f"{card} must be an object with texts for name, licence and source", "Correct or delete it.")
+    needed = "It must be an object with texts for name, licence and source: correct or delete it."
+    told = DataCard() if card is None else read_json(card, DataCard, fix=needed)
     return Ancestor(
         role="data",
-        name=told.get("name") or name,
-        licence=told.get("licence"),
-        source=told.get("source"),
+        name=told.name or name,
+        licence=told.licence,
+        source=told.source,
         sha256=digest.hexdigest(),
     )

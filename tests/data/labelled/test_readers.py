@@ -16,7 +16,7 @@ from unip.data.labelled.datasets import check_segmentation, list_splits, open_se
 from unip.data.labelled.masks import box_corners, draw_polygon
 from unip.data.labelled.readers import READERS
 from unip.data.labelled.readers.ade20k import ADE20K
-from unip.data.labelled.readers.coco import decode_runs, encode_runs
+from unip.data.labelled.readers.coco import CocoRuns, decode_runs, encode_runs
 from unip.data.labelled.readers.depth import NYU, SUN
 from unip.data.labelled.readers.thermal import SCUT, SODA
 from unip.data.labelled.settings import KindName
@@ -256,7 +256,7 @@ def test_hit_uav_fills_turned_boxes(tmp_path: Path) -> None:
     for found in boxes:
         found["bbox"] = found["bbox"][:4]
     (tmp_path / "rotate_json/annotations/val.json").write_text(json.dumps(record))
-    with pytest.raises(UnipError, match="not a HIT-UAV annotation file with oriented boxes"):
+    with pytest.raises(UnipError, match=r"annotations\[0\].bbox: too few values(.|\n)*Use rotate_json"):
         open_segmentation(f"hit-uav:{tmp_path}", "val")
 
 
@@ -353,7 +353,7 @@ def test_coco_runs(tmp_path: Path, seed: int) -> None:
     truth = rng.random((12, 16)) < (0.1, 0.5, 0.9, 0.02)[seed % 4]
     plain = encode_runs(truth)
     np.testing.assert_array_equal(decode_runs(plain, (12, 16)), truth)
-    packed = {"size": [12, 16], "counts": compress(plain["counts"])}
+    packed = {"size": [12, 16], "counts": compress(plain.counts)}
     annotations = [{"category_id": 18, "segmentation": packed}]
     np.testing.assert_array_equal(open_segmentation(coco(tmp_path, annotations), "train").read_mask(0), truth * 2)
 
@@ -374,7 +374,7 @@ def compress(counts: list[int]) -> str:
 def test_known_compressed_runs() -> None:
     # a 5 x 4 mask with rows 1..3 of columns 1 and 2, written by hand: 6 zeros, 3 ones, 2 zeros, 3 ones, 6 zeros
     text = "632" + chr(48) + chr(48 + 4)
-    found = decode_runs({"size": [5, 4], "counts": text}, (5, 4))
+    found = decode_runs(CocoRuns((5, 4), text), (5, 4))
     expected = np.zeros((5, 4), bool)
     expected[1:4, 1:3] = True
     np.testing.assert_array_equal(found, expected)

@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from unip.config import Config, describe_validation
-from unip.errors import UnipError
+from unip.config import Config
+from unip.documents import parse_json
 
 ConversionMethod = Literal["percentile", "minmax", "plateau", "window"]
 
@@ -161,12 +161,7 @@ class ConversionOptions(Config):
 
 @lru_cache(maxsize=256)  # one source's rows of a manifest all say the same
 def _from_json(cls: type[Any], text: str) -> Any:
-    try:
-        return cls.model_validate_json(text)
-    except ValidationError as error:
-        raise UnipError(f"conversion {text[:200]!r}: {describe_validation(error)}") from None
-    except UnipError as error:
-        raise UnipError(f"conversion {text[:200]!r}: {error.what}", error.fix) from None
+    return parse_json(text, f"conversion {text[:200]!r}", cls, fix="")
 
 
 Format = Literal["keep", "webp", "jpeg", "png"]

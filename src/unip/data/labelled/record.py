@@ -16,6 +16,7 @@ from unip.data.labelled.masks import MaskSource
 from unip.data.labelled.pairs import Pair, SegmentationData
 from unip.data.labelled.statistics import Measure, PairFacts, read_pairs
 from unip.data.labelled.turning import mask_files
+from unip.documents import try_fit
 from unip.files import read_json
 from unip.paths import status
 from unip.runtime.memory import Cache
@@ -81,22 +82,32 @@ class LabelRecord:
         return {"read_as": vars(self.read_as), "pairs": list(zip(files, facts, strict=True))}
 
     @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> LabelRecord:
+    def from_dict(cls, record: SavedRecord) -> LabelRecord:
         """Take what :meth:`to_dict` returns."""
-        files, facts = zip(*record["pairs"], strict=True)
+        files, facts = zip(*record.pairs, strict=True)
         return cls(
-            Reading(**record["read_as"]),
-            tuple(PairFiles(image, mask, tuple(first), tuple(second)) for image, mask, first, second in files),
+            record.read_as,
+            tuple(PairFiles(*values) for values in files),
             tuple(values and _facts(*values) for values in facts),
         )
 
 
+FileValues = tuple[str, str, Stamp, Stamp]
+FactValues = tuple[tuple[int, int], int, tuple[int, ...], list[tuple[int, int]], bool, bool, bool, str, float | None]
+
+
+@dataclass(frozen=True)
+class SavedRecord:
+    """A record as JSON has it."""
+
+    read_as: Reading
+    pairs: list[tuple[FileValues, FactValues | None]]
+
+
 def read_records(path: Path) -> dict[str, LabelRecord]:
     """Read what a run recorded; nothing is known where another version wrote it."""
-    try:
-        return {name: LabelRecord.from_dict(values) for name, values in read_json(path).items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return {}
+    found = try_fit(read_json(path, file_names=True), dict[str, SavedRecord]) or {}
+    return {name: LabelRecord.from_dict(values) for name, values in found.items() if values.pairs}
 
 
 @dataclass(frozen=True)
@@ -196,7 +207,7 @@ def _values(facts: PairFacts) -> list[Any]:
     return [value.tolist() if isinstance(value, np.ndarray) else value for value in vars(facts).values()]
 
 
-def _facts(size: list[int], decoded: int, pixels: list[int], objects: list[list[int]], *rest: Any) -> PairFacts:
-    height, width = size
-    areas = np.array(objects, np.int64).reshape(-1, 2)
-    return PairFacts((height, width), decoded, tuple(pixels), areas, *rest)
+def _facts(
+    size: tuple[int, int], decoded: int, pixels: tuple[int, ...], objects: list[tuple[int, int]], *rest: Any
+) -> PairFacts:
+    return PairFacts(size, decoded, pixels, np.array(objects, np.int64).reshape(-1, 2), *rest)

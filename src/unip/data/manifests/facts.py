@@ -22,6 +22,7 @@ from unip.data.images.addresses import file_of, read_bytes
 from unip.data.images.decoding import Pixels, Pixels8, decode_image, is_grey, to_grey8
 from unip.data.images.palettes import recognise
 from unip.data.images.quality import colour_spread, sharpness, tilt
+from unip.documents import try_json
 from unip.errors import UnipError
 from unip.opening import NotRegularError, read_regular, regular
 from unip.paths import status
@@ -293,12 +294,12 @@ def _read_journal(path: Path) -> dict[tuple[bytes, int, int], FileFacts]:
         return known
     for line in lines:
         try:
-            version, size, changed, name, *values = json.loads(line)
-            if version == VERSION:
+            version, size, changed, name, *values = try_json(line, list) or []
+            if version == VERSION and type(size) is type(changed) is int:
                 facts = FileFacts(name.encode("latin-1"), *values)
                 if _is_possible(facts):
                     known[facts.path, size, changed] = facts
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError):
             continue  # a line that a kill has cut, or that someone has changed
     return known
 

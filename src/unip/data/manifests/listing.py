@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import re
@@ -13,7 +12,7 @@ from unip.data.manifests.entries import Listing, glob_files, located
 from unip.data.manifests.recipe import Recipe, SourceConfig
 from unip.data.manifests.sources import Entry, entry_of, list_source, printable
 from unip.errors import UnipError
-from unip.opening import regular
+from unip.files import read_table
 
 log = logging.getLogger(__name__)
 
@@ -124,19 +123,13 @@ def _list_manifest(config: SourceConfig, place: str, **reading: bool) -> Listing
 
 def _read_groups(path: str) -> dict[str, str]:
     """Read which file belongs to which group."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UnipError(f"cannot read {path}: {error}", "Give a CSV file with the columns file and group.") from error
+    needed = f"It needs file, and one of {', '.join(GROUP_COLUMNS)}."
+    rows = read_table(Path(path), ("file",), needed)
     columns = list(rows[0]) if rows else []
     name = next((column for column in GROUP_COLUMNS if column in columns), None)
-    if name is None or "file" not in columns:
-        raise UnipError(
-            f"{path} has the columns {', '.join(columns) or 'none'}",
-            f"It needs file, and one of {', '.join(GROUP_COLUMNS)}.",
-        )
-    return {row["file"]: row[name] or "" for row in rows}
+    if name is None:
+        raise UnipError(f"{path} has the columns {', '.join(columns) or 'none'}", needed)
+    return {row["file"]: row[name] for row in rows}
 
 
 def _group(config: SourceConfig, entries: list[Entry], listed: dict[str, str] | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from unip.data.images.addresses import file_of
 from unip.data.manifests.packed import open_packed
 from unip.data.manifests.rows import DEFAULTS, FIELDS, MAY_BE_EMPTY, REQUIRED, SCHEMA
 from unip.data.manifests.sources import MODALITIES, check_manifest, find_index, printable
+from unip.documents import try_json
 from unip.errors import UnipError
 from unip.opening import open_regular
 from unip.outputs import writing
@@ -157,8 +157,7 @@ def _check_files(table: Any, path: Path) -> None:
 
 def notes(table: Any) -> list[str]:
     """Return what a scan had to guess, one sentence a folder."""
-    note_lines: list[str] = json.loads((table.schema.metadata or {}).get(b"unip.notes", b"[]"))
-    return note_lines
+    return try_json((table.schema.metadata or {}).get(b"unip.notes", b"[]"), list[str]) or []
 
 
 def summary(table: Any) -> list[SourceSummary]:

@@ -9,6 +9,7 @@ spawned workers and threads read without knowing of each other, and the system's
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from unip.data.images.addresses import PREFIX
 from unip.data.manifests.sources import INDEX, find_index
+from unip.documents import fit
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.opening import open_regular
@@ -26,6 +28,21 @@ from unip.paths import resolve
 
 VERSION = 1
 IMAGE = "image.bytes"  # the Parquet column, as `datasets` names it
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard that an index lists."""
+
+    file: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class PackIndex:
+    """What is read of an index."""
+
+    shards: list[ShardEntry]
 
 
 def open_packed(location: Path | str) -> Any:
@@ -47,8 +64,9 @@ def open_packed(location: Path | str) -> Any:
     facts = read_json(index)
     if not isinstance(facts, dict) or facts.get("version") != VERSION or not facts.get("shards"):
         raise UnipError(f"{index} is not the index of a packed set that this version reads", "Pack it again.")
+    shards = fit(facts, PackIndex, str(index), "Pack it again.").shards
     folder = resolve(index.parent)
-    return pa.concat_tables([_open_shard(folder / shard["file"], shard["rows"]) for shard in facts["shards"]])
+    return pa.concat_tables([_open_shard(folder / shard.file, shard.rows) for shard in shards])
 
 
 def addresses(shard: Path, footer: Any, sizes: npt.NDArray[np.int64]) -> list[bytes]:

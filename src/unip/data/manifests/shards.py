@@ -18,6 +18,7 @@ from unip.data.images.encoding import Encoded
 from unip.data.manifests.packed import IMAGE, addresses
 from unip.data.manifests.rows import Row
 from unip.data.manifests.sources import printable
+from unip.documents import try_fit, try_json
 from unip.opening import open_regular
 from unip.outputs import writing
 
@@ -95,20 +96,14 @@ def read_note(path: Path) -> ShardNote | None:
     try:
         with open_regular(path) as file:
             metadata = pq.read_metadata(file).metadata or {}
-        if NOTE not in metadata:
-            return NO_NOTE
-        note = json.loads(metadata[NOTE])
-        skipped = tuple(SkippedImage(**image) for image in note["skipped"])
-        return ShardNote(_identity(note["identity"]), note["shard"], note["shards"], note["rows"], skipped)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+    except (pa.ArrowException, OSError):
         return None
-
-
-def _identity(values: dict[str, Any]) -> PackIdentity | None:
-    try:
-        return PackIdentity(**values)
-    except TypeError:
+    if NOTE not in metadata:
+        return NO_NOTE
+    if (note := try_json(metadata[NOTE], dict[str, Any])) is None:
         return None
+    identity = try_fit(note.get("identity"), PackIdentity)
+    return try_fit({**note, "identity": identity}, ShardNote)
 
 
 def write_shard(path: Path, schema: Any, items: Iterable[tuple[Row, Encoded]], note: Callable[[], ShardNote]) -> None:

@@ -72,6 +72,8 @@ def read_palette(path: Path) -> list[tuple[str, Colour]]:
         name = line.partition(":" if path.suffix == ".txt" else ",")[0].strip()
         try:
             red, green, blue = (int(part) for part in text.split(","))
+            if not 0 <= min(red, green, blue) <= max(red, green, blue) <= 255:
+                raise ValueError("no colour")
         except ValueError:
             raise UnipError(
                 f"{path}, line {number}: {line!r} is not a name with three colour values",

@@ -18,7 +18,6 @@ each class, ``masks/person/0001.png``, needs no ``classes.json``: the classes ar
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from unip.data.images.config import Conversion
@@ -32,6 +31,7 @@ from unip.data.labelled.readers.pairing import find_pairs
 from unip.data.labelled.readers.places import list_splits
 from unip.data.labelled.saying import say_once
 from unip.data.labelled.settings import FOUND, Places
+from unip.documents import fit
 from unip.errors import UnipError
 from unip.files import read_json, read_lines
 from unip.paths import exists, is_file
@@ -142,7 +142,7 @@ def read_classes(folders: list[Path]) -> tuple[Classes, Conversion | None, bool]
             try:
                 value = read_json(path)
                 stated = value.pop("conversion", None) if isinstance(value, dict) else None
-                conversion = None if stated is None else Conversion.from_json(json.dumps(stated))
+                conversion = None if stated is None else fit(stated, Conversion, "conversion", "")
                 return Classes.from_dict(value), conversion, "ignore_index" in value
             except UnipError as error:
                 raise UnipError(f"{path}: {error.what}", error.fix) from None

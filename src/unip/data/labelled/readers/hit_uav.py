@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from unip.data.images.decoding import Pixels
 from unip.data.labelled.classes import IGNORE, Classes
@@ -32,7 +34,45 @@ from unip.paths import is_dir, is_file
 CLASSES = Classes(("background", "person", "car", "bicycle", "other vehicle"))
 LABELS = {"Person": 1, "Car": 2, "Bicycle": 3, "OtherVehicle": 4, "DontCare": IGNORE}
 SPLITS = ("train", "val", "test")
+NEEDED = "Use rotate_json, not normal_json, which holds upright boxes."
 Box = tuple[float, float, float, float, float]
+Side = Annotated[int, Field(ge=1, le=100_000)]
+
+
+@dataclass(frozen=True)
+class HitUavFrame:
+    """A frame; sides in pixels."""
+
+    id: int | str
+    filename: str
+    height: Side
+    width: Side
+
+
+@dataclass(frozen=True)
+class HitUavBox:
+    """An oriented box."""
+
+    image_id: int | str
+    category_id: int
+    bbox: Box
+
+
+@dataclass(frozen=True)
+class HitUavCategory:
+    """A class."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class HitUavFile:
+    """What is read of an annotation file."""
+
+    images: list[HitUavFrame]
+    annotations: list[HitUavBox]
+    categories: list[HitUavCategory]
 
 
 @dataclass(frozen=True)
@@ -60,21 +100,17 @@ def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
             f"{root} has no {split_named(split)} of HIT-UAV as it is released",
             f"Expected {path} and {images}, split {', '.join(SPLITS)}, as in the repository of its authors.",
         )
-    record = read_json(path)
+    record = read_json(path, HitUavFile, fix=NEEDED)
+    frames = sorted(record.images, key=lambda image: image.filename)
     try:
-        labels = {category["id"]: LABELS[category["name"]] for category in record["categories"]}
-        boxes: dict[int, list[tuple[int, Box]]] = {image["id"]: [] for image in record["images"]}
-        for found in record["annotations"]:
-            xc, yc, width, height, angle = (float(value) for value in found["bbox"])
-            boxes[found["image_id"]].append((labels[found["category_id"]], (xc, yc, width, height, angle)))
-        frames = sorted(record["images"], key=lambda image: str(image["filename"]))
-        sizes = [(int(image["height"]), int(image["width"])) for image in frames]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnipError(
-            f"{path} is not a HIT-UAV annotation file with oriented boxes ({type(error).__name__}: {error})",
-            "Use rotate_json, not normal_json, which holds upright boxes.",
-        ) from None
-    files = [images / str(image["filename"]).replace("\\", "/") for image in frames]
+        labels = {category.id: LABELS[category.name] for category in record.categories}
+        boxes: dict[int | str, list[tuple[int, Box]]] = {image.id: [] for image in frames}
+        for found in record.annotations:
+            boxes[found.image_id].append((labels[found.category_id], found.bbox))
+    except KeyError as error:
+        what = f"{path} is not a HIT-UAV annotation file with oriented boxes (it names no {error})"
+        raise UnipError(what, NEEDED) from None
+    files = [images / image.filename.replace("\\", "/") for image in frames]
     missing = [file for file in files if not is_file(file)]
     if missing:
         raise UnipError(
@@ -82,8 +118,7 @@ def open_hit_uav(root: Path, split: str | None) -> SegmentationData:
             "Is the download complete?",
         )
     masks = tuple(
-        BoxMask(path, size, tuple(sorted(boxes[image["id"]], key=_late)))
-        for image, size in zip(frames, sizes, strict=True)
+        BoxMask(path, (image.height, image.width), tuple(sorted(boxes[image.id], key=_late))) for image in frames
     )
     return SegmentationData(tuple(files), masks, CLASSES, released=True)
 

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from unip.data.images.decoding import Pixels8
 from unip.data.images.files import list_images
@@ -30,12 +32,56 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.coco import encode_runs
 from unip.data.labelled.readers.drawn import Drawing, DrawnImage, class_ids, open_drawing
 from unip.data.labelled.readers.places import WITHOUT_SPLITS, split_named
+from unip.documents import fit
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.paths import is_dir, is_file
 
 KINDS = ("polygonlabels", "brushlabels")
+EXPORT = "Export as JSON, not as JSON-MIN or in another format."
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
+
+
+Side = Annotated[int, Field(ge=1, le=1_000_000)]
+Corner = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The value of a result: corners in per cent of the picture, or bytes of a brush mask; and its labels."""
+
+    labels: list[str]
+    points: list[tuple[Corner, Corner]] = field(default_factory=list)
+    rle: list[Annotated[int, Field(ge=0, le=255)]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """A shape, or something else that was said about the image."""
+
+    type: str | None = None
+    value: Any = None
+    original_height: Side | None = None
+    original_width: Side | None = None
+    image_rotation: float | None = None
+
+
+@dataclass(frozen=True)
+class TaskAnnotation:
+    """What one person said."""
+
+    result: list[TaskResult] | None = None
+    was_cancelled: bool | None = False
+    ground_truth: bool | None = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """An image."""
+
+    annotations: list[TaskAnnotation]
+    id: Any = None
+    data: dict[str, Any] | None = None
 
 
 def open_label_studio(root: Path, split: str | None) -> SegmentationData:
@@ -52,13 +98,13 @@ def open_label_studio(root: Path, split: str | None) -> SegmentationData:
     drawn = []
     for task in tasks:
         results = _results(task, path)
-        passed_over.update(r["type"] for r in results if r.get("type") not in (*KINDS, "choices", None))
-        shapes = [result for result in results if result.get("type") in KINDS]
+        passed_over.update(each.type for each in results if each.type and each.type not in (*KINDS, "choices"))
+        shapes = [result for result in results if result.type in KINDS]
         image = _image_of(task, files, path)
         try:
             size, objects = _objects(shapes, ids)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            what = f"{path}: a shape of task {task.get('id')} is broken ({type(error).__name__}: {error})"
+        except (KeyError, ValueError) as error:
+            what = f"{path}: a shape of task {task.id} is broken ({error})"
             raise UnipError(what, "Export it again as JSON.") from None
         drawn.append(DrawnImage(image, size, objects))
     return open_drawing(Drawing(path, tuple(names), tuple(drawn), dict(passed_over), "Label Studio"))
@@ -117,62 +163,74 @@ def decode_brush(runs: list[int], size: tuple[int, int]) -> npt.NDArray[np.bool_
     return values.reshape(*size, 4)[..., 3] > 0
 
 
-def _objects(shapes: list[dict[str, Any]], ids: dict[str, int]) -> tuple[tuple[int, int], tuple[tuple[int, Any], ...]]:
+def _objects(shapes: list[TaskResult], ids: dict[str, int]) -> tuple[tuple[int, int], tuple[tuple[int, Any], ...]]:
     """Return height and width of a picture, and its objects as COCO has them."""
     if not shapes:
         return (0, 0), ()
-    sizes = {(int(shape["original_height"]), int(shape["original_width"])) for shape in shapes}
+    sizes = {(shape.original_height, shape.original_width) for shape in shapes}
     if len(sizes) > 1:
         raise ValueError(f"pictures of {len(sizes)} sizes")
-    (size,) = sizes
+    ((height, width),) = sizes
+    if height is None or width is None:
+        raise ValueError("no original_height and original_width")
     objects = []
     for shape in shapes:
-        value, kind = shape["value"], shape["type"]
-        if shape.get("image_rotation"):
-            raise ValueError(f"drawn on a picture that was turned by {shape['image_rotation']} degrees")
+        value = _outline(shape)
+        if shape.image_rotation:
+            raise ValueError(f"drawn on a picture that was turned by {shape.image_rotation} degrees")
         segmentation: Any
-        if kind == "polygonlabels":
-            corners = np.asarray(value["points"], np.float64).reshape(-1, 2) * (size[1] / 100, size[0] / 100)
+        if shape.type == "polygonlabels":
+            corners = np.array(value.points, np.float64).reshape(-1, 2) * (width / 100, height / 100)
             segmentation = [corners.ravel().tolist()]
         else:
-            segmentation = encode_runs(decode_brush(value["rle"], size))
-        (label,) = value[kind]
+            segmentation = encode_runs(decode_brush(value.rle, (height, width)))
+        if len(value.labels) != 1:
+            raise ValueError(f"{len(value.labels)} labels")
+        (label,) = value.labels
         objects.append((ids[label], segmentation))
-    return size, tuple(objects)
+    return (height, width), tuple(objects)
 
 
-def _tasks(path: Path) -> list[dict[str, Any]]:
+def _outline(shape: TaskResult) -> Outline:
+    held = shape.value if isinstance(shape.value, dict) else {}
+    return fit({**held, "labels": held.get(shape.type or "") or []}, Outline, "its value", EXPORT)
+
+
+def _tasks(path: Path) -> list[Task]:
     record = read_json(path)
     if not isinstance(record, list) or not all(isinstance(task, dict) and "annotations" in task for task in record):
-        raise UnipError(
-            f"{path} is no JSON export of Label Studio", "Export as JSON, not as JSON-MIN or in another format."
-        )
-    return record
+        raise UnipError(f"{path} is no JSON export of Label Studio", EXPORT)
+    return fit(record, list[Task], str(path), EXPORT)
 
 
-def _results(task: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+def _results(task: Task, path: Path) -> list[TaskResult]:
     """Return what the one annotation of a task holds."""
-    made = [each for each in task["annotations"] if isinstance(each, dict) and not each.get("was_cancelled")]
-    chosen = [each for each in made if each.get("ground_truth")] or made
+    made = [each for each in task.annotations if not each.was_cancelled]
+    chosen = [each for each in made if each.ground_truth] or made
     if len(chosen) > 1:
         raise UnipError(
-            f"{path}: task {task.get('id')} has {len(chosen)} annotations",
+            f"{path}: task {task.id} has {len(chosen)} annotations",
             "Mark one as ground truth in Label Studio, or delete the others, and export again.",
         )
-    results = chosen[0].get("result") if chosen else []
-    return [result for result in results or [] if isinstance(result, dict)]
+    return (chosen[0].result or []) if chosen else []
 
 
-def _labels(task: dict[str, Any], path: Path) -> list[str]:
-    shapes = [result for result in _results(task, path) if result.get("type") in KINDS]
-    return [str(label) for shape in shapes for label in (shape.get("value") or {}).get(shape["type"]) or []]
+def _labels(task: Task, path: Path) -> list[str]:
+    shapes = [result for result in _results(task, path) if result.type in KINDS]
+    try:
+        return [label for shape in shapes for label in _outline(shape).labels]
+    except UnipError as error:
+        raise UnipError(f"{path}: a shape of task {task.id} is broken ({error.what})", error.fix) from None
 
 
-def _image_of(task: dict[str, Any], files: dict[str, list[Path]], path: Path) -> Path:
+def _image_of(task: Task, files: dict[str, list[Path]], path: Path) -> Path:
     """Return the file that a task shows: by the name at the end of its address, also without the prefix of uploads."""
-    data = task.get("data") or {}
+    data = task.data or {}
     address = str(data.get("image") or data.get("img") or next(iter(data.values()), ""))
-    parts = urlsplit(address.replace("\\", "/"))
+    try:
+        parts = urlsplit(address.replace("\\", "/"))
+    except ValueError as error:
+        raise UnipError(f"{path}: task {task.id} shows {address[:200]!r}: {error}", EXPORT) from None
     local = parse_qs(parts.query).get("d")  # /data/local-files/?d=FOLDER/NAME
     name = unquote(local[0] if local else parts.path).replace("\\", "/").rpartition("/")[2]
     options = [files.get(option, []) for option in (name, UPLOAD.sub("", name))]
@@ -180,7 +238,7 @@ def _image_of(task: dict[str, Any], files: dict[str, list[Path]], path: Path) ->
     if len(found) != 1:
         what = f"{len(found)} images are called so" if found else "there is no such image"
         raise UnipError(
-            f"{path}: task {task.get('id')} shows {name}, but {what} in {path.parent}",
+            f"{path}: task {task.id} shows {name}, but {what} in {path.parent}",
             "Put the images beside the export, each with its own name.",
         )
     return found[0]

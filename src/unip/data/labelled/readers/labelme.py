@@ -17,9 +17,10 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from unip.data.images.decoding import Pixels, Pixels8
 from unip.data.images.files import MASK_FOLDERS, SUFFIXES
@@ -38,6 +39,29 @@ from unip.paths import is_dir, is_file, list_folder, resolve
 CIRCLE_CORNERS = 64
 MASKS = frozenset(MASK_FOLDERS)
 EMPTY = ". If an image shows no object, a .json file without shapes says so"
+NEEDED = "A LabelMe file has a list `shapes`, each with label and points: save it again in LabelMe."
+
+Side = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+@dataclass(frozen=True)
+class LabelmeShape:
+    """A shape: its corners in pixels, or, as a picture in base 64, its pixels in the box between two corners."""
+
+    label: str
+    points: list[tuple[float, float]]
+    shape_type: str | None = None
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelmeFile:
+    """What is read of a LabelMe file, by its names."""
+
+    shapes: list[LabelmeShape]
+    imagePath: str | None = None
+    imageHeight: Side | None = None
+    imageWidth: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -62,26 +86,23 @@ class LabelmeMask:
         Raises:
             UnipError: A label is unknown, or a shape has no area or lies outside.
         """
-        record = read_json(self.path)
+        record = read_json(self.path, LabelmeFile, fix=NEEDED)
         labels = dict(self.labels)
         picture = look_at_picture(self.image)
-        try:
-            height, width = record.get("imageHeight"), record.get("imageWidth")
-            size = picture.shown if height is None or width is None else (int(height), int(width))
-            shapes = [(str(s["label"]), s.get("shape_type") or "polygon", s["points"], s) for s in record["shapes"]]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UnipError(f"{self.path} is not a LabelMe file ({type(error).__name__}: {error})") from None
+        height, width = record.imageHeight, record.imageWidth
+        size = picture.shown if height is None or width is None else (height, width)
         mask = np.full(size, self.background, np.uint8)
-        for label, kind, points, shape in shapes:
+        for shape in record.shapes:
+            label, kind = shape.label, shape.shape_type or "polygon"
             if label not in labels:
                 raise UnipError(
                     f"{self.path} holds the unknown label {label!r}",
                     f"Known: {', '.join(labels)}. Add it to labels.txt.",
                 )
             if kind == "mask":
-                _paint(mask, points, shape.get("mask"), labels[label], self.path)
+                _paint(mask, shape, labels[label], self.path)
                 continue
-            outline = _outline(kind, points, self.path)
+            outline = _outline(kind, shape.points, self.path)
             if kind != "circle":  # one may reach over the border
                 check_inside(outline, size, f"{self.path}: a {kind} of {label!r}")
             draw_polygon(mask, outline, labels[label])
@@ -137,8 +158,7 @@ def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:
             names = [line.strip() for line in read_lines(root / "labels.txt") if line.strip()]
         else:
             records = (read_json(path) for path in sorted(root.rglob("*.json")))
-            found = {str(shape.get("label")) for record in records for shape in _shapes(record)}
-            names = sorted(found)
+            names = sorted({label for record in records for label in _labels(record)})
         given = [name for name in names if background_id([name]) is not None]
         names = [name for name in names if name not in ("__ignore__", "ignore", *given)]
         classes = Classes(("background", *names))
@@ -148,15 +168,16 @@ def _classes(root: Path) -> tuple[Classes, tuple[tuple[str, int], ...]]:
     return classes, tuple({"ignore": IGNORE, **ids}.items())
 
 
-def _shapes(record: Any) -> list[dict[str, Any]]:
+def _labels(record: Any) -> list[str]:
+    """Return the labels of a JSON file, which need not be one of LabelMe."""
     shapes = record.get("shapes") if isinstance(record, dict) else None
-    return shapes if isinstance(shapes, list) else []
+    labels = [shape.get("label") for shape in shapes if isinstance(shape, dict)] if isinstance(shapes, list) else []
+    return [label for label in labels if isinstance(label, str)]
 
 
 def _image_of(path: Path) -> Path:
     """Return the image of a LabelMe file: the one it names, else the one beside it with the same name."""
-    record = read_json(path)
-    named = str(record.get("imagePath") or "") if isinstance(record, dict) else ""
+    named = read_json(path, LabelmeFile, fix=NEEDED).imagePath
     options = [path.parent / named.replace("\\", "/")] if named else []
     options += [path.with_suffix(end) for suffix in SUFFIXES for end in (suffix, suffix.upper())]
     image = next((option for option in options if is_file(option)), None)
@@ -165,8 +186,8 @@ def _image_of(path: Path) -> Path:
     return image
 
 
-def _outline(kind: str, points: Any, path: Path) -> Any:
-    corners = np.asarray(points, np.float64).reshape(-1, 2)
+def _outline(kind: str, points: list[tuple[float, float]], path: Path) -> Any:
+    corners = np.array(points, np.float64).reshape(-1, 2)
     if kind == "polygon" and len(corners) >= 3:
         return corners
     if kind == "rectangle" and len(corners) == 2:
@@ -184,11 +205,11 @@ def _outline(kind: str, points: Any, path: Path) -> Any:
     )
 
 
-def _paint(mask: Pixels8, points: Any, encoded: Any, class_id: int, path: Path) -> None:
+def _paint(mask: Pixels8, shape: LabelmeShape, class_id: int, path: Path) -> None:
     """Paint a shape that is a picture of its pixels: PNG in base 64, placed at the first of two corners."""
     try:
-        pixels = np.asarray(open_image(base64.b64decode(encoded, validate=True))) > 0
-        left, top = (round(float(value)) for value in points[0])
+        pixels = np.asarray(open_image(base64.b64decode(shape.mask or "", validate=True))) > 0
+        left, top = (round(float(value)) for value in shape.points[0])
         if pixels.ndim != 2 or left < 0 or top < 0:
             raise ValueError(f"shape {pixels.shape} at {left}, {top}")
         mask[top : top + pixels.shape[0], left : left + pixels.shape[1]][pixels] = class_id

@@ -28,13 +28,22 @@ from unip.data.labelled.outlines import check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.places import WITHOUT_SPLITS, split_named
 from unip.data.labelled.saying import say_left_out
+from unip.documents import fit
 from unip.errors import UnipError
 from unip.files import read_lines, read_yaml
 from unip.paths import is_dir, is_file
 
+NAMES = "Write names: {0: person, 1: car}, and names like 5 or no in quotes."
 FAR_OUTSIDE = 1.5  # shares beyond it are pixels or percent
 EMPTY = ". If an image shows no object, an empty .txt file says so"
 USUAL = ("train", "val", "valid", "test")
+
+
+@dataclass(frozen=True)
+class YoloNames:
+    """The names of a data.yaml, by their numbers or in their order."""
+
+    names: dict[int, str] | list[str]
 
 
 @dataclass(frozen=True)
@@ -136,16 +145,10 @@ def yolo_splits(root: Path) -> list[str]:
 def _names(root: Path) -> tuple[str, ...]:
     files = [root / "data.yaml", *sorted(root.glob("*.y*ml"))]
     for path in files:
-        names = read_yaml(path).get("names") if is_file(path) else None
-        if isinstance(names, dict):
-            try:
-                ordered = sorted(names.items(), key=lambda item: int(item[0]))
-                dense = [int(number) for number, _ in ordered] == list(range(len(ordered)))
-            except ValueError:
-                dense = False
-            if not dense:
-                raise UnipError(f"{path}: names must be numbered from 0 on", "Write names: {0: person, 1: car}.")
-            names = [name for _, name in ordered]
-        if isinstance(names, list) and names:
-            return tuple(map(str, names))
+        names = read_yaml(path, text_keys=False).get("names") if is_file(path) else None
+        if isinstance(names, dict) and sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+            raise UnipError(f"{path}: names must be numbered from 0 on", "Write names: {0: person, 1: car}.")
+        found = names and fit({"names": names}, YoloNames, str(path), NAMES).names
+        if found:
+            return tuple(found[i] for i in range(len(found)))
     raise UnipError(f"no data.yaml with names in {root}", "Write names: [person, car].")
