@@ -178,8 +178,9 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> LoadReport:
 
 
 def _in_float32(name: str, value: Tensor, file: Path) -> Tensor:
-    if value.layout != torch.strided or value.is_quantized:
-        raise UnipError(f"{file}: tensor {name} is sparse or quantised", "Save it as a dense floating-point tensor.")
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        what = f"{file}: tensor {name} is sparse, quantised or without values"
+        raise UnipError(what, "Save it as a dense floating-point tensor.")
     if not value.is_floating_point():
         return value
     value = value.to(torch.float32)

@@ -12,6 +12,7 @@ from PIL import Image
 from unip.data.images.config import Conversion
 from unip.data.images.decoding import read_image, read_image8, read_samples
 from unip.data.images.tiff import NO_DATA_TAG, to_16bit
+from unip.data.labelled.masks import MaskFile
 from unip.errors import UnipError
 
 RNG = np.random.default_rng(0)
@@ -187,3 +188,23 @@ def test_16_bits_of_floats_keep_the_frame_not_the_wild_sample():
     wild = CELSIUS.copy()
     wild[0, 0] = -3.4e38
     assert len(np.unique(to_16bit(wild))) > 0.9 * len(np.unique(plain))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("options", [{"rowsperstrip": 4}, {"tile": (16, 16)}])
+def test_a_tiff_that_lists_fewer_parts_than_its_picture_needs_is_refused(tmp_path, dtype, options):
+    """Pillow and tifffile leave black what is not listed."""
+    pixels = (np.arange(24 * 32).reshape(24, 32) % 200).astype(dtype)
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, pixels, photometric="minisblack", **options)
+    np.testing.assert_array_equal(read_samples(path), pixels)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tags = file.pages[0].tags
+        for name in ("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts"):
+            if name in tags:
+                tags[name].overwrite(tags[name].value[:1])
+    with pytest.raises(UnipError, match=r"lists 1 of the [46] strips or tiles"):
+        read_samples(path)
+    if dtype == np.uint8:
+        with pytest.raises(UnipError, match=r"lists 1 of the [46] strips or tiles"):
+            MaskFile(path).read()

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from unip.data.images.tiff_parts import refuse_missing_parts
+
 ORIENTATION = 274  # Exif tag and TIFF tag
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # TIFF tags
 WEBP_FLAGS = 0x0C  # Exif or XMP is there
@@ -65,8 +67,14 @@ def load_as_stored(image: Image.Image) -> Image.Image:
 
     Returns:
         The picture as it is stored; of a TIFF that has an orientation without the tags of the file.
+
+    Raises:
+        UnipError: It is a TIFF that lacks a part of its picture.
     """
-    orientation = orientation_of(image) if image.format == "TIFF" else 1
+    orientation = 1
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        orientation = orientation_of(image)
+        refuse_missing_parts(image)
     image.load()
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from unip.data.images.formats import MAX_PIXELS, open_image, too_many_pixels
 from unip.data.images.orientation import load_as_stored
+from unip.data.images.tiff_parts import refuse_missing_parts_of_page
 from unip.errors import UnipError
 
 Pixels = npt.NDArray[Any]  # (H, W) or (H, W, 3)
@@ -50,6 +51,7 @@ def decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
                     "Save it with unsigned 8-bit or with 16-bit samples.",
                 )
             return None
+        refuse_missing_parts_of_page(page)
         pixels = _samples(page, data)
         no_data = _no_data(page)
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE

@@ -132,7 +132,7 @@ def _parse(path: Path) -> ElementTree.Element:
         root = ElementTree.fromstring(data)
     except OSError as error:
         raise UnipError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last: an unknown encoding
         raise UnipError(f"{path} is not valid XML: {error}", "Export it again.") from None
     if root.tag != "annotations":
         raise UnipError(f"{path} is XML, but not of CVAT: it holds <{root.tag}>", "Export as CVAT for images 1.1.")

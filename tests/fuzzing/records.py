@@ -1,0 +1,311 @@
+"""Files that unip writes itself, and settings: JSON, lines of JSON, YAML, CSV, Parquet."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from PIL import Image
+
+from tests.fuzzing.checking import Reader
+from tests.fuzzing.labelled import parsed, picture, write
+from tests.fuzzing.mutations import WRONG, change_json, change_lines, change_words, change_yaml
+from unip.data.images.addresses import read_bytes
+from unip.data.images.decoding import decode_image
+from unip.data.labelled.record import read_records
+from unip.data.manifests.facts import facts_of
+from unip.data.manifests.listing import list_entries
+from unip.data.manifests.manifest import notes, read_manifest
+from unip.data.manifests.recipe import SourceConfig, read_recipe
+from unip.data.manifests.shards import read_note
+from unip.data.splitting import read_groups
+from unip.data.verbs import build, pack
+from unip.files import read_json
+from unip.output_folder import OutputFolder
+from unip.pretraining.config import PretrainConfig
+from unip.pretraining.preparing import KnownLayers
+from unip.segmentation.config import FinetuneConfig
+from unip.segmentation.held_out import HeldOut
+from unip.suites.records import CellRecord, read_corrupted
+from unip.suites.suite import Locations, read_suite
+from unip.training.checksums import read_state, write_state
+from unip.training.run_folder import RunFolder
+from unip.written import read_list
+from unip.zoo.lineage import data_ancestor, read_lineage
+
+SCORES = {
+    **dict.fromkeys(("miou", "foreground_miou", "mean_accuracy", "pixel_accuracy"), 0.5),
+    "pixels": 192,
+    "classes": [{"name": name, "iou": 0.5, "accuracy": None, "pixels": 96} for name in ("background", "hot")],
+    "confusion_matrix": [[90, 6], [6, 90]],
+}
+CELL = {
+    **SCORES,
+    "key": "ab" * 32,
+    "axes": {"init": "a", "dataset": "b", "protocol": "c", "label_budget": 1.0, "seed": 0},
+    "kind": "finetune",
+    "split": "test",
+    "images": 3,
+    "seconds": 1.5,
+    "device": "cpu",
+    "versions": {"torch": "2"},
+    "labelled_images": 6,
+    "train_seconds": 1.0,
+    "spec": {"short_side": 64},
+    "backbone_only": False,
+    "chosen": {"lr": 0.1},
+    "choice_val_miou": [0.5],
+}
+FACTS = [[12, 16], 768, [100, 92, 0], [[1, 92]], False, True, True, "", None]
+LABELS = {
+    "train": {
+        "read_as": {"name": "x", "classes": "[]", "ids": "[]", "channel": "null", "conversion": "null"},
+        "pairs": [[["a.png", "b.png", [1, 2], [3, 4, 5]], FACTS], [["c.png", "d.png", [1, 2], [3, 4, 5]], None]],
+    }
+}
+LINEAGE = {
+    "lineage": {
+        "code": "unip 0.2",
+        "ancestors": [{"role": "init", "name": "x", "licence": "MIT", "sha256": "ab" * 32, "source": "timm:x"}],
+    }
+}
+RECIPE = """sources:
+  - {folder: images, name: camera, modality: infrared, cap: 10, every: 1, weight: 2.0, group: 1}
+  - {glob: "images/*.png", name: other, modality: infrared, conversion: {method: percentile, percentiles: [1, 99]}}
+seed: 3
+copies: drop
+"""
+FINETUNE = """model: unip-ir-tiny
+data: here
+out: there
+decoder: upernet
+lr: 0.0001
+base: [64, 48]
+steps: 100
+seed: 1
+remap: ["car=person"]
+"""
+PRETRAIN = """teacher: [unip-ir-tiny]
+data: [infrared=here]
+out: there
+steps: 100
+lr: 0.001
+"""
+
+
+def state(folder: Path, with_checksums: bool) -> Path:
+    record = {"step": 10, "extra": {"loss": 0.5, "position": 40}, "best": {"step": 5, "miou": 0.4}}
+    if with_checksums:
+        write_state(folder, record, {})
+        return folder / "state.json"
+    return write(folder / "state.json", record)
+
+
+def check_state(path: Path, value: Any) -> None:
+    record = parsed(path)
+    record.pop("sha256", None)
+    assert value == record
+
+
+def read_log(path: Path) -> Any:
+    return RunFolder(OutputFolder(path.parent)).read_log()
+
+
+def check_log(path: Path, value: Any) -> None:
+    """See that each record is a line of the file."""
+    lines = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            lines.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    assert all(record in lines for record in value)
+
+
+def make_journal(folder: Path) -> Path:
+    picture(folder / "a.png")
+    list(facts_of([os.fsencode(folder / "a.png")], folder / "x.facts", workers=1))
+    return folder / "x.facts"
+
+
+def read_journal(path: Path) -> Any:
+    return list(facts_of([os.fsencode(path.parent / "a.png")], path, workers=1))
+
+
+def make_pack(folder: Path, changed: str) -> Path:
+    for i in range(3):
+        (folder / "images").mkdir(exist_ok=True)
+        Image.fromarray(np.full((40, 50), 10 * i, np.uint8)).save(folder / f"images/{i}.png")
+    build(sources=(f"infrared={folder / 'images'}",), out=folder / "set", workers=1)
+    pack(manifest=folder / "set/manifest.parquet", out=folder / "pack", workers=1)
+    if changed.endswith(".parquet") and "*" in changed:
+        return next(folder.glob(changed))
+    return folder / changed
+
+
+def read_packed(path: Path) -> Any:
+    read_note(next(path.parent.glob("*.parquet")))
+    table = read_manifest(path.parent)
+    return [decode_image(read_bytes(address), "x").mean() for address in table["path"].to_pylist()]
+
+
+def read_rows(path: Path) -> Any:
+    table = read_manifest(path)
+    notes(table)
+    return list_entries(SourceConfig(manifest=str(path)), path.parent, path.parent / "store").entries, table
+
+
+def check_rows(path: Path, value: Any) -> None:
+    entries, table = value
+    rows = [row for row in pq.read_table(path).to_pylist() if row.get("kept", True)]
+    assert [row["width"] for row in rows] == table["width"].to_pylist()
+    assert [row["sha256"] for row in rows] == table["sha256"].to_pylist()
+    assert len(entries) == len(rows)
+
+
+def change_parquet(data: bytes, random: Random) -> bytes:
+    """Change cells, columns and their types."""
+    table = pq.read_table(io.BytesIO(data))
+    columns = table.to_pydict()
+    metadata = dict(table.schema.metadata or {})
+    name = random.choice(list(columns))
+    action = random.randrange(6)
+    if action == 0:
+        del columns[name]
+    elif action == 1:
+        columns[name] = [random.choice(WRONG)] * table.num_rows
+    elif action == 2:
+        place = random.randrange(table.num_rows)
+        columns[name][place] = random.choice((None, 0, -1, 2**40, "", "x", b"\xff", float("nan"), columns[name][0]))
+    elif action == 3:
+        columns[random.choice(["x", "path", "image"])] = columns.pop(name)
+    elif action == 4:
+        metadata[b"unip.notes"] = random.choice((b"{", b"[1]", b"\xff", b"[" * 3000, b'["x"]'))
+    else:
+        columns = {key: cells * random.choice((0, 2)) for key, cells in columns.items()}
+    try:
+        made = pa.table(columns)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        return data[: random.randrange(len(data))]
+    out = io.BytesIO()
+    pq.write_table(made.replace_schema_metadata(metadata), out)
+    return out.getvalue()
+
+
+def make_suite(folder: Path) -> Path:
+    import unip.recipes
+
+    source = Path(unip.recipes.__file__).parent
+    shutil.copytree(source, folder / "recipes")
+    return sorted((folder / "recipes/suites").glob("*.yaml"))[0]
+
+
+def read_whole_suite(path: Path) -> Any:
+    suite = read_suite(path)
+    Locations([], None).check(suite)
+    return list(suite.cells())
+
+
+def check_settings(path: Path, value: Any) -> None:
+    """See that numbers are as the file has them."""
+    stated = yaml.safe_load(path.read_text("utf-8-sig")) or {}
+    for name in ("steps", "seed", "lr"):
+        if isinstance(stated.get(name), int | float):
+            assert getattr(value, name) == stated[name]
+
+
+def settings(text: str, config: Any, verb: str) -> Reader:
+    return Reader(
+        lambda folder: write(folder / "x.yaml", text),
+        lambda path: config.from_yaml(path),
+        change_yaml,
+        check_settings,
+        lambda path: [verb, "--config", str(path), "--dry-run"],
+    )
+
+
+def groups_source(path: Path) -> Any:
+    read_groups(path, "file", "group")
+    source = SourceConfig(folder=str(path.parent / "images"), groups=str(path), modality="infrared")
+    return [entry.group for entry in list_entries(source, path.parent, path.parent / "store").entries]
+
+
+def make_groups(folder: Path) -> Path:
+    picture(folder / "images/a.png")
+    return write(folder / "groups.csv", "file,group\na.png,one\nb.png,two\nc.png,one\n")
+
+
+def json_file(name: str, value: Any, read: Any, check: Any = None) -> Reader:
+    return Reader(lambda folder: write(folder / name, value), read, change_json, check or (lambda path, value: None))
+
+
+def check_held_out(path: Path, value: Any) -> None:
+    assert value.to_dict()["held"] == parsed(path)["held"]
+
+
+def check_cell(path: Path, value: Any) -> None:
+    record = parsed(path)
+    assert value.confusion_matrix == [[int(count) for count in row] for row in record["confusion_matrix"]]
+    assert value.images == int(record["images"])
+
+
+def check_card(path: Path, value: Any) -> None:
+    record = parsed(path)
+    assert (value.licence, value.source) == (record.get("licence"), record.get("source"))
+
+
+LOG = "".join(json.dumps({"step": i, "loss": 1 / (i + 1), "lr": 0.1}) + "\n" for i in range(4))
+FILES = "".join(json.dumps({"file": f"{i}.txt", "size": i, "sha256": "ab" * 32}) + "\n" for i in range(4))
+HELD = {"split": "train", "images": 4, "groups": 2, "how": "folders", "held": {"a/1.png": "a", "a/2.png": "a"}}
+LAYER = {"source": "x", "sha256": None, "weight": 1.0, "zoom": 1.0, "layer": 2, "lines": []}
+
+READERS = {
+    "state.json": Reader(lambda f: state(f, True), lambda p: read_state(p.parent), change_json, check_state),
+    "state.json, no checksums": Reader(
+        lambda f: state(f, False), lambda p: read_state(p.parent), change_json, check_state
+    ),
+    "log.jsonl": Reader(lambda f: write(f / "log.jsonl", LOG), read_log, change_lines, check_log),
+    "files.jsonl": Reader(lambda f: write(f / "files.jsonl", FILES), read_list, change_lines),
+    "facts": Reader(make_journal, read_journal, change_lines),
+    "labels.json": json_file("labels.json", LABELS, read_records),
+    "held_out.json": json_file("held_out.json", HELD, HeldOut.read, check_held_out),
+    "teacher.json": json_file("teacher.json", {"teachers": [LAYER]}, lambda path: read_json(path, KnownLayers)),
+    "cell.json": json_file("cell.json", CELL, lambda path: CellRecord.read(path.parent), check_cell),
+    "corrupted.json": json_file("corrupted.json", {"blur:1": SCORES}, lambda path: read_corrupted(path.parent)),
+    "dataset.json": json_file(
+        "dataset.json",
+        {"name": "x", "licence": "MIT", "source": "https://example.org"},
+        lambda path: data_ancestor("x", path.parent, []),
+        check_card,
+    ),
+    "lineage": json_file("config.json", LINEAGE, lambda path: read_lineage(read_json(path), str(path))),
+    "groups.csv": Reader(make_groups, groups_source, change_words),
+    "recipe of data": Reader(
+        lambda folder: write(folder / "x.yaml", RECIPE),
+        read_recipe,
+        change_yaml,
+        command=lambda path: ["data", "build", str(path), "--out", str(path.parent / "out"), "--dry-run"],
+    ),
+    "recipe of finetune": settings(FINETUNE, FinetuneConfig, "finetune"),
+    "recipe of pretrain": settings(PRETRAIN, PretrainConfig, "pretrain"),
+    "suite": Reader(
+        make_suite,
+        read_whole_suite,
+        change_yaml,
+        command=lambda path: ["bench", str(path), "--out", str(path.parent / "out"), "--dry-run"],
+    ),
+    "packed.json": Reader(lambda f: make_pack(f, "pack/packed.json"), read_packed, change_json),
+    "packed shard": Reader(
+        lambda f: make_pack(f, "pack/*.parquet"), lambda path: read_packed(path.parent / "packed.json")
+    ),
+    "manifest.parquet": Reader(lambda f: make_pack(f, "set/manifest.parquet"), read_rows, change_parquet, check_rows),
+}
