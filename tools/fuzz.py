@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,12 @@ class Task:
     first: int
     last: int
     command: bool
+    seed: int
 
     @property
     def key(self) -> str:
         """Its name in the results."""
-        return f"{self.reader} {'command ' * self.command}{self.first}"
+        return f"{self.reader} {'command ' * self.command}{self.first}-{self.last} seed {self.seed}"
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Count:
         self.sound_bytes = max(self.sound_bytes, other.sound_bytes)
 
 
-def work(pipe: Connection, out: Path, seed: int) -> None:
+def work(pipe: Connection, out: Path) -> None:
     """Serve tasks: for each file its number when it begins, and how it went when it is done."""
     from tests.fuzzing.checking import Subject
     from tests.fuzzing.readers import READERS
@@ -101,7 +102,7 @@ def work(pipe: Connection, out: Path, seed: int) -> None:
                 pipe.send(("sound", sound.bytes))
             subject = subjects[task.reader]
             for number in range(task.first, task.last):
-                subject.put(number, seed)
+                subject.put(number, task.seed)
                 pipe.send(("begin", number))
                 outcome = run_command(subject) if task.command else subject.attempt()
                 if outcome.kind in BAD:
@@ -150,8 +151,8 @@ def keep(out: Path, task: Task, number: int, path: Path, detail: str) -> None:
 class Worker:
     """A process that reads, and what it was given."""
 
-    def __init__(self, out: Path, seed: int) -> None:
-        self.out, self.seed = out, seed
+    def __init__(self, out: Path) -> None:
+        self.out = out
         self.task: Task | None = None
         self.start()
 
@@ -159,7 +160,7 @@ class Worker:
         """Start the process."""
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, self.out, self.seed), daemon=True)
+        self.process = context.Process(target=work, args=(theirs, self.out), daemon=True)
         self.process.start()
         theirs.close()
         self.heard, self.number = time.monotonic(), -1
@@ -205,7 +206,7 @@ class Worker:
         (place / f"{self.task.key}_{self.number}_{kind}.txt".replace("/", "-").replace(" ", "_")).write_text(
             f"--reader {self.task.reader!r} --number {self.number}: exit code {self.process.exitcode}\n"
         )
-        left = Task(self.task.reader, self.number + 1, self.task.last, self.task.command)
+        left = replace(self.task, first=self.number + 1)
         done = self.count
         self.start()
         if left.first >= left.last:
@@ -216,15 +217,15 @@ class Worker:
         return None
 
 
-def tasks_of(readers: dict[str, Any], inputs: int, commands: int) -> Iterator[Task]:
+def tasks_of(readers: dict[str, Any], inputs: int, commands: int, seed: int) -> Iterator[Task]:
     """Yield all tasks, those by the command line first, which take longest."""
     for name, reader in readers.items():
         if reader.command:
             for first in range(0, commands, 10):
-                yield Task(name, first, min(first + 10, commands), True)
+                yield Task(name, first, min(first + 10, commands), True, seed)
     for first in range(0, inputs, CHUNK):
         for name in readers:
-            yield Task(name, first, min(first + CHUNK, inputs), False)
+            yield Task(name, first, min(first + CHUNK, inputs), False, seed)
 
 
 def read_results(file: Path) -> dict[str, Count]:
@@ -235,16 +236,18 @@ def read_results(file: Path) -> dict[str, Count]:
             record = json.loads(line)
         except ValueError:
             continue
-        found[record.pop("key")] = Count(**record)
+        key = record.pop("key")
+        found[key] = Count(**record)
     return found
 
 
-def campaign(out: Path, tasks: list[Task], workers: int, seed: int) -> dict[str, Count]:
+def campaign(out: Path, tasks: list[Task], workers: int) -> dict[str, Count]:
     """Do what is not yet done, and return all counts."""
     file = out / "results.jsonl"
-    done = read_results(file)
+    wanted = {task.key for task in tasks}
+    done = {key: count for key, count in read_results(file).items() if key in wanted}
     waiting = [task for task in tasks if task.key not in done][::-1]
-    team = [Worker(out, seed) for _ in range(min(workers, len(waiting)))]
+    team = [Worker(out) for _ in range(min(workers, len(waiting)))]
     keys: dict[int, str] = {}
     total, began, said = len(tasks), time.monotonic(), 0.0
     with file.open("a") as log:
@@ -291,7 +294,7 @@ def table(counts: dict[str, Count], command: str) -> str:
     heading = ("reader", "inputs", "accepted", "refused", *BAD, "peak, MB", "slowest, s")
     lines = [
         f"Printed by `{command}`. *Peak* is the memory of the worker over what it had before; by the command line, "
-        "that of the whole process.",
+        "that of the whole process, and never less than the worker's own.",
         "",
         f"| {' | '.join(heading)} |",
         f"|---|{'---:|' * (len(heading) - 1)}",
@@ -341,8 +344,8 @@ def main() -> int:
     readers = {name: each for name, each in READERS.items() if name.startswith(given.reader or "")}
     given.out.mkdir(parents=True, exist_ok=True)
     out = given.out.resolve()
-    tasks = list(tasks_of(readers, given.inputs, given.commands))
-    counts = campaign(out, tasks, given.workers, given.seed)
+    tasks = list(tasks_of(readers, given.inputs, given.commands, given.seed))
+    counts = campaign(out, tasks, given.workers)
     command = f"python tools/fuzz.py --inputs {given.inputs} --commands {given.commands}"
     text = table(counts, command)
     (out / "table.md").write_text(text, encoding="utf-8")

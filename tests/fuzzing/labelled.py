@@ -215,7 +215,7 @@ def read_yolo(path: Path) -> Any:
 def check_yolo(path: Path, value: Any) -> None:
     names, masks = value
     root = path.parent if path.suffix == ".yaml" else path.parents[1]
-    stated = yaml.safe_load((root / "data.yaml").read_text("utf-8-sig"))["names"]
+    stated = yaml.load((root / "data.yaml").read_text("utf-8-sig"), yaml.BaseLoader)["names"]
     stated = [stated[key] for key in sorted(stated, key=int)] if isinstance(stated, dict) else stated
     if any(name.lower().strip("_") in ("background", "unlabeled", "unlabelled") for name in stated):
         return

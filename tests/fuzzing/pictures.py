@@ -86,6 +86,7 @@ def check_pillow(path: Path, value: Any) -> None:
 
 
 def check_tiff(path: Path, value: Any) -> None:
+    """See that the values are those of tifffile or of Pillow, which differ on what a missing tag means."""
     try:
         with tifffile.TiffFile(path) as file:
             expected = file.pages[0].asarray()
@@ -94,8 +95,16 @@ def check_tiff(path: Path, value: Any) -> None:
         return
     if plain and expected.shape == value.shape and expected.dtype.kind in "biuf":
         expected = expected * 255.0 if expected.dtype == bool else expected  # as Pillow has pictures of one bit
-        known = np.isfinite(value) & np.isfinite(expected.astype(np.float32))
-        np.testing.assert_allclose(value[known].astype(float), expected[known].astype(float), rtol=1e-7)
+        if not close(value, expected):
+            with Image.open(path) as image:
+                assert close(value, np.asarray(image.convert("L") if image.mode == "1" else image)), image.mode
+
+
+def close(value: Any, expected: Any) -> bool:
+    if value.shape != expected.shape:
+        return False
+    known = np.isfinite(value) & np.isfinite(expected.astype(np.float32))
+    return np.allclose(value[known].astype(float), expected[known].astype(float), rtol=1e-7, atol=0)
 
 
 def check_mask(path: Path, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from random import Random
@@ -217,10 +218,10 @@ def read_whole_suite(path: Path) -> Any:
 
 def check_settings(path: Path, value: Any) -> None:
     """See that numbers are as the file has them."""
-    stated = yaml.safe_load(path.read_text("utf-8-sig")) or {}
+    stated = yaml.load(path.read_text("utf-8-sig"), yaml.BaseLoader) or {}
     for name in ("steps", "seed", "lr"):
-        if isinstance(stated.get(name), int | float):
-            assert getattr(value, name) == stated[name]
+        if re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?", str(stated.get(name))):
+            assert float(getattr(value, name)) == float(stated[name])
 
 
 def settings(text: str, config: Any, verb: str) -> Reader:

@@ -35,7 +35,7 @@ def refuse_missing_parts(image: TiffImageFile) -> None:
 
 def refuse_missing_parts_of_page(page: Any) -> None:
     """Do the same for a page of tifffile."""
-    _compare(len(page.dataoffsets), math.prod(page.chunked))
+    _compare(min(len(page.dataoffsets), len(page.databytecounts)), math.prod(page.chunked))
 
 
 def _side(value: Any) -> int:
