@@ -38,6 +38,7 @@ def doctor(
     frames: int = 200,
     radiometric: bool = False,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> DoctorResult:
@@ -54,6 +55,7 @@ def doctor(
         frames: How many frames are read at most, evenly chosen; 0: all.
         radiometric: Examine the temperatures of radiometric JPEGs, not their pictures.
         workers: Threads; 0: one for each core.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Also replace results in out that were changed since.
         dry_run: Read and examine everything, write nothing.
 
@@ -90,6 +92,7 @@ def analyze(
     probe_side: int = 448,
     batch_size: int = 16,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[False] = False,
 ) -> AnalyzeResult:
@@ -122,6 +125,7 @@ def analyze(
         probe_side: Short side of the probe's images, in pixels.
         batch_size: Images per forward pass.
         device: Where to run.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Also replace results in out that were changed since.
         dry_run: Load models and look at the images, write nothing.
 
@@ -159,6 +163,7 @@ def analyze(
     probe_side: int = 448,
     batch_size: int = 16,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[True],
 ) -> None: ...
@@ -189,6 +194,7 @@ def analyze(
     probe_side: int = 448,
     batch_size: int = 16,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool,
 ) -> AnalyzeResult | None: ...
@@ -248,6 +254,7 @@ def pretrain(
     checkpoint_every: int = 500,
     keep_checkpoints: int = 2,
     tensorboard: bool = True,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[False] = False,
 ) -> PretrainResult:
@@ -309,6 +316,7 @@ def pretrain(
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many of the newest checkpoints stay on disk.
         tensorboard: Also log to TensorBoard where it is installed.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Start over in a folder that holds another run.
         dry_run: Check data and shapes, print what would happen, write nothing.
 
@@ -370,6 +378,7 @@ def pretrain(
     checkpoint_every: int = 500,
     keep_checkpoints: int = 2,
     tensorboard: bool = True,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[True],
 ) -> None: ...
@@ -423,6 +432,7 @@ def pretrain(
     checkpoint_every: int = 500,
     keep_checkpoints: int = 2,
     tensorboard: bool = True,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool,
 ) -> PretrainResult | None: ...
@@ -501,6 +511,7 @@ def finetune(
     checkpoint_every: int = 500,
     keep_checkpoints: int = 2,
     tensorboard: bool = True,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     conversion: Literal["percentile", "minmax", "plateau", "window"] | None = None,
     percentiles: tuple[float, float] | list[float] | None = None,
@@ -618,6 +629,7 @@ def finetune(
         checkpoint_every: Steps between checkpoints.
         keep_checkpoints: How many of the newest checkpoints stay on disk.
         tensorboard: Also log to TensorBoard where it is installed.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Start over in a folder that holds another run.
         dry_run: Check data and shapes, print what would happen, write nothing.
         conversion: How counts become 8-bit grey; none: as the data says, else percentile.
@@ -706,6 +718,7 @@ def finetune(
     checkpoint_every: int = 500,
     keep_checkpoints: int = 2,
     tensorboard: bool = True,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     conversion: Literal["percentile", "minmax", "plateau", "window"] | None = None,
     percentiles: tuple[float, float] | list[float] | None = None,
@@ -808,6 +821,7 @@ def finetune(
     checkpoint_every: int = 500,
     keep_checkpoints: int = 2,
     tensorboard: bool = True,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     conversion: Literal["percentile", "minmax", "plateau", "window"] | None = None,
     percentiles: tuple[float, float] | list[float] | None = None,
@@ -893,6 +907,7 @@ def evaluate(
     workers: int | Literal["auto"] = "auto",
     corruption: str | Sequence[str] = (),
     seed: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[False] = False,
 ) -> EvaluateResult:
@@ -938,6 +953,7 @@ def evaluate(
         corruption: Also evaluate on corrupted images: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or
             all:SEVERITY.
         seed: Seed of the corruptions.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Also replace results in out that were changed since.
         dry_run: Check model and data, print what would happen, write nothing.
 
@@ -995,6 +1011,7 @@ def evaluate(
     workers: int | Literal["auto"] = "auto",
     corruption: str | Sequence[str] = (),
     seed: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[True],
 ) -> None: ...
@@ -1044,6 +1061,7 @@ def evaluate(
     workers: int | Literal["auto"] = "auto",
     corruption: str | Sequence[str] = (),
     seed: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool,
 ) -> EvaluateResult | None: ...
@@ -1091,6 +1109,7 @@ def predict(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     workers: int | Literal["auto"] = "auto",
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[False] = False,
 ) -> PredictResult:
@@ -1118,6 +1137,7 @@ def predict(
         precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
             else fp32.
         workers: Processes that decode images; auto: up to 8, none on two cores.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Also replace results in out that were changed since.
         dry_run: Check model and images, print what would happen, write nothing.
 
@@ -1166,6 +1186,7 @@ def predict(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     workers: int | Literal["auto"] = "auto",
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[True],
 ) -> None: ...
@@ -1207,6 +1228,7 @@ def predict(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     workers: int | Literal["auto"] = "auto",
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool,
 ) -> PredictResult | None: ...
@@ -1264,6 +1286,7 @@ def bench(
     workers_per_device: int = 1,
     keep_models: bool = True,
     report_only: bool = False,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[False] = False,
 ) -> BenchResult:
@@ -1283,6 +1306,7 @@ def bench(
         workers_per_device: Cells that run at once on a device.
         keep_models: Keep every cell's model, to analyse or evaluate it later.
         report_only: Only make tables and plot again, from the cells that are done.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Also replace tables and plots that were changed since.
         dry_run: Show the grid and which cells are done, write nothing.
 
@@ -1307,6 +1331,7 @@ def bench(
     workers_per_device: int = 1,
     keep_models: bool = True,
     report_only: bool = False,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[True],
 ) -> None: ...
@@ -1323,6 +1348,7 @@ def bench(
     workers_per_device: int = 1,
     keep_models: bool = True,
     report_only: bool = False,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool,
 ) -> BenchResult | None: ...

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_a
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from unip.errors import UnipError
+from unip.limits import limited_to
 from unip.paths import is_nameable, refusing_paths
 
 C = TypeVar("C", bound="Config")
@@ -53,7 +54,7 @@ class Config(BaseModel):
     A setting of many values (``tuple[X, ...]``) also takes one, and a path may be anything with ``__fspath__``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True, allow_inf_nan=False)
     described: ClassVar[str] = ""  # the page on its settings, for messages
 
     @model_validator(mode="before")
@@ -198,7 +199,8 @@ def verb(config_type: type[C]) -> Callable[[Callable[[C], R | None]], Callable[[
             return run(config.model_copy(update={"dry_run": True}) if dry_run else config)
 
         def run(config: C) -> R | None:
-            with refusing_paths():
+            given = getattr(config, "max_pixels", None) if "max_pixels" in config.model_fields_set else None
+            with limited_to(given), refusing_paths():
                 return function(config)
 
         name = getattr(function, "__name__", "the verb")

@@ -218,7 +218,7 @@ def test_dry_run_writes_nothing(settings, capsys):
         ({"split": "trian"}, "is not a segmentation folder"),
         ({"val": "vall"}, "is not a segmentation folder"),
         ({"label_budget": 1.5}, "label_budget 1.5 is above 1, so it is a number of images and must be whole"),
-        ({"label_budget": float("inf")}, "label_budget inf is above 1, so it is a number of images"),
+        ({"label_budget": float("inf")}, "label_budget: input should be a finite number, got inf"),
         ({"label_budget": 100}, "100 labelled images are asked for"),
         ({"model": "unip_tny"}, "no backbone 'unip_tny'"),
     ],

@@ -23,6 +23,7 @@ FREE = {
     "overwrite",
     "dry_run",
     "cache",
+    "max_pixels",
 }
 
 

@@ -11,7 +11,8 @@ from unip.analysis.groups import Group
 from unip.attention.patterns import GLOBAL_BELOW, HYBRID_NMI, LOCAL_ABOVE
 from unip.config import Config, NameOrPath
 from unip.data.labelled.settings import Remap
-from unip.runtime.settings import Device
+from unip.limits import MAX_BATCH, MAX_CROP, MAX_PIXELS
+from unip.runtime.settings import Device, MaxPixels
 
 
 class AnalyzeConfig(Config):
@@ -30,7 +31,7 @@ class AnalyzeConfig(Config):
     max_images: int = Field(256, ge=1, description="Maximum number of images, drawn with the seed.")
     seed: int = Field(0, ge=0, description="Seed of the draw.")
     size: int | None = Field(
-        None, ge=16, description="Images are resized to squares of this side; none: the model's own."
+        None, ge=16, le=MAX_CROP, description="Images are resized to squares of this side; none: the model's own."
     )
     normalization: Literal["model", "imagenet", "infmix"] = Field(
         "model", description="Mean and standard deviation: the model's own, ImageNet's or InfMix's."
@@ -49,8 +50,9 @@ class AnalyzeConfig(Config):
     probe_images: tuple[int, int] = Field(
         (200, 100), description="Maximum numbers of labelled images to train and to test on."
     )
-    probe_side: int = Field(448, ge=16, description="Short side of the probe's images, in pixels.")
-    batch_size: int = Field(16, ge=1, description="Images per forward pass.")
+    probe_side: int = Field(448, ge=16, le=MAX_CROP, description="Short side of the probe's images, in pixels.")
+    batch_size: int = Field(16, ge=1, le=MAX_BATCH, description="Images per forward pass.")
     device: Device = Field("auto", description="Where to run.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Load models and look at the images, write nothing.")

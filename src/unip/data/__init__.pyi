@@ -29,6 +29,7 @@ def build(
     seed: int | None = None,
     skip_missing: bool = False,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> BuildResult:
@@ -48,6 +49,7 @@ def build(
         seed: Of the caps' draws; default: the recipe's.
         skip_missing: Skip sources that do not exist.
         workers: Threads; 0: one for each core.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Replace an existing manifest.
         dry_run: Read and check everything, write nothing.
 
@@ -75,6 +77,7 @@ def check(
     max_saturated: float = 0.2,
     worst: int = 24,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> CheckResult:
@@ -106,6 +109,7 @@ def check(
         max_saturated: Share of the pixels at either end of the range.
         worst: How many images of each kind the page shows.
         workers: Threads; 0: one for each core.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Also replace results in out that were changed since.
         dry_run: Read and check everything, write nothing.
 
@@ -127,6 +131,7 @@ def dedup(
     model: str | os.PathLike[str] | None = None,
     similarity: float = 0.95,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> DedupResult:
@@ -146,6 +151,7 @@ def dedup(
         model: Compare the pooled features of this backbone too.
         similarity: Least cosine of the features of near duplicates.
         workers: Threads; 0: one for each core.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Replace an existing manifest.
         dry_run: Read and compare everything, write nothing.
 
@@ -167,6 +173,7 @@ def pack(
     format: Literal["keep", "webp", "jpeg", "png"] = "keep",
     quality: int = 90,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> PackResult:
@@ -187,6 +194,7 @@ def pack(
         format: keep the files' own, or webp, jpeg, png.
         quality: Quality of JPEG and WebP files that are re-encoded.
         workers: Threads; 0: one for each core.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Replace a packed set of other settings.
         dry_run: Only say what would be written.
 
@@ -211,6 +219,7 @@ def stats(
     mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[False] = False,
 ) -> StatsResult:
@@ -237,6 +246,7 @@ def stats(
             (shown), or the pixels as stored. None: it is found where size or tags tell.
         out: JSON file for the numbers.
         workers: Threads; 0: one for each core.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Also replace an out that was changed since.
         dry_run: Only say what would be read.
 
@@ -260,6 +270,7 @@ def stats(
     mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: Literal[True],
 ) -> None: ...
@@ -276,6 +287,7 @@ def stats(
     mask_orientation: Literal["shown", "stored"] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool,
 ) -> StatsResult | None: ...
@@ -304,6 +316,7 @@ def split(
     mask_orientation: Literal["shown", "stored"] | None = None,
     copy_images: bool = False,
     workers: int = 0,
+    max_pixels: int = 200000000,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> SplitResult:
@@ -335,6 +348,7 @@ def split(
             (shown), or the pixels as stored. None: it is found where size or tags tell.
         copy_images: Copy the images, instead of linking to them.
         workers: Threads; 0: one for each core.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Replace what was written to out before.
         dry_run: Show the split, write nothing.
 

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from unip.config import Config, NameOrPath
 from unip.data.images.config import Format
 from unip.data.labelled.settings import DATA_HELP, ImagesFolder, MaskOrientationGiven, MasksFolder, MaskSuffix, Remap
+from unip.limits import MAX_PIXELS, MAX_SIDE
+from unip.runtime.settings import MaxPixels
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ class BuildConfig(Config):
     seed: int | None = Field(None, description="Of the caps' draws; default: the recipe's.")
     skip_missing: bool = Field(False, description="Skip sources that do not exist.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Replace an existing manifest.")
     dry_run: bool = Field(False, description="Read and check everything, write nothing.")
 
@@ -49,6 +52,7 @@ class CheckConfig(Config):
     max_saturated: float = Field(0.2, gt=0, le=1, description="Share of the pixels at either end of the range.")
     worst: int = Field(24, ge=0, description="How many images of each kind the page shows.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Read and check everything, write nothing.")
 
@@ -61,6 +65,7 @@ class DoctorConfig(Config):
     frames: int = Field(200, ge=0, description="How many frames are read at most, evenly chosen; 0: all.")
     radiometric: bool = Field(False, description="Examine the temperatures of radiometric JPEGs, not their pictures.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Read and examine everything, write nothing.")
 
@@ -70,12 +75,15 @@ class PackConfig(Config):
 
     manifest: Path = Field(description="A manifest, or another packed set.")
     out: Path = Field(description="Folder that gets the shards and packed.json.")
-    short_side: int | None = Field(None, ge=16, description="Reduce larger images to this short side, in pixels.")
+    short_side: int | None = Field(
+        None, ge=16, le=MAX_SIDE, description="Reduce larger images to this short side, in pixels."
+    )
     shard_mb: float = Field(256, gt=0, description="Approximate size of a shard, in MB.")
     seed: int = Field(0, ge=0, description="Of the permutation that shuffles the whole set.")
     format: Format = Field("keep", description="keep the files' own, or webp, jpeg, png.")
     quality: int = Field(90, ge=1, le=100, description="Quality of JPEG and WebP files that are re-encoded.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Replace a packed set of other settings.")
     dry_run: bool = Field(False, description="Only say what would be written.")
 
@@ -102,6 +110,7 @@ class SplitConfig(Config):
     mask_orientation: MaskOrientationGiven = None
     copy_images: bool = Field(False, description="Copy the images, instead of linking to them.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Replace what was written to out before.")
     dry_run: bool = Field(False, description="Show the split, write nothing.")
 
@@ -128,5 +137,6 @@ class StatsConfig(Config):
     mask_orientation: MaskOrientationGiven = None
     out: Path | None = Field(None, description="JSON file for the numbers.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Also replace an out that was changed since.")
     dry_run: bool = Field(False, description="Only say what would be read.")

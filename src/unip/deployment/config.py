@@ -8,7 +8,8 @@ from pydantic import Field
 
 from unip.config import Config
 from unip.data.images.config import PaletteChoice, Polarity
-from unip.runtime.settings import Device, Precision
+from unip.limits import MAX_PIXELS
+from unip.runtime.settings import Device, MaxPixels, Precision
 from unip.segmentation.settings import Window, WindowBatch, Workers
 
 
@@ -36,5 +37,6 @@ class PredictConfig(Config):
     device: Device = "auto"
     precision: Precision = "auto"
     workers: Workers = "auto"
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Check model and images, print what would happen, write nothing.")

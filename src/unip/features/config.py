@@ -10,7 +10,9 @@ from pydantic import Field
 from unip.config import Config, NameOrPath
 from unip.data.labelled.settings import DATA_HELP, Remap
 from unip.data.manifests.settings import Rule
+from unip.limits import MAX_BATCH, MAX_PIXELS, MAX_SIDE
 from unip.runtime.memory import Cache
+from unip.runtime.settings import MaxPixels
 
 
 class DedupConfig(Config):
@@ -28,6 +30,7 @@ class DedupConfig(Config):
     model: NameOrPath | None = Field(None, description="Compare the pooled features of this backbone too.")
     similarity: float = Field(0.95, gt=0, le=1, description="Least cosine of the features of near duplicates.")
     workers: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Replace an existing manifest.")
     dry_run: bool = Field(False, description="Read and compare everything, write nothing.")
 
@@ -41,8 +44,10 @@ class ProbeSettings(Config):
     test: str | None = Field(None, min_length=1, description="Split to test on; none: test, or val if there is none.")
     train_images: int = Field(200, ge=1, description="Maximum number of training images, drawn with the seed.")
     test_images: int = Field(100, ge=1, description="Maximum number of test images, drawn with the seed.")
-    short_side: int = Field(448, ge=16, description="Images are resized to it, rounded to whole patches; pixels.")
-    batch_size: int = Field(4, ge=1, description="Images per forward pass.")
+    short_side: int = Field(
+        448, ge=16, le=MAX_SIDE, description="Images are resized to it, rounded to whole patches; pixels."
+    )
+    batch_size: int = Field(4, ge=1, le=MAX_BATCH, description="Images per forward pass.")
     seed: int = Field(0, ge=0, description="Seed of the draws.")
     l2: float = Field(1e-4, gt=0, description="Weight of the probes' squared norm beside the mean cross-entropy.")
     max_iterations: int = Field(200, ge=1, description="Steps of L-BFGS at most, for each layer.")
@@ -55,5 +60,7 @@ class NeighbourSettings(Config):
     layer: Literal["last"] | int = Field("last", description="Layer of the features, 1-based.")
     k: int = Field(20, ge=1, description="Neighbours that vote.")
     patches: int = Field(100_000, ge=1, description="Training patches at most, drawn with the seed.")
-    short_side: int = Field(448, ge=16, description="Images are resized to it, rounded to whole patches; pixels.")
-    batch_size: int = Field(4, ge=1, description="Images per forward pass.")
+    short_side: int = Field(
+        448, ge=16, le=MAX_SIDE, description="Images are resized to it, rounded to whole patches; pixels."
+    )
+    batch_size: int = Field(4, ge=1, le=MAX_BATCH, description="Images per forward pass.")

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, m
 
 from unip.attention.patterns import HYBRID_NMI
 from unip.config import NameOrPath, Setting
+from unip.limits import MAX_BATCH, MAX_CROP, MAX_WIDTH
 from unip.training.config import MACHINE, TrainingConfig
 
 T = TypeVar("T")
@@ -82,19 +83,19 @@ class PretrainConfig(TrainingConfig):
     probe_images: int = Field(256, ge=1, description="Infrared images that auto measures.")
     values_weight: float = Field(1.0, gt=0, description="Weight of the value relations in nmi_had+values.")
     mask_ratio: float = Field(0.75, gt=0, lt=1, description="Share of the patches that mae hides.")
-    decoder_depth: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    decoder_depth: Literal["auto"] | Annotated[int, Field(ge=1, le=128)] = Field(
         "auto", description="Blocks of mae's decoder; auto: 8, for students narrower than 384 channels 4."
     )
-    decoder_width: Literal["auto"] | Annotated[int, Field(ge=32, multiple_of=32)] = Field(
+    decoder_width: Literal["auto"] | Annotated[int, Field(ge=32, le=MAX_WIDTH, multiple_of=32)] = Field(
         "auto", description="Channels of mae's decoder; auto: 512, for students narrower than 384 channels 256."
     )
     max_images: int | None = Field(None, ge=1, description="Maximum number of images, drawn with the seed; none: all.")
-    size: int = Field(224, ge=16, description="Side of the training crops, in pixels.")
+    size: int = Field(224, ge=16, le=MAX_CROP, description="Side of the training crops, in pixels.")
     scale: tuple[float, float] = Field((0.2, 1.0), description="Share of an image's area that a crop covers.")
     cache: Annotated[Literal["auto", "ram", "none", "gpu"], MACHINE] = Field(
         "auto", description="Keep decoded images in memory; gpu: on the GPU, which then cuts the crops too."
     )
-    batch_size: int = Field(4096, ge=1, description="Samples per step, over all devices together.")
+    batch_size: int = Field(4096, ge=1, le=MAX_BATCH, description="Samples per step, over all devices together.")
     lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         "auto", description="Highest learning rate; auto: 2.4e-3 x sqrt(batch_size / 4096), 5e-4 at least."
     )

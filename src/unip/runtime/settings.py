@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from unip.config import Setting
+
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Where to run.")]
 
 Precision = Annotated[
@@ -13,5 +15,14 @@ Precision = Annotated[
     Field(
         description="Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training, "
         "else fp32."
+    ),
+]
+
+MaxPixels = Annotated[
+    int,
+    Setting(machine=True, resume="always"),
+    Field(
+        ge=1,
+        description="Largest frame to decode, in pixels (width x height); a header that claims more is refused.",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import sys
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from unip.errors import UnipError
+from unip.limits import max_pixels, set_max_pixels
 from unip.progress import meter
 from unip.runtime.signals import leave_signals_to_parent
 
@@ -105,7 +107,7 @@ def map_processes(
         ITEMS_PER_BATCH,
         num_workers=count,
         collate_fn=list,
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=start_of_workers(),
         multiprocessing_context="fork",
         generator=torch.Generator(),  # else it would draw from the one that weights are drawn from
     )
@@ -124,6 +126,16 @@ def map_processes(
             raise UnipError(
                 f"{what}: a process ended: {gone}", "Memory may have run out: use fewer --workers."
             ) from error
+
+
+def start_of_workers() -> Callable[[int], None]:
+    """Return what a loader process does first: a spawned one has not inherited the limit of pixels."""
+    return functools.partial(_start_worker, max_pixels())
+
+
+def _start_worker(pixels: int, worker: int) -> None:
+    leave_signals_to_parent(worker)
+    set_max_pixels(pixels)
 
 
 def next_batch(batches: Iterator[T]) -> T:

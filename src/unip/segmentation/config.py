@@ -19,8 +19,9 @@ from unip.data.labelled.settings import (
     check_label_budget,
 )
 from unip.errors import UnipError
+from unip.limits import MAX_BATCH, MAX_CROP, MAX_PIXELS, MAX_SIDE, MAX_WIDTH
 from unip.runtime.memory import Cache
-from unip.runtime.settings import Device, Precision
+from unip.runtime.settings import Device, MaxPixels, Precision
 from unip.segmentation.settings import (
     HELD_OUT,
     Decoder,
@@ -38,6 +39,8 @@ Recipe = Literal["auto", "paper", "fast", "quick"]
 DEFAULT_MODEL = "unip-ir-tiny"
 CELL = Setting(decided_by="grid")
 OPEN = Setting(empty_is_auto=True)
+
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 class FinetuneConfig(ConversionOptions, TrainingConfig):
@@ -111,7 +114,7 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     layers: Annotated[tuple[int, ...], OPEN] = Field(
         (), description="Layers for the decoder, 1-based; none: the paper's."
     )
-    channels: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    channels: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WIDTH)] = Field(
         "auto", description="Decoder channels; auto: backbone's width, light and conv 128."
     )
     auxiliary_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
@@ -130,7 +133,7 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     hard_pixels: float | None = Field(
         None, gt=0, lt=1, description="Cross-entropy of this share of the pixels only, the hardest; none: of all."
     )
-    batch_size: int = Field(8, ge=1, description="Crops per step, over all devices together.")
+    batch_size: int = Field(8, ge=1, le=MAX_BATCH, description="Crops per step, over all devices together.")
     lr: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
         "auto", description="Highest learning rate; auto: 4e-4, LoRA 1e-3, frozen 2e-3, probe 4e-3, the paper's 1e-4."
     )
@@ -147,13 +150,16 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         0, ge=0, description="Leave the patch embedding and this many first layers as they are; 0: none."
     )
     lora: int | None = Field(
-        None, ge=1, description="Train adapters of this rank on the frozen backbone; none: the backbone itself."
+        None,
+        ge=1,
+        le=MAX_WIDTH,
+        description="Train adapters of this rank on the frozen backbone; none: the backbone itself.",
     )
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth rate of every block; 0 where frozen.")
-    crop: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
+    crop: Literal["auto"] | Annotated[int, Field(ge=16, le=MAX_CROP)] = Field(
         "auto", description="Side of crops and, later, windows, in pixels; auto: 512, 256 on the CPU."
     )
-    base: Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None, OPEN] = Field(
+    base: Annotated[tuple[Side, Side] | None, OPEN] = Field(
         None, description="Long and short side that ratio multiplies, in pixels; none: larger for small objects."
     )
     ratio: Annotated[tuple[float, float] | None, OPEN] = Field(
@@ -293,6 +299,7 @@ class EvaluateConfig(Config):
         "all:SEVERITY.",
     )
     seed: int = Field(0, ge=0, description="Seed of the corruptions.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Check model and data, print what would happen, write nothing.")
 

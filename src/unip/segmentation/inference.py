@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from unip.data.sampling.frames import Frame, Frames, rgb, window_starts
 from unip.errors import UnipError
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
-from unip.runtime.signals import leave_signals_to_parent
-from unip.runtime.workers import usable_cores
+from unip.runtime.workers import start_of_workers, usable_cores
 from unip.segmentation.heads import resize
 from unip.segmentation.model import Segmenter
 from unip.segmentation.settings import Window, WindowBatch, Workers
@@ -155,7 +154,7 @@ def _decoded(frames: Frames, workers: Workers) -> DataLoader[Frame]:
         batch_size=None,
         num_workers=count,
         prefetch_factor=ahead,
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=start_of_workers(),
     )
 
 

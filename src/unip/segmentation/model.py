@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Self
+
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +14,7 @@ from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.errors import UnipError
+from unip.limits import MAX_CROP, MAX_OVERLAP, MAX_SIDE, MAX_TOKENS, MAX_WIDTH
 from unip.segmentation.heads import ConvHead, FCNHead, LightHead, LinearHead, UPerNetHead, resize, upsample
 from unip.segmentation.losses import PixelLoss, total
 from unip.segmentation.pyramid import FPN, LLFPN, spread_layers
@@ -21,6 +24,8 @@ from unip.vit.architecture import BackboneSpec
 from unip.vit.shape import depth_of, patch_size, width_of
 from unip.vit.spec import blocks, build_backbone
 
+Positive = Annotated[float, Field(gt=0)]
+
 
 class SegmenterSpec(Config):
     """All that rebuilds a segmentation model, and how images must be given to it."""
@@ -29,21 +34,29 @@ class SegmenterSpec(Config):
     classes: Classes
     decoder: Decoder = "upernet"
     pyramid: PyramidName = Field("llfpn", description="Levels from the last layer or from four; not for conv, linear.")
-    layers: tuple[int, ...] = Field(description="Backbone layers that feed the decoder, counted from 1.")
-    channels: int = Field(ge=1, description="Channels inside the decoder.")
+    layers: tuple[int, ...] = Field(
+        max_length=128, description="Backbone layers that feed the decoder, counted from 1."
+    )
+    channels: int = Field(ge=1, le=MAX_WIDTH, description="Channels inside the decoder.")
     auxiliary_weight: float = Field(
         0.4, ge=0, description="Weight of the auxiliary FCN head's loss; 0 has no such head."
     )
     probe_norm: bool = Field(False, description="Linear decoder only: standardise the features first.")
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    short_side: int = Field(512, ge=1, description="Images are resized to this short side, in pixels.")
-    crop: int = Field(512, ge=1, description="Side of training crops and of sliding windows, in pixels.")
+    std: tuple[Positive, Positive, Positive]
+    short_side: int = Field(512, ge=1, le=MAX_SIDE, description="Images are resized to this short side, in pixels.")
+    crop: int = Field(512, ge=1, le=MAX_CROP, description="Side of training crops and of sliding windows, in pixels.")
     stride: int = Field(341, ge=1, description="Pixels from one sliding window to the next.")
     conversion: Conversion = Field(
         DEFAULT, description="How counts or temperatures become the 8 bits that it was trained on."
     )
     images: TrainingImages | None = Field(None, description="What the images of training were like, if it is known.")
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Self:
+        if self.crop > MAX_OVERLAP * self.stride:
+            raise ValueError(f"windows of {self.crop} pixels every {self.stride}: the stride is a sixteenth at least")
+        return self
 
 
 def default_layers(decoder: Decoder, pyramid: PyramidName, depth: int) -> tuple[int, ...]:
@@ -93,6 +106,7 @@ class Segmenter(nn.Module):
         width = width_of(self.backbone)
         self.used_layers = sorted(set(spec.layers))
         self.patch = patch_size(self.backbone)
+        _check_tokens(spec.crop, self.patch)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
@@ -226,6 +240,14 @@ class SegmentationLoss(nn.Module):
             values["loss_aux"] = self.pixel_loss(auxiliary, target)
             values["loss"] = main + self.segmenter.spec.auxiliary_weight * values["loss_aux"]
         return values
+
+
+def _check_tokens(crop: int, patch: int) -> None:
+    if (-(-crop // patch)) ** 2 > MAX_TOKENS:
+        raise UnipError(
+            f"windows of {crop} pixels with patches of {patch} make more than {MAX_TOKENS} tokens",
+            "Take a smaller crop, or larger patches.",
+        )
 
 
 def _check_layers(spec: SegmenterSpec, depth: int) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from unip.limits import MAX_BATCH
+
 # The settings that evaluation and prediction share.
 Window = Annotated[
     Literal["slide", "whole"],
@@ -13,7 +15,7 @@ Window = Annotated[
 ]
 
 WindowBatch = Annotated[
-    Literal["auto"] | Annotated[int, Field(ge=1)],
+    Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_BATCH)],
     Field(description="Windows that run together; auto: 8, on a GPU 24, or whole images that are as large."),
 ]
 

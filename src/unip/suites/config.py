@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from unip.config import Config, NameOrPath
+from unip.limits import MAX_PIXELS
+from unip.runtime.settings import MaxPixels
 
 RESULTS = "results.parquet"
 INDEX = "index.json"
@@ -32,5 +34,6 @@ class BenchConfig(Config):
     workers_per_device: int = Field(1, ge=1, description="Cells that run at once on a device.")
     keep_models: bool = Field(True, description="Keep every cell's model, to analyse or evaluate it later.")
     report_only: bool = Field(False, description="Only make tables and plot again, from the cells that are done.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Also replace tables and plots that were changed since.")
     dry_run: bool = Field(False, description="Show the grid and which cells are done, write nothing.")

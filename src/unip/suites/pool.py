@@ -17,6 +17,7 @@ import torch
 
 from unip.documents import parse_json
 from unip.errors import UnipError
+from unip.limits import max_pixels
 from unip.runtime.workers import usable_cores
 from unip.suites.tasks import Outcome, Task
 from unip.training.loop import check_gpu
@@ -118,7 +119,7 @@ class Worker:
         if self.sharing > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // self.sharing)))
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "unip.suites.worker"],
+            [sys.executable, "-P", "-m", "unip.suites.worker", str(max_pixels())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,  # so that select sees every line that came

@@ -6,9 +6,12 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from unip.config import Config
 from unip.errors import UnipError
 from unip.features.config import NeighbourSettings
+from unip.limits import MAX_BATCH, MAX_SIDE
 from unip.runtime.memory import Cache
 from unip.segmentation.config import FinetuneConfig
 from unip.suites.suite import TRAINED_KINDS
@@ -20,8 +23,8 @@ class LayerSettings(Config):
     """Which layer is probed, and how; the probe is that of `unip analyze --probe`."""
 
     layer: int | None = None
-    short_side: int = 448
-    batch_size: int = 4
+    short_side: int = Field(448, ge=16, le=MAX_SIDE)
+    batch_size: int = Field(4, ge=1, le=MAX_BATCH)
     l2: float = 1e-4
     max_iterations: int = 200
     cache: Annotated[Cache, MACHINE] = "auto"

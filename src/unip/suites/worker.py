@@ -18,6 +18,7 @@ import torch
 
 from unip.documents import parse_json
 from unip.errors import Interrupted, UnipError
+from unip.limits import set_max_pixels
 from unip.log import show
 from unip.outputs import OutputFolder, output_folder, write_json
 from unip.pretraining.config import PretrainConfig
@@ -123,4 +124,5 @@ def _read(questions: io.FileIO, lines: queue.SimpleQueue[bytes], busy: threading
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
+    set_max_pixels(int(sys.argv[1]))
     main()

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unip.config import Config, Setting
+from unip.limits import MAX_BATCH, MAX_COUNT, MAX_PIXELS
+from unip.runtime.settings import MaxPixels
 
 DEFAULT_STEPS = 1000
 
@@ -23,11 +25,13 @@ class TrainingConfig(Config):
         description="Run folder; the same command run again continues an interrupted run."
     )
     steps: Annotated[int, Setting(empty_is_auto=True)] = Field(
-        0, ge=0, description="Optimiser steps; 0: as many as epochs make, or 1000 without epochs."
+        0, ge=0, le=MAX_COUNT, description="Optimiser steps; 0: as many as epochs make, or 1000 without epochs."
     )
     epochs: float | None = Field(None, gt=0, description="Passes over the data, where steps are not given.")
-    batch_size: int = Field(64, ge=1, description="Samples per step, over all devices together.")
-    accumulate: int = Field(1, ge=1, description="Split each device's share of a batch into this many passes.")
+    batch_size: int = Field(64, ge=1, le=MAX_BATCH, description="Samples per step, over all devices together.")
+    accumulate: int = Field(
+        1, ge=1, le=MAX_BATCH, description="Split each device's share of a batch into this many passes."
+    )
     seed: Annotated[int, Setting(decided_by="grid")] = Field(
         0, ge=0, description="Seed of weights, sample order and augmentation."
     )
@@ -60,6 +64,7 @@ class TrainingConfig(Config):
         2, ge=1, description="How many of the newest checkpoints stay on disk."
     )
     tensorboard: Annotated[bool, MACHINE] = Field(True, description="Also log to TensorBoard where it is installed.")
+    max_pixels: MaxPixels = MAX_PIXELS
     overwrite: Annotated[bool, MACHINE] = Field(False, description="Start over in a folder that holds another run.")
     dry_run: Annotated[bool, replace(MACHINE, decided_by="bench")] = Field(
         False, description="Check data and shapes, print what would happen, write nothing."

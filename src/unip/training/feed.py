@@ -11,8 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from unip.errors import UnipError
-from unip.runtime.signals import leave_signals_to_parent
-from unip.runtime.workers import next_batch, usable_cores
+from unip.runtime.workers import next_batch, start_of_workers, usable_cores
 from unip.training.config import TrainingConfig
 
 Batch = tuple[torch.Tensor, ...]
@@ -134,7 +133,7 @@ class Feed:
                 generator=torch.Generator(),  # else making the iterator draws from the generator that dropout uses
                 collate_fn=_as_made,
                 pin_memory=device.type == "cuda",
-                worker_init_fn=leave_signals_to_parent,
+                worker_init_fn=start_of_workers(),
                 prefetch_factor=4 if self.workers else None,
                 # forked workers share the cache of decoded images
                 multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,

@@ -187,7 +187,7 @@ def test_other_unreadable_files(tmp_path: Path) -> None:
 
 
 def test_decompression_bombs_are_refused() -> None:
-    with pytest.raises(UnipError, match=r"a\.png: it claims more than 178 million pixels"):
+    with pytest.raises(UnipError, match=r"a\.png: it claims 60000x60000, more than 200 million pixels"):
         decode_image(png(60000, 60000, 8, 0, b"\0"), "a.png")
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, DEEP)
@@ -196,7 +196,7 @@ def test_decompression_bombs_are_refused() -> None:
         places = [file.pages[0].tags[name].valueoffset for name in ("ImageWidth", "ImageLength")]
     for place in places:
         data[place : place + 2] = struct.pack("<H", 60000)
-    with pytest.raises(UnipError, match=r"a\.tif: it claims more than 178 million pixels"):
+    with pytest.raises(UnipError, match=r"a\.tif: it claims .*, more than 200 million pixels"):
         decode_image(bytes(data), "a.tif")
 
 

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from unip.data.images.addresses import read_bytes
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT, grey8, luma, to_uint8
-from unip.data.images.formats import open_image, too_many_pixels
+from unip.data.images.formats import open_image
 from unip.data.images.nodata import without_nodata
 from unip.data.images.orientation import load_as_stored
 from unip.data.images.palettes import palette_to_grey
@@ -45,7 +45,7 @@ def read_image(path: Path | str) -> Pixels:
         ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16.
 
     Raises:
-        UnipError: The file is missing, truncated, not an image, or claims more than :data:`.formats.MAX_PIXELS` pixels.
+        UnipError: The file is missing, truncated, not an image, or claims more pixels than :mod:`unip.limits` allows.
     """
     return decode_image(_bytes(path), path)
 
@@ -115,9 +115,6 @@ def _decode(data: bytes, name: Path | str, *, as_stored: bool) -> Pixels:
             return pixels if as_stored or pixels.dtype == np.uint8 else to_16bit(pixels)
     except UnipError as error:
         raise UnipError(f"image {name}: {error.what}", error.fix) from None
-    except Image.DecompressionBombError:
-        found = too_many_pixels()
-        raise UnipError(f"image {name}: {found.what}", found.fix) from None
     except UnidentifiedImageError:
         raise UnipError(f"{name} is not an image that can be read", "Use PNG, JPEG, WebP, TIFF or BMP files.") from None
     except Exception as error:  # on broken bytes the decoders raise nearly anything

@@ -3,44 +3,72 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from unip.errors import UnipError
+from unip.limits import check_claim
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+#: The formats and their first bytes: of these decoders of Pillow, which has some 40, one opens a file.
+FORMATS = {
+    "PNG": (PngImagePlugin.PngImageFile, (b"\x89PNG\r\n\x1a\n",)),
+    "JPEG": (JpegImagePlugin.jpeg_factory, (b"\xff\xd8\xff",)),
+    "WEBP": (WebPImagePlugin.WebPImageFile, (b"RIFF",)),
+    "TIFF": (TiffImagePlugin.TiffImageFile, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    "BMP": (BmpImagePlugin.BmpImageFile, (b"BM",)),
+}
 LFS_POINTER = b"version https://git-lfs"  # what a clone has in place of each file until `git lfs pull`
-MAX_PIXELS = 178_956_970  # where Pillow stops too; a file that claims more is taken for a decompression bomb
 
 
 def open_image(data: bytes | BinaryIO) -> Image.Image:
     """Open an image of one of :data:`FORMATS`, whatever its name says; its pixels are not decoded yet.
 
     Pillow by itself tries some 40 formats by the first bytes. Among them are PostScript, for which it starts
-    Ghostscript, and many that nobody uses and whose decoders are rarely tested.
+    Ghostscript, and many that nobody uses and whose decoders are rarely tested. Its limit on pixels is a variable of
+    all the process and below ours, so the decoders are asked without it.
 
     Args:
         data: The bytes of a file, or an open one, which stays open.
 
     Raises:
-        UnipError: It is a pointer of Git LFS.
+        UnipError: It is a pointer of Git LFS, or claims more pixels than :mod:`unip.limits` allows.
         PIL.UnidentifiedImageError: It is none of these.
         Exception: On broken bytes the decoders raise nearly anything.
     """
     file = io.BytesIO(data) if isinstance(data, bytes) else data
+    file.seek(0)
+    start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise UnipError("it is a pointer of Git LFS; git lfs pull gets the file itself")
     try:
-        return Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        file.seek(0)
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise UnipError("it is a pointer of Git LFS; git lfs pull gets the file itself") from None
-        raise UnidentifiedImageError("of no known format") from None  # Pillow's text is an address in memory
+        image = _decoder(file, start)
+    except Image.DecompressionBombError:  # the decoder of WebP keeps Pillow's limit by itself
+        raise UnipError("it claims more million pixels than Pillow reads of this format", "Save it as PNG.") from None
+    place = file.tell()
+    size = file.seek(0, io.SEEK_END)
+    file.seek(place)
+    check_claim(image.height, image.width, size, jpeg=image.format in ("JPEG", "MPO"))
+    return image
 
 
-def too_many_pixels() -> UnipError:
-    """Return the error for a file that claims more than :data:`MAX_PIXELS`; its name is for the caller to add."""
-    return UnipError(
-        f"it claims more than {MAX_PIXELS // 10**6} million pixels",
-        "Split it into tiles if it is real. Its header may also be forged to exhaust memory.",
-    )
+def _decoder(file: BinaryIO, start: bytes) -> ImageFile.ImageFile:
+    for decoder, marks in FORMATS.values():
+        if start.startswith(marks) and (marks != (b"RIFF",) or start[8:12] == b"WEBP"):
+            try:
+                file.seek(0)
+                image: ImageFile.ImageFile = decoder(file, "")
+                return image
+            except (SyntaxError, IndexError, TypeError, struct.error):  # what Image.open takes for: not this format
+                break
+    raise UnidentifiedImageError("of no known format")

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unip.data.images.formats import MAX_PIXELS, open_image, too_many_pixels
+from unip.data.images.formats import open_image
 from unip.data.images.orientation import load_as_stored
 from unip.data.images.tiff_parts import refuse_missing_parts_of_page
 from unip.errors import UnipError
+from unip.limits import check_claim
 
 Pixels = npt.NDArray[Any]  # (H, W) or (H, W, 3)
 
@@ -41,8 +42,7 @@ def decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
         _refuse_several(file)
         if page.dtype is None or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
             return None
-        if page.imagelength * page.imagewidth * page.imagedepth > MAX_PIXELS:
-            raise too_many_pixels()
+        check_claim(page.imagelength * page.imagedepth, page.imagewidth, len(data), jpeg=False)
         _refuse_channels(page, tifffile)
         if page.dtype.itemsize == 1:
             if page.dtype.kind == "i":

@@ -14,6 +14,7 @@ from unip.data.images.decoding import Pixels8
 from unip.data.images.formats import open_image
 from unip.data.images.orientation import as_stored, orientation_of, stored_size
 from unip.errors import UnipError
+from unip.limits import check_pixels
 from unip.opening import open_regular
 
 BEYOND_SHARE = 0.02  # of a side: as far beyond the border a corner may lie, since tools round and smooth
@@ -59,8 +60,25 @@ def look_at_picture(path: Path) -> StoredPicture:
     try:
         with open_regular(path) as file, open_image(file) as image:
             return StoredPicture(stored_size(image), orientation_of(image))
+    except UnipError as error:
+        raise UnipError(f"image {path}: {error.what}", error.fix) from None
     except Exception as error:  # on broken bytes the decoders raise nearly anything
         raise UnipError(f"cannot read image {path} ({error})", "Copy it again or remove it.") from error
+
+
+def blank(size: tuple[int, int], where: str, value: int = 0) -> Pixels8:
+    """Return a mask to draw on: ``(H, W)`` uint8.
+
+    Args:
+        size: Height and width, as a file states them.
+        where: That file, for the message.
+        value: Of all its pixels.
+
+    Raises:
+        UnipError: It would have more pixels than a frame may have, or none.
+    """
+    check_pixels(*size, f"{where}: the picture")
+    return np.full(size, value, np.uint8)
 
 
 def check_inside(

@@ -149,6 +149,8 @@ def read_channel(path: Path, channel: int, alone: Conversion | None = None) -> P
             pixels = np.asarray(load_as_stored(image))
     except OSError as error:
         raise UnipError(f"cannot read image {path} ({error.strerror or error})", "Copy it again.") from error
+    except UnipError as error:
+        raise UnipError(f"image {path}: {error.what}", error.fix) from None
     except Exception as error:  # on broken bytes the decoders raise nearly anything
         raise UnipError(f"image {path} is truncated or damaged ({error})", "Copy it again or remove it.") from error
     if pixels.ndim == 2 and alone is not None:

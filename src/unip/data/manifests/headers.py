@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unip.data.images.decoding import decode_image, is_grey
-from unip.data.images.formats import MAX_PIXELS, open_image
+from unip.data.images.formats import open_image
 from unip.data.manifests.facts import FileFacts, problem_of
 from unip.data.manifests.manifest import SHOWN, read_manifest
 from unip.data.manifests.rows import Row
 from unip.data.manifests.sources import Entry, printable
 from unip.errors import UnipError
+from unip.limits import check_claim
 from unip.opening import open_regular
 from unip.paths import status
 from unip.runtime.workers import map_processes, map_threads
@@ -145,11 +146,12 @@ def _tiff_header(file: BinaryIO, size: int) -> Header | None:
         if len(tiff.pages) > 1:
             return None  # smaller copies of the first, or pictures that would be lost
         page: Any = tiff.pages[0]
+        check_claim(page.imagelength, page.imagewidth, size, jpeg=False)
         plain = page.compression in TIFF_COMPRESSIONS and page.tags.valueof("Orientation", 1) == 1
         grey, colour = page.axes == "YX" and page.photometric in (0, 1), page.axes == "YXS" and page.photometric == 2
         bits = 8 * page.dtype.itemsize if page.dtype is not None and page.dtype.kind == "u" else 0
         end = max(start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
-        if not plain or end > size or page.imagelength * page.imagewidth > MAX_PIXELS:
+        if not plain or end > size:
             return None
         known = (bits == 8 and (grey or colour)) or (bits == 16 and grey)
         return (page.imagewidth, page.imagelength, bits) if known else None

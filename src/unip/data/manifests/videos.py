@@ -20,6 +20,7 @@ from unip.data.manifests.recipe import SourceConfig
 from unip.data.manifests.sources import Entry, printable
 from unip.errors import UnipError
 from unip.files import advice
+from unip.limits import check_pixels, max_pixels
 from unip.opening import check_regular
 from unip.outputs import remove, write_text, writing
 from unip.paths import exists, is_dir, is_file, status
@@ -98,6 +99,9 @@ def _open(av: Any, path: str) -> Iterator[Any]:
     except av.error.ArgumentError:
         raise UnipError(f"not one of the formats {', '.join(FORMATS)}") from None
     with container:
+        for stream in container.streams.video:
+            check_pixels(stream.height, stream.width)
+            stream.codec_context.options = {"max_pixels": str(max_pixels())}  # a frame may have another size
         yield container
 
 

@@ -20,12 +20,19 @@ from unip.data.images.decoding import Pixels, read_samples, to_image8
 from unip.data.images.nodata import suspected_nodata
 from unip.data.labelled.pairs import SegmentationData, read_channel
 from unip.errors import UnipError
+from unip.limits import check_pixels
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Return the size that an image has when its short side is scaled to ``short_side`` pixels, ratio kept."""
+    """Return the size that an image has when its short side is scaled to ``short_side`` pixels, ratio kept.
+
+    Raises:
+        UnipError: A very long image would become one of more pixels than a frame may have.
+    """
     factor = short_side / min(height, width)
-    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+    size = max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+    check_pixels(*size, f"an image of {width}x{height}, resized to a short side of {short_side},")
+    return size
 
 
 @dataclass
@@ -87,13 +94,13 @@ class Frames(Dataset[Frame]):
                 pixels8, is_8_bit = to_image8(samples, conversion), samples.dtype == np.uint8
                 nodata = suspected_nodata(samples, conversion)
             image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
+            size = short_side_size(image.shape[0], image.shape[1], self.short_side)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
             return Frame(
                 index, np.zeros((0, 0), np.uint8), torch.zeros(1, 0, 0), problem=UnipError(error.what, error.fix)
             )
         pixels = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
-        size = short_side_size(image.shape[0], image.shape[1], self.short_side)
         if size != image.shape[:2]:
             pixels = TF.resize(pixels, list(size), antialias=True)
         return Frame(index, image, pixels, mask, is_8_bit=is_8_bit, nodata=nodata)

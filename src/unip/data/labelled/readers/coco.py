@@ -31,7 +31,7 @@ from pydantic import Field, NonNegativeInt
 from unip.data.images.decoding import Pixels, Pixels8
 from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import draw_polygon, polygon_area
-from unip.data.labelled.outlines import check_inside, look_at_picture
+from unip.data.labelled.outlines import blank, check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.places import split_named
 from unip.data.labelled.saying import say_background
@@ -119,7 +119,7 @@ class CocoMask:
         Raises:
             UnipError: A segmentation cannot be drawn, or lies outside.
         """
-        mask = np.zeros(self.size, np.uint8)
+        mask = blank(self.size, str(self.path))
         where = f"{self.path}: an outline in {self.image.name}"
         for class_id, segmentation in self.objects:
             try:

@@ -35,6 +35,7 @@ from unip.data.labelled.readers.drawn import Drawing, DrawnImage, class_ids, fin
 from unip.data.labelled.readers.places import LISTS, list_splits
 from unip.data.labelled.settings import FOUND
 from unip.errors import UnipError
+from unip.limits import check_pixels
 from unip.opening import read_regular
 from unip.paths import is_dir, is_file
 
@@ -88,6 +89,7 @@ def _open(path: Path, record: ElementTree.Element, images: list[ElementTree.Elem
         size = (int(image.attrib["height"]), int(image.attrib["width"]))
         shapes = sorted((s for s in image if s.tag in DRAWN), key=lambda shape: int(shape.get("z_order", 0)))
         name = image.attrib["name"].replace("\\", "/")
+        check_pixels(*size, f"{path}: {name}")
         unknown = [shape.attrib["label"] for shape in shapes if shape.attrib["label"] not in ids]
         if unknown:
             raise UnipError(f"{path}: {name} has the label {unknown[0]!r}, which its <labels> do not name")
@@ -105,11 +107,11 @@ def _segmentation(shape: ElementTree.Element, size: tuple[int, int]) -> Any:
     runs = [int(run) for run in shape.attrib["rle"].split(",")]
     if sum(runs) > width * height or min(runs) < 0 or min(left, top) < 0:
         raise ValueError(f"a mask of {width}x{height} with {sum(runs)} pixels")
+    if top + height > size[0] or left + width > size[1]:
+        raise ValueError(f"a mask at {left}, {top} of {width}x{height} in a picture of {size[1]}x{size[0]}")
     flat = np.zeros(width * height, bool)
     flat[: sum(runs)] = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     mask: npt.NDArray[np.bool_] = np.zeros(size, bool)
-    if top + height > size[0] or left + width > size[1]:
-        raise ValueError(f"a mask at {left}, {top} of {width}x{height} in a picture of {size[1]}x{size[0]}")
     mask[top : top + height, left : left + width] = flat.reshape(height, width)
     return encode_runs(mask)
 

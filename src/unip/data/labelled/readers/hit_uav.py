@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from unip.data.images.decoding import Pixels
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.masks import box_corners, draw_polygon
+from unip.data.labelled.outlines import blank
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.places import split_named
 from unip.errors import UnipError
@@ -85,7 +85,7 @@ class BoxMask:
 
     def read(self) -> Pixels:
         """Return the filled boxes, ``(H, W)`` uint8 class ids."""
-        mask = np.zeros(self.size, np.uint8)
+        mask = blank(self.size, str(self.path))
         for class_id, box in self.boxes:
             draw_polygon(mask, box_corners(*box), class_id)
         return mask

@@ -35,6 +35,7 @@ from unip.data.labelled.readers.places import WITHOUT_SPLITS, split_named
 from unip.documents import fit
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.limits import check_pixels
 from unip.paths import is_dir, is_file
 
 KINDS = ("polygonlabels", "brushlabels")
@@ -103,6 +104,8 @@ def open_label_studio(root: Path, split: str | None) -> SegmentationData:
         image = _image_of(task, files, path)
         try:
             size, objects = _objects(shapes, ids)
+        except UnipError as error:
+            raise UnipError(f"{path}: {error.what}", error.fix) from None
         except (KeyError, ValueError) as error:
             what = f"{path}: a shape of task {task.id} is broken ({error})"
             raise UnipError(what, "Export it again as JSON.") from None
@@ -173,6 +176,7 @@ def _objects(shapes: list[TaskResult], ids: dict[str, int]) -> tuple[tuple[int, 
     ((height, width),) = sizes
     if height is None or width is None:
         raise ValueError("no original_height and original_width")
+    check_pixels(height, width, "a picture")
     objects = []
     for shape in shapes:
         value = _outline(shape)

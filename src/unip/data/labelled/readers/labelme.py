@@ -27,7 +27,7 @@ from unip.data.images.files import MASK_FOLDERS, SUFFIXES
 from unip.data.images.formats import open_image
 from unip.data.labelled.classes import IGNORE, Classes, background_id
 from unip.data.labelled.masks import draw_polygon
-from unip.data.labelled.outlines import check_inside, look_at_picture
+from unip.data.labelled.outlines import blank, check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.folder import read_classes
 from unip.data.labelled.readers.places import WITHOUT_SPLITS
@@ -91,7 +91,7 @@ class LabelmeMask:
         picture = look_at_picture(self.image)
         height, width = record.imageHeight, record.imageWidth
         size = picture.shown if height is None or width is None else (height, width)
-        mask = np.full(size, self.background, np.uint8)
+        mask = blank(size, str(self.path), self.background)
         for shape in record.shapes:
             label, kind = shape.label, shape.shape_type or "polygon"
             if label not in labels:

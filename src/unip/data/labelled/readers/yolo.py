@@ -24,7 +24,7 @@ from unip.data.images.decoding import Pixels
 from unip.data.images.files import list_images
 from unip.data.labelled.classes import Classes, background_id
 from unip.data.labelled.masks import draw_polygon, polygon_area
-from unip.data.labelled.outlines import check_inside, look_at_picture
+from unip.data.labelled.outlines import blank, check_inside, look_at_picture
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.readers.places import WITHOUT_SPLITS, split_named
 from unip.data.labelled.saying import say_left_out
@@ -70,7 +70,7 @@ class YoloMask:
         """
         picture = look_at_picture(self.image)
         height, width = picture.shown
-        mask = np.zeros(picture.shown, np.uint8)
+        mask = blank(picture.shown, str(self.image))
         polygons = []
         for number, line in enumerate(read_lines(self.path), 1):
             words = line.split()
