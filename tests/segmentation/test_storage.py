@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.segmentation.conftest import VIT
+from tests.test_opening import answer
 from unip.data.labelled.classes import Classes
 from unip.errors import UnipError
 from unip.outputs import output_folder
@@ -180,3 +181,34 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
         save_segmenter(segmenter, run / "model")
     assert not filecmp.dircmp(run / "before", run / "model").diff_files
     assert load_segmenter(run).spec == segmenter.spec
+
+
+BAD_SPECS = {
+    "depth": {"backbone": {"arguments": {"depth": 1_000_000}}},
+    "wide backbone": {"backbone": {"arguments": {"embed_dim": 8192, "num_heads": 64, "depth": 4}}},
+    "large backbone": {"backbone": {"timm_name": "vit_giant_patch14_dinov2"}, "layers": [40]},
+    "patches of a pixel": {"backbone": {"arguments": {"patch_size": 1, "embed_dim": 16, "depth": 4, "num_heads": 2}}},
+    "channels": {"channels": 1_000_000},
+    "many channels": {"channels": 8192, "decoder": "upernet"},
+    "many layers": {"layers": list(range(1, 5)) * 1000},
+    "short side": {"short_side": 1_000_000},
+    "crop": {"crop": 1_000_000},
+    "large crop": {"crop": 4096, "stride": 4096},
+    "stride": {"stride": 1},
+    "no stride": {"stride": 0},
+    "std of 0": {"std": [0, 1, 1]},
+    "negative std": {"std": [-1, 1, 1]},
+    "infinite std": {"std": [float("inf"), 1, 1]},
+    "NaN": {"mean": [float("nan"), 0, 0]},
+    "auxiliary weight": {"auxiliary_weight": float("nan")},
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SPECS)
+def test_a_spec_that_would_fill_the_memory_or_never_end(tmp_path, kind):
+    save_two_folders(tmp_path)
+    file = tmp_path / "segmenter/config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "spec": {**config["spec"], **BAD_SPECS[kind]}}))
+    told = answer(lambda: load_segmenter(tmp_path / "segmenter"))
+    assert told.startswith("UnipError: ") and "segmenter" in told, told

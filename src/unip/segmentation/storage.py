@@ -15,9 +15,11 @@ from unip.config import describe_validation
 from unip.errors import UnipError
 from unip.files import write_tensors
 from unip.outputs import writing
+from unip.paths import status
 from unip.segmentation.model import Segmenter, SegmenterSpec, describe_decoder
 from unip.segmentation.model_folder import read_model_config, unreadable_weights
 from unip.vit.eight_bit import restore
+from unip.vit.size import SPARE_NUMBERS, check_size
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME
 from unip.vit.spec import last_heads
 from unip.zoo.lineage import Lineage, lineage_lines, lineage_record
@@ -123,8 +125,10 @@ def load_segmenter(path: str | Path) -> Segmenter:
         raise UnipError(f"{folder / 'config.json'}: spec: {error.what}", error.fix) from None
     except (KeyError, TypeError) as error:
         raise UnipError(f"{folder / 'config.json'} has no whole `spec`") from error
-    segmenter = Segmenter(spec)
     weights = folder / WEIGHTS_NAME
+    numbers = status(weights).st_size + SPARE_NUMBERS  # each takes a byte at least
+    check_size(lambda: Segmenter(spec), numbers, str(weights))
+    segmenter = Segmenter(spec)
     try:
         segmenter.load_state_dict(restore(load_file(weights), str(weights)))
     except (OSError, SafetensorError) as error:

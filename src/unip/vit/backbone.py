@@ -15,6 +15,7 @@ from unip.vit.architecture import BackboneSpec, read_spec
 from unip.vit.hub import hub_file, hub_model, timm_model, timm_weights
 from unip.vit.infer import infer_spec
 from unip.vit.normalisation import INFMIX_RGB, Preprocessing
+from unip.vit.size import RESIZED_NUMBERS, SLACK, check_size
 from unip.vit.sources import SEGMENTER_FORMAT, WEIGHTS_NAME, find_source, read_model_folder
 from unip.vit.spec import build_backbone
 from unip.vit.student import student_spec
@@ -77,6 +78,9 @@ def load_backbone(
     origin = _resolve(source.strip(), random_weights)
     if patch is not None:
         origin = _with_patches(origin, patch)
+    if origin.weights is not None and not random_weights:
+        numbers = sum(value.numel() for value in origin.weights.state.values())
+        check_size(lambda: build_backbone(origin.spec), SLACK * numbers + RESIZED_NUMBERS, str(origin.weights.file))
     model = build_backbone(origin.spec, drop_path=drop_path)
     report = None if origin.weights is None or random_weights else load_into(model, origin.weights)
     told = origin.preprocessing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from unip.errors import UnipError
+from unip.limits import MAX_SIDE
+
 INFMIX_MEAN = 0.3801  # of grey InfMix images in 0..1 (paper, appendix on pre-training)
 INFMIX_STD = 0.1871
 INFMIX_RGB = (INFMIX_MEAN,) * 3, (INFMIX_STD,) * 3  # mean and deviation of three equal channels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+DAMAGED = "Its description is damaged: get the model again."
 
 Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and deviation of each channel, of values 0..1
 
@@ -33,13 +39,22 @@ class Preprocessing:
     input_size: int | None = None
 
     def updated(self, values: Mapping[str, Any]) -> Preprocessing:
-        """Return it with what ``values``, of a file or of timm, tell; a size may be a side or (channels, H, W)."""
+        """Return it with what ``values``, of a file or of timm, tell; a size may be a side or (channels, H, W).
+
+        Raises:
+            UnipError: Mean or deviation is not three finite numbers, a deviation is not above 0, or the size is none.
+        """
         size = values.get("input_size") or self.input_size
-        return Preprocessing(
-            mean=_three(values.get("mean") or self.mean),
-            std=_three(values.get("std") or self.std),
-            input_size=int(min(size[1:]) if isinstance(size, (list, tuple)) else size) if size else None,
-        )
+        try:
+            side = int(min(size[1:]) if isinstance(size, (list, tuple)) else size) if size else None
+            mean, std = _three(values.get("mean") or self.mean), _three(values.get("std") or self.std)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UnipError(f"mean, std or input_size of its images is none ({error})", DAMAGED) from None
+        if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+            raise UnipError(f"images cannot be normalised by mean {mean} and std {std}", DAMAGED)
+        if side is not None and not 1 <= side <= MAX_SIDE:
+            raise UnipError(f"images cannot be resized to {side} pixels", DAMAGED)
+        return Preprocessing(mean, std, side)
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.opening import open_regular
-from unip.vit.checkpoint_files import check_checkpoint, not_a_checkpoint, refused_pickle
+from unip.paths import status
+from unip.vit.checkpoint_files import ZIP, check_checkpoint, not_a_checkpoint, refused_pickle
 from unip.vit.eight_bit import restore
 from unip.vit.layouts import (
     ANCHOR,
@@ -37,6 +38,7 @@ from unip.vit.layouts import (
     without_chunks,
 )
 from unip.vit.matching import BLOCK, check_blocks, check_family, check_match, describe, some
+from unip.vit.size import check_archive, check_tensors
 from unip.vit.spec import blocks, last_heads
 
 # What is resized, and how timm's ViTs and CLIP name it.
@@ -128,6 +130,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     file = Path(path)
     payload, metadata = _read_file(file)
     tensors, wrappers, heads = unwrap(payload, file)
+    check_tensors(tensors, status(file).st_size, file)
     state, outside = split_prefix(tensors)
     if not state:
         raise UnipError(f"{file} holds no tensors by name", "Save a model's state_dict() instead.")
@@ -223,11 +226,16 @@ def _read_file(file: Path) -> tuple[Any, dict[str, str]]:
         # MAE's, DINO's and UNIP's files keep the options of their run in one of these: plain data, no code.
         allowed = torch.serialization.safe_globals([argparse.Namespace])
         with open_regular(file) as stream, allowed, warnings.catch_warnings():
+            if stream.read(len(ZIP)) == ZIP:
+                check_archive(stream, file)
+            stream.seek(0)
             warnings.simplefilter("ignore")  # about old pickle formats; what matters raises
             return torch.load(stream, map_location="cpu", weights_only=True), {}
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise refused_pickle(file, refused[1] if refused else None) from error
+    except UnipError:
+        raise
     except Exception as error:  # a torn pickle or archive raises nearly anything
         raise not_a_checkpoint(file) from error
 
