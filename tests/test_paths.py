@@ -172,6 +172,16 @@ def test_bad_paths_have_one_message(
         assert bad[:50] in capsys.readouterr().err
 
 
+def test_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = image(tmp_path / "frames/1.png").parent
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UnipError, match="the folder that this command was started in has been deleted"):
+        check(sources=("frames",), out=Path("out"))
+    assert check(sources=(str(frames),), out=tmp_path / "out").images == 1
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=["NUL", "surrogate"])
 def test_settings_hold_no_names_that_no_file_can_have(tmp_path: Path, text: str) -> None:
     class Settings(Config):

@@ -89,10 +89,21 @@ def refusing_paths() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and error.filename is None and not _has_working_folder():
+            what = "the folder that this command was started in has been deleted"
+            raise UnipError(what, "Change to a folder that is there: relative paths begin at it.") from error
         if error.errno not in _OF_PATHS:
             raise
         what = f"cannot read or write {_text(error.filename or 'a file')}: {error.strerror}"
         raise UnipError(what, _advice(error)) from error
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _advice(error: OSError) -> str:
