@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+import string
 from pathlib import Path
+
+import pytest
 
 from unip.segmentation.intervals import Interval
 from unip.suites.records import CellRecord, ScoresRecord
@@ -17,17 +21,56 @@ TABLE = ReportTable("a_b, 10 %", ("init", "mIoU"), (("x|y & <z>", "1.0 ± 0.1"),
 
 def test_markdown():
     lines = TABLE.markdown().splitlines()
-    assert lines[0] == "### a_b, 10 %"
-    assert lines[2:6] == ["| init | mIoU |", "| --- | ---: |", r"| x\|y & <z> | 1.0 ± 0.1 |", "| m | −3.0 |"]
+    assert lines[0] == r"### a\_b, 10 %"
+    assert lines[2:6] == ["| init | mIoU |", "| --- | ---: |", r"| x\|y \& \<z\> | 1.0 ± 0.1 |", "| m | −3.0 |"]
 
 
 def test_latex():
     text = TABLE.latex()
     assert r"\caption{a\_b, 10 \%. A note.}" in text
-    assert r"x|y \& <z> & 1.0 $\pm$ 0.1 \\" in text
+    assert r"x\textbar{}y \& \textless{}z\textgreater{} & 1.0 $\pm$ 0.1 \\" in text
     assert r"m & $-$3.0 \\" in text
     for rule in ("toprule", "midrule", "bottomrule"):
         assert f"\\{rule}" in text
+
+
+NAMES = [
+    *(f"a{c}b" for c in string.punctuation),
+    "\\",
+    "a\nb",
+    "a\r\nb",
+    "a\u2028b",
+    "a--b",
+    "[x]",
+    "*",
+    "<b>x</b>",
+    "$x$",
+    "a\\|b",
+]
+NAMES += ["`x|y`", "&amp;", "~~x~~", "_x_", "\\textbf{x}", "50 % & more"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_shown_as_they_are(name):
+    """A name stays within its cell, and every character that means something is escaped."""
+    plain = " ".join(name.splitlines())
+    table = ReportTable(name, ("init", name), ((name, "1"), ("m", "2")), name)
+    lines = table.markdown().splitlines()
+    assert len(lines) == 8 and all(len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3 for line in lines[2:6])
+    for text in (lines[0].removeprefix("### "), lines[4].split(" | 1 |")[0].removeprefix("| "), lines[7]):
+        assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text) == plain
+        assert not re.search(r"[`*_\[\]<>|~&$]", re.sub(r"\\.", "", text))
+    lines = table.latex().splitlines()
+    assert len(lines) == 12 and not lines[7].startswith(("[", "*"))
+    assert len(re.findall(r"(?<!\\)&", lines[5])) == len(re.findall(r"(?<!\\)&", lines[7])) == 1
+    shown = lines[7].removesuffix(r" & 1 \\")
+    for said, meant in LATEX_SHOWS.items():
+        shown = shown.replace(said, meant)
+    assert re.sub(r"\\([&%$#_{}])", r"\1", shown).replace("\0", "\\") == plain
+
+
+LATEX_SHOWS = {r"\textbackslash{}": "\0", r"\textasciitilde{}": "~", r"\textasciicircum{}": "^", r"\textless{}": "<"}
+LATEX_SHOWS |= {r"\textgreater{}": ">", r"\textbar{}": "|", "-{}-": "--", "{[}": "[", "{]}": "]", "{*}": "*"}
 
 
 def test_html():

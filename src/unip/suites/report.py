@@ -19,7 +19,7 @@ from unip.pages import file_uri, page_template
 from unip.suites.config import LATEX_FILE, MARKDOWN, PAGE, PLOT
 from unip.suites.results import DoneCell, write_results
 from unip.suites.suite import Suite, budget_text
-from unip.suites.tables import ReportTable, all_tables, average, by_budget, by_init
+from unip.suites.tables import ReportTable, all_tables, as_markdown, average, by_budget, by_init
 from unip.version import __version__
 
 COLUMNS = 2  # of panels in the plot
@@ -31,7 +31,8 @@ def write_report(suite: Suite, done: list[DoneCell], out: Path) -> list[ReportTa
     total = len(suite.cells())
     state = f"{len(done)} of {total} cells" + ("" if len(done) == total else "; the others are not done")
     write_results(done, out)
-    write_text(out / MARKDOWN, f"## {suite.title}\n\n{state}.\n\n" + "\n".join(table.markdown() for table in tables))
+    head = f"## {as_markdown(suite.title)}\n\n{state}.\n\n"
+    write_text(out / MARKDOWN, head + "\n".join(table.markdown() for table in tables))
     write_text(out / LATEX_FILE, "\n".join(table.latex() for table in tables))
     picture = plot_cost(suite, done)
     if picture:

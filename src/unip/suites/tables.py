@@ -18,14 +18,19 @@ from unip.suites.suite import TRAINED_KINDS, Axes, DatasetEntry, Suite, budget_t
 
 Budget = tuple[str, float]  # protocol and labels
 Key = TypeVar("Key")
+MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|~&$"})  # those that mean something within a line
 LATEX = str.maketrans(
     {
         **{c: f"\\{c}" for c in "&%$#_{}"},
+        **{c: f"{{{c}}}" for c in "[]*"},  # after the end of a row they would belong to it
         "±": r"$\pm$",
         "−": "$-$",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "\\": r"\textbackslash{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
     }
 )
 
@@ -41,15 +46,17 @@ class ReportTable:
 
     def markdown(self) -> str:
         """Return it in Markdown."""
-        lines = [self.head, ("---", *("---:" for _ in self.head[1:])), *self.rows]
-        table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-        return f"### {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+        head, *body = (tuple(map(as_markdown, line)) for line in (self.head, *self.rows))
+        lines = [head, ("---", *("---:" for _ in self.head[1:])), *body]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        note = f"\n{as_markdown(self.note)}\n" if self.note else ""
+        return f"### {as_markdown(self.title)}\n\n{table}\n{note}"
 
     def latex(self) -> str:
         """Return it in LaTeX; it wants the package booktabs."""
-        lines = [" & ".join(cell.translate(LATEX) for cell in line) + r" \\" for line in (self.head, *self.rows)]
+        lines = [" & ".join(map(as_latex, line)) + r" \\" for line in (self.head, *self.rows)]
         body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-        caption = (self.title + (f". {self.note}" if self.note else "")).translate(LATEX)
+        caption = as_latex(self.title + (f". {self.note}" if self.note else ""))
         begin = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
         columns = rf"\begin{{tabular}}{{l{'r' * (len(self.head) - 1)}}}"
         return "\n".join([*begin, columns, *body, r"\end{tabular}", r"\end{table}"]) + "\n"
@@ -61,6 +68,16 @@ class ReportTable:
         note = f"<p>{escape(self.note)}</p>\n" if self.note else ""
         title = f"<h3>{escape(self.title)}</h3>\n"
         return f'{title}<div class="wide"><table>\n<tr>{head}</tr>\n{body}</table></div>\n{note}'
+
+
+def as_markdown(text: str) -> str:
+    """Return what shows a text as it is, in a line of Markdown."""
+    return " ".join(text.splitlines()).translate(MARKDOWN)
+
+
+def as_latex(text: str) -> str:
+    """Return what shows a text as it is, in a line of LaTeX."""
+    return " ".join(text.splitlines()).translate(LATEX).replace("--", "-{}-")
 
 
 def all_tables(suite: Suite, done: list[DoneCell]) -> list[ReportTable]:
