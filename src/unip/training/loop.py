@@ -292,8 +292,11 @@ class _Loop:
         judged = self._evaluate(stop)
         if not judged:
             raise self._stopped()
-        before: LogRecord = next(reversed(self.run.read_log()), {})  # of the same step, without a score
-        self._log({name: value for name, value in before.items() if name not in ("step", "lr")} | judged, {})
+        lines = self.run.read_log() if self.main else []
+        before = next((line for line in reversed(lines) if line["step"] == self.step), {})  # without a score
+        self._log(
+            {name: value for name, value in before.items() if name not in ("step", "lr")} | judged, {}, again=True
+        )
 
     def _one_step(self, feed: Feed) -> dict[str, torch.Tensor]:
         """Do one optimiser step; nothing here waits for the device."""
@@ -350,12 +353,14 @@ class _Loop:
             "feed_wait": round(waited, 4),
         }
 
-    def _log(self, means: dict[str, float], rates: dict[str, float]) -> None:
+    def _log(self, means: dict[str, float], rates: dict[str, float], *, again: bool = False) -> None:
+        """Write a line of the log; ``again``: in the place of this step's."""
         if not self.main:
             return
         lr = max(group["lr"] for group in self.optimizer.param_groups)
         record = {"step": self.step, **means, "lr": lr, **rates}
-        self.run.append_log(record)
+        write = self.run.replace_log if again else self.run.append_log
+        write(record)
         if self.writer is not None:
             self.writer.scalars({name: value for name, value in record.items() if name != "step"}, self.step)
 

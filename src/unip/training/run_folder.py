@@ -20,7 +20,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -218,17 +218,26 @@ class RunFolder:
 
     def trim_log(self, step: int) -> None:
         """Drop log lines beyond ``step``: they were written after the checkpoint that the run continues from."""
-        lines = self._log_lines()
-        kept = [line for line in lines if (record := _record(line)) is not None and record["step"] <= step]
-        if kept != lines:
-            write_text(self.log, "".join(f"{line}\n" for line in kept))
+        self._keep_lines(lambda record: record["step"] <= step)
+
+    def replace_log(self, record: LogRecord) -> None:
+        """Put a record in the place of the one of the same step."""
+        self._keep_lines(lambda there: there["step"] != record["step"], record)
+
+    def _keep_lines(self, keeps: Callable[[LogRecord], bool], *added: LogRecord) -> None:
+        text = self._log_text()
+        records = ((line, _record(line)) for line in text.splitlines())
+        kept = [line for line, record in records if record is not None and keeps(record)]
+        new = "".join(f"{line}\n" for line in (*kept, *map(_line, added)))
+        if new != text:
+            write_text(self.log, new)
         self.outputs.grow("log.jsonl")
 
     def append_log(self, record: LogRecord) -> None:
         """Append one JSON line to the log."""
         try:
             with self.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, allow_nan=False) + "\n")
+                file.write(_line(record) + "\n")
         except OSError as error:
             raise UnipError(f"cannot write {self.log}: {error.strerror}", "Free some space and run again.") from error
 
@@ -238,16 +247,20 @@ class RunFolder:
         Raises:
             UnipError: It cannot be read.
         """
-        return [record for line in self._log_lines() if (record := _record(line)) is not None]
+        return [record for line in self._log_text().splitlines() if (record := _record(line)) is not None]
 
-    def _log_lines(self) -> list[str]:
+    def _log_text(self) -> str:
         if not exists(self.log):
-            return []
+            return ""
         try:
-            return read_regular_text(self.log).splitlines()
+            return read_regular_text(self.log)
         except (OSError, UnicodeDecodeError) as error:
             what = f"cannot read {self.log}: {getattr(error, 'strerror', None) or error}"
             raise UnipError(what, "Delete it: the run goes on without.") from error
+
+
+def _line(record: LogRecord) -> str:
+    return json.dumps(record, allow_nan=False)
 
 
 def _record(line: str) -> LogRecord | None:
