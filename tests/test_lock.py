@@ -69,6 +69,32 @@ def test_a_child_that_inherits_it_holds_it_too(tmp_path):
         pass
 
 
+INHERITS = """
+import subprocess, sys, time
+from pathlib import Path
+from unip.lock import locked
+with locked(Path(sys.argv[1]), Path("runs/ft")) as lock:
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2)"], pass_fds=(lock,), stdout=subprocess.DEVNULL)
+    print("held", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_children_of_a_killed_holder_are_waited_for(tmp_path, monkeypatch, waits):
+    command = [sys.executable, "-c", INHERITS, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        holder.kill()
+    if waits:
+        with locked(tmp_path / "lock", "runs/ft"):
+            return
+    monkeypatch.setattr("unip.lock.SETTLE_SECONDS", 0.1)
+    with pytest.raises(UnipError, match=f"processes that process {holder.pid} on .* has started and that are still"):
+        with locked(tmp_path / "lock", "runs/ft"):
+            raise AssertionError("not reached")
+
+
 def test_it_is_held_once_in_a_process_too(tmp_path):
     with locked(tmp_path / "lock", "runs/ft"):
         with pytest.raises(UnipError, match=f"in use by process {os.getpid()}"), locked(tmp_path / "lock", "runs/ft"):

@@ -18,8 +18,9 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Validati
 from rich.console import Console
 
 import unip
-from unip import log
+from unip import _IS_PROGRAM, _STOPPED, _leave_at_signals, _say_interrupted, log  # type: ignore[attr-defined]
 from unip.errors import Interrupted, UnipError
+from unip.runtime.signals import is_importing
 from unip.verbs import DATA_VERBS, VERBS
 
 app = App(
@@ -86,6 +87,14 @@ def main() -> None:
     A stdout that cannot be written ends no work. That a reader such as ``head`` has left is no problem; a full disk is
     one that is told at the end.
     """
+    try:
+        _main()
+    except KeyboardInterrupt:  # between two of its parts
+        _say_interrupted()
+        sys.exit(_STOPPED)
+
+
+def _main() -> None:
     log.show()
     console = log.TerminalConsole(stderr=True, soft_wrap=True, emoji=False)
     app.console = app.meta.console = log.TerminalConsole()
@@ -97,6 +106,8 @@ def main() -> None:
         code = end.code
     except log.CannotPrint as error:  # help
         problem = error
+    if _IS_PROGRAM:  # what is left takes no time, and Python's end would print a traceback
+        _leave_at_signals(code if isinstance(code, int) else 0)
     problem = log.flush_streams() or problem
     if problem is not None and problem.errno != errno.EPIPE:
         what = f"stdout cannot be written: {problem.strerror}"
@@ -107,7 +118,9 @@ def main() -> None:
 
 
 def _run(console: Console) -> None:
-    signal.signal(signal.SIGTERM, _as_ctrl_c)  # training has its own way of stopping, while it trains
+    for number in (signal.SIGINT, signal.SIGTERM):  # training has its own way of stopping, while it trains
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _as_ctrl_c)
     sys.unraisablehook = _interrupt_again
     try:
         app.meta(exit_on_error=False, print_error=False)
@@ -129,7 +142,7 @@ def _run(console: Console) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         _complain(console, "interrupted", "", mark="")
-        sys.exit(130)
+        sys.exit(_STOPPED)
     else:
         torch = sys.modules.get("torch")  # not imported for this alone
         if torch and torch.distributed.is_initialized():  # of torchrun; NCCL complains when nobody ends it
@@ -137,6 +150,11 @@ def _run(console: Console) -> None:
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    if _IS_PROGRAM and is_importing(frame):
+        if outputs := sys.modules.get("unip.outputs"):  # not imported for this alone
+            outputs.leave_folders()
+        _say_interrupted()
+        os._exit(_STOPPED)
     raise KeyboardInterrupt
 
 

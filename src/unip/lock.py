@@ -21,6 +21,9 @@ from unip.paths import status
 
 log = logging.getLogger(__name__)
 
+SETTLE_SECONDS = 15.0  # that worker processes have to end after the one that started them was killed
+LOOK_EVERY_SECONDS = 0.2
+
 _held: set[int] = set()  # descriptors of this process
 
 
@@ -57,10 +60,7 @@ def _take(lock: Path, folder: Path) -> int:
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            if not _try(descriptor, folder):
-                raise UnipError(
-                    f"{folder} is in use by {_holder(descriptor)}", "Wait until it ends, or choose another --out."
-                )
+            _wait(descriptor, folder)
             try:
                 current = status(lock).st_ino == os.fstat(descriptor).st_ino
             except FileNotFoundError:
@@ -73,6 +73,17 @@ def _take(lock: Path, folder: Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
+
+
+def _wait(descriptor: int, folder: Path) -> None:
+    """Take the lock; wait a little if its holder was killed, and only what that has started is still ending."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not _try(descriptor, folder):
+        name, gone = _holder(descriptor)
+        if not gone or time.monotonic() > deadline:
+            holder = f"processes that {name} has started and that are still saving their state" if gone else name
+            raise UnipError(f"{folder} is in use by {holder}", "Wait until it ends, or choose another --out.")
+        time.sleep(LOOK_EVERY_SECONDS)
 
 
 def _try(descriptor: int, folder: Path) -> bool:
@@ -107,17 +118,16 @@ def _this_process() -> dict[str, str | int]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T"), "command": command}
 
 
-def _holder(descriptor: int) -> str:
-    """Say which process has the lock."""
+def _holder(descriptor: int) -> tuple[str, bool]:
+    """Say which process has the lock, and whether it is gone."""
     try:
         about = try_json(os.pread(descriptor, 4096, 0), _Holder)
     except OSError:
         about = None
     if about is None or not 0 < about.pid < 2**31:
-        return "another process"
+        return "another process", False
     name = f"process {about.pid} on {about.host} since {about.since} ({about.command})"
-    gone = about.host == socket.gethostname() and not _is_alive(about.pid)
-    return f"processes that {name} has started and that are still saving their state" if gone else name
+    return name, about.host == socket.gethostname() and not _is_alive(about.pid)
 
 
 def _is_alive(pid: int) -> bool:

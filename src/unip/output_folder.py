@@ -48,6 +48,7 @@ class OutputFolder:
         overwrite: Whether a listed file may be replaced although it was changed since.
         overwrite_means: What that option does, for messages.
         lock: The descriptor of the lock, for child processes that go on working there; None in a dry run.
+        made: The folder and those above it, as far as they were made for this call.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
@@ -56,6 +57,7 @@ class OutputFolder:
         self.overwrite = overwrite
         self.overwrite_means = "replaces those that were changed"
         self.lock: int | None = None
+        self.made: list[Path] = []
         self.hidden = self.path / HIDDEN
         self.list = self.hidden / "files.jsonl"
         self.known = read_list(self.list)  # by name; of several entries, the file is as one of them says

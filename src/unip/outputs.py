@@ -62,7 +62,7 @@ def output_folder(
     made = [each for each in (there, *there.parents) if not exists(each)]
     with locked(there / HIDDEN / "lock", path) if exclusive else nullcontext() as lock:
         folder = OutputFolder(path, overwrite=overwrite)
-        folder.lock = lock
+        folder.lock, folder.made = lock, made
         if exclusive:
             folder.recover()
         _open.append(folder)
@@ -74,7 +74,7 @@ def output_folder(
             _open.remove(folder)
             if exclusive:
                 folder.close()
-                _tidy(folder, made)
+                _tidy(folder)
 
 
 def _refuse_strange(folder: OutputFolder) -> None:
@@ -152,8 +152,10 @@ def writing(path: Path) -> Iterator[Path]:
         else:
             folder.place(target, name)
     except OSError as error:
-        if error.filename is not None and temporary is not None and str(temporary) not in str(error.filename):
-            if Path(error.filename) != path:
+        # of a copy, the first name is the file that is read, whichever of both was the problem
+        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        if temporary is not None and named and not any(str(temporary) in name for name in named):
+            if str(path) not in named:
                 raise  # some other file that the body read
         raise UnipError(
             f"cannot write {path}: {error.strerror or error}", f"{advice(error)}; what was there before is untouched."
@@ -191,7 +193,16 @@ def _name_in(folder: OutputFolder, path: Path) -> str:
     return Path(os.path.abspath(path)).relative_to(folder.path).as_posix()
 
 
-def _tidy(folder: OutputFolder, made: list[Path]) -> None:
+def leave_folders() -> None:
+    """Leave all folders that are open, for a process that ends at once."""
+    for folder in reversed(_open):
+        if folder.lock is not None:
+            folder.recover()
+            folder.close()
+            _tidy(folder)
+
+
+def _tidy(folder: OutputFolder) -> None:
     """Delete the hidden folder if it tells nothing, and the folders that were made for nothing."""
     with suppress(OSError):
         (folder.hidden / "tmp").rmdir()
@@ -200,5 +211,5 @@ def _tidy(folder: OutputFolder, made: list[Path]) -> None:
             return
         folder.list.unlink(missing_ok=True)
         (folder.hidden / "lock").unlink()
-        for empty in (folder.hidden, *made):
+        for empty in (folder.hidden, *folder.made):
             empty.rmdir()

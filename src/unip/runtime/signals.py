@@ -1,14 +1,24 @@
-"""Ctrl-C and SIGTERM: as an exception, as a flag, or as whatever else the first of them is to do."""
+"""Ctrl-C and SIGTERM: as an exception, as a flag, or as whatever else the first of them is to do; workers."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from unip.errors import Interrupted
+
+Act = Callable[[int, FrameType | None], None]
+IMPORTING = "<frozen importlib._bootstrap>"  # the file that frames of an import are in
+LOOK_EVERY_SECONDS = 0.5  # whether the parent is still there
+
+
+class _Stop(KeyboardInterrupt):
+    """Someone asked to stop. Not an Interrupted yet: code that goes on after a UnipError must not go on after this."""
 
 
 @contextmanager
@@ -18,16 +28,22 @@ def stoppable(advice: str, what: str = "interrupted") -> Iterator[None]:
     For work that keeps what is done and can be made to go on.
     """
 
-    def stop(number: int) -> None:
-        raise Interrupted(what, advice)
+    def stop(number: int, frame: FrameType | None) -> None:
+        usual = signal.getsignal(number)
+        if is_importing(frame) and callable(usual):
+            usual(number, frame)
+        raise _Stop
 
-    with at_first_signal(stop):
-        yield
+    try:
+        with at_first_signal(stop):
+            yield
+    except _Stop:
+        raise Interrupted(what, advice) from None
 
 
 @contextmanager
-def at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
-    """Call ``act`` with the number of the first SIGINT or SIGTERM; a second one acts as usual."""
+def at_first_signal(act: Act) -> Iterator[None]:
+    """Call ``act`` as a handler of the first SIGINT or SIGTERM; a second one acts as usual."""
     watched = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
@@ -40,7 +56,7 @@ def at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         restore()
-        act(number)
+        act(number, frame)
 
     for number in watched:
         signal.signal(number, handle)
@@ -50,10 +66,30 @@ def at_first_signal(act: Callable[[int], None]) -> Iterator[None]:
         restore()
 
 
-def leave_signals_to_parent(worker: int) -> None:
-    """Loader workers: Ctrl-C is the parent's business, SIGTERM ends the worker as by default."""
+def is_importing(frame: FrameType | None) -> bool:
+    """Return whether a frame belongs to an import: there, modules written in C may turn an exception into another."""
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORTING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def follow_parent(worker: int = 0) -> None:
+    """Begin a worker process: Ctrl-C is the parent's business, SIGTERM ends it, and so does the end of the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    from multiprocessing import parent_process  # here: the command line has no use for it
+
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
+        threading.Thread(target=_end_after, args=(parent.pid,), daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_EVERY_SECONDS)
+    os._exit(1)
 
 
 class StopRequest:
@@ -71,7 +107,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a flag; a second one acts as usual."""
     request = StopRequest()
 
-    def note(number: int) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         request.signal = number
 
     with at_first_signal(note):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from unip.errors import UnipError
 from unip.limits import max_pixels, set_max_pixels
 from unip.progress import meter
-from unip.runtime.signals import leave_signals_to_parent
+from unip.runtime.signals import follow_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -134,7 +134,7 @@ def start_of_workers() -> Callable[[int], None]:
 
 
 def _start_worker(pixels: int, worker: int) -> None:
-    leave_signals_to_parent(worker)
+    follow_parent(worker)
     set_max_pixels(pixels)
 
 

@@ -1,6 +1,8 @@
 """A worker process: runs tasks one after the other, so that starting Python and the device is paid for once.
 
-Tasks come as lines on stdin, outcomes go as lines to what stdout was; whatever a task prints goes to its own log.
+Tasks come as lines on stdin, outcomes go as lines to what stdout was; whatever a task prints goes to its own log. When
+stdin ends, nobody waits for an outcome any more: a task that runs saves its state. It has seconds for that if the
+parent was killed, so that the next call finds the folder free.
 """
 
 from __future__ import annotations
@@ -12,114 +14,55 @@ import queue
 import signal
 import sys
 import threading
-import traceback
+import time
 
-import torch
-
-from unip.documents import parse_json
-from unip.errors import Interrupted, UnipError
 from unip.limits import set_max_pixels
-from unip.log import show
-from unip.outputs import OutputFolder, output_folder, write_json
-from unip.pretraining.config import PretrainConfig
-from unip.pretraining.verbs import pretrain
-from unip.suites.cells import run_cell
-from unip.suites.cost import measure_cost
-from unip.suites.tasks import DONE, RUN, TASK, CellTask, CostTask, Outcome, Task
 
-LOG = "log.txt"
+LOOK_EVERY_SECONDS = 0.5
+SAVE_SECONDS = 6.0  # to save a state, after the parent was killed
 
 
 def main() -> None:
     """Serve until stdin ends."""
-    show()  # the parent leads stdout and stderr of each task to its log
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     # not sys.stdin: the loader processes that a task forks close it, and would wait for the thread that reads it
     questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    busy = threading.Event()
-    threading.Thread(target=_read, args=(questions, lines, busy), daemon=True).start()
+    busy = threading.Event()  # a task has come, and is not answered yet
+    threading.Thread(target=_read, args=(questions, lines, busy, os.getppid()), daemon=True).start()
+
+    # here: they import torch, for seconds in which the parent may be killed
+    from unip.documents import parse_json
+    from unip.log import show
+    from unip.suites.attempts import attempt, clear_traces
+    from unip.suites.tasks import TASK
+
+    show()  # the parent leads stdout and stderr of each task to its log
     clear_traces()  # imports the compiler
     gc.freeze()  # modules stay; else the collections between tasks would search all of them
-    while True:
-        line = lines.get()
-        if not line:
-            return
-        task = TASK.validate_python(parse_json(line, "the suite", file_names=True))
-        busy.set()
-        outcome = attempt(task)
+    while line := lines.get():
+        outcome = attempt(TASK.validate_python(parse_json(line, "the suite", file_names=True)))
         busy.clear()
-        os.write(answers, outcome.model_dump_json().encode() + b"\n")
+        try:
+            os.write(answers, outcome.model_dump_json().encode() + b"\n")
+        except BrokenPipeError:  # nobody waits for it
+            return
         if outcome.state == "interrupted":
             return
 
 
-def attempt(task: Task) -> Outcome:
-    """Run a task with its output in its log, and say how it went."""
-    try:
-        with output_folder(task.file.parent if isinstance(task, CostTask) else task.folder) as outputs:
-            return _attempt(task, outputs)
-    except UnipError as error:
-        return Outcome(state="failed", what=error.what, fix=error.fix)
-
-
-def _attempt(task: Task, outputs: OutputFolder) -> Outcome:
-    log = outputs.path / LOG
-    try:
-        if outputs.state(LOG) == "foreign":  # else lines are added to it, whatever was before
-            outputs.check(LOG)
-        opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        outputs.grow(LOG)
-    except OSError as error:
-        return Outcome(state="failed", what=f"cannot write {log}: {error.strerror}", fix="Choose another --out.")
-    os.dup2(opened, 1)
-    os.dup2(opened, 2)
-    os.close(opened)
-    clear_traces()
-    try:
-        return Outcome(state="done", what=run(task))
-    except Interrupted as error:
-        return Outcome(state="interrupted", what=error.what)
-    except UnipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return Outcome(state="failed", what=error.what[:1500], fix=error.fix[:500])
-    except Exception as error:  # one cell's failure must not stop the others
-        traceback.print_exc()
-        last = f"{type(error).__name__}: {error}"[:1500]
-        return Outcome(state="failed", what=last, fix=f"This is a bug in unip; see {log}.", fresh=True)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-
-def run(task: Task) -> str:
-    """Run a task; return the result in a few words."""
-    if isinstance(task, CellTask):
-        return run_cell(task)
-    if isinstance(task, CostTask):
-        write_json(task.file, vars(measure_cost(task)))
-        return "measured"
-    result = pretrain(PretrainConfig.make(**task.settings, out=task.folder / RUN))
-    write_json(task.folder / DONE, {"loss": result.loss})
-    return f"loss {result.loss:.4f}"
-
-
-def clear_traces() -> None:
-    """Undo what a task before may have left in this process, so that a cell does what it would do alone."""
-    torch.set_float32_matmul_precision("highest")  # half-precision training allows TF32 for the rest
-    torch.compiler.reset()  # else models of many shapes run into the limit of recompilations
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _read(questions: io.FileIO, lines: queue.SimpleQueue[bytes], busy: threading.Event) -> None:
+def _read(questions: io.FileIO, lines: queue.SimpleQueue[bytes], busy: threading.Event, parent: int) -> None:
     for line in iter(questions.readline, b""):
+        busy.set()
         lines.put(line)
     lines.put(b"")
-    if busy.is_set():  # nobody waits any more: the parent was killed. Training saves a checkpoint and stops
+    if busy.is_set():  # training saves a checkpoint and stops
         os.kill(os.getpid(), signal.SIGTERM)
+    while os.getppid() == parent:  # it waits, or ends this process when it is tired of that
+        time.sleep(LOOK_EVERY_SECONDS)
+    if busy.is_set():
+        time.sleep(SAVE_SECONDS)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -30,6 +27,7 @@ from unip.files import read_json
 from unip.outputs import OutputFolder, output_folder, write_for_parent, write_json, writing
 from unip.paths import exists, is_dir, is_file
 from unip.progress import meter
+from unip.runtime.signals import follow_parent
 from unip.runtime.workers import usable_cores
 
 log = logging.getLogger(__name__)
@@ -195,7 +193,7 @@ def _generate(frames: list[_SceneFile], workers: int, out: Path, *, overwrite: b
             # Forking starts at once and needs no importable main module; elsewhere it is not safe.
             method = "fork" if sys.platform == "linux" else "spawn"
             with ProcessPoolExecutor(
-                workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(), out)
+                workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(out,)
             ) as pool:
                 futures: list[Future[int]] = [pool.submit(_write_batch, batch) for batch in batches]
                 try:
@@ -213,17 +211,9 @@ def _generate(frames: list[_SceneFile], workers: int, out: Path, *, overwrite: b
         ) from None
 
 
-def _start_worker(parent: int, out: Path) -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it when it is killed."""
+def _start_worker(out: Path) -> None:
     write_for_parent(out)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    follow_parent()
 
 
 def _write_batch(frames: list[_SceneFile]) -> int:
