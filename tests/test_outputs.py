@@ -73,6 +73,17 @@ def test_a_full_disk_is_one_message(tmp_path):
     assert path.read_text() == "old"
 
 
+def test_a_copy_that_cannot_be_written(tmp_path):
+    """Such an error names the file that is read first, as those of ``shutil.copyfile`` and ``os.symlink`` do."""
+    with pytest.raises(UnipError, match=r"cannot write .*value: No space left") as caught:
+        with writing(tmp_path / "value") as new:
+            names = str(tmp_path / "source"), None, str(new / "copy")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names)
+    assert "Free some space" in caught.value.fix
+    with pytest.raises(FileNotFoundError), writing(tmp_path / "value"):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / "source"))
+
+
 @pytest.mark.parametrize(("number", "frees"), [(errno.ENOSPC, True), (errno.EROFS, False), (errno.EACCES, False)])
 def test_space_is_no_cure_for_a_read_only_disk(tmp_path, number, frees):
     error = OSError(number, os.strerror(number))

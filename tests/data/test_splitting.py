@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,22 @@ def test_patterns_copies_and_seeds(tmp_path: Path) -> None:
     split(data=root, out=tmp_path / "a", overwrite=True, shares=(0.8, 0.0, 0.2))
     assert before == [".unip", "classes.json", "splits.csv", "test", "train", "val"]
     assert sorted(os.listdir(tmp_path / "a")) == [".unip", "classes.json", "splits.csv", "test", "train"]
+
+
+def test_a_disk_that_becomes_full_while_images_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, copy = folder(tmp_path / "set"), shutil.copyfile
+
+    def full(source: Path, target: Path) -> None:
+        if source.stem == "v5_015":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+        copy(source, target)
+
+    monkeypatch.setattr("unip.data.splitting.shutil.copyfile", full)
+    with pytest.raises(UnipError, match=r"cannot write .*: No space left on device"):
+        split(data=root, out=tmp_path / "out", copy_images=True)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    split(data=root, out=tmp_path / "out", copy_images=True)
 
 
 def test_other_layouts_become_folders(tmp_path: Path) -> None:
