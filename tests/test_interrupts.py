@@ -23,6 +23,11 @@ class Finder:
         if name == os.environ["AT"]:
             os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 sys.meta_path.insert(0, Finder())
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid(), number=int(os.environ["SIGNAL"])):
+        kill(me, number)
+if os.environ["AT"] == "the end":
+    sys.late = Late()
 """
 SWALLOWS = """
 import os, signal
@@ -58,6 +63,13 @@ def interrupt(tmp_path: Path, words: list[str], at: str, number: int) -> tuple[i
 @pytest.mark.parametrize("at", ["logging", "unip.errors", "unip.__main__", "unip.cli", "cyclopts", "rich.console"])
 def test_while_the_program_starts(tmp_path, at, number):
     assert interrupt(tmp_path, ["models"], at, number) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_the_program_ends(tmp_path, number):
+    """What it has done, and its exit code, stay as they are."""
+    code, out, err = interrupt(tmp_path, ["models"], "the end", number)
+    assert (code, err) == (0, "") and "All about one of them" in out
 
 
 @pytest.mark.parametrize("at", ["unip.features.verbs", "unip.features.deduplication", "torch", "pyarrow.lib"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import difflib
 import errno
 import functools
@@ -95,6 +96,8 @@ def main() -> None:
 
 
 def _main() -> None:
+    if _IS_PROGRAM:  # registered first, so called last: Python would let a signal kill it while it takes itself apart
+        atexit.register(_ignore_signals)
     log.show()
     console = log.TerminalConsole(stderr=True, soft_wrap=True, emoji=False)
     app.console = app.meta.console = log.TerminalConsole()
@@ -147,6 +150,11 @@ def _run(console: Console) -> None:
         torch = sys.modules.get("torch")  # not imported for this alone
         if torch and torch.distributed.is_initialized():  # of torchrun; NCCL complains when nobody ends it
             torch.distributed.destroy_process_group()
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
