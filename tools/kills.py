@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from trials import Things, differences, has_traceback, kill_all, living, recipe_name, start, until, wait
+from trials import Things, differences, has_traceback, is_whole, kill_all, living, recipe_name, start, until, wait
 
 VERBS = ("bench", "pretrain", "finetune", "data build", "data pack", "data dedup", "predict", "evaluate")
 BENCH_SHARE = 0.16  # of all kills; the others share the rest
@@ -150,8 +150,7 @@ def resume(things: Things, verb: str, place: Path, reference: Reference) -> tupl
         kill_all(f"again-{place.name}")
         return None, ["the same command hangs"]
     said = (place / "again.err").read_text(errors="replace")
-    whole = code == 2 and "--overwrite to replace it" in said  # it was killed when all was written
-    wrong = [] if code == 0 or whole else [f"the same command ends with {code}: {said[-500:]}"]
+    wrong = [] if code == 0 or is_whole(code, said) else [f"the same command ends with {code}: {said[-500:]}"]
     wrong += ["traceback of the same command"] if "Traceback (most recent" in said else []
     return code, wrong + differences(reference.folder, place / "out")
 

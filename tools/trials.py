@@ -167,12 +167,16 @@ def environment(token: str) -> dict[str, str]:
     return {**os.environ, **threads, "PYTHONPATH": path, TOKEN: token}
 
 
-def start(words: list[str], folder: Path, token: str, name: str, stdout: str | None = None) -> subprocess.Popen[bytes]:
-    """Start a call in a folder; what it prints goes to files there, stdout elsewhere if that is given."""
-    with open(stdout or folder / f"{name}.out", "wb") as out, open(folder / f"{name}.err", "wb") as err:
+def start(words: list[str], folder: Path, token: str, name: str, stdout: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a call in a folder; what it prints goes to files there, or stdout to a descriptor."""
+    with open(folder / f"{name}.out", "wb") as out, open(folder / f"{name}.err", "wb") as err:
         return subprocess.Popen(
             command(words),
-            **{"cwd": folder, "env": environment(token), "stdin": subprocess.DEVNULL, "stdout": out, "stderr": err},
+            cwd=folder,
+            env=environment(token),
+            stdin=subprocess.DEVNULL,
+            stdout=out if stdout is None else stdout,
+            stderr=err,
             start_new_session=True,
         )
 
@@ -279,6 +283,11 @@ def wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         return None
+
+
+def is_whole(code: int | None, said: str) -> bool:
+    """Say whether a call found its own result, which it replaces only if it is told to."""
+    return code == 2 and "--overwrite to replace it" in said
 
 
 def kill_all(token: str) -> None:
