@@ -110,6 +110,21 @@ def test_stopped_by_a_signal_and_continued_is_bitwise_the_same(tmp_path, number)
     assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
+@pytest.mark.parametrize("stop", [6, 18, 22, 38])  # the position of a sample, of which a step has 4
+def test_a_line_of_several_steps_is_the_same_after_a_stop(tmp_path, stop):
+    config = {"log_every": 5, "checkpoint_every": 3, "clip": 1.0}
+    run(config_for(tmp_path / "whole", **config))
+    with pytest.raises(Interrupted):
+        run(config_for(tmp_path / "cut", **config), dataset=kill_at(stop))
+    run(config_for(tmp_path / "cut", **config))
+    measured = ("samples_per_second", "feed_samples_per_second", "feed_wait")
+    lines = [
+        [{name: value for name, value in line.items() if name not in measured} for line in read_log(tmp_path / name)]
+        for name in ("whole", "cut")
+    ]
+    assert lines[0] == lines[1] and [line["step"] for line in lines[0]] == [5, 10, 12]
+
+
 def test_going_on_after_overwriting(tmp_path):
     """Neither the run's own recipe nor the advice wipes what was trained since."""
     _, losses, _ = run(config_for(tmp_path / "run"))

@@ -187,7 +187,8 @@ class _Loop:
         rank, ranks = accelerator.process_index, accelerator.num_processes
         positions = Positions(config, start=0, rank=rank, ranks=ranks)
         self.drop_path = DropPathDecisions(trainable.model, positions, seed=config.seed, device=accelerator.device)
-        self.step = 0
+        self.step = self.since = 0  # since which the sums of the next line of the log are taken
+        self.sums: dict[str, torch.Tensor] = {}
         self.writer: TensorBoard | None = None
 
     def _compile(self) -> None:
@@ -249,24 +250,24 @@ class _Loop:
             ranks=self.accelerator.num_processes,
             device=self.accelerator.device,
         )
-        sums: dict[str, torch.Tensor] = {}
-        since, logged = self.step, time.monotonic()
+        rated, logged = self.step, time.monotonic()
         pace = Pace(self.trainable.pace if self.main else None, self.accelerator.device)
         while not self._at_end():
             for name, value in self._one_step(feed).items():
-                sums[name] = sums[name] + value if name in sums else value
+                self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.step += 1
             pace.after_step(self.config.steps - self.step)
             judging = self._evaluates_now()
             note = ""
             if self.step % self.config.log_every == 0 or self._at_end() or judging:
-                means = self._means(sums, self.step - since)
-                rates = self._rates(feed, self.step - since, time.monotonic() - logged)
+                means = self._means()
+                rates = self._rates(feed, self.step - rated, time.monotonic() - logged)
                 judged = self._evaluate(stop) if judging else {}
                 self._log(means | judged, rates)
                 shown = {"loss": means["loss"], **judged}
                 note = "".join(f"{name} {value:.4f}, " for name, value in shown.items()) + describe_rates(rates)
-                sums, since, logged = {}, self.step, time.monotonic()
+                self.sums, self.since = {}, self.step
+                rated, logged = self.step, time.monotonic()
             at_end = self._at_end()
             progress.advance(note=note)
             every = self.trainable.picture_every
@@ -275,8 +276,8 @@ class _Loop:
             cut_short = judging and not judged
             stopping = cut_short or self._agree(stop)
             if self.step % self.config.checkpoint_every == 0 or at_end or stopping:
-                if sums:  # never let a checkpoint replace a good one before its loss was looked at
-                    self._means(sums, self.step - since)
+                if self.sums:  # never let a checkpoint replace a good one before its loss was looked at
+                    self._means()
                 self._save()
             if stopping and (cut_short or not at_end):
                 raise self._stopped()
@@ -329,10 +330,10 @@ class _Loop:
         self.accelerator.backward(values["loss"] / self.config.accumulate)
         return values
 
-    def _means(self, sums: dict[str, torch.Tensor], steps: int) -> dict[str, float]:
+    def _means(self) -> dict[str, float]:
         """Average over steps and ranks (the only wait for the device), and refuse what is not finite."""
-        stacked = torch.stack(list(sums.values())) / steps
-        means = dict(zip(sums, self.accelerator.reduce(stacked, "mean").tolist(), strict=True))
+        steps = self.step - self.since
+        means = dict(zip(self.sums, (self._sums_of_ranks() / steps).tolist(), strict=True))
         if not math.isfinite(means["loss"]):
             saved = list_checkpoints(self.run.checkpoints)
             raise UnipError(
@@ -341,6 +342,11 @@ class _Loop:
                 + (f"the last good checkpoint is {saved[-1]}." if saved else "no checkpoint was saved yet."),
             )
         return {name: value for name, value in means.items() if math.isfinite(value)}
+
+    def _sums_of_ranks(self) -> torch.Tensor:
+        """Return the sums since the last line of the log, the mean over ranks of each."""
+        reduced: torch.Tensor = self.accelerator.reduce(torch.stack(list(self.sums.values())), "mean")
+        return reduced
 
     def _rates(self, feed: Feed, steps: int, seconds: float) -> dict[str, float]:
         """Return the run's rate, the rate that the loaders of all ranks could give, and the share of time waited."""
@@ -421,6 +427,7 @@ class _Loop:
         return bool(self.accelerator.reduce(flag, "sum").item() > 0)
 
     def _save(self) -> None:
+        sums = dict(zip(self.sums, self._sums_of_ranks().tolist(), strict=True)) if self.sums else {}
         if self.main:
             scaler = self.accelerator.scaler
             save_checkpoint(
@@ -428,7 +435,11 @@ class _Loop:
                 step=self.step,
                 model=self.trainable.saved,
                 optimizer=self.optimizer,
-                extra={"scaler": scaler.state_dict() if scaler is not None else None},
+                extra={
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                    "sums": {name: str(value) for name, value in sums.items()},  # JSON has no infinity
+                    "since": self.since,
+                },
                 keep=self.config.keep_checkpoints,
                 average=self.average,
                 best=self.best,
@@ -451,6 +462,11 @@ class _Loop:
                 best=self.best,
                 verified=self.main,  # other ranks may read through another machine
             )
+            sums = extra.get("sums", {})  # older checkpoints have none
+            self.sums = {
+                name: torch.tensor(float(value), device=self.accelerator.device) for name, value in sums.items()
+            }
+            self.since = int(extra.get("since", self.step))
             if extra["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
         if self.main:
