@@ -119,6 +119,19 @@ def test_what_goes_on_after_an_error_does_not_after_a_signal():
         work()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 7), (signal.SIGTERM, 1)])
+def test_a_forked_process_leaves_ctrl_c_to_its_parent(number, code):
+    """Also before it has said so, in the moment after the fork: no traceback of a worker."""
+    with stoppable("Run it again."):
+        pid = os.fork()
+        if pid == 0:
+            os.kill(os.getpid(), number)
+            sum(range(10000))
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
+
+
 # Processes whose parent is killed ------------------------------------------------------------------------------------
 
 LOADS = """

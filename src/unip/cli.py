@@ -21,7 +21,7 @@ from rich.console import Console
 import unip
 from unip import _IS_PROGRAM, _STOPPED, _leave_at_signals, _say_interrupted, log  # type: ignore[attr-defined]
 from unip.errors import Interrupted, UnipError
-from unip.runtime.signals import is_importing
+from unip.runtime.signals import is_importing, only_here
 from unip.verbs import DATA_VERBS, VERBS
 
 app = App(
@@ -123,7 +123,7 @@ def _main() -> None:
 def _run(console: Console) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # training has its own way of stopping, while it trains
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _as_ctrl_c)
+            signal.signal(number, only_here(_as_ctrl_c))
     sys.unraisablehook = _interrupt_again
     try:
         app.meta(exit_on_error=False, print_error=False)

@@ -59,11 +59,27 @@ def at_first_signal(act: Act) -> Iterator[None]:
         act(number, frame)
 
     for number in watched:
-        signal.signal(number, handle)
+        signal.signal(number, only_here(handle))
     try:
         yield
     finally:
         restore()
+
+
+def only_here(act: Act) -> Act:
+    """Return a handler that acts in this process only, and not in those that it forks, before they have their own.
+
+    Ctrl-C reaches all of them; they leave it to this one. SIGTERM ends them.
+    """
+    here = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == here:
+            act(number, frame)
+        elif number == signal.SIGTERM:
+            os._exit(1)
+
+    return handle
 
 
 def is_importing(frame: FrameType | None) -> bool:
