@@ -258,6 +258,10 @@ def test_hit_uav_fills_turned_boxes(tmp_path: Path) -> None:
     (tmp_path / "rotate_json/annotations/val.json").write_text(json.dumps(record))
     with pytest.raises(UnipError, match=r"annotations\[0\].bbox: too few values(.|\n)*Use rotate_json"):
         open_segmentation(f"hit-uav:{tmp_path}", "val")
+    boxes[0]["bbox"] = [1e308, 0, 1e308, 1, 0]
+    (tmp_path / "rotate_json/annotations/val.json").write_text(json.dumps(record))
+    with pytest.raises(UnipError, match=r"annotations\[0\].bbox\[0\]: input should be less than or equal to"):
+        open_segmentation(f"hit-uav:{tmp_path}", "val")
 
 
 # generic layouts

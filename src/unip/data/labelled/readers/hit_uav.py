@@ -35,7 +35,8 @@ CLASSES = Classes(("background", "person", "car", "bicycle", "other vehicle"))
 LABELS = {"Person": 1, "Car": 2, "Bicycle": 3, "OtherVehicle": 4, "DontCare": IGNORE}
 SPLITS = ("train", "val", "test")
 NEEDED = "Use rotate_json, not normal_json, which holds upright boxes."
-Box = tuple[float, float, float, float, float]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond it, corners overflow
+Box = tuple[Number, Number, Number, Number, Number]
 Side = Annotated[int, Field(ge=1, le=100_000)]
 
 
