@@ -177,6 +177,33 @@ def test_no_worker_outlives_a_parent_that_is_killed(tmp_path, script, words):
         time.sleep(0.05)
 
 
+SHARES = """
+import multiprocessing, sys, time
+from multiprocessing import resource_sharer
+from multiprocessing.connection import Client
+from unip.runtime.signals import follow_parent
+def work(pipe):
+    follow_parent()
+    pipe.send(resource_sharer.DupFd(1)._id)  # starts the thread that hands descriptors over
+    time.sleep(30)
+mine, its = multiprocessing.Pipe()
+multiprocessing.get_context("fork").Process(target=work, args=(its,)).start()
+address, _ = mine.recv()
+half = multiprocessing.connection.SocketClient(address)  # asks, and dies before it answers
+time.sleep(1)
+print("asked", flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_worker_says_nothing_of_a_parent_that_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", SHARES], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert parent.stdout is not None and parent.stdout.readline() == "asked\n"
+    parent.kill()
+    assert parent.communicate(timeout=10)[1] == ""  # until the worker has ended, too
+
+
 def is_alive(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 
 from unip.errors import Interrupted
 
 Act = Callable[[int, FrameType | None], None]
 IMPORTING = "<frozen importlib._bootstrap>"  # the file that frames of an import are in
 LOOK_EVERY_SECONDS = 0.5  # whether the parent is still there
+SETTLE_SECONDS = 0.2
 
 
 class _Stop(KeyboardInterrupt):
@@ -99,7 +101,21 @@ def follow_parent(worker: int = 0) -> None:
 
     parent = parent_process()
     if parent is not None and parent.pid is not None:
+        sys.excepthook = _complain_of(parent.pid)  # also of what multiprocessing does in threads
         threading.Thread(target=_end_after, args=(parent.pid,), daemon=True).start()
+
+
+def _complain_of(parent: int) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    """Return a hook that prints an exception, unless it only says that the parent is gone."""
+
+    def complain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, ConnectionError | EOFError):
+            time.sleep(SETTLE_SECONDS)  # connections of a process end before it does
+        if os.getppid() != parent:
+            os._exit(1)
+        sys.__excepthook__(kind, error, trace)
+
+    return complain
 
 
 def _end_after(parent: int) -> None:
