@@ -11,7 +11,6 @@ from tests.fuzzing.checking import GOOD, Subject
 from tests.fuzzing.readers import READERS
 
 INPUTS = 40
-OPEN = {"backbone config.json": "mean, std and input size of a file are not checked"}
 
 
 @pytest.fixture(autouse=True)
@@ -19,10 +18,7 @@ def _quiet(capfd: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.xfail(reason=OPEN[name])) if name in OPEN else name for name in READERS],
-)
+@pytest.mark.parametrize("name", READERS)
 def test_bad_files_are_refused_or_read_right(tmp_path: Path, name: str) -> None:
     subject = Subject(name, READERS[name], tmp_path)
     sound = subject.attempt()

@@ -29,12 +29,13 @@ from unip.data.labelled.pairs import read_channel
 from unip.data.labelled.readers.coco import CocoMask
 from unip.data.labelled.readers.cvat import _segmentation
 from unip.data.labelled.readers.hit_uav import BoxMask
-from unip.data.labelled.readers.label_studio import _objects
+from unip.data.labelled.readers.label_studio import TaskResult, _objects
 from unip.data.labelled.readers.labelme import LabelmeMask
 from unip.data.labelled.readers.yolo import YoloMask
 from unip.data.manifests.facts import read_facts
 from unip.data.manifests.headers import read_header
 from unip.data.sampling.frames import Frames, short_side_size
+from unip.documents import fit
 from unip.errors import UnipError
 from unip.limits import check_pixels, limited_to, max_pixels
 from unip.runtime.settings import MaxPixels
@@ -171,7 +172,7 @@ STATED: dict[str, Callable[[Path, tuple[int, int]], Any]] = {
     "COCO": lambda folder, size: CocoMask(folder / "x.json", folder / "x.png", size, ()).read(),
     "HIT-UAV": lambda folder, size: BoxMask(folder / "x.json", size, ()).read(),
     "Label Studio": lambda folder, size: _objects(
-        [{"original_height": size[0], "original_width": size[1], "type": "brushlabels", "value": {}}], {}
+        [fit({"original_height": size[0], "original_width": size[1], "type": "brushlabels"}, TaskResult, "x")], {}
     ),
 }
 
@@ -179,7 +180,7 @@ STATED: dict[str, Callable[[Path, tuple[int, int]], Any]] = {
 @pytest.mark.parametrize("kind", STATED)
 @pytest.mark.parametrize("size", [(30000, 30000), (0, 5), (-3, 4), (1, 10**12)])
 def test_sizes_that_annotations_state(tmp_path: Path, kind: str, size: tuple[int, int]) -> None:
-    with pytest.raises(UnipError, match=f"claims .*{size[1]}x{size[0]}"):
+    with pytest.raises(UnipError, match=f"claims .*{size[1]}x{size[0]}|(?i:height|width): input should be .*, not "):
         STATED[kind](tmp_path, size)
 
 

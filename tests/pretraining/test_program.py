@@ -500,7 +500,7 @@ def test_a_batch_that_cannot_be_shared_is_found_before_anything_is_written(place
     [
         ({"scale": (0.9, 0.1)}, "scale must be two increasing numbers above 0 and at most 1"),
         ({"scale": (0.5, 1.5)}, "scale must be two increasing numbers above 0 and at most 1"),
-        ({"lr": float("nan")}, "lr: .*greater than 0"),
+        ({"lr": float("nan")}, "lr: .*finite number"),
         ({"lr": -1.0}, "lr: .*greater than 0"),
         ({"warmup": -1}, "warmup: .*greater than or equal to 0"),
         ({"warmup": 4}, "a warm-up of 4 steps must be shorter than the training of 4"),
