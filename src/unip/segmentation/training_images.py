@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -13,8 +13,10 @@ from pydantic import Field
 from unip.config import Config
 from unip.data.images.nodata import describe_suspected
 from unip.data.images.palettes import recognise
-from unip.data.labelled.statistics import PairFacts
-from unip.data.sampling.frames import Frame
+
+if TYPE_CHECKING:  # those need torch, and what a model carries is also read without it
+    from unip.data.labelled.statistics import PairFacts
+    from unip.data.sampling.frames import Frame
 
 log = logging.getLogger(__name__)
 

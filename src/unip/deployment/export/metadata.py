@@ -1,0 +1,175 @@
+"""What an exported file says about itself, and the frames with which it can be checked; needs no torch.
+
+The file holds two texts of JSON: ``unip``, an :class:`ExportMetadata`, and ``unip_golden``, the golden frames. ONNX
+keeps them in its ``metadata_props``, OpenVINO in the ``rt_info`` of the model, a torch archive among its extra files.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError
+
+from unip.config import Config, describe_validation
+from unip.data.images.config import Conversion
+from unip.data.labelled.classes import Classes
+from unip.errors import UnipError
+from unip.segmentation.training_images import FAR, TrainingImages
+from unip.zoo.lineage import Lineage
+
+KEY = "unip"
+GOLDEN_KEY = "unip_golden"
+
+Engine = Literal["onnx", "openvino", "torch"]
+ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
+InputType = Literal["uint8", "int32", "float32"]
+
+INPUT_NAME = "frame"
+OUTPUT_NAMES = ("ids", "confidence", "logits")
+
+#: The least share of pixels that must have the same class as with torch, by precision.
+AGREEMENT: dict[ExportPrecision, float] = {"fp32": 0.999, "fp16": 0.99, "bf16": 0.99, "int8": 0.95}
+
+
+class ExportMetadata(Config):
+    """All that is needed to use an exported file.
+
+    Its graph takes one frame, ``frame``: ``(H, W)``, or ``(H, W, 3)`` with three channels, of the type ``input``. It
+    gives ``ids`` uint8 ``(H, W)``, ``confidence`` float32 ``(H, W)``, the softmax probability of that class, and
+    ``logits`` float32 ``(C, H, W)``. What :attr:`conversion` says of palettes and of files is left to the caller; all
+    else is done in the graph.
+    """
+
+    format: Literal["unip-export-1"] = "unip-export-1"
+    engine: Engine
+    precision: ExportPrecision
+    input: InputType = Field(description="8-bit grey or colour, counts of more bits, or temperatures in Kelvin.")
+    channels: Literal[1, 3] = Field(description="Grey (H, W), or colour (H, W, 3).")
+    classes: Classes
+    conversion: Conversion = Field(description="How counts or temperatures become 8-bit grey; done in the graph.")
+    images: TrainingImages | None = Field(None, description="What the images of training were like, if it is known.")
+    short_side: int = Field(ge=1, description="To which frames are resized in the graph, in pixels.")
+    crop: int = Field(ge=1, description="Side of the crops of training, in pixels at that scale.")
+    patch: int = Field(ge=1, description="Side of a patch, in pixels.")
+    largest: tuple[int, int] | None = Field(
+        None, description="Short and long side of the largest frame that the graph is right for, in pixels."
+    )
+    longest: int = Field(ge=1, description="The longest side, after resizing, that the graph is right for, in pixels.")
+    model: str = Field(description="What the model was called.")
+    sha256: str | None = Field(None, description="Of the weights that were exported.")
+    licence: str | None = Field(None, description="Of the model, as its source states it.")
+    lineage: Lineage | None = Field(None, description="What the model was made from.")
+    versions: dict[str, str] = Field({}, description="Of the programs that made the file.")
+
+    def beyond(self, height: int, width: int) -> str:
+        """Say in which way a frame is too large for the graph alone; empty if it is not.
+
+        Larger frames have to be cut into tiles: objects would become smaller than those of training, or the graph would
+        see more patches at once than it ever did.
+
+        Args:
+            height: Of the frame, in pixels.
+            width: Of the frame, in pixels.
+        """
+        short, long = sorted((height, width))
+        if self.largest is not None and (short > self.largest[0] or long > self.largest[1]):
+            return f"{width}x{height} pixels, and the graph is right for up to {self.largest[1]}x{self.largest[0]}"
+        resized = long * self.short_side / short
+        if resized > self.longest:
+            return f"{width}x{height} pixels become {resized:.0f}x{self.short_side}, and {self.longest} is the limit"
+        return ""
+
+    def as_json(self) -> str:
+        """Return it as the text under :data:`KEY`."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | None, place: str) -> Self:
+        """Read what :meth:`as_json` wrote.
+
+        Args:
+            text: None or empty: the file has none.
+            place: The file, for messages.
+
+        Raises:
+            UnipError: It was not written by unip, or is damaged.
+        """
+        if not text:
+            raise UnipError(f"{place} was not exported by unip: it says nothing of classes", "Export the model again.")
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            what = describe_validation(error)
+        except UnipError as error:
+            what = error.what
+        raise UnipError(f"{place}: what it says about itself cannot be read: {what}", "Export the model again.")
+
+
+def size_limits(short_side: int, crop: int, images: TrainingImages | None) -> tuple[tuple[int, int] | None, int]:
+    """Return :attr:`ExportMetadata.largest` and :attr:`ExportMetadata.longest` of a model.
+
+    Frames may be up to :data:`.FAR` times as large as the median frame of training, from where objects hardly look like
+    those that were learnt, and, once resized, as long as twice the crop or the frames of training, if they are longer.
+    """
+    longest = 2 * max(crop, short_side)
+    if images is None:
+        return None, longest
+    short, long = sorted(images.size)
+    return (int(FAR * short), int(FAR * long)), max(longest, round(2 * long * short_side / short))
+
+
+@dataclass(frozen=True)
+class GoldenFrame:
+    """A frame and what the model gave for it in torch.
+
+    Attributes:
+        frame: ``(H, W)`` or ``(H, W, 3)``, of the type that the graph takes.
+        ids: Class ids, uint8 ``(H, W)``.
+        confidence: Softmax probability of that class in 255ths, uint8 ``(H, W)``.
+    """
+
+    frame: npt.NDArray[Any]
+    ids: npt.NDArray[np.uint8]
+    confidence: npt.NDArray[np.uint8]
+
+    def agreement(self, ids: npt.NDArray[Any]) -> float:
+        """Return the share of pixels that have the same class in other ids ``(H, W)``."""
+        return float((self.ids == ids).mean())
+
+
+def pack_golden(frames: Sequence[GoldenFrame]) -> str:
+    """Return golden frames as the text under :data:`GOLDEN_KEY`."""
+    return json.dumps([{name: _pack(array) for name, array in vars(each).items()} for each in frames])
+
+
+def unpack_golden(text: str | None) -> list[GoldenFrame]:
+    """Read what :func:`pack_golden` wrote; None or an empty text: there are none.
+
+    Raises:
+        UnipError: They are damaged.
+    """
+    try:
+        held = json.loads(text) if text else []
+        return [GoldenFrame(**{name: _unpack(value) for name, value in each.items()}) for each in held]
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
+        raise UnipError(f"the golden frames cannot be read: {error}", "Export the model again.") from error
+
+
+def _pack(array: npt.NDArray[Any]) -> dict[str, Any]:
+    data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
+    return {"dtype": str(array.dtype), "shape": array.shape, "zlib": data}
+
+
+def _unpack(held: Mapping[str, Any]) -> npt.NDArray[Any]:
+    dtype = np.dtype(held["dtype"])
+    if dtype.kind not in "uif":
+        raise ValueError(f"dtype {dtype}")
+    data = zlib.decompress(base64.b64decode(held["zlib"], validate=True))
+    return np.frombuffer(data, dtype).reshape(held["shape"]).copy()
