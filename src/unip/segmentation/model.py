@@ -156,7 +156,8 @@ class Segmenter(nn.Module):
         """Return the sides as multiples of the patch, of at least two so that the coarsest level is not empty."""
         height, width = images.shape[-2:]
         patch = self.patch
-        return max(2, -(-height // patch)) * patch, max(2, -(-width // patch)) * patch
+        # not -(-side // patch): sizes may be symbols, and in exported graphs a division of integers rounds towards 0
+        return max(2, (height + patch - 1) // patch) * patch, max(2, (width + patch - 1) // patch) * patch
 
     def all_logits(self, levels: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the logits ``(B, C, H, W)`` of the head, and of the auxiliary head if there is one.

@@ -19,6 +19,7 @@ def test_short_side_keeps_the_ratio():
     assert short_side_size(512, 640, 512) == (512, 640)
     assert short_side_size(240, 360, 512) == (512, 768)
     assert short_side_size(1000, 20, 10) == (500, 10)
+    assert short_side_size(1450, 1280, 448) == (508, 448)  # 507.5, which floats would round down
 
 
 def test_frames_are_resized_and_remember_the_original(tmp_path):

@@ -34,8 +34,9 @@ class KeptPairs(SegmentationData):
         """Return a mask as :meth:`SegmentationData.read_mask` does."""
         return self._once(None, index, lambda: SegmentationData.read_mask(self, index))
 
-    def _read_samples(self, index: int, conversion: Conversion) -> Pixels:
-        return self._once(conversion, index, lambda: SegmentationData._read_samples(self, index, conversion))
+    def read_samples(self, index: int, conversion: Conversion) -> Pixels:
+        """Return samples as :meth:`SegmentationData.read_samples` does."""
+        return self._once(conversion, index, lambda: SegmentationData.read_samples(self, index, conversion))
 
     def _once(self, conversion: Conversion | None, index: int, read: Callable[[], Pixels]) -> Pixels:
         key = conversion, self.images[index]

@@ -103,10 +103,14 @@ class SegmentationData:
             UnipError: The file is damaged, or has not the channel.
         """
         conversion = conversion or self.conversion or DEFAULT
-        return to_image8(self._read_samples(index, conversion), conversion)
+        return to_image8(self.read_samples(index, conversion), conversion)
 
-    def _read_samples(self, index: int, conversion: Conversion) -> Pixels:
-        """Return the samples to convert, see :func:`unip.data.images.decoding.decode_samples`."""
+    def read_samples(self, index: int, conversion: Conversion) -> Pixels:
+        """Return the samples to convert, see :func:`unip.data.images.decoding.decode_samples`.
+
+        Raises:
+            UnipError: The file is damaged, or has not the channel.
+        """
         if self.channel is None:
             return read_samples(self.images[index], conversion)
         return read_channel(self.images[index], self.channel)
@@ -127,7 +131,7 @@ class SegmentationData:
             UnipError: One of them is damaged, they have two sizes, or the mask an unknown id.
         """
         conversion = conversion or self.conversion or DEFAULT
-        samples = self._read_samples(index, conversion)
+        samples = self.read_samples(index, conversion)
         image, mask = to_image8(samples, conversion), self.read_mask(index)
         check_pair(image, mask, self.images[index], self.masks[index].path)
         return Pair(image, mask, samples.dtype == np.uint8, suspected_nodata(samples, conversion))

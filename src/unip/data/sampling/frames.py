@@ -26,13 +26,33 @@ from unip.limits import check_pixels
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Return the size that an image has when its short side is scaled to ``short_side`` pixels, ratio kept.
 
+    Sides are rounded, halves up, in whole numbers, as exported graphs do it.
+
     Raises:
         UnipError: A very long image would become one of more pixels than a frame may have.
     """
-    factor = short_side / min(height, width)
-    size = max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
-    check_pixels(*size, f"an image of {width}x{height}, resized to a short side of {short_side},")
-    return size
+    shorter = min(height, width)
+    tall, wide = (max(1, (2 * side * short_side + shorter) // (2 * shorter)) for side in (height, width))
+    check_pixels(tall, wide, f"an image of {width}x{height}, resized to a short side of {short_side},")
+    return tall, wide
+
+
+def fit_short_side(image: npt.NDArray[np.uint8], short_side: int) -> Tensor:
+    """Resize an image to a model's short side, bilinearly with antialiasing, as in training.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 3)``.
+        short_side: In pixels.
+
+    Returns:
+        uint8 ``(1, h, w)`` or ``(3, h, w)``; it may share the memory of ``image``.
+
+    Raises:
+        UnipError: See :func:`short_side_size`.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
+    size = short_side_size(image.shape[0], image.shape[1], short_side)
+    return pixels if size == image.shape[:2] else TF.resize(pixels, list(size), antialias=True)
 
 
 @dataclass
@@ -94,15 +114,12 @@ class Frames(Dataset[Frame]):
                 pixels8, is_8_bit = to_image8(samples, conversion), samples.dtype == np.uint8
                 nodata = suspected_nodata(samples, conversion)
             image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
-            size = short_side_size(image.shape[0], image.shape[1], self.short_side)
+            pixels = fit_short_side(image, self.short_side)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
             return Frame(
                 index, np.zeros((0, 0), np.uint8), torch.zeros(1, 0, 0), problem=UnipError(error.what, error.fix)
             )
-        pixels = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(image).transpose(2, 0, 1)))
-        if size != image.shape[:2]:
-            pixels = TF.resize(pixels, list(size), antialias=True)
         return Frame(index, image, pixels, mask, is_8_bit=is_8_bit, nodata=nodata)
 
 
