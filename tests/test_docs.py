@@ -10,6 +10,7 @@ import pytest
 from unip.data.config import DoctorConfig
 from unip.data.corruptions import CORRUPTIONS
 from unip.data.images.config import ConversionOptions
+from unip.deployment.export.config import ExportConfig
 from unip.segmentation.config import EvaluateConfig, FinetuneConfig
 from unip.suites.config import BenchConfig
 from unip.training.config import TrainingConfig
@@ -34,6 +35,7 @@ def options(page: str) -> set[str]:
         (BenchConfig, "bench.md", ()),
         (DoctorConfig, "doctor.md", ()),
         (EvaluateConfig, "evaluate.md", ()),
+        (ExportConfig, "export.md", ()),
         (FinetuneConfig, "finetune.md", (TrainingConfig, ConversionOptions)),
     ],
 )

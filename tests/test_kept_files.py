@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 import unip
 from tests.analysis.undrawn import leave_undrawn
+from tests.deployment.export.cached import cache_graphs
 from tests.forked import run_unip
 from unip.data.splitting import split
 from unip.data.statistics import stats
@@ -33,6 +35,7 @@ from unip.written import HIDDEN
 VIT = BackboneSpec(arguments={"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2})
 TRAINING = {"steps": 2, "batch_size": 2, "checkpoint_every": 1, "device": "cpu", "workers": 0, "compile": False}
 NOT_HERE = {"bench", "demo", "thermal_sdk"}  # these have such tests of their own
+EXPORTS = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))  # the extra `onnx` is installed
 WRITES_NOTHING = {"models"}
 
 
@@ -50,7 +53,7 @@ FUNCTIONS = {
     "stats": stats,
     "split": split,
     "scenes": write_scenes,
-}
+} | ({"export": unip.export} if EXPORTS else {})
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,7 @@ def things(undrawn, tmp_path_factory):
         },
         "finetune": finetune,
         "evaluate": {"model": root / "run", "data": root / "data", "corruption": ("dead_pixels",), "device": "cpu"},
+        "export": {"model": root / "run"},
         "predict": {"model": root / "run", "images": (frames,), "probabilities": True, "device": "cpu"},
         "build": {"sources": (f"infrared={frames}",)},
         "check": {"sources": (f"infrared={frames}",)},
@@ -103,6 +107,7 @@ def things(undrawn, tmp_path_factory):
 def undrawn():
     with pytest.MonkeyPatch.context() as patch:
         leave_undrawn(patch)
+        cache_graphs(patch)
         yield
 
 
@@ -138,7 +143,7 @@ def test_every_verb_that_writes_has_overwrite():
     every = {name: verb for name, verb in (VERBS | DATA_VERBS).items() if name not in WRITES_NOTHING}
     for name, verb in every.items():
         assert "overwrite" in verb.load_settings().model_fields, name
-    assert set(every) - NOT_HERE == set(FUNCTIONS)
+    assert set(every) - NOT_HERE == set(FUNCTIONS) | {"export"}
 
 
 @pytest.mark.parametrize("verb", FUNCTIONS)

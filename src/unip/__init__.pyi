@@ -16,6 +16,8 @@ from unip.data.examination.records import DoctorResult
 from unip.demonstration.config import DemoConfig
 from unip.demonstration.program import DemoResult
 from unip.deployment.config import PredictConfig
+from unip.deployment.export.config import ExportConfig
+from unip.deployment.export.program import ExportResult
 from unip.deployment.prediction import PredictResult
 from unip.errors import Interrupted as Interrupted
 from unip.errors import UnipError as UnipError
@@ -1238,6 +1240,100 @@ def predict(config: PredictConfig, /, *, dry_run: Literal[False] = False) -> Pre
 def predict(config: PredictConfig, /, *, dry_run: Literal[True]) -> None: ...
 @overload
 def predict(config: PredictConfig, /, *, dry_run: bool) -> PredictResult | None: ...
+@overload
+def export(
+    *,
+    model: str | os.PathLike[str],
+    to: Literal["onnx", "openvino", "torch"] = "onnx",
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
+    input: Literal["auto", "uint8", "int32", "float32"] = "auto",
+    colours: Literal["auto", "grey", "colour"] = "auto",
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = "test",
+    max_images: int = 200,
+    tolerance: float = 0.5,
+    golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    dry_run: Literal[False] = False,
+) -> ExportResult:
+    """Write a model as a file for another engine, and compare both on the same frames.
+
+    The file holds all that happens between a frame and its mask: conversion to 8 bits, resizing, normalisation,
+    padding, the model, and resizing back. It says about itself what classes, sizes and licences it has, and carries
+    three frames with their masks.
+
+    Settings are keywords, or one ``unip.deployment.export.config.ExportConfig``;
+    then a dry run is ``export(config, dry_run=True)``.
+
+    Args:
+        model: Folder of a fine-tuning run, or its model/.
+        to: Engine: ONNX Runtime and what else reads ONNX.
+        precision: Arithmetic of the file.
+        input: What the graph takes: 8-bit frames (uint8), counts (int32) or temperatures in Kelvin (float32);
+            auto: uint8, or int32 for a model that was trained on frames of more than 8 bits.
+        colours: Frames (H, W) or (H, W, 3); auto: colour if some frames of training were in colour.
+        data: Labelled frames to compare file and model on. Segmentation folder (images/, masks/, classes.json;
+            with or without splits; other usual places are found), or KIND:PATH for another layout: soda, mfnet,
+            mfnet-rgb, scut, pst900, pst900-rgb, tir-ss, fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2,
+            nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k, hit-uav, colours, cityscapes, coco, labelme, yolo-seg,
+            cvat, label-studio.
+        split: Which split of data; "" for a folder without splits.
+        max_images: Of data, at most so many, evenly spread; 0: all.
+        tolerance: Points of mIoU that the file may lose against the model on data; else it is rejected.
+        golden: Frames that the file carries to be checked with, at most 3; none: made ones, nobody's data.
+        out: Where the file and its report go; default: MODEL/export.
+        overwrite: Also replace files in out that were changed since.
+        dry_run: Check model and data, print what would happen, write nothing.
+
+    Returns:
+        The file and how it compares with the model, or None for a dry run.
+
+    Raises:
+        UnipError: The model is missing, the engine cannot take it or is not installed; or the file gives other masks
+            than the model, which is then kept under another name.
+    """
+
+@overload
+def export(
+    *,
+    model: str | os.PathLike[str],
+    to: Literal["onnx", "openvino", "torch"] = "onnx",
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
+    input: Literal["auto", "uint8", "int32", "float32"] = "auto",
+    colours: Literal["auto", "grey", "colour"] = "auto",
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = "test",
+    max_images: int = 200,
+    tolerance: float = 0.5,
+    golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    dry_run: Literal[True],
+) -> None: ...
+@overload
+def export(
+    *,
+    model: str | os.PathLike[str],
+    to: Literal["onnx", "openvino", "torch"] = "onnx",
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
+    input: Literal["auto", "uint8", "int32", "float32"] = "auto",
+    colours: Literal["auto", "grey", "colour"] = "auto",
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = "test",
+    max_images: int = 200,
+    tolerance: float = 0.5,
+    golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    dry_run: bool,
+) -> ExportResult | None: ...
+@overload
+def export(config: ExportConfig, /, *, dry_run: Literal[False] = False) -> ExportResult: ...
+@overload
+def export(config: ExportConfig, /, *, dry_run: Literal[True]) -> None: ...
+@overload
+def export(config: ExportConfig, /, *, dry_run: bool) -> ExportResult | None: ...
 @overload
 def models(
     *, model: str | os.PathLike[str] | None = None, commercial: bool = False, dry_run: Literal[False] = False

@@ -75,6 +75,11 @@ VERBS = {
         "unip.deployment.verbs.predict",
         "Segment images: masks, overlays and, on request, probabilities.",
     ),
+    "export": Verb(
+        "unip.deployment.export.config.ExportConfig",
+        "unip.deployment.verbs.export",
+        "Write a model as a file for another engine, and compare both on the same frames.",
+    ),
     "models": Verb(
         "unip.zoo.config.ModelsConfig",
         "unip.zoo.verbs.models",

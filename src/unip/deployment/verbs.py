@@ -1,4 +1,4 @@
-"""`unip evaluate` and `unip predict`: what settings and paths can refuse comes before torch."""
+"""`unip evaluate`, `unip predict` and `unip export`: what settings and paths can refuse comes before torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unip.config import verb
+from unip.data.images.files import check_images
 from unip.deployment.config import PredictConfig
+from unip.deployment.export.config import ExportConfig
 from unip.deployment.names import name_outputs, result_files
 from unip.errors import UnipError
 from unip.outputs import output_folder
@@ -17,6 +19,7 @@ from unip.segmentation.model_folder import is_model, read_model_config
 COMPARING = "Compare with: unip evaluate OLD NEW DATA; evaluate one model with: unip evaluate MODEL DATA --split SPLIT."
 
 if TYPE_CHECKING:
+    from unip.deployment.export.program import ExportResult
     from unip.deployment.prediction import PredictResult
     from unip.segmentation.evaluation import EvaluateResult
 
@@ -96,3 +99,33 @@ def predict(config: PredictConfig) -> PredictResult | None:
         from unip.deployment.prediction import segment_images  # needs torch
 
         return segment_images(config, names)
+
+
+@verb(ExportConfig)
+def export(config: ExportConfig) -> ExportResult | None:
+    """Write a model as a file for another engine, and compare both on the same frames.
+
+    The file holds all that happens between a frame and its mask: conversion to 8 bits, resizing, normalisation,
+    padding, the model, and resizing back. It says about itself what classes, sizes and licences it has, and carries
+    three frames with their masks.
+
+    Returns:
+        The file and how it compares with the model, or None for a dry run.
+
+    Raises:
+        UnipError: The model is missing, the engine cannot take it or is not installed; or the file gives other masks
+            than the model, which is then kept under another name.
+    """
+    from unip.deployment.export.files import ExportFiles, check_engine, open_data  # needs numpy
+
+    read_model_config(config.model)  # refuses what is no model
+    files = ExportFiles.of(config)
+    for frame in config.golden:
+        check_images(frame)
+    with output_folder(files.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
+        outputs.check(*files.all)
+        opened = open_data(config)
+        check_engine(config.to)
+        from unip.deployment.export.program import export_model  # needs torch
+
+        return export_model(config, files, opened)

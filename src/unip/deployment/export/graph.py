@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
+from unip.deployment.export.config import InputType
 from unip.deployment.export.levels import to_levels
-from unip.deployment.export.metadata import InputType
 from unip.deployment.export.resampling import (
     bicubic_weights,
     larger,

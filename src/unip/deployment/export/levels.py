@@ -13,7 +13,7 @@ from torch import Tensor
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import LEVELS, MAX_BINS, WHOLE
 from unip.data.images.decoding import GREY_SPREAD
-from unip.deployment.export.metadata import InputType
+from unip.deployment.export.config import InputType
 
 LARGEST = torch.finfo(torch.float32).max
 SHARES = 10_000  # percentiles have two decimals: products with as many pixels as this stay below 2**31

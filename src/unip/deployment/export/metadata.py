@@ -20,16 +20,13 @@ from pydantic import Field, ValidationError
 from unip.config import Config, describe_validation
 from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes
+from unip.deployment.export.config import Engine, ExportPrecision, InputType
 from unip.errors import UnipError
 from unip.segmentation.training_images import FAR, TrainingImages
 from unip.zoo.lineage import Lineage
 
 KEY = "unip"
 GOLDEN_KEY = "unip_golden"
-
-Engine = Literal["onnx", "openvino", "torch"]
-ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
-InputType = Literal["uint8", "int32", "float32"]
 
 INPUT_NAME = "frame"
 OUTPUT_NAMES = ("ids", "confidence", "logits")

@@ -1,0 +1,73 @@
+"""What `unip export` reads and writes, as far as torch is not needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from unip.deployment.export.config import Engine, ExportConfig
+from unip.errors import UnipError
+from unip.segmentation.config import EvaluateConfig
+from unip.segmentation.evaluating import results_beside, short_name
+from unip.segmentation.held_out import Evaluated, open_evaluated
+
+SUFFIXES: dict[Engine, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+PACKAGES: dict[Engine, tuple[str, ...]] = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+
+
+def check_engine(engine: Engine) -> None:
+    """Refuse an engine that is not installed.
+
+    Raises:
+        UnipError: It is not.
+    """
+    missing = [name for name in PACKAGES.get(engine, ()) if find_spec(name) is None]
+    if missing:
+        raise UnipError(f"exporting to {engine} needs {', '.join(missing)}", f"pip install 'unip[{engine}]'")
+
+
+def open_data(config: ExportConfig) -> Evaluated | None:
+    """Open the labelled frames to compare on; None: there are none.
+
+    Raises:
+        UnipError: They are missing or damaged.
+    """
+    if config.data is None:
+        return None
+    return open_evaluated(EvaluateConfig(model=config.model, data=config.data, split=config.split))
+
+
+@dataclass(frozen=True)
+class ExportFiles:
+    """The names of what is written.
+
+    Attributes:
+        out: The folder.
+        made: The exported file.
+        rejected: What it is called if it gives other masks than the model.
+        report: How it compares with the model.
+    """
+
+    out: Path
+    made: str
+    rejected: str
+    report: str
+
+    @classmethod
+    def of(cls, config: ExportConfig) -> ExportFiles:
+        """Name them by model, precision and input."""
+        given = "" if config.input == "auto" else f"-{config.input}"
+        stem = f"{short_name(config.model)}-{config.precision}{given}"
+        suffix = SUFFIXES[config.to]
+        return cls(
+            config.out or results_beside(config.model) / "export",
+            f"{stem}{suffix}",
+            f"{stem}.rejected{suffix}",
+            f"{stem}{suffix}.json",
+        )
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All names."""
+        return self.made, self.rejected, self.report

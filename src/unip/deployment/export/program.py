@@ -1,0 +1,225 @@
+"""`unip export`: from a model folder to a file of another engine that was compared with it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from unip.data.labelled.matching import match_classes
+from unip.data.labelled.pairs import SegmentationData
+from unip.deployment.export.acceptance import (
+    Acceptance,
+    check_first_frame,
+    compare_on_data,
+    compare_on_golden,
+    resident_bytes,
+)
+from unip.deployment.export.config import ExportConfig
+from unip.deployment.export.files import ExportFiles
+from unip.deployment.export.golden import golden_frames
+from unip.deployment.export.graph import trace
+from unip.deployment.export.metadata import GOLDEN_KEY, KEY, ExportMetadata, pack_golden, size_limits
+from unip.deployment.export.onnx_file import save_onnx, to_onnx
+from unip.deployment.export.runners import Runner, open_runner
+from unip.errors import UnipError
+from unip.files import read_json, sha256
+from unip.log import TableMessage
+from unip.outputs import remove, write_json, writing
+from unip.segmentation.held_out import Evaluated
+from unip.segmentation.model import Segmenter
+from unip.segmentation.model_folder import model_folder
+from unip.segmentation.storage import load_segmenter
+from unip.version import __version__
+from unip.vit.sources import WEIGHTS_NAME
+from unip.zoo.catalogue import zoo_model
+from unip.zoo.lineage import read_lineage
+
+log = logging.getLogger(__name__)
+
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The exported file, its report, what the file says about itself, and how it compares with the model."""
+
+    file: Path
+    report: Path
+    metadata: ExportMetadata
+    acceptance: Acceptance
+
+
+def export_model(config: ExportConfig, files: ExportFiles, opened: Evaluated | None) -> ExportResult | None:
+    """Do what is left of :func:`unip.deployment.verbs.export` once the paths are checked.
+
+    Args:
+        config: The settings.
+        files: The names of what is written.
+        opened: The labelled frames of ``config.data``.
+    """
+    segmenter = load_segmenter(config.model)
+    metadata = describe_file(config, segmenter)
+    data = None if opened is None else _fitting(segmenter, opened.data, config, metadata)
+    describe(config, metadata, files)
+    if opened is not None:
+        for note in opened.notes:
+            log.warning(note)
+    golden = golden_frames(segmenter, metadata, config.golden)
+    if config.dry_run:
+        log.info(f"dry run: would write {files.made} and {files.report} to {files.out}; nothing was written")
+        return None
+    texts = {KEY: metadata.as_json(), GOLDEN_KEY: pack_golden(golden)}
+    with tempfile.TemporaryDirectory(prefix="unip-export-") as folder:
+        made = Path(folder) / files.made
+        make(segmenter, metadata, made, texts)
+        before = resident_bytes()
+        runner = open_runner(made)
+        runner.outputs(golden[0].frame)  # the first call is slower, and takes the memory
+        after = resident_bytes()
+        memory = None if before is None or after is None else max(0, after - before)
+        accepted = compare(segmenter, runner, made, memory, data, config)
+        reason = accepted.rejection(metadata, config.tolerance)
+        kept = files.out / (files.rejected if reason else files.made)
+        for stale in {files.made, files.rejected} - {kept.name}:
+            if (files.out / stale).exists():
+                remove(files.out / stale)
+        with writing(kept) as temporary:
+            shutil.move(made, temporary)
+    report = {"file": kept.name, "accepted": not reason, "reason": reason, "metadata": metadata.model_dump(mode="json")}
+    write_json(files.out / files.report, report | {"acceptance": accepted.to_dict()})
+    log.info(TableMessage(accepted.table()))
+    if reason:
+        raise UnipError(f"{files.made} is not written: {reason}", f"What was made is kept as {kept} to look into.")
+    log.info(f"exported to {kept}; the report is {files.out / files.report}")
+    return ExportResult(kept, files.out / files.report, metadata, accepted)
+
+
+def describe_file(config: ExportConfig, segmenter: Segmenter) -> ExportMetadata:
+    """Resolve what is left at ``auto``, and gather what the file says about itself.
+
+    Raises:
+        UnipError: The conversion cannot be put into a graph.
+    """
+    spec, folder = segmenter.spec, model_folder(config.model)
+    images = spec.images
+    coloured = config.colours == "colour" or (
+        config.colours == "auto" and config.input in ("auto", "uint8") and images is not None
+        and images.colours != "grey" and spec.conversion.palette == "keep"
+    )  # fmt: skip
+    deep = not coloured and images is not None and images.depth == "more than 8 bits"
+    check_percentiles(segmenter)
+    entry = zoo_model(str(config.model))
+    record: Any = read_json(folder / "config.json")
+    largest, longest = size_limits(spec.short_side, spec.crop, images)
+    return ExportMetadata(
+        engine=config.to,
+        precision=config.precision,
+        input=("int32" if deep else "uint8") if config.input == "auto" else config.input,
+        channels=3 if coloured else 1,
+        classes=spec.classes,
+        conversion=spec.conversion,
+        images=images,
+        short_side=spec.short_side,
+        crop=spec.crop,
+        patch=segmenter.patch,
+        largest=largest,
+        longest=longest,
+        model=str(config.model),
+        sha256=sha256(folder / WEIGHTS_NAME),
+        licence=None if entry is None else entry.licence,
+        lineage=read_lineage(record, str(folder / "config.json")),
+        versions={"unip": __version__, **_versions()},
+    )
+
+
+def check_percentiles(segmenter: Segmenter) -> None:
+    """Refuse percentiles that a graph cannot count exactly.
+
+    Raises:
+        UnipError: They have more than two decimals.
+    """
+    conversion = segmenter.spec.conversion
+    if conversion.method in ("percentile", "plateau") and any(
+        abs(percent * 100 - round(percent * 100)) > 1e-6 for percent in conversion.percentiles
+    ):
+        low, high = conversion.percentiles
+        raise UnipError(
+            f"the percentiles {low:g} and {high:g} of the model's conversion have more than two decimals, which a "
+            "graph does not count exactly",
+            "Train with percentiles of two decimals.",
+        )
+
+
+def describe(config: ExportConfig, metadata: ExportMetadata, files: ExportFiles) -> None:
+    """Say what will be done."""
+    shape = "(H, W)" if metadata.channels == 1 else "(H, W, 3)"
+    limit = "" if metadata.largest is None else f", up to {metadata.largest[1]}x{metadata.largest[0]} pixels"
+    log.info(f"{config.model} to {metadata.engine} in {metadata.precision}: {files.out / files.made}")
+    log.info(
+        f"it takes frames {shape} of {metadata.input}{limit}, and resizes them to short side {metadata.short_side}"
+    )
+    if metadata.input != "uint8":
+        log.info(f"frames become grey in the graph, as in training: {metadata.conversion.describe()}")
+    if metadata.images is None:
+        log.warning(
+            "note: the model does not say what it was trained on; frames are taken to be 8-bit grey, or as --input and "
+            "--colours say"
+        )
+    if config.data is None:
+        log.warning(
+            "note: without --data, file and model are compared on made frames only; give labelled frames of yours"
+        )
+
+
+def make(segmenter: Segmenter, metadata: ExportMetadata, path: Path, texts: dict[str, str]) -> None:
+    """Write the file.
+
+    Args:
+        segmenter: On the CPU.
+        metadata: What the file is.
+        path: Where to.
+        texts: What it carries, by keys.
+    """
+    log.info("making the graph, which takes up to a minute")
+    program = trace(segmenter, metadata.input, metadata.channels)
+    save_onnx(to_onnx(program), path, texts)
+
+
+def compare(
+    segmenter: Segmenter,
+    runner: Runner,
+    path: Path,
+    memory: int | None,
+    data: SegmentationData | None,
+    config: ExportConfig,
+) -> Acceptance:
+    """Compare the file with the model, on labelled frames if there are any."""
+    if data is None:
+        return compare_on_golden(segmenter, runner, path, memory)
+    return compare_on_data(segmenter, runner, path, memory, data)
+
+
+def _fitting(
+    segmenter: Segmenter, data: SegmentationData, config: ExportConfig, metadata: ExportMetadata
+) -> SegmentationData:
+    """Take as many labelled frames as are wanted; they have the model's classes, and the type that the graph takes."""
+    fitting = match_classes(data, segmenter.spec.classes, remap=(), model=str(config.model), source=str(config.data))
+    count = min(len(fitting), config.max_images or len(fitting))
+    chosen = fitting.take(number * len(fitting) // count for number in range(count))
+    check_first_frame(chosen, metadata)
+    return chosen
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            pass
+    return found

@@ -1,0 +1,24 @@
+"""One graph for many exports of the same model: making it takes seconds, and what comes before and after does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from unip.deployment.export import program
+from unip.deployment.export.graph import trace
+from unip.deployment.export.onnx_file import to_onnx
+
+
+def cache_graphs(patch: pytest.MonkeyPatch) -> None:
+    """Let `unip export` make a graph once for each type of frames; only for tests that export one model."""
+    made: dict[tuple[Any, ...], Any] = {}
+
+    def once(segmenter: Any, *kind: Any) -> Any:
+        if kind not in made:
+            made[kind] = to_onnx(trace(segmenter, *kind))
+        return made[kind]
+
+    patch.setattr(program, "trace", once)
+    patch.setattr(program, "to_onnx", lambda graph: graph)

@@ -1,0 +1,241 @@
+"""`unip export`: what it writes, what it says, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import unip
+from tests.deployment.export.cached import cache_graphs
+from tests.deployment.export.frames import make_frame
+from tests.deployment.export.test_graph import contrasting
+from tests.forked import run_unip
+from tests.segmentation.conftest import NAMES
+from tests.segmentation.conftest import make_segmenter as segmenter_maker
+from unip.deployment.export import files as export_files
+from unip.deployment.export import program
+from unip.deployment.export.config import ExportConfig
+from unip.deployment.export.runners import as_input, open_runner
+from unip.errors import UnipError
+from unip.segmentation.storage import save_segmenter
+from unip.segmentation.training_images import TrainingImages
+from unip.zoo.lineage import Ancestor, Lineage
+
+pytest.importorskip("onnx", reason="needs the extra `onnx`")
+pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
+
+IMAGES = TrainingImages(depth="8 bits", colours="grey", size=(32, 40))
+LINEAGE = Lineage.of([Ancestor(role="init", name="a backbone", licence="MIT")])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model folder, and labelled frames."""
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("export")
+    segmenter = contrasting(segmenter_maker.__wrapped__()(decoder="linear", images=IMAGES))
+    save_segmenter(segmenter, root / "ft" / "model", lineage=LINEAGE)
+    for kind in ("images", "masks", "counts"):
+        (root / "data/test" / kind).mkdir(parents=True)
+    for seed in range(4):
+        frame = make_frame((32, 40), "uint8", seed)
+        Image.fromarray(frame).save(root / f"data/test/images/{seed}.png")
+        Image.fromarray((frame > 120).astype(np.uint8)).save(root / f"data/test/masks/{seed}.png")
+        Image.fromarray(frame.astype(np.uint16) * 20).save(root / f"data/test/counts/{seed}.png")
+    (root / "data/classes.json").write_text(json.dumps({"names": NAMES}))
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _graphs_are_made_once():
+    with pytest.MonkeyPatch.context() as patch:
+        cache_graphs(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def result(place):
+    return unip.export(model=place / "ft", data=place / "data", out=place / "out")
+
+
+def test_what_is_written(result, place):
+    out = place / "out"
+    assert sorted(path.name for path in out.iterdir() if path.name != ".unip") == ["ft-fp32.onnx", "ft-fp32.onnx.json"]
+    assert (result.file, result.report) == (out / "ft-fp32.onnx", out / "ft-fp32.onnx.json")
+    report = json.loads(result.report.read_text())
+    assert report["accepted"] is True and report["reason"] == "" and report["file"] == "ft-fp32.onnx"
+    found = report["acceptance"]
+    assert found["frames"] == 4 and found["pixel_agreement"] >= 0.999 and found["largest_logit_difference"] <= 1e-3
+    assert abs(found["lost_miou"]) < 0.1 and found["file"]["miou"] == pytest.approx(found["model"]["miou"], abs=1e-3)
+    assert found["bytes"] == result.file.stat().st_size
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"] <= found["end_to_end_ms"]["p99"]
+
+
+def test_what_the_file_says_about_itself(result, place):
+    runner = open_runner(result.file)
+    said = runner.metadata
+    assert said == result.metadata
+    assert (said.engine, said.precision, said.input, said.channels) == ("onnx", "fp32", "uint8", 1)
+    assert said.classes.names == NAMES and said.lineage == LINEAGE and said.images == IMAGES
+    assert said.largest == (64, 80) and (said.short_side, said.patch) == (32, 8)
+    assert said.sha256 == program.sha256(place / "ft/model/model.safetensors")
+    assert {"unip", "torch", "onnx"} <= said.versions.keys()
+    assert len(runner.golden) == 3
+    for golden in runner.golden:
+        found = runner.outputs(golden.frame)
+        assert golden.agreement(found.ids) >= 0.999
+        np.testing.assert_allclose(found.confidence, golden.confidence / 255, atol=0.004)
+
+
+def test_it_runs_without_torch(result):
+    code = f"""
+import sys
+from pathlib import Path
+from unip.deployment.export.runners import open_runner
+runner = open_runner(Path({str(result.file)!r}))
+print(runner.outputs(runner.golden[0].frame).ids.shape, "torch" in sys.modules)
+"""
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "(96, 128) False\n", done.stderr
+
+
+def test_the_command_says_what_it_does(place, tmp_path, capsys):
+    unip.export(model=place / "ft", out=tmp_path)
+    said = capsys.readouterr().out
+    assert "it takes frames (H, W) of uint8, up to 80x64 pixels, and resizes them to short side 32" in said
+    assert "note: without --data, file and model are compared on made frames only" in said
+    assert "pixels of the same class" in said and f"exported to {tmp_path / 'ft-fp32.onnx'}" in said
+
+
+def test_a_dry_run_writes_nothing(place, tmp_path, capsys):
+    assert unip.export(model=place / "ft", data=place / "data", out=tmp_path / "out", dry_run=True) is None
+    assert "would write ft-fp32.onnx and ft-fp32.onnx.json" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_gives_other_masks_is_rejected(place, tmp_path, monkeypatch, capsys):
+    """It is kept under another name, and no earlier file stays under the name that says it is good."""
+    first = unip.export(model=place / "ft", data=place / "data", out=tmp_path)
+    good = program.make
+
+    def spoil(segmenter, metadata, path, texts):
+        good(segmenter, metadata, path, texts)
+        import onnx
+
+        model = onnx.load(path)
+        (bias,) = [each for each in model.graph.initializer if each.name.endswith("classifier.bias")]
+        bias.raw_data = np.array([0, 9, 0], np.float32).tobytes()
+        onnx.save(model, path)
+
+    monkeypatch.setattr(program, "make", spoil)
+    for settings, words in (
+        ({"data": place / "data"}, "points of mIoU, and 0.5 are tolerated"),
+        ({}, "% of pixels have the model's class, and 99.9 % are needed"),
+    ):
+        with pytest.raises(UnipError) as caught:
+            unip.export(model=place / "ft", out=tmp_path, **settings)
+        assert words in caught.value.what and caught.value.exit_code == 2
+        assert "ft-fp32.rejected.onnx" in caught.value.fix
+        assert not first.file.exists() and (tmp_path / "ft-fp32.rejected.onnx").exists()
+        assert json.loads(first.report.read_text())["accepted"] is False
+    monkeypatch.setattr(program, "make", good)
+    assert unip.export(model=place / "ft", out=tmp_path).file == first.file
+    assert not (tmp_path / "ft-fp32.rejected.onnx").exists()
+
+
+def test_own_golden_frames(place, tmp_path):
+    paths = [place / f"data/test/images/{number}.png" for number in (1, 2)]
+    runner = open_runner(unip.export(model=place / "ft", golden=paths, out=tmp_path).file)
+    for golden, path in zip(runner.golden, paths, strict=True):
+        np.testing.assert_array_equal(golden.frame, np.asarray(Image.open(path)))
+    with pytest.raises(
+        UnipError, match=r"counts/0\.png: the frame has samples of type uint16, but the graph takes uint8"
+    ):
+        unip.export(model=place / "ft", golden=place / "data/test/counts/0.png", out=tmp_path)
+
+
+def test_frames_of_another_type_are_refused(place, tmp_path):
+    """Before a graph is made."""
+    with pytest.raises(UnipError, match="the graph takes int32") as caught:
+        unip.export(model=place / "ft", data=place / "data", input="int32", out=tmp_path)
+    assert "0.png" in caught.value.what and "--input uint8" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"to": "openvino", "precision": "fp16"}, "fp16 cannot be exported to openvino"),
+        ({"to": "torch", "precision": "int8"}, "int8 cannot be exported to torch"),
+        ({"input": "float32", "colours": "colour"}, "frames in colour are 8-bit"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(settings, message):
+    with pytest.raises(UnipError, match=message):
+        ExportConfig.make(model="x", **settings)
+
+
+def test_percentiles_that_cannot_be_counted_are_refused(make_segmenter, tmp_path):
+    save_segmenter(make_segmenter(decoder="linear", conversion={"percentiles": (0.125, 99)}), tmp_path / "model")
+    with pytest.raises(UnipError, match=r"the percentiles 0\.125 and 99 .* more than two decimals"):
+        unip.export(model=tmp_path / "model", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_that_is_not_installed(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_files, "find_spec", lambda name: None)
+    with pytest.raises(UnipError, match="exporting to onnx needs onnx, onnxscript, onnxruntime") as caught:
+        unip.export(model=place / "ft", out=tmp_path / "out")
+    assert caught.value.fix == "pip install 'unip[onnx]'"
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "kind", "channels"),
+    [
+        (None, {}, "uint8", 1),
+        ({"depth": "more than 8 bits"}, {}, "int32", 1),
+        ({"depth": "more than 8 bits"}, {"input": "float32"}, "float32", 1),
+        ({"depth": "both"}, {}, "uint8", 1),
+        ({"colours": "colour"}, {}, "uint8", 3),
+        ({"colours": "both"}, {}, "uint8", 3),
+        ({"colours": "colour"}, {"colours": "grey"}, "uint8", 1),
+        ({"colours": "colour"}, {"input": "int32"}, "int32", 1),
+        ({"depth": "more than 8 bits"}, {"colours": "colour"}, "uint8", 3),
+    ],
+)
+def test_what_the_graph_takes(images, settings, kind, channels, make_segmenter, tmp_path):
+    trained = None if images is None else TrainingImages(**{**IMAGES.model_dump(), **images})
+    segmenter = make_segmenter(decoder="linear", images=trained)
+    save_segmenter(segmenter, tmp_path / "model")
+    found = program.describe_file(ExportConfig.make(model=tmp_path / "model", **settings), segmenter)
+    assert (found.input, found.channels) == (kind, channels)
+
+
+def test_frames_are_given_the_type_and_shape_of_the_graph(result):
+    grey = make_frame((5, 6), "uint8")
+    three = np.repeat(grey[..., None], 3, axis=2)
+    said = result.metadata
+    coloured, counted, warm = (
+        said.model_copy(update=changes) for changes in ({"channels": 3}, {"input": "int32"}, {"input": "float32"})
+    )
+    np.testing.assert_array_equal(as_input(three, said), grey)
+    np.testing.assert_array_equal(as_input(grey, coloured), three)
+    assert as_input(grey.astype(np.uint16), counted).dtype == np.int32
+    assert as_input(grey.astype(np.float64), warm).dtype == np.float32
+    red = three * np.array([1, 0, 0], np.uint8)
+    with pytest.raises(UnipError, match="is in colour, but the graph takes grey"):
+        as_input(red, said)
+    for frame, metadata in ((grey, counted), (grey.astype(np.uint16), said), (grey > 3, counted)):
+        with pytest.raises(UnipError, match="the graph takes"):
+            as_input(frame, metadata)
+
+
+def test_the_command_line(place, tmp_path):
+    code, _, said = run_unip("export", place / "ft", "--precision", "bf16", "--out", tmp_path).finish()
+    assert code == 2 and "bf16 cannot be exported to onnx" in said and "Traceback" not in said
