@@ -10,6 +10,8 @@ from torchvision.transforms.v2 import functional as TF
 
 from unip.data.sampling.frames import short_side_size
 from unip.deployment.export.resampling import (
+    along_columns,
+    along_rows,
     bicubic_weights,
     image_weights,
     pooling_weights,
@@ -51,9 +53,9 @@ def test_weights_are_whole_numbers_of_16_bits():
 
 def test_positions_are_resized_as_torch_resizes_them():
     for rows, columns, tall, wide in [*random_sizes(30, 40), (14, 14, 14, 14)]:
-        maps = torch.randn(1, 4, rows, columns)
-        expected = F.interpolate(maps, size=(tall, wide), mode="bicubic", antialias=True)
-        found = bicubic_weights(rows, tall) @ maps @ bicubic_weights(columns, wide).T
+        maps = torch.randn(4, rows, columns)
+        (expected,) = F.interpolate(maps[None], size=(tall, wide), mode="bicubic", antialias=True)
+        found = along_columns(along_rows(maps, bicubic_weights(columns, wide)), bicubic_weights(rows, tall))
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from timm.layers import PatchEmbed
 from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -23,6 +24,8 @@ from torch.nn import functional as F
 from unip.deployment.export.config import InputType
 from unip.deployment.export.levels import to_levels
 from unip.deployment.export.resampling import (
+    along_columns,
+    along_rows,
     bicubic_weights,
     larger,
     pooling_weights,
@@ -113,8 +116,9 @@ class AdaptivePooling(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map ``(B, C, h, w)`` to ``(B, C, size, size)``."""
-        rows, columns = (pooling_weights(side, self.size) for side in maps.shape[-2:])
-        return rows @ maps @ columns.T
+        (batch, channels, height, width), size = maps.shape, self.size
+        short = along_rows(maps.reshape(batch * channels, height, width), pooling_weights(width, size))
+        return along_columns(short, pooling_weights(height, size)).reshape(batch, channels, size, size)
 
 
 def _without_adaptive_pooling(segmenter: Segmenter) -> Segmenter:
@@ -130,9 +134,11 @@ def _without_adaptive_pooling(segmenter: Segmenter) -> Segmenter:
 def without_choices() -> Iterator[None]:
     """Let the model compute in the way that is right for every size while a graph is made of it.
 
-    timm's ViTs fit their positions to a grid by products of matrices, and decoders always interpolate.
+    timm's ViTs fit their positions to a grid by products of matrices and count its patches in whole numbers (its floats
+    are rounded up to one patch more by engines whose division is not exact), and decoders always interpolate.
     """
     with (
+        patch.object(PatchEmbed, "dynamic_feat_size", _whole_patches),
         patch.object(heads, "upsample", interpolate),
         patch.object(vision_transformer, "resample_abs_pos_embed", _resample_positions),
         patch.object(eva, "resample_abs_pos_embed", _resample_positions),
@@ -140,12 +146,19 @@ def without_choices() -> Iterator[None]:
         yield
 
 
+def _whole_patches(embedding: Any, size: tuple[int, int]) -> tuple[int, int]:
+    (height, width), (tall, wide) = size, embedding.patch_size
+    return height // tall, width // wide
+
+
 def _resample_positions(
     positions: Tensor, new_size: tuple[int, int], old_size: tuple[int, int], num_prefix_tokens: int = 1, **_: Any
 ) -> Tensor:
     """Do what ``timm.layers.resample_abs_pos_embed`` does: bicubic with antialiasing; prefix tokens stay."""
     prefix, grid = positions[:, :num_prefix_tokens], positions[:, num_prefix_tokens:]
-    rows, columns = (bicubic_weights(old, new) for old, new in zip(old_size, new_size, strict=True))
-    maps = grid.reshape(old_size[0], old_size[1], -1).permute(2, 0, 1)
-    resized = (rows @ maps @ columns.T).flatten(1).T[None]
-    return torch.cat([prefix, resized], dim=1)
+    (rows, columns), (tall, wide), channels = old_size, new_size, positions.shape[2]
+    # the grid is first flattened by what lies beside its rows, as a product's constant factor
+    down = (bicubic_weights(rows, tall) @ grid.reshape(rows, columns * channels)).reshape(tall, columns, channels)
+    flat = bicubic_weights(columns, wide) @ down.transpose(0, 1).reshape(columns, tall * channels)
+    across = flat.reshape(wide, tall, channels).transpose(0, 1).reshape(1, tall * wide, channels)
+    return torch.cat([prefix, across], dim=1)

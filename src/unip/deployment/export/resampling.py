@@ -3,7 +3,8 @@
 Engines differ in their resizing with antialiasing, or have none. Products of matrices are the same everywhere, and
 their entries, made from whole numbers, do not depend on how an engine rounds coordinates.
 
-Sizes are ints, or symbols of them (``torch.SymInt``) while a graph is made.
+Sizes are ints, or symbols of them (``torch.SymInt``) while a graph is made. Products are of two dimensions:
+OpenVINO does not take all others.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def resize_levels(image: Tensor, size: tuple[int, int], padded: tuple[int, int])
         ``(C, *padded)`` float32 of whole numbers 0..255; columns are rounded before rows are resized, as there.
     """
     height, width = image.shape[-2:]
-    columns = _rounded(image @ image_weights(width, size[1], padded[1]).T)
-    return _rounded(image_weights(height, size[0], padded[0]) @ columns)
+    columns = _rounded(along_rows(image, image_weights(width, size[1], padded[1])))
+    return _rounded(along_columns(columns, image_weights(height, size[0], padded[0])))
 
 
 def bicubic_weights(old: int, new: int) -> Tensor:
@@ -82,6 +83,19 @@ def pooling_weights(old: int, new: int) -> Tensor:
     place = torch.arange(old)[None]
     inside = ((place >= start) & (place < stop)).float()
     return inside / inside.sum(dim=1, keepdim=True)
+
+
+def along_rows(maps: Tensor, weights: Tensor) -> Tensor:
+    """Resize the rows of maps ``(C, H, W)`` by weights ``(w, W)``; return ``(C, H, w)``."""
+    channels, height, width = maps.shape
+    return (maps.reshape(channels * height, width) @ weights.T).reshape(channels, height, weights.shape[0])
+
+
+def along_columns(maps: Tensor, weights: Tensor) -> Tensor:
+    """Resize the columns of maps ``(C, H, W)`` by weights ``(h, H)``; return ``(C, h, W)``."""
+    channels, height, width = maps.shape
+    flat = weights @ maps.transpose(0, 1).reshape(height, channels * width)
+    return flat.reshape(weights.shape[0], channels, width).transpose(0, 1)
 
 
 def resized_length(length: int, shorter: int, short_side: int) -> int:
