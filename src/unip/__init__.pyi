@@ -1252,6 +1252,8 @@ def export(
     split: str | None = "test",
     max_images: int = 200,
     tolerance: float = 0.5,
+    calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    calibration_images: int = 32,
     golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -1268,7 +1270,7 @@ def export(
 
     Args:
         model: Folder of a fine-tuning run, or its model/.
-        to: Engine: ONNX Runtime and what else reads ONNX.
+        to: ONNX Runtime and what else reads ONNX, OpenVINO, or torch.export's archive.
         precision: Arithmetic of the file.
         input: What the graph takes: 8-bit frames (uint8), counts (int32) or temperatures in Kelvin (float32);
             auto: uint8, or int32 for a model that was trained on frames of more than 8 bits.
@@ -1281,6 +1283,8 @@ def export(
         split: Which split of data; "" for a folder without splits.
         max_images: Of data, at most so many, evenly spread; 0: all.
         tolerance: Points of mIoU that the file may lose against the model on data; else it is rejected.
+        calibration: int8: frames, files or folders, that ranges are measured on; take them from training.
+        calibration_images: int8: of calibration, at most so many, evenly spread.
         golden: Frames that the file carries to be checked with, at most 3; none: made ones, nobody's data.
         out: Where the file and its report go; default: MODEL/export.
         overwrite: Also replace files in out that were changed since.
@@ -1306,6 +1310,8 @@ def export(
     split: str | None = "test",
     max_images: int = 200,
     tolerance: float = 0.5,
+    calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    calibration_images: int = 32,
     golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -1323,6 +1329,8 @@ def export(
     split: str | None = "test",
     max_images: int = 200,
     tolerance: float = 0.5,
+    calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    calibration_images: int = 32,
     golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,

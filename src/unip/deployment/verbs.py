@@ -120,8 +120,8 @@ def export(config: ExportConfig) -> ExportResult | None:
 
     read_model_config(config.model)  # refuses what is no model
     files = ExportFiles.of(config)
-    for frame in config.golden:
-        check_images(frame)
+    for frames in (*config.golden, *config.calibration):
+        check_images(frames)
     with output_folder(files.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check(*files.all)
         opened = open_data(config)

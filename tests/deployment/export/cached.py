@@ -12,13 +12,15 @@ from unip.deployment.export.onnx_file import to_onnx
 
 
 def cache_graphs(patch: pytest.MonkeyPatch) -> None:
-    """Let `unip export` make a graph once for each type of frames; only for tests that export one model."""
+    """Let `unip export` make an ONNX graph once for each type of frames; only for tests that export one model."""
     made: dict[tuple[Any, ...], Any] = {}
 
-    def once(segmenter: Any, *kind: Any) -> Any:
+    def once(segmenter: Any, *kind: Any, bfloat16: bool) -> Any:
+        import onnx_ir
+
         if kind not in made:
-            made[kind] = to_onnx(trace(segmenter, *kind))
-        return made[kind]
+            made[kind] = onnx_ir.to_proto(to_onnx(trace(segmenter, *kind)))
+        return onnx_ir.from_proto(made[kind])
 
     patch.setattr(program, "trace", once)
     patch.setattr(program, "to_onnx", lambda graph: graph)

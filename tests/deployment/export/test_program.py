@@ -125,8 +125,8 @@ def test_a_file_that_gives_other_masks_is_rejected(place, tmp_path, monkeypatch,
     first = unip.export(model=place / "ft", data=place / "data", out=tmp_path)
     good = program.make
 
-    def spoil(segmenter, metadata, path, texts):
-        good(segmenter, metadata, path, texts)
+    def spoil(segmenter, metadata, path, texts, frames):
+        good(segmenter, metadata, path, texts, frames)
         import onnx
 
         model = onnx.load(path)
@@ -174,6 +174,9 @@ def test_frames_of_another_type_are_refused(place, tmp_path):
         ({"to": "openvino", "precision": "fp16"}, "fp16 cannot be exported to openvino"),
         ({"to": "torch", "precision": "int8"}, "int8 cannot be exported to torch"),
         ({"input": "float32", "colours": "colour"}, "frames in colour are 8-bit"),
+        ({"precision": "int8", "data": "x"}, "int8 needs frames to measure ranges on"),
+        ({"precision": "int8", "calibration": "x"}, "accepted by its mIoU"),
+        ({"calibration": "x"}, "fp32 is not calibrated"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(settings, message):

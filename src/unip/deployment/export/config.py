@@ -16,14 +16,20 @@ ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 InputType = Literal["uint8", "int32", "float32"]
 
 #: What can be exported.
-PRECISIONS: dict[Engine, tuple[ExportPrecision, ...]] = {"onnx": ("fp32",)}
+PRECISIONS: dict[Engine, tuple[ExportPrecision, ...]] = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "bf16"),
+    "torch": ("fp32", "bf16"),
+}
 
 
 class ExportConfig(Config):
     """What to export, for which engine, and how to check it."""
 
     model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
-    to: Engine = Field("onnx", description="Engine: ONNX Runtime and what else reads ONNX.")
+    to: Engine = Field(
+        "onnx", description="ONNX Runtime and what else reads ONNX, OpenVINO, or torch.export's archive."
+    )
     precision: ExportPrecision = Field("fp32", description="Arithmetic of the file.")
     input: Literal["auto"] | InputType = Field(
         "auto",
@@ -39,6 +45,10 @@ class ExportConfig(Config):
     tolerance: float = Field(
         0.5, ge=0, description="Points of mIoU that the file may lose against the model on data; else it is rejected."
     )
+    calibration: tuple[Path, ...] = Field(
+        (), description="int8: frames, files or folders, that ranges are measured on; take them from training."
+    )
+    calibration_images: int = Field(32, ge=1, description="int8: of calibration, at most so many, evenly spread.")
     golden: tuple[Path, ...] = Field(
         (), description="Frames that the file carries to be checked with, at most 3; none: made ones, nobody's data."
     )
@@ -52,6 +62,17 @@ class ExportConfig(Config):
         if self.precision not in there:
             cells = "; ".join(f"{engine}: {', '.join(kinds)}" for engine, kinds in PRECISIONS.items())
             raise UnipError(f"{self.precision} cannot be exported to {self.to}", f"What can be exported is {cells}.")
+        if (self.precision == "int8") != bool(self.calibration):
+            raise UnipError(
+                "int8 needs frames to measure ranges on"
+                if not self.calibration
+                else f"{self.precision} is not calibrated",
+                "Give --calibration FRAMES for int8, and only for it.",
+            )
+        if self.precision == "int8" and self.data is None:
+            raise UnipError(
+                "an int8 file is accepted by its mIoU, and there are no labelled frames", "Give some with --data."
+            )
         if self.colours == "colour" and self.input not in ("auto", "uint8"):
             raise UnipError(f"frames in colour are 8-bit, but input is {self.input}", "Leave --input out.")
         return self

@@ -13,7 +13,11 @@ from unip.segmentation.evaluating import results_beside, short_name
 from unip.segmentation.held_out import Evaluated, open_evaluated
 
 SUFFIXES: dict[Engine, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-PACKAGES: dict[Engine, tuple[str, ...]] = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+PACKAGES: dict[Engine, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino", "onnx", "onnxscript"),  # its graph comes from ONNX
+    "torch": (),
+}
 
 
 def check_engine(engine: Engine) -> None:
@@ -22,7 +26,7 @@ def check_engine(engine: Engine) -> None:
     Raises:
         UnipError: It is not.
     """
-    missing = [name for name in PACKAGES.get(engine, ()) if find_spec(name) is None]
+    missing = [name for name in PACKAGES[engine] if find_spec(name) is None]
     if missing:
         raise UnipError(f"exporting to {engine} needs {', '.join(missing)}", f"pip install 'unip[{engine}]'")
 
@@ -46,6 +50,7 @@ class ExportFiles:
         out: The folder.
         made: The exported file.
         rejected: What it is called if it gives other masks than the model.
+        weights: The files of the weights, beside those two; empty: they are in the file.
         report: How it compares with the model.
     """
 
@@ -53,6 +58,7 @@ class ExportFiles:
     made: str
     rejected: str
     report: str
+    weights: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: ExportConfig) -> ExportFiles:
@@ -65,9 +71,10 @@ class ExportFiles:
             f"{stem}{suffix}",
             f"{stem}.rejected{suffix}",
             f"{stem}{suffix}.json",
+            (f"{stem}.bin", f"{stem}.rejected.bin") if config.to == "openvino" else (),
         )
 
     @property
     def all(self) -> tuple[str, ...]:
         """All names."""
-        return self.made, self.rejected, self.report
+        return self.made, self.rejected, self.report, *self.weights

@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+import torch
+
+from unip.data.images.files import list_images
 from unip.data.labelled.matching import match_classes
 from unip.data.labelled.pairs import SegmentationData
 from unip.deployment.export.acceptance import (
@@ -19,12 +24,15 @@ from unip.deployment.export.acceptance import (
     compare_on_golden,
     resident_bytes,
 )
-from unip.deployment.export.config import ExportConfig
+from unip.deployment.export.config import ExportConfig, InputType
 from unip.deployment.export.files import ExportFiles
-from unip.deployment.export.golden import golden_frames
+from unip.deployment.export.golden import golden_frames, read_frame
 from unip.deployment.export.graph import trace
+from unip.deployment.export.half_precision import to_half, weighted_products
+from unip.deployment.export.integers import quantise
 from unip.deployment.export.metadata import GOLDEN_KEY, KEY, ExportMetadata, pack_golden, size_limits
 from unip.deployment.export.onnx_file import save_onnx, to_onnx
+from unip.deployment.export.openvino_file import check_bfloat16, save_openvino
 from unip.deployment.export.runners import Runner, open_runner
 from unip.errors import UnipError
 from unip.files import read_json, sha256
@@ -70,13 +78,16 @@ def export_model(config: ExportConfig, files: ExportFiles, opened: Evaluated | N
         for note in opened.notes:
             log.warning(note)
     golden = golden_frames(segmenter, metadata, config.golden)
+    frames = calibration_frames(config, metadata)
+    if (metadata.engine, metadata.precision) == ("openvino", "bf16"):
+        check_bfloat16()
     if config.dry_run:
         log.info(f"dry run: would write {files.made} and {files.report} to {files.out}; nothing was written")
         return None
     texts = {KEY: metadata.as_json(), GOLDEN_KEY: pack_golden(golden)}
     with tempfile.TemporaryDirectory(prefix="unip-export-") as folder:
         made = Path(folder) / files.made
-        make(segmenter, metadata, made, texts)
+        make(segmenter, metadata, made, texts, frames)
         before = resident_bytes()
         runner = open_runner(made)
         runner.outputs(golden[0].frame)  # the first call is slower, and takes the memory
@@ -85,11 +96,12 @@ def export_model(config: ExportConfig, files: ExportFiles, opened: Evaluated | N
         accepted = compare(segmenter, runner, made, memory, data, config)
         reason = accepted.rejection(metadata, config.tolerance)
         kept = files.out / (files.rejected if reason else files.made)
-        for stale in {files.made, files.rejected} - {kept.name}:
+        for stale in {files.made, files.rejected, *files.weights} - {kept.name}:
             if (files.out / stale).exists():
                 remove(files.out / stale)
-        with writing(kept) as temporary:
-            shutil.move(made, temporary)
+        for suffix in (*([".bin"] if files.weights else []), made.suffix):
+            with writing(kept.with_suffix(suffix)) as temporary:
+                shutil.move(made.with_suffix(suffix), temporary)
     report = {"file": kept.name, "accepted": not reason, "reason": reason, "metadata": metadata.model_dump(mode="json")}
     write_json(files.out / files.report, report | {"acceptance": accepted.to_dict()})
     log.info(TableMessage(accepted.table()))
@@ -112,6 +124,12 @@ def describe_file(config: ExportConfig, segmenter: Segmenter) -> ExportMetadata:
         and images.colours != "grey" and spec.conversion.palette == "keep"
     )  # fmt: skip
     deep = not coloured and images is not None and images.depth == "more than 8 bits"
+    kind: InputType = ("int32" if deep else "uint8") if config.input == "auto" else config.input
+    if (config.to, config.precision) == ("openvino", "bf16") and kind != "uint8":
+        raise UnipError(
+            f"in bfloat16, OpenVINO converts {kind} frames with too few digits",
+            "Export 8-bit frames (--input uint8), or fp32.",
+        )
     check_percentiles(segmenter)
     entry = zoo_model(str(config.model))
     record: Any = read_json(folder / "config.json")
@@ -119,7 +137,7 @@ def describe_file(config: ExportConfig, segmenter: Segmenter) -> ExportMetadata:
     return ExportMetadata(
         engine=config.to,
         precision=config.precision,
-        input=("int32" if deep else "uint8") if config.input == "auto" else config.input,
+        input=kind,
         channels=3 if coloured else 1,
         classes=spec.classes,
         conversion=spec.conversion,
@@ -155,6 +173,17 @@ def check_percentiles(segmenter: Segmenter) -> None:
         )
 
 
+def calibration_frames(config: ExportConfig, metadata: ExportMetadata) -> list[npt.NDArray[Any]]:
+    """Read the frames that ranges of integers are measured on.
+
+    Raises:
+        UnipError: One cannot be read, or is not of the type that the graph takes.
+    """
+    paths = [path for place in config.calibration for path in list_images(place)]
+    count = min(len(paths), config.calibration_images)
+    return [read_frame(paths[number * len(paths) // count], metadata) for number in range(count)]
+
+
 def describe(config: ExportConfig, metadata: ExportMetadata, files: ExportFiles) -> None:
     """Say what will be done."""
     shape = "(H, W)" if metadata.channels == 1 else "(H, W, 3)"
@@ -176,7 +205,13 @@ def describe(config: ExportConfig, metadata: ExportMetadata, files: ExportFiles)
         )
 
 
-def make(segmenter: Segmenter, metadata: ExportMetadata, path: Path, texts: dict[str, str]) -> None:
+def make(
+    segmenter: Segmenter,
+    metadata: ExportMetadata,
+    path: Path,
+    texts: dict[str, str],
+    frames: Sequence[npt.NDArray[Any]],
+) -> None:
     """Write the file.
 
     Args:
@@ -184,10 +219,27 @@ def make(segmenter: Segmenter, metadata: ExportMetadata, path: Path, texts: dict
         metadata: What the file is.
         path: Where to.
         texts: What it carries, by keys.
+        frames: To measure the ranges of 8-bit integers on.
     """
     log.info("making the graph, which takes up to a minute")
-    program = trace(segmenter, metadata.input, metadata.channels)
-    save_onnx(to_onnx(program), path, texts)
+    engine, precision = metadata.engine, metadata.precision
+    in_torch = engine == "torch"
+    program = trace(segmenter, metadata.input, metadata.channels, bfloat16=in_torch and precision == "bf16")
+    if in_torch:
+        torch.export.save(program, path, extra_files=texts)
+        return
+    model = to_onnx(program)
+    if precision == "fp16":
+        to_half(model)
+    if engine == "onnx" and precision != "int8":
+        save_onnx(model, path, texts)
+        return
+    source = path.with_name("fp32.onnx")
+    save_onnx(model, source, texts)
+    if engine == "openvino":
+        save_openvino(source, path, texts)
+    else:
+        quantise(source, path, weighted_products(model.graph), frames)
 
 
 def compare(

@@ -85,16 +85,24 @@ def pooling_weights(old: int, new: int) -> Tensor:
     return inside / inside.sum(dim=1, keepdim=True)
 
 
+def product(one: Tensor, other: Tensor) -> Tensor:
+    """Multiply two matrices in float32, also where the model computes in fewer bits."""
+    if not torch.is_autocast_enabled("cpu"):
+        return one @ other
+    with torch.autocast("cpu", enabled=False):
+        return one @ other
+
+
 def along_rows(maps: Tensor, weights: Tensor) -> Tensor:
     """Resize the rows of maps ``(C, H, W)`` by weights ``(w, W)``; return ``(C, H, w)``."""
     channels, height, width = maps.shape
-    return (maps.reshape(channels * height, width) @ weights.T).reshape(channels, height, weights.shape[0])
+    return product(maps.reshape(channels * height, width), weights.T).reshape(channels, height, weights.shape[0])
 
 
 def along_columns(maps: Tensor, weights: Tensor) -> Tensor:
     """Resize the columns of maps ``(C, H, W)`` by weights ``(h, H)``; return ``(C, h, W)``."""
     channels, height, width = maps.shape
-    flat = weights @ maps.transpose(0, 1).reshape(height, channels * width)
+    flat = product(weights, maps.transpose(0, 1).reshape(height, channels * width))
     return flat.reshape(weights.shape[0], channels, width).transpose(0, 1)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import local
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -55,7 +57,14 @@ def open_runner(path: Path) -> Runner:
     Raises:
         UnipError: It is no such file, is damaged, or its engine is not installed.
     """
-    return {".onnx": OnnxRunner}[path.suffix](path)
+    runners: dict[str, Callable[[Path], Runner]] = {
+        ".onnx": OnnxRunner,
+        ".xml": OpenVinoRunner,
+        ".pt2": ArchiveRunner,
+    }
+    if path.suffix not in runners:
+        raise UnipError(f"{path} is no exported model by its name", f"Give a file {', '.join(runners)}.")
+    return runners[path.suffix](path)
 
 
 def texts_of(path: Path, texts: Mapping[str, str]) -> tuple[ExportMetadata, list[GoldenFrame]]:
@@ -121,3 +130,70 @@ class OnnxRunner:
     def outputs(self, frame: Array) -> Outputs:
         """Run the graph on a frame, see :func:`as_input`."""
         return Outputs(*self.session.run(OUTPUT_NAMES, {INPUT_NAME: as_input(frame, self.metadata)}))
+
+
+class OpenVinoRunner:
+    """An OpenVINO file on the processor, in the precision that it was exported for.
+
+    OpenVINO chooses bfloat16 by itself where the processor has it, so the precision is always given.
+
+    Args:
+        path: The ``.xml`` file.
+
+    Raises:
+        UnipError: It cannot be opened, or OpenVINO is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise UnipError("running OpenVINO files needs openvino", "pip install 'unip[openvino]'") from None
+        try:
+            core = openvino.Core()
+            model = core.read_model(path)
+            held = {key: str(model.get_rt_info(key).value) for key in (KEY, GOLDEN_KEY) if model.has_rt_info(key)}
+            self.metadata, self.golden = texts_of(path, held)
+            hint = "bf16" if self.metadata.precision == "bf16" else "f32"
+            self.compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        except RuntimeError as error:
+            raise UnipError(f"OpenVINO cannot open {path}: {error}", "Export the model again.") from error
+        self.requests = local()
+
+    def outputs(self, frame: Array) -> Outputs:
+        """Run the graph on a frame, see :func:`as_input`."""
+        if not hasattr(self.requests, "own"):  # one for each thread
+            self.requests.own = self.compiled.create_infer_request()
+        found = self.requests.own.infer({INPUT_NAME: as_input(frame, self.metadata)})
+        return Outputs(*(found[name].copy() for name in OUTPUT_NAMES))
+
+
+class ArchiveRunner:
+    """An archive of ``torch.export``.
+
+    Args:
+        path: The ``.pt2`` file.
+
+    Raises:
+        UnipError: It cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        held = dict.fromkeys((KEY, GOLDEN_KEY), "")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.module = torch.export.load(path, extra_files=held).module()
+        except Exception as error:  # of its own many types
+            raise UnipError(f"torch cannot open {path}: {error}", "Export the model again.") from error
+        self.metadata, self.golden = texts_of(path, held)
+
+    def outputs(self, frame: Array) -> Outputs:
+        """Run the graph on a frame, see :func:`as_input`."""
+        import torch
+
+        with torch.no_grad():
+            found = self.module(torch.from_numpy(as_input(frame, self.metadata)))
+        return Outputs(*(each.numpy() for each in found))
