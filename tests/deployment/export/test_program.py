@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,9 +102,6 @@ from unip.deployment.export.runners import open_runner
 runner = open_runner(Path({str(result.file)!r}))
 print(runner.outputs(runner.golden[0].frame).ids.shape, "torch" in sys.modules)
 """
-    import subprocess
-    import sys
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "(96, 128) False\n", done.stderr
 
@@ -242,3 +242,37 @@ def test_frames_are_given_the_type_and_shape_of_the_graph(result):
 def test_the_command_line(place, tmp_path):
     code, _, said = run_unip("export", place / "ft", "--precision", "bf16", "--out", tmp_path).finish()
     assert code == 2 and "bf16 cannot be exported to onnx" in said and "Traceback" not in said
+
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "onnx_example.py"
+
+
+def run_example(*words):
+    done = subprocess.run([sys.executable, "-I", str(EXAMPLE), *map(str, words)], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_plain_example(result, place, tmp_path):
+    """It needs neither unip nor torch, and gives the masks of the file."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 65
+    imported = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import ", "from "))}
+    assert imported == {"base64", "json", "sys", "zlib", "pathlib", "numpy", "onnxruntime", "PIL"}
+    frame = make_frame((32, 40), "uint8", 7)
+    Image.fromarray(frame).save(tmp_path / "a.png")
+    code, said, problem = run_example(result.file, tmp_path / "a.png")
+    assert code == 0, problem
+    assert said.count("golden frame: 100.00% of pixels as in torch") == 3 and "a.png: background" in said
+    ids = open_runner(result.file).outputs(frame).ids
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.mask.png")), ids)
+    Image.fromarray(np.zeros((65, 80), np.uint8)).save(tmp_path / "large.png")
+    Image.fromarray(np.zeros((32, 40), np.uint16)).save(tmp_path / "counts.png")
+    Image.fromarray(np.zeros((32, 40, 3), np.uint8)).save(tmp_path / "colour.png")
+    for name, words in (
+        ("large", "is larger than the model is right for"),
+        ("counts", "holds uint16, but the model takes uint8"),
+        ("colour", "has the shape (32, 40, 3), but the model takes 1 channels"),
+    ):
+        code, _, problem = run_example(result.file, tmp_path / f"{name}.png")
+        assert code == 1 and words in problem
+        assert not (tmp_path / f"{name}.mask.png").exists()
