@@ -1,6 +1,7 @@
 """What an exported file says about itself, and the frames with which it can be checked; needs no torch.
 
-The file holds two texts of JSON: ``unip``, an :class:`ExportMetadata`, and ``unip_golden``, the golden frames. ONNX
+The file holds two texts of JSON: ``unip``, an :class:`ExportMetadata`, and ``unip_golden``, the golden frames; and
+``unip_limits``, for which sizes it is right, see :meth:`ExportMetadata.limits_text`. ONNX
 keeps them in its ``metadata_props``, OpenVINO in the ``rt_info`` of the model, a torch archive among its extra files.
 """
 
@@ -27,6 +28,7 @@ from unip.zoo.lineage import Lineage
 
 KEY = "unip"
 GOLDEN_KEY = "unip_golden"
+LIMITS_KEY = "unip_limits"  # for programs that parse no JSON
 
 INPUT_NAME = "frame"
 OUTPUT_NAMES = ("ids", "confidence", "logits")
@@ -82,6 +84,10 @@ class ExportMetadata(Config):
         if resized > self.longest:
             return f"{width}x{height} pixels become {resized:.0f}x{self.short_side}, and {self.longest} is the limit"
         return ""
+
+    def limits_text(self) -> str:
+        """Return short side, longest side, and largest short and long side (0: not known) as text, in pixels."""
+        return " ".join(map(str, (self.short_side, self.longest, *(self.largest or (0, 0)))))
 
     def as_json(self) -> str:
         """Return it as the text under :data:`KEY`."""

@@ -30,7 +30,14 @@ from unip.deployment.export.golden import golden_frames, read_frame
 from unip.deployment.export.graph import trace
 from unip.deployment.export.half_precision import to_half, weighted_products
 from unip.deployment.export.integers import quantise
-from unip.deployment.export.metadata import GOLDEN_KEY, KEY, ExportMetadata, pack_golden, size_limits
+from unip.deployment.export.metadata import (
+    GOLDEN_KEY,
+    KEY,
+    LIMITS_KEY,
+    ExportMetadata,
+    pack_golden,
+    size_limits,
+)
 from unip.deployment.export.onnx_file import save_onnx, to_onnx
 from unip.deployment.export.openvino_file import check_bfloat16, save_openvino
 from unip.deployment.export.runners import Runner, open_runner
@@ -84,7 +91,7 @@ def export_model(config: ExportConfig, files: ExportFiles, opened: Evaluated | N
     if config.dry_run:
         log.info(f"dry run: would write {files.made} and {files.report} to {files.out}; nothing was written")
         return None
-    texts = {KEY: metadata.as_json(), GOLDEN_KEY: pack_golden(golden)}
+    texts = {KEY: metadata.as_json(), GOLDEN_KEY: pack_golden(golden), LIMITS_KEY: metadata.limits_text()}
     with tempfile.TemporaryDirectory(prefix="unip-export-") as folder:
         made = Path(folder) / files.made
         make(segmenter, metadata, made, texts, frames)
