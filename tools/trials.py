@@ -23,7 +23,11 @@ from PIL import Image
 
 SOURCES = Path(__file__).parents[1] / "src"
 TOKEN = "UNIP_TRIAL"
-NOT_TRIED = {"models": "writes nothing", "data thermal-sdk": "writes into the Python environment"}
+NOT_TRIED = {
+    "models": "writes nothing",
+    "data thermal-sdk": "writes into the Python environment",
+    "export": "needs an extra, and most of a minute for each graph",
+}
 HIDDEN = ".unip"
 SIZE = (48, 64)  # pixels, height and width
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}

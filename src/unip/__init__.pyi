@@ -1255,6 +1255,7 @@ def export(
     calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     calibration_images: int = 32,
     golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    max_pixels: int = 200000000,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     dry_run: Literal[False] = False,
@@ -1286,6 +1287,7 @@ def export(
         calibration: int8: frames, files or folders, that ranges are measured on; take them from training.
         calibration_images: int8: of calibration, at most so many, evenly spread.
         golden: Frames that the file carries to be checked with, at most 3; none: made ones, nobody's data.
+        max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         out: Where the file and its report go; default: MODEL/export.
         overwrite: Also replace files in out that were changed since.
         dry_run: Check model and data, print what would happen, write nothing.
@@ -1313,6 +1315,7 @@ def export(
     calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     calibration_images: int = 32,
     golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    max_pixels: int = 200000000,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     dry_run: Literal[True],
@@ -1332,6 +1335,7 @@ def export(
     calibration: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     calibration_images: int = 32,
     golden: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    max_pixels: int = 200000000,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     dry_run: bool,

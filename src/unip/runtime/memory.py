@@ -48,3 +48,12 @@ def _available() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # no better word outside Linux
     except (AttributeError, OSError, ValueError):
         return 0
+
+
+def resident_bytes() -> int | None:
+    """Return the memory that this process takes, None where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+    except (OSError, StopIteration):
+        return None

@@ -19,6 +19,7 @@ from unip.deployment.export.metadata import AGREEMENT, ExportMetadata
 from unip.deployment.export.reference import reference_logits
 from unip.deployment.export.runners import Runner, as_input
 from unip.errors import UnipError
+from unip.paths import exists, status
 from unip.progress import meter
 from unip.segmentation.metrics import Scores, confusion, percent, score
 from unip.segmentation.model import Segmenter
@@ -184,15 +185,6 @@ def check_first_frame(data: SegmentationData, metadata: ExportMetadata) -> None:
         raise UnipError(f"{data.images[0]}: {error.what}", error.fix) from None
 
 
-def resident_bytes() -> int | None:
-    """Return the memory of this process, None where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
-    except (OSError, StopIteration):
-        return None
-
-
 def _accepted(found: Comparing, path: Path, memory: int | None, end_to_end: Iterable[float]) -> Acceptance:
     names = found.classes
     scores: list[Scores | None] = [score(matrix, names) for matrix in found.matrices]
@@ -203,7 +195,7 @@ def _accepted(found: Comparing, path: Path, memory: int | None, end_to_end: Iter
         agreement=found.same / found.pixels,
         logit_difference=found.difference,
         latency=tuple(found.latency),
-        bytes=path.stat().st_size + (beside.stat().st_size if beside.exists() else 0),
+        bytes=sum(status(each).st_size for each in (path, beside) if exists(each)),
         memory=memory,
         end_to_end=tuple(end_to_end),
         scores=scores[0],

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from unip.config import Config
 from unip.data.labelled.settings import DATA_HELP
 from unip.errors import UnipError
+from unip.limits import MAX_PIXELS
+from unip.runtime.settings import MaxPixels
 
 Engine = Literal["onnx", "openvino", "torch"]
 ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -52,6 +54,7 @@ class ExportConfig(Config):
     golden: tuple[Path, ...] = Field(
         (), description="Frames that the file carries to be checked with, at most 3; none: made ones, nobody's data."
     )
+    max_pixels: MaxPixels = MAX_PIXELS
     out: Path | None = Field(None, description="Where the file and its report go; default: MODEL/export.")
     overwrite: bool = Field(False, description="Also replace files in out that were changed since.")
     dry_run: bool = Field(False, description="Check model and data, print what would happen, write nothing.")

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from unip.config import Config, describe_validation
+from unip.config import Config
 from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes
 from unip.deployment.export.config import Engine, ExportPrecision, InputType
+from unip.documents import parse_json
 from unip.errors import UnipError
 from unip.segmentation.training_images import FAR, TrainingImages
 from unip.zoo.lineage import Lineage
@@ -29,6 +31,8 @@ from unip.zoo.lineage import Lineage
 KEY = "unip"
 GOLDEN_KEY = "unip_golden"
 LIMITS_KEY = "unip_limits"  # for programs that parse no JSON
+AGAIN = "Export the model again."
+MAX_GOLDEN_BYTES = 2**28  # of one array
 
 INPUT_NAME = "frame"
 OUTPUT_NAMES = ("ids", "confidence", "logits")
@@ -105,14 +109,8 @@ class ExportMetadata(Config):
             UnipError: It was not written by unip, or is damaged.
         """
         if not text:
-            raise UnipError(f"{place} was not exported by unip: it says nothing of classes", "Export the model again.")
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            what = describe_validation(error)
-        except UnipError as error:
-            what = error.what
-        raise UnipError(f"{place}: what it says about itself cannot be read: {what}", "Export the model again.")
+            raise UnipError(f"{place} was not exported by unip: it says nothing of classes", AGAIN)
+        return parse_json(text, f"{place}: what it says about itself", cls, fix=AGAIN)
 
 
 def size_limits(short_side: int, crop: int, images: TrainingImages | None) -> tuple[tuple[int, int] | None, int]:
@@ -126,6 +124,15 @@ def size_limits(short_side: int, crop: int, images: TrainingImages | None) -> tu
         return None, longest
     short, long = sorted(images.size)
     return (int(FAR * short), int(FAR * long)), max(longest, round(2 * long * short_side / short))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An array as JSON: its bytes, compressed, in base64."""
+
+    dtype: str
+    shape: list[int]
+    zlib: str
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ class GoldenFrame:
 
 def pack_golden(frames: Sequence[GoldenFrame]) -> str:
     """Return golden frames as the text under :data:`GOLDEN_KEY`."""
-    return json.dumps([{name: _pack(array) for name, array in vars(each).items()} for each in frames])
+    return json.dumps([{name: vars(_pack(array)) for name, array in vars(each).items()} for each in frames])
 
 
 def unpack_golden(text: str | None) -> list[GoldenFrame]:
@@ -158,21 +165,24 @@ def unpack_golden(text: str | None) -> list[GoldenFrame]:
     Raises:
         UnipError: They are damaged.
     """
+    held = parse_json(text, "the golden frames", list[dict[str, Packed]], fix=AGAIN) if text else []
     try:
-        held = json.loads(text) if text else []
         return [GoldenFrame(**{name: _unpack(value) for name, value in each.items()}) for each in held]
-    except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
-        raise UnipError(f"the golden frames cannot be read: {error}", "Export the model again.") from error
+    except (ValueError, TypeError, zlib.error) as error:
+        raise UnipError(f"the golden frames cannot be read: {error}", AGAIN) from error
 
 
-def _pack(array: npt.NDArray[Any]) -> dict[str, Any]:
+def _pack(array: npt.NDArray[Any]) -> Packed:
     data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
-    return {"dtype": str(array.dtype), "shape": array.shape, "zlib": data}
+    return Packed(str(array.dtype), list(array.shape), data)
 
 
-def _unpack(held: Mapping[str, Any]) -> npt.NDArray[Any]:
-    dtype = np.dtype(held["dtype"])
-    if dtype.kind not in "uif":
-        raise ValueError(f"dtype {dtype}")
-    data = zlib.decompress(base64.b64decode(held["zlib"], validate=True))
-    return np.frombuffer(data, dtype).reshape(held["shape"]).copy()
+def _unpack(held: Packed) -> npt.NDArray[Any]:
+    dtype, shape = np.dtype(held.dtype), held.shape
+    if dtype.kind not in "uif" or any(side < 0 for side in shape):
+        raise ValueError(f"an array of type {dtype} and shape {shape}")
+    size = math.prod(shape) * dtype.itemsize
+    data = zlib.decompressobj().decompress(base64.b64decode(held.zlib, validate=True), size + 1)
+    if size > MAX_GOLDEN_BYTES or len(data) != size:
+        raise ValueError(f"an array of {size} bytes has others")
+    return np.frombuffer(data, dtype).reshape(shape).copy()

@@ -22,7 +22,6 @@ from unip.deployment.export.acceptance import (
     check_first_frame,
     compare_on_data,
     compare_on_golden,
-    resident_bytes,
 )
 from unip.deployment.export.config import ExportConfig, InputType
 from unip.deployment.export.files import ExportFiles
@@ -45,6 +44,8 @@ from unip.errors import UnipError
 from unip.files import read_json, sha256
 from unip.log import TableMessage
 from unip.outputs import remove, write_json, writing
+from unip.paths import exists
+from unip.runtime.memory import resident_bytes
 from unip.segmentation.held_out import Evaluated
 from unip.segmentation.model import Segmenter
 from unip.segmentation.model_folder import model_folder
@@ -104,7 +105,7 @@ def export_model(config: ExportConfig, files: ExportFiles, opened: Evaluated | N
         reason = accepted.rejection(metadata, config.tolerance)
         kept = files.out / (files.rejected if reason else files.made)
         for stale in {files.made, files.rejected, *files.weights} - {kept.name}:
-            if (files.out / stale).exists():
+            if exists(files.out / stale):
                 remove(files.out / stale)
         for suffix in (*([".bin"] if files.weights else []), made.suffix):
             with writing(kept.with_suffix(suffix)) as temporary:
