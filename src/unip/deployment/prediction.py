@@ -19,7 +19,8 @@ from unip.data.images.orientation import as_shown, save_options
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.outlines import look_at_picture
 from unip.data.labelled.overlay import add_legend, draw_overlay, palette_image, tinted
-from unip.data.sampling.frames import Frame, Frames, read_one
+from unip.data.labelled.pairs import read_one
+from unip.data.sampling.frames import Frame, Frames
 from unip.deployment.config import PredictConfig
 from unip.deployment.names import result_files
 from unip.errors import UnipError

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from unip.segmentation.settings import Window, WindowBatch, Workers
 from unip.segmentation.sliding import sliding_logits
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_LOGITS = 2**28  # of the images in memory at once: 1 GiB
 CAPTURE_AFTER = 3  # times that a shape of batches comes before it is captured, which takes as long as four of them
@@ -50,8 +53,7 @@ def segment_frames(
         device: Where to run.
         dtype: What to compute in.
         window: Sliding windows or whole images.
-        batch_size: Windows that run together; ``auto``: 8, on a GPU 24, where small batches leave it idle; of whole
-            images as many as are as large.
+        batch_size: See :class:`Inference`.
         workers: Processes that decode images.
 
     Yields:
@@ -61,43 +63,97 @@ def segment_frames(
     Raises:
         OutOfMemory: The device's memory is too small.
     """
-    segmenter.to(device)
-    spec = segmenter.spec
-    together = (24 if device.type == "cuda" else 8) if batch_size == "auto" else batch_size
+    inference = Inference(segmenter, device=device, dtype=dtype, window=window, batch_size=batch_size)
+    for group in inference.groups(decoded(frames, workers)):
+        yield from inference.run(group)
 
-    def logits_of(images: Tensor) -> Tensor:
-        with _arithmetic(device, dtype):  # here: what it casts and keeps must not outlive a recording
-            return segmenter(images)  # type: ignore[no-any-return]
 
-    def windows(frame: Frame) -> int:
-        """How many windows a frame has; a whole one counts as those it is as large as, but for a given batch size."""
-        sides = frame.pixels.shape[-2:]
-        if window == "slide":
-            return prod(len(window_starts(side, spec.crop, spec.stride)) for side in sides)
-        return 1 if batch_size != "auto" else -(-prod(sides) // spec.crop**2)
+class Inference:
+    """A model made ready to run. Several threads may use it at once: one group of frames runs at a time.
 
-    model = _ReplayedBatches(logits_of) if device.type == "cuda" else logits_of
-    crop, at_once = spec.crop, together
-    try:
-        for group in _groups(frames, workers, together, len(spec.classes.names), windows):
-            good = [frame for frame in group if frame.problem is None]
-            at_once = min(together, len(good) if window == "whole" else sum(map(windows, good)))
-            pixels = [rgb(frame.pixels.to(device, non_blocking=True)) for frame in good]
-            if window == "whole":
-                crop = max([1, *(max(p.shape) for p in pixels)])
-            with torch.inference_mode():
-                found = iter(sliding_logits(model, pixels, crop=crop, stride=spec.stride, batch=together))
+    Args:
+        segmenter: In evaluation mode; moved to ``device``.
+        device: Where to run.
+        dtype: What to compute in.
+        window: Sliding windows or whole images.
+        batch_size: Windows that run together; ``auto``: 8, on a GPU 24, where small batches leave it idle; of whole
+            images as many as are as large.
+        compiled: Compile the model with ``torch.compile`` when it runs first.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        window: Window = "slide",
+        batch_size: WindowBatch = "auto",
+        compiled: bool = False,
+    ) -> None:
+        self.spec, self.device, self.window, self.batch_size = segmenter.spec, device, window, batch_size
+        self.together = (24 if device.type == "cuda" else 8) if batch_size == "auto" else batch_size
+        self.lock = Lock()
+        segmenter.to(device)
+        forward: Callable[[Tensor], Tensor] = torch.compile(segmenter) if compiled else segmenter
+
+        def logits_of(images: Tensor) -> Tensor:
+            with _arithmetic(device, dtype):  # here: what it casts and keeps must not outlive a recording
+                return forward(images)
+
+        self.model = _ReplayedBatches(logits_of) if device.type == "cuda" else logits_of
+
+    def groups(self, frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+        """Collect frames until they weigh as much as a batch, or their logits would take much memory.
+
+        What is left of a group after its full batches runs as a smaller one.
+        """
+        group: list[Frame] = []
+        weight = logits = 0
+        for frame in frames:
+            group.append(frame)
+            weight += self._windows(frame)
+            logits += len(self.spec.classes.names) * frame.pixels.shape[-2:].numel()
+            if weight >= self.together or logits >= MAX_LOGITS:
+                yield group
+                group, weight, logits = [], 0, 0
+        if group:
+            yield group
+
+    def run(self, group: Sequence[Frame]) -> Iterator[tuple[Frame, Tensor]]:
+        """Segment a group of frames; yield what :func:`segment_frames` does.
+
+        Raises:
+            OutOfMemory: The device's memory is too small.
+        """
+        good = [frame for frame in group if frame.problem is None]
+        at_once = min(self.together, len(good) if self.window == "whole" else sum(map(self._windows, good)))
+        crop = self.spec.crop
+        try:
+            with self.lock, torch.inference_mode():
+                pixels = [rgb(frame.pixels.to(self.device, non_blocking=True)) for frame in good]
+                if self.window == "whole":
+                    crop = max([1, *(max(p.shape) for p in pixels)])
+                logits = sliding_logits(self.model, pixels, crop=crop, stride=self.spec.stride, batch=self.together)
+            found = iter(logits)
             for frame in group:
                 if frame.problem is not None:
                     yield frame, torch.zeros(0, 0, 0)
                 else:
                     yield frame, resize(next(found)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
-    except torch.OutOfMemoryError as error:
-        ways = {f"a --batch-size below {at_once}": at_once > 1, "--window slide": window == "whole"}
-        raise OutOfMemory(
-            f"the device ran out of memory with windows of {crop} pixels, {at_once} at a time",
-            f"Use {', or '.join(way for way, is_left in ways.items() if is_left) or '--device cpu'}.",
-        ) from error
+        except torch.OutOfMemoryError as error:
+            ways = {f"a --batch-size below {at_once}": at_once > 1, "--window slide": self.window == "whole"}
+            raise OutOfMemory(
+                f"the device ran out of memory with windows of {crop} pixels, {at_once} at a time",
+                f"Use {', or '.join(way for way, is_left in ways.items() if is_left) or '--device cpu'}.",
+            ) from error
+
+    def _windows(self, frame: Frame) -> int:
+        """How many windows a frame has; a whole one counts as those it is as large as, but for a given batch size."""
+        sides = frame.pixels.shape[-2:]
+        if self.window == "slide":
+            return prod(len(window_starts(side, self.spec.crop, self.spec.stride)) for side in sides)
+        return 1 if self.batch_size != "auto" else -(-prod(sides) // self.spec.crop**2)
 
 
 class _ReplayedBatches:
@@ -125,29 +181,10 @@ class _ReplayedBatches:
         return self.graph(images)
 
 
-def _groups(
-    frames: Frames, workers: Workers, together: int, classes: int, weigh: Callable[[Frame], int]
-) -> Iterator[list[Frame]]:
-    """Collect frames until they weigh as much as a batch, or their logits would take much memory.
-
-    What is left of a group after its full batches runs as a smaller one.
-    """
-    group: list[Frame] = []
-    weight = logits = 0
-    for frame in _decoded(frames, workers):
-        group.append(frame)
-        weight += weigh(frame)
-        logits += classes * frame.pixels.shape[-2:].numel()
-        if weight >= together or logits >= MAX_LOGITS:
-            yield group
-            group, weight, logits = [], 0, 0
-    if group:
-        yield group
-
-
-def _decoded(frames: Frames, workers: Workers) -> DataLoader[Frame]:
-    count = _default_workers(len(frames)) if workers == "auto" else workers
-    dataset: Dataset[Any] = frames
+def decoded(frames: Dataset[T], workers: Workers) -> DataLoader[T]:
+    """Return what decodes the items of a data set ahead, in processes where there are cores for them."""
+    dataset: Any = frames  # torch's class has no length
+    count = _default_workers(len(dataset)) if workers == "auto" else workers
     ahead = 8 if count else None  # frames per worker
     return DataLoader(
         dataset,

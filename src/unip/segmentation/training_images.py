@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from unip.config import Config
 from unip.data.images.nodata import describe_suspected
 from unip.data.images.palettes import recognise
 
-if TYPE_CHECKING:  # those need torch, and what a model carries is also read without it
+if TYPE_CHECKING:  # needs torch, and what a model carries is also read without it
     from unip.data.labelled.statistics import PairFacts
-    from unip.data.sampling.frames import Frame
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,30 @@ class TrainingImages(Config):
         )
 
 
+class Seen(Protocol):
+    """A frame that is compared with those of training."""
+
+    @property
+    def image(self) -> npt.NDArray[np.uint8]:
+        """As a model sees it: ``(H, W)`` if it is grey, else RGB ``(H, W, 3)``."""
+
+    @property
+    def is_8_bit(self) -> bool:
+        """Whether the samples as they were given have 8 bits."""
+
+    @property
+    def nodata(self) -> float | None:
+        """What looks like the value of samples without a measurement."""
+
+
+@dataclass(frozen=True)
+class Remedies:
+    """How the settings are given that help, in the words of the command line or of Python."""
+
+    nodata: str = "unip predict --nodata"  # the value follows
+    palette: str = "--palette {}"
+
+
 class ImageWatch:
     """Says of each way in which images differ from those of training, once, with the first image that does.
 
@@ -53,63 +78,76 @@ class ImageWatch:
 
     Args:
         images: Those of training; None: a model that does not say, of which nothing can be told.
+        say: Called with each text.
+        remedies: How to give what helps.
     """
 
-    def __init__(self, images: TrainingImages | None) -> None:
-        self.images = images
+    def __init__(
+        self,
+        images: TrainingImages | None,
+        say: Callable[[str], None] = lambda text: log.warning(f"note: {text}"),
+        remedies: Remedies = Remedies(),
+    ) -> None:
+        self.images, self.say, self.remedies = images, say, remedies
         self.said: set[str] = set()
+        self.palette: str | None = None
         self.suspected: list[float] = []
 
-    def look(self, frame: Frame, path: Path) -> None:
-        """Compare an image that could be read."""
+    def look(self, frame: Seen, name: Path | str) -> tuple[str, ...]:
+        """Compare an image that could be read; return in which ways it differs, each as a sentence."""
+        differences = self._differences(frame, self.images) if self.images is not None else ()
+        found = dict(differences)
         if frame.nodata is not None:
             self.suspected.append(frame.nodata)
-            if "nodata" not in self.said:
-                self._say("nodata", describe_suspected(f"{path} has", [frame.nodata], "unip predict --nodata"))
-        if self.images is None:
-            return
-        height, width = frame.image.shape[:2]
-        ratio = min(height, width) / min(self.images.size)
-        is_grey = frame.image.ndim == 2
-        if frame.is_8_bit and self.images.depth == "more than 8 bits":
-            self._say(
-                "depth",
-                f"{path} has 8 bits, but the model was trained on frames of more: 8-bit frames keep the contrast that "
-                "somebody else gave them. Give the camera's raw frames",
-            )
-        if not frame.is_8_bit and self.images.depth == "8 bits":
-            self._say(
-                "depth",
-                f"{path} has more than 8 bits, but the model was trained on 8-bit frames: it becomes grey by a rule "
-                "that training never used. Convert frames as the camera did for those of training, and look at the "
-                "overlays",
-            )
-        if not is_grey and self.images.colours == "grey" and "colours" not in self.said:
-            palette = recognise(frame.image)
-            what, name = (f" (palette {palette.name})", palette.name) if palette else ("", "NAME")
-            self._say(
-                "colours",
-                f"{path} is in colour{what}, but the model was trained on grey frames. Give the grey frames, or turn "
-                f"the colours of a camera's palette back into grey: --palette {name}",
-            )
-        if is_grey and self.images.colours == "colour":
-            self._say("colours", f"{path} is grey, but the model was trained on images in colour. Give those")
-        if not 1 / FAR < ratio < FAR:
-            trained = f"{self.images.size[1]}x{self.images.size[0]}"
-            self._say(
-                "size",
-                f"{path} is {width}x{height}, but the model was trained on frames of {trained}, and all are resized to "
-                "one short side: objects look smaller or larger than it learnt. Cut or resize frames so that objects "
-                "have about the same number of pixels",
-            )
+            found["nodata"] = describe_suspected("has", [frame.nodata], self.remedies.nodata)
+        notes = {kind: f"{name} {text}." for kind, text in found.items()}
+        for kind, text in notes.items():
+            if kind not in self.said:
+                self.said.add(kind)
+                self.say(text)
+        return tuple(notes.values())
 
     def finish(self, images: int) -> None:
         """Say how many of so many images had what was said with the first one."""
         if len(self.suspected) > 1:
             subject = f"{len(self.suspected)} of {images} images have"
-            log.warning(f"note: {describe_suspected(subject, self.suspected, 'unip predict --nodata')}.")
+            self.say(f"{describe_suspected(subject, self.suspected, self.remedies.nodata)}.")
 
-    def _say(self, kind: str, text: str) -> None:
-        if kind not in self.said:
-            self.said.add(kind)
-            log.warning(f"note: {text}.")
+    def _differences(self, frame: Seen, trained: TrainingImages) -> Iterator[tuple[str, str]]:
+        """Yield each way in which a frame differs, and what follows the frame's name in a sentence on it."""
+        height, width = frame.image.shape[:2]
+        ratio = min(height, width) / min(trained.size)
+        is_grey = frame.image.ndim == 2
+        if frame.is_8_bit and trained.depth == "more than 8 bits":
+            yield (
+                "depth",
+                "has 8 bits, but the model was trained on frames of more: 8-bit frames keep the contrast that "
+                "somebody else gave them. Give the camera's raw frames",
+            )
+        if not frame.is_8_bit and trained.depth == "8 bits":
+            yield (
+                "depth",
+                "has more than 8 bits, but the model was trained on 8-bit frames: it becomes grey by a rule that "
+                "training never used. Convert frames as the camera did for those of training, and look at the overlays",
+            )
+        if not is_grey and trained.colours == "grey":
+            yield "colours", self._coloured(frame)
+        if is_grey and trained.colours == "colour":
+            yield "colours", "is grey, but the model was trained on images in colour. Give those"
+        if not 1 / FAR < ratio < FAR:
+            yield (
+                "size",
+                f"is {width}x{height}, but the model was trained on frames of {trained.size[1]}x{trained.size[0]}, and "
+                "all are resized to one short side: objects look smaller or larger than it learnt. Cut or resize "
+                "frames so that objects have about the same number of pixels",
+            )
+
+    def _coloured(self, frame: Seen) -> str:
+        if self.palette is None:  # once: it takes its time
+            found = recognise(frame.image)
+            self.palette = found.name if found else ""
+        what = f" (palette {self.palette})" * bool(self.palette)
+        return (
+            f"is in colour{what}, but the model was trained on grey frames. Give the grey frames, or turn the colours "
+            f"of a camera's palette back into grey: {self.remedies.palette.format(self.palette or 'NAME')}"
+        )

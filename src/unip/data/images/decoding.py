@@ -86,7 +86,20 @@ def decode_samples(data: bytes, name: Path | str, conversion: Conversion = DEFAU
         found = decode_radiometric(data, name)
         if found is not None:
             return _radiometric_samples(found, data, name, counts=conversion.method != "window")
-    pixels = _decode(data, name, as_stored=True)
+    return treat_samples(_decode(data, name, as_stored=True), name, conversion)
+
+
+def treat_samples(pixels: Pixels, name: Path | str, conversion: Conversion) -> Pixels:
+    """Make samples without a measurement NaN, and colours of a palette grey, where a conversion wants it.
+
+    Args:
+        pixels: ``(H, W)`` or ``(H, W, 3)``.
+        name: For messages.
+        conversion: What will be done with them.
+
+    Raises:
+        UnipError: Nothing is measured, or the colours are of no palette that is known.
+    """
     if conversion.nodata is not None:
         try:
             pixels = without_nodata(pixels, conversion.nodata)
@@ -179,6 +192,23 @@ def _bytes(path: Path | str) -> bytes:
         return read_bytes(path)
     except OSError as error:
         raise UnipError(f"cannot read image {path}: {error.strerror or error}") from error
+
+
+def read_kelvin(path: Path | str, size: tuple[int, int]) -> npt.NDArray[np.float32] | None:
+    """Read the temperatures of a radiometric file, in Kelvin, at the size ``(H, W)`` at which its samples are read.
+
+    Returns:
+        float32 ``(H, W)``; None: the file is not radiometric, or its picture shows something else.
+
+    Raises:
+        UnipError: The file cannot be read, is damaged, or what knows its temperatures is not installed.
+    """
+    data = _bytes(path)
+    found = decode_radiometric(data, path)
+    if found is None:
+        return None
+    kelvin = _radiometric_samples(found, data, path, counts=False)
+    return kelvin.astype(np.float32) if kelvin.shape == size else None
 
 
 def _radiometric_samples(found: Radiometric, data: bytes, name: Path | str, *, counts: bool) -> Pixels:

@@ -170,6 +170,15 @@ def read_channel(path: Path, channel: int, alone: Conversion | None = None) -> P
     return np.ascontiguousarray(pixels[..., channel])
 
 
+def read_one(path: Path, conversion: Conversion, channel: int | None) -> Pixels:
+    """Read the samples of an image file, of one channel if it is given; a file that has only one is taken for it.
+
+    Raises:
+        UnipError: The file is damaged, or has several channels, but not this one.
+    """
+    return read_samples(path, conversion) if channel is None else read_channel(path, channel, conversion)
+
+
 def check_pair(image: npt.NDArray[Any], mask: Pixels8, image_path: Path, mask_path: Path) -> None:
     """Raise a UnipError unless the image ``(H, W, ...)`` and the mask ``(H, W)`` have the same size."""
     if image.shape[:2] != mask.shape:

@@ -16,9 +16,9 @@ from torchvision.transforms.v2 import functional as TF
 from unip.data.corruptions import CorruptFrames
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
-from unip.data.images.decoding import Pixels, read_samples, to_image8
+from unip.data.images.decoding import to_image8
 from unip.data.images.nodata import suspected_nodata
-from unip.data.labelled.pairs import SegmentationData, read_channel
+from unip.data.labelled.pairs import SegmentationData, read_one
 from unip.errors import UnipError
 from unip.limits import check_pixels
 
@@ -114,22 +114,32 @@ class Frames(Dataset[Frame]):
                 pixels8, is_8_bit = to_image8(samples, conversion), samples.dtype == np.uint8
                 nodata = suspected_nodata(samples, conversion)
             image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
-            pixels = fit_short_side(image, self.short_side)
+            return make_frame(index, image, self.short_side, mask=mask, is_8_bit=is_8_bit, nodata=nodata)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
-            return Frame(
-                index, np.zeros((0, 0), np.uint8), torch.zeros(1, 0, 0), problem=UnipError(error.what, error.fix)
-            )
-        return Frame(index, image, pixels, mask, is_8_bit=is_8_bit, nodata=nodata)
+            return unreadable_frame(index, UnipError(error.what, error.fix))
 
 
-def read_one(path: Path, conversion: Conversion, channel: int | None) -> Pixels:
-    """Read the samples of an image file, of one channel if it is given; a file that has only one is taken for it.
+def make_frame(
+    index: int,
+    image: npt.NDArray[np.uint8],
+    short_side: int,
+    *,
+    mask: npt.NDArray[np.uint8] | None = None,
+    is_8_bit: bool = True,
+    nodata: float | None = None,
+) -> Frame:
+    """Resize an image ``(H, W)`` or ``(H, W, 3)`` to a model's short side; for the rest see :class:`Frame`.
 
     Raises:
-        UnipError: The file is damaged, or has several channels, but not this one.
+        UnipError: It would have too many pixels.
     """
-    return read_samples(path, conversion) if channel is None else read_channel(path, channel, conversion)
+    return Frame(index, image, fit_short_side(image, short_side), mask, is_8_bit=is_8_bit, nodata=nodata)
+
+
+def unreadable_frame(index: int, problem: UnipError) -> Frame:
+    """Return the frame of a file that cannot be read."""
+    return Frame(index, np.zeros((0, 0), np.uint8), torch.zeros(1, 0, 0), problem=problem)
 
 
 def rgb(pixels: Tensor) -> Tensor:
