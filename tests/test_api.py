@@ -58,7 +58,9 @@ def test_every_verb_of_the_command_line_is_there():
 
 
 def test_what_the_package_lists():
-    assert dir(unip) == sorted([*VERBS, "data", "log", "Interrupted", "UnipError", "__version__"])
+    assert dir(unip) == sorted(
+        [*VERBS, "data", "log", "load", "Interrupted", "Model", "Result", "UnipError", "__version__"]
+    )
     assert dir(unip.data) == sorted(DATA_VERBS)
     assert issubclass(unip.Interrupted, unip.UnipError)
 

@@ -34,6 +34,9 @@ Made by ``make stubs`` from the configs of the verbs; do not edit.
 PACKAGE = """
 from unip import data as data
 from unip import log as log
+from unip.deployment.loading import load as load
+from unip.deployment.model import Model as Model
+from unip.deployment.result import Result as Result
 from unip.errors import Interrupted as Interrupted
 from unip.errors import UnipError as UnipError
 from unip.version import __version__ as __version__

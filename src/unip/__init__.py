@@ -2,6 +2,7 @@
 
 The verbs of the command line are functions here, with the same names and settings: ``unip.analyze(models=..., ...)``,
 ``unip.data.check(sources=..., ...)``. Editors and type checkers read their settings in ``__init__.pyi``.
+``unip.load(model)`` returns a trained :class:`unip.Model` to be called.
 """
 
 from __future__ import annotations
@@ -52,14 +53,23 @@ from unip.errors import UnipError as UnipError
 from unip.verbs import VERBS, function_of
 from unip.version import __version__ as __version__
 
-__all__ = ["Interrupted", "UnipError", "__version__", "data", "log", *VERBS]
+#: Where the names are that are no verbs.
+PLACES = {"load": "unip.deployment.loading", "Model": "unip.deployment.model", "Result": "unip.deployment.result"}
+
+__all__ = ["Interrupted", "UnipError", "__version__", "data", "log", *PLACES, *VERBS]
 
 logging.getLogger("unip").addHandler(logging.NullHandler())  # a library is quiet until its caller asks: see unip.log
 
 
 def __getattr__(name: str) -> Any:
-    """Make a verb's function when it is first used: `import unip` stays instant."""
-    found = import_module(f"unip.{name}") if name in ("data", "log") else function_of(name, __name__, VERBS)
+    """Import or make what is named when it is first used: `import unip` stays instant."""
+    found: Any
+    if name in ("data", "log"):
+        found = import_module(f"unip.{name}")
+    elif name in PLACES:
+        found = getattr(import_module(PLACES[name]), name)
+    else:
+        found = function_of(name, __name__, VERBS)
     globals()[name] = found
     return found
 

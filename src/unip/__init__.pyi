@@ -18,7 +18,10 @@ from unip.demonstration.program import DemoResult
 from unip.deployment.config import PredictConfig
 from unip.deployment.export.config import ExportConfig
 from unip.deployment.export.program import ExportResult
+from unip.deployment.loading import load as load
+from unip.deployment.model import Model as Model
 from unip.deployment.prediction import PredictResult
+from unip.deployment.result import Result as Result
 from unip.errors import Interrupted as Interrupted
 from unip.errors import UnipError as UnipError
 from unip.pretraining.config import PretrainConfig
@@ -1104,6 +1107,7 @@ def predict(
     | None = None,
     nodata: float | None = None,
     polarity: Literal["white-hot", "black-hot"] | None = None,
+    risk: float | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
@@ -1131,6 +1135,7 @@ def predict(
         palette: Turn colours of a palette back into grey (invert, or its name); none: as in training.
         nodata: Value of samples without a measurement, such as a border of 0; none: as in training.
         polarity: How the frames are stored; black-hot ones are inverted; none: as in training.
+        risk: Wanted share of wrong pixels of each class: less sure pixels become 255; none: all get a class.
         probabilities: Also write float16 class probabilities (C, H, W) as .npz.
         alpha: Strength of the overlay's colours.
         window: Overlapping windows of the training crop's size, or the whole image at once.
@@ -1181,6 +1186,7 @@ def predict(
     | None = None,
     nodata: float | None = None,
     polarity: Literal["white-hot", "black-hot"] | None = None,
+    risk: float | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
@@ -1223,6 +1229,7 @@ def predict(
     | None = None,
     nodata: float | None = None,
     polarity: Literal["white-hot", "black-hot"] | None = None,
+    risk: float | None = None,
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",

@@ -119,7 +119,7 @@ def test_nothing_there(model, tmp_path):
 def test_output_that_cannot_be_written(model, tmp_path, monkeypatch):
     write(tmp_path / "in" / "a.png")
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("unip.deployment.prediction.segment_frames", None)
+    monkeypatch.setattr("unip.deployment.prediction.load_with", None)
     with pytest.raises(UnipError, match=r"cannot write to .*file is a file"):
         predict(model=model, images=(tmp_path / "in",), out=tmp_path / "file", device="cpu")
 

@@ -7,10 +7,27 @@ from pathlib import Path
 from pydantic import Field
 
 from unip.config import Config
-from unip.data.images.config import PaletteChoice, Polarity
+from unip.data.images.config import Conversion, PaletteChoice, Polarity
 from unip.limits import MAX_PIXELS
 from unip.runtime.settings import Device, MaxPixels, Precision
 from unip.segmentation.settings import Window, WindowBatch, Workers
+
+
+class LoadConfig(Config):
+    """How a model is loaded, see :func:`unip.deployment.loading.load`."""
+
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: bool = Field(False, description="Compile the model with torch.compile when it runs first.")
+    window: Window = "slide"
+    batch_size: WindowBatch = "auto"
+    palette: PaletteChoice | None = Field(None, description="As of PredictConfig.")
+    polarity: Polarity | None = Field(None, description="As of PredictConfig.")
+    nodata: float | None = Field(None, allow_inf_nan=False, description="As of PredictConfig.")
+
+    def convert(self, conversion: Conversion) -> Conversion:
+        """Return a model's conversion for frames that are stored in another way than those of training."""
+        return conversion.given(palette=self.palette, polarity=self.polarity, nodata=self.nodata)
 
 
 class PredictConfig(Config):
@@ -30,6 +47,12 @@ class PredictConfig(Config):
     polarity: Polarity | None = Field(
         None, description="How the frames are stored; black-hot ones are inverted; none: as in training."
     )
+    risk: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Wanted share of wrong pixels of each class: less sure pixels become 255; none: all get a class.",
+    )
     probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")
     window: Window = "slide"
@@ -40,3 +63,7 @@ class PredictConfig(Config):
     max_pixels: MaxPixels = MAX_PIXELS
     overwrite: bool = Field(False, description="Also replace results in out that were changed since.")
     dry_run: bool = Field(False, description="Check model and images, print what would happen, write nothing.")
+
+    def loading(self) -> LoadConfig:
+        """Return how the model is loaded."""
+        return LoadConfig(**{name: getattr(self, name) for name in LoadConfig.model_fields if name != "compile"})

@@ -9,27 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
-from torch import Tensor
 
 from unip.data.images.config import Conversion
-from unip.data.images.decoding import to_image8, to_rgb8
-from unip.data.images.orientation import as_shown, save_options
-from unip.data.labelled.classes import Classes
-from unip.data.labelled.outlines import look_at_picture
-from unip.data.labelled.overlay import add_legend, draw_overlay, palette_image, tinted
+from unip.data.images.decoding import to_image8
+from unip.data.images.orientation import save_options
 from unip.data.labelled.pairs import read_one
-from unip.data.sampling.frames import Frame, Frames
 from unip.deployment.config import PredictConfig
+from unip.deployment.engine import Wanted
+from unip.deployment.loading import load_with
+from unip.deployment.model import Model, Unreadable
 from unip.deployment.names import result_files
+from unip.deployment.result import Result
 from unip.errors import UnipError
 from unip.outputs import write_json, writing
 from unip.progress import meter
-from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.workers import map_threads
-from unip.segmentation.inference import segment_frames
-from unip.segmentation.storage import load_segmenter
 from unip.segmentation.training_images import ImageWatch
 
 log = logging.getLogger(__name__)
@@ -47,15 +41,24 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The image, the files of its results in the output folder by what they hold, and each class's share of pixels."""
+    """What was written for an image.
+
+    Attributes:
+        image: The image.
+        files: Its results in the output folder by what they hold.
+        shares: Each class's share of the pixels.
+        unknown: The share of pixels that the model is not sure enough of; None: no risk was given.
+    """
 
     image: Path
     files: dict[str, str]
     shares: dict[str, float]
+    unknown: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return what predictions.json says of it."""
-        return {"image": str(self.image), **self.files, "shares": self.shares}
+        unknown = {} if self.unknown is None else {"unknown": self.unknown}
+        return {"image": str(self.image), **self.files, "shares": self.shares, **unknown}
 
 
 def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResult | None:
@@ -65,21 +68,17 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
         config: The settings.
         names: What the results of each image are called, see :func:`unip.deployment.names.name_outputs`.
     """
-    segmenter = load_segmenter(config.model)
-    classes = segmenter.spec.classes
-    device = choose_device(config.device)
-    dtype = choose_precision(config.precision, device)
-    log.info(
-        f"{len(names)} images, classes {', '.join(classes.names)}; on {device} in {str(dtype).removeprefix('torch.')}"
-    )
-    conversion = segmenter.spec.conversion.given(palette=config.palette, polarity=config.polarity, nodata=config.nodata)
-    log.info(f"images of more than 8 bits, if any, become grey as in training: {conversion.describe()}")
-    trained = segmenter.spec.images
-    channel = None if trained is None else trained.channel
+    model = load_with(config.model, config.loading())
+    facts = model.facts
+    log.info(f"{len(names)} images, classes {', '.join(model.names)}; on {facts.device} in {facts.precision}")
+    log.info(f"images of more than 8 bits, if any, become grey as in training: {model.conversion.describe()}")
+    channel = None if facts.images is None else facts.images.channel
     if channel is not None:
         log.info(f"channel {channel + 1} of image files is read, as in training; of files with one channel, that one")
+    if config.risk is not None:
+        log.info(describe_risk(model, config.risk))
     if config.dry_run:
-        check_images(list(names), conversion, channel)
+        check_images(list(names), model.conversion, channel)
         first = next(iter(names.values()))
         log.info(
             f"dry run: would write {len(names)} results such as {config.out / 'masks' / first}.png; nothing was written"
@@ -90,38 +89,27 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     records: list[Prediction] = []
     problems: list[str] = []
     pending: list[Future[Prediction]] = []
-    frames = Frames(paths, segmenter.spec.short_side, conversion, channel=channel)
-    watch = ImageWatch(trained)
-    results = segment_frames(
-        segmenter,
-        frames,
-        device=device,
-        dtype=dtype,
-        window=config.window,
-        batch_size=config.batch_size,
-        workers=config.workers,
-    )
+    watch = ImageWatch(facts.images)
+    wanted = Wanted(confidence=False, probabilities=config.probabilities)
+    results = model.segment(paths, wanted=wanted, risk=config.risk, workers=config.workers, watch=watch)
     with ThreadPoolExecutor(4) as pool, meter("predicting", len(paths), "images") as progress:
-        for frame, logits in results:
-            path = paths[frame.index]
-            if frame.problem is not None:
-                problems.append(frame.problem.what)
+        for result in results:
+            if isinstance(result, Unreadable):
+                problems.append(result.problem.what)
             else:
-                watch.look(frame, path)
-                job = _arrays(logits, config)
-                pending.append(pool.submit(write_prediction, frame, path, names[path], *job, classes, config))
+                pending.append(pool.submit(write_prediction, result, names, config))
             if len(pending) >= PENDING_WRITES:
                 records.append(pending.pop(0).result())
             progress.advance(note=f"{len(problems)} unreadable" if problems else "")
         records += [job.result() for job in pending]
     watch.finish(len(paths))
-    described = {"names": classes.names, "palette": classes.palette}
     write_json(
         config.out / "predictions.json",
         {
             "model": str(config.model),
-            "classes": described,
-            "conversion": conversion.model_dump(mode="json"),
+            "classes": {"names": model.names, "palette": model.classes.palette},
+            "conversion": model.conversion.model_dump(mode="json"),
+            **({} if config.risk is None else {"risk": config.risk, "thresholds": thresholds_of(model, config.risk)}),
             "images": [record.to_dict() for record in records],
             "unreadable": problems,
         },
@@ -131,6 +119,23 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
         fix = "All others were segmented." if records else "Nothing was segmented: give readable images."
         raise unreadable(problems, len(paths), fix, rest=", listed in predictions.json")
     return PredictResult(config.out, {found.image: config.out / found.files["mask"] for found in records})
+
+
+def thresholds_of(model: Model, risk: float) -> dict[str, float | None]:
+    """Return from which confidence on each class is right often enough; None: it never is."""
+    found = (float(value) for value in model.thresholds(risk))
+    return {name: None if value > 1 else round(value, 6) for name, value in zip(model.names, found, strict=True)}
+
+
+def describe_risk(model: Model, risk: float) -> str:
+    """Say from which confidence on each class counts.
+
+    Raises:
+        UnipError: The model does not know what its confidence means.
+    """
+    found = thresholds_of(model, risk)
+    told = ", ".join(f"{name} {'never' if value is None else f'{value:.3f}'}" for name, value in found.items())
+    return f"at most {100 * risk:g} % of a class's pixels may be wrong; less sure ones become 255: below {told}"
 
 
 def check_images(paths: Sequence[Path], conversion: Conversion, channel: int | None) -> None:
@@ -159,32 +164,20 @@ def unreadable(problems: Sequence[str], images: int, fix: str, *, rest: str = ""
     return UnipError(f"{len(problems)} of {images} images could not be read:\n{listed}{more}", fix)
 
 
-def write_prediction(
-    frame: Frame,
-    path: Path,
-    name: str,
-    mask: npt.NDArray[np.uint8],
-    probabilities: npt.NDArray[np.float16] | None,
-    classes: Classes,
-    config: PredictConfig,
-) -> Prediction:
+def write_prediction(result: Result, names: dict[Path, str], config: PredictConfig) -> Prediction:
     """Write one image's results; the mask has the image's EXIF orientation, the overlay is turned by it."""
-    orientation = look_at_picture(path).orientation
-    counts = np.bincount(mask.ravel(), minlength=len(classes.names))
-    overlay = draw_overlay(to_rgb8(frame.image), mask, classes, alpha=config.alpha)
-    files = result_files(name, config)
-    legend = Image.fromarray(add_legend(as_shown(overlay, orientation), classes, tinted(counts, classes)))
+    assert result.path is not None
+    files = result_files(names[result.path], config)
     with writing(config.out / files["mask"]) as temporary:
-        palette_image(mask, classes).save(temporary, **save_options(orientation))
+        result.mask_image().save(temporary, **save_options(result.orientation))
     with writing(config.out / files["overlay"]) as temporary:
-        legend.save(temporary)
-    if probabilities is not None:
+        result.plot(alpha=config.alpha).save(temporary)
+    if config.probabilities:
         with writing(config.out / files["probabilities"]) as temporary:
-            np.savez_compressed(temporary, probabilities=probabilities)
-    shares = {name: round(float(share), 6) for name, share in zip(classes.names, counts / mask.size, strict=True)}
-    return Prediction(path, files, shares)
-
-
-def _arrays(logits: Tensor, config: PredictConfig) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16] | None]:
-    mask = logits.argmax(0).byte().cpu().numpy()
-    return mask, logits.softmax(0).half().cpu().numpy() if config.probabilities else None
+            np.savez_compressed(temporary, probabilities=result.probabilities.astype(np.float16))
+    shares = {
+        name: round(float(share), 6)
+        for name, share in zip(result.classes.names, result.counts / result.mask.size, strict=True)
+    }
+    unknown = None if config.risk is None else round(result.unknown_share, 6)
+    return Prediction(result.path, files, shares, unknown)

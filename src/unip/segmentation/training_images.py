@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 Depth = Literal["8 bits", "more than 8 bits", "both"]
 Colours = Literal["grey", "colour", "both"]
 FAR = 2.0  # times as large or small as in training, from where objects hardly look like those learnt
+NO_DOUBTS: Mapping[str, str] = {}
 
 
 class TrainingImages(Config):
@@ -93,10 +94,19 @@ class ImageWatch:
         self.palette: str | None = None
         self.suspected: list[float] = []
 
-    def look(self, frame: Seen, name: Path | str) -> tuple[str, ...]:
-        """Compare an image that could be read; return in which ways it differs, each as a sentence."""
+    def look(self, frame: Seen, name: Path | str, doubts: Mapping[str, str] = NO_DOUBTS) -> tuple[str, ...]:
+        """Compare an image that could be read.
+
+        Args:
+            frame: The image.
+            name: Its path, or what else it is called.
+            doubts: What else is strange about it: a kind, and what follows the name in a sentence on it.
+
+        Returns:
+            In which ways it differs, each as a sentence.
+        """
         differences = self._differences(frame, self.images) if self.images is not None else ()
-        found = dict(differences)
+        found = {**dict(differences), **doubts}
         if frame.nodata is not None:
             self.suspected.append(frame.nodata)
             found["nodata"] = describe_suspected("has", [frame.nodata], self.remedies.nodata)

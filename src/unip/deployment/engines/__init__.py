@@ -1,0 +1,1 @@
+"""What runs a model: torch for model folders, ONNX Runtime and OpenVINO for exported files."""

@@ -1,0 +1,340 @@
+"""A trained model to be called: one class, whatever engine runs it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from unip.data.images.config import Conversion
+from unip.data.labelled.classes import Classes
+from unip.deployment.config import LoadConfig
+from unip.deployment.engine import Engine, ModelFacts, Segmented, Wanted
+from unip.deployment.engines.opening import open_engine
+from unip.deployment.inputs import Given, Inputs, Reader, Unit
+from unip.deployment.result import UNKNOWN, Result, Timings
+from unip.errors import UnipError
+from unip.paths import is_dir
+from unip.segmentation.calibration import Calibration, unsure
+from unip.segmentation.settings import Workers
+from unip.segmentation.training_images import ImageWatch, Remedies
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: One frame that is no path.
+Frame = Image.Image | npt.NDArray[Any]
+MASK_AND_CONFIDENCE = Wanted()
+IN_PYTHON = Remedies(nodata="load the model with nodata =", palette='load the model with palette="{}"')
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A frame that could not be read.
+
+    Attributes:
+        given: The frame.
+        problem: Why.
+    """
+
+    given: Given
+    problem: UnipError
+
+
+class Model:
+    """A trained model: ``result = model("frame.png")``; :func:`unip.load` returns one.
+
+    Several threads may call it at once. Frames that are given together run in batches.
+
+    Args:
+        engine: What runs it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._lock = Lock()
+        self._watch = ImageWatch(engine.facts.images, _warn, IN_PYTHON)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *, revision: str | None = None, **settings: Any) -> Model:
+        """Load a model from a folder, or from a repository of the Hugging Face hub or its local cache.
+
+        Args:
+            name: A run or model folder, or ``OWNER/NAME``.
+            revision: Of the repository: a branch, a tag or a commit.
+            settings: Those of :func:`unip.load`.
+
+        Raises:
+            UnipError: There is neither, it is no segmentation model, or the hub cannot be reached.
+        """
+        at = "" if revision is None else f"@{revision}"
+        source = os.fspath(name) if is_dir(name) else f"hf:{os.fspath(name)}{at}"
+        return cls(open_engine(source, LoadConfig.make(**settings)))
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model: engine, device, precision, sizes."""
+        return self.engine.facts
+
+    @property
+    def classes(self) -> Classes:
+        """Names and colours of the classes."""
+        return self.facts.classes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each class id, from 0 on."""
+        return self.classes.names
+
+    @property
+    def conversion(self) -> Conversion:
+        """How counts or temperatures become the 8 bits that it was trained on."""
+        return self.facts.conversion
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What its confidence means, measured on frames that were not trained on; None: it was not measured."""
+        return self.facts.calibration
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # arrays can be iterated over, too
+        self,
+        frames: Frame,
+        /,
+        *,
+        stream: bool = False,
+        unit: Unit | None = None,
+        risk: float | None = None,
+        probabilities: bool | None = None,
+        workers: Workers = "auto",
+    ) -> Result: ...
+    @overload
+    def __call__(
+        self,
+        frames: str | os.PathLike[str] | Tensor,
+        /,
+        *,
+        stream: Literal[False] = False,
+        unit: Unit | None = None,
+        risk: float | None = None,
+        probabilities: bool | None = None,
+        workers: Workers = "auto",
+    ) -> Any: ...  # of a folder or a batch a list
+    @overload
+    def __call__(
+        self,
+        frames: Iterable[object],
+        /,
+        *,
+        stream: Literal[False] = False,
+        unit: Unit | None = None,
+        risk: float | None = None,
+        probabilities: bool | None = None,
+        workers: Workers = "auto",
+    ) -> list[Result]: ...
+    @overload
+    def __call__(
+        self,
+        frames: Iterable[object] | os.PathLike[str],
+        /,
+        *,
+        stream: Literal[True],
+        unit: Unit | None = None,
+        risk: float | None = None,
+        probabilities: bool | None = None,
+        workers: Workers = "auto",
+    ) -> Iterator[Result]: ...
+    def __call__(
+        self,
+        frames: object,
+        /,
+        *,
+        stream: bool = False,
+        unit: Unit | None = None,
+        risk: float | None = None,
+        probabilities: bool | None = None,
+        workers: Workers = "auto",
+    ) -> Any:
+        """Segment one frame or many.
+
+        Args:
+            frames: One frame: the path of an image file, a Pillow image, a numpy array ``(H, W)`` or ``(H, W, 3)`` RGB,
+                a torch tensor ``(H, W)``, ``(1, H, W)`` or ``(3, H, W)``. Many: a list or a generator of them, a
+                folder, a batch ``(B, C, H, W)``. Arrays are uint8 pictures, uint16 counts, or floats with a ``unit``.
+            stream: Return many results one by one, as they come, instead of a list. A frame is read when its batch is
+                collected; a model that is loaded with ``batch_size=1`` runs each frame as soon as it is given.
+            unit: What the numbers of float arrays are.
+            risk: The share of wrong pixels that is accepted for each class, such as 0.05: pixels of less confidence
+                than that takes are 255 in the mask.
+            probabilities: Keep those of every class; None: of a single frame.
+            workers: Processes that decode files.
+
+        Returns:
+            The result of one frame; of many, a list of results, or an iterator over them.
+
+        Raises:
+            UnipError: A frame cannot be read or is none, the risk cannot be kept to, or the memory is too small.
+        """
+        inputs = Inputs.of(frames)
+        wanted = Wanted(probabilities=not inputs.are_many if probabilities is None else probabilities)
+        results = self.segment(inputs.items, unit=unit, risk=risk, wanted=wanted, workers=workers)
+        if not inputs.are_many:
+            return next(_readable(results))
+        return _readable(results) if stream else list(_readable(results))
+
+    def segment(
+        self,
+        items: Iterable[object],
+        *,
+        unit: Unit | None = None,
+        risk: float | None = None,
+        wanted: Wanted = MASK_AND_CONFIDENCE,
+        workers: Workers = "auto",
+        watch: ImageWatch | None = None,
+    ) -> Iterator[Result | Unreadable]:
+        """Segment frames one by one; one that cannot be read is a value, so that the others are still segmented.
+
+        Args:
+            items: Frames; paths must be of files.
+            unit: As when the model is called.
+            risk: As when the model is called.
+            wanted: What to compute beside the mask.
+            workers: Processes that decode files.
+            watch: Says in which way frames differ from those of training; left out, by a warning of Python.
+
+        Raises:
+            UnipError: The risk cannot be kept to; or, while it runs, the memory is too small.
+        """
+        thresholds = None if risk is None else self.thresholds(risk)
+        images = self.facts.images
+        reader = Reader(self.conversion, None if images is None else images.channel, unit)
+        wanted = Wanted(wanted.confidence or risk is not None, wanted.probabilities)
+
+        def results() -> Iterator[Result | Unreadable]:
+            for found in self.engine.segment(items, reader, wanted, workers):
+                if found.given.problem is not None:
+                    yield Unreadable(found.given, found.given.problem)
+                    continue
+                with self._lock:
+                    notes = (watch or self._watch).look(found.given, found.given.name, found.given.doubts)
+                yield self._result(found, notes, thresholds, risk)
+
+        return results()
+
+    def thresholds(self, risk: float) -> npt.NDArray[np.float32]:
+        """Return from which confidence on pixels of each class are wrong in at most a share ``risk``, ``(C,)``.
+
+        See :meth:`unip.segmentation.calibration.Calibration.thresholds`.
+
+        Raises:
+            UnipError: It was not measured, or the risk is no share.
+        """
+        if self.calibration is None:
+            raise UnipError(
+                f"{self.facts.name} cannot say what its confidence means: it has no calibration",
+                "Fine-tune with frames to evaluate on (--val SPLIT, or some held out), which measures it in the end.",
+            )
+        return self.calibration.thresholds(risk)
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = False, token: str | None = None, message: str = "Add a unip model"
+    ) -> str:
+        """Upload the model folder to the Hugging Face hub; :meth:`from_pretrained` loads it from there.
+
+        Args:
+            repository: ``OWNER/NAME``; it is made if it is not there.
+            private: Make it a private one.
+            token: Of the hub; None: that of ``hf auth login``.
+            message: Of the commit.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            UnipError: The model is a single file, or the hub refuses or cannot be reached.
+        """
+        from unip.deployment.hub import push_folder
+
+        if self.facts.folder is None:
+            raise UnipError(
+                f"{self.facts.name} is a file for one engine, not a model folder", "Load the folder, and push that."
+            )
+        return push_folder(self.facts.folder, repository, private=private, token=token, message=message)
+
+    def _result(
+        self,
+        found: Segmented,
+        notes: Sequence[str],
+        thresholds: npt.NDArray[np.float32] | None,
+        risk: float | None,
+    ) -> Result:
+        given, mask = found.given, found.ids
+        if thresholds is not None and found.confidence is not None:
+            mask = np.where(unsure(mask, found.confidence, thresholds), np.uint8(UNKNOWN), mask)
+        return Result(
+            mask=mask,
+            classes=self.classes,
+            image=given.image,
+            name=given.name,
+            path=given.path,
+            timings=Timings(given.read_seconds, found.seconds),
+            notes=tuple(notes),
+            is_calibrated=self.calibration is not None,
+            risk=risk,
+            found_confidence=found.confidence,
+            found_probabilities=found.probabilities,
+            given_kelvin=given.kelvin,
+        )
+
+    def _described(self) -> dict[str, str]:
+        """Return what there is to know, by what it is."""
+        facts, images = self.facts, self.facts.images
+        seen = "not known"
+        if images is not None:
+            channel = "" if images.channel is None else f", channel {images.channel + 1}"
+            seen = f"{images.depth}, {images.colours}, {images.size[1]}x{images.size[0]}{channel}"
+        sure = "not calibrated"
+        if facts.calibration is not None:
+            sure = f"calibrated on {facts.calibration.images} images of {facts.calibration.data}"
+        return {
+            "classes": ", ".join(facts.classes.names),
+            "runs": f"with {facts.engine} on {facts.device} in {facts.precision}",
+            "trained on": seen,
+            "conversion": facts.conversion.describe(),
+            "confidence": sure,
+        }
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [f"Model({self.facts.name})", *(f"  {what}: {text}" for what, text in self._described().items())]
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        swatch = "display:inline-block;width:.8em;height:.8em;border:1px solid;background:rgb({},{},{})"
+        classes = ", ".join(
+            f'<span style="{swatch.format(*colour)}"></span> {index} {escape(name)}'
+            for index, (name, colour) in enumerate(zip(self.names, self.classes.palette, strict=True))
+        )
+        told = {what: escape(text) for what, text in self._described().items()} | {"classes": classes}
+        rows = "".join(f"<tr><th>{what}</th><td>{text}</td></tr>" for what, text in told.items())
+        return f"<table><tr><th>model</th><td>{escape(self.facts.name)}</td></tr>{rows}</table>"
+
+
+def _readable(results: Iterator[Result | Unreadable]) -> Iterator[Result]:
+    for each in results:
+        if isinstance(each, Unreadable):
+            raise each.problem
+        yield each
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=2)
