@@ -80,7 +80,7 @@ def test_equal_runs_write_equal_models(settings, tmp_path):
     for name in ("a", "b"):
         finetune(**{**settings, "out": tmp_path / name}, val="test", eval_every=2)
         found.append({path.name: path.read_bytes() for path in (tmp_path / name / "model").iterdir()})
-    assert found[0].keys() == {"README.md", "config.json", "model.safetensors"}
+    assert found[0].keys() == {"README.md", "calibration.json", "config.json", "model.safetensors"}
     assert found[0] == found[1]
 
 

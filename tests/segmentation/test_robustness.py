@@ -62,13 +62,13 @@ def test_a_stop_loses_one_corruption_at_most(model, segmentation_folder, monkeyp
     settings = {"model": model, "data": segmentation_folder, "device": "cpu", "worst": 2}
     file, done = model / "evaluation" / "test" / "robustness.json", []
 
-    def watched(ready, config, corruption=None):
+    def watched(ready, config, corruption=None, look=()):
         if corruption is not None:
             if corruption.name == "fog" and "fog" not in done:
                 done.append("fog")
                 os.kill(os.getpid(), signal.SIGINT)
             done.append(corruption.name)
-        return score_frames(ready, config, corruption)
+        return score_frames(ready, config, corruption, look)
 
     monkeypatch.setattr("unip.segmentation.evaluation.score_frames", watched)
     with pytest.raises(Interrupted, match=r"interrupted: of 2 corruptions, those that are done are in .*robust") as how:
@@ -131,10 +131,10 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_too(model, segmentati
 
 
 def test_a_stop_before_the_first_corruption(model, segmentation_folder, monkeypatch, capsys):
-    def stopped(ready, config, corruption=None):
+    def stopped(ready, config, corruption=None, look=()):
         if corruption is not None:
             os.kill(os.getpid(), signal.SIGINT)
-        return score_frames(ready, config)
+        return score_frames(ready, config, corruption, look)
 
     monkeypatch.setattr("unip.segmentation.evaluation.score_frames", stopped)
     with pytest.raises(Interrupted):

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from unip.config import Config, describe_validation
 from unip.errors import UnipError
 from unip.files import read_json
+from unip.paths import is_file
 
 FILE = "calibration.json"  # beside the weights of a model
 LOWEST, STEP, BINS = -6.0, 0.1, 240  # of log(p / (1 - p)), the log-odds of a confidence p: 0.2 % to 1 - 2e-8
@@ -74,7 +75,7 @@ class Calibration(Config):
             UnipError: It is damaged, or of another model.
         """
         file = folder / FILE
-        if not file.is_file():
+        if not is_file(file):
             return None
         fix = "Copy the whole model folder again; without this file, confidence is not calibrated."
         try:

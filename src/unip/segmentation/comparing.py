@@ -212,7 +212,7 @@ def most_different(
     with meter("drawing where they differ most", 2 * len(chosen), "images") as progress:
         for side in sides:
             data = side.ready.data.take(chosen)
-            for frame, prediction in predictions(replace(side.ready, data=data), side.config):
+            for frame, _, prediction in predictions(replace(side.ready, data=data), side.config):
                 assert frame.mask is not None
                 place = chosen[frame.index]
                 images[place], truths[place] = frame.image, side.as_shared(frame.mask)

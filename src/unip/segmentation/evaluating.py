@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from unip.segmentation.evaluation import EvaluateResult
 
 
-def evaluate_model(config: EvaluateConfig) -> EvaluateResult | None:
+def evaluate_model(config: EvaluateConfig, *, calibrate: bool = False) -> EvaluateResult | None:
     """Do what `unip evaluate` does: segment labelled images, compare, write and say what was found.
 
     With ``config.against``, see :func:`compare_models`.
+
+    Args:
+        config: The settings.
+        calibrate: Measure what the model's confidence means, in place of what its folder says of it.
 
     Returns:
         The result, or None for a dry run.
@@ -39,7 +43,7 @@ def evaluate_model(config: EvaluateConfig) -> EvaluateResult | None:
         opened = open_evaluated(config)
         from unip.segmentation.evaluation import score_model  # needs torch
 
-        return score_model(config, out, opened)
+        return score_model(config, out, opened, calibrate=calibrate)
 
 
 def compare_models(config: EvaluateConfig, old: Path) -> EvaluateResult | None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from unip.paths import exists
 from unip.progress import meter
 from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.signals import stoppable
+from unip.segmentation.calibrating import PixelSample
+from unip.segmentation.calibration import Calibration
 from unip.segmentation.comparison import Comparison
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation_files import EvaluationFiles, EvaluationSettings, Subject
@@ -37,6 +40,7 @@ from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.model_folder import model_folder
+from unip.segmentation.reliability import Reliability, ReliabilityCounter
 from unip.segmentation.robustness import Robustness, read_robustness, robustness_table
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.training_images import ImageWatch
@@ -56,6 +60,7 @@ class EvaluateResult:
         matrices: The confusion matrix of every frame as it is, whose sum ``scores`` come from.
         interval: How much the mIoU depends on which frames it is measured on; None: nothing is labelled.
         comparison: With another model, if one was given; all else is of the classes that both know.
+        reliability: How far the confidence on the images as they are can be trusted; None: it was not measured.
     """
 
     scores: Scores
@@ -65,15 +70,19 @@ class EvaluateResult:
     matrices: dict[str, Matrix] = field(default_factory=dict)
     interval: MiouInterval | None = None
     comparison: Comparison | None = None
+    reliability: Reliability | None = None
 
 
-def score_model(config: EvaluateConfig, out: Path, opened: Evaluated) -> EvaluateResult | None:
+def score_model(
+    config: EvaluateConfig, out: Path, opened: Evaluated, *, calibrate: bool = False
+) -> EvaluateResult | None:
     """Do what is left of :func:`unip.segmentation.evaluating.evaluate_model` once the paths are checked.
 
     Args:
         config: The settings.
         out: Where results go.
         opened: The pairs of ``config.data``, and what is known of them.
+        calibrate: Measure what the model's confidence means, in place of what its folder says of it.
     """
     ready = open_model_and_data(config, opened.data)
     corruptions = parse_corruptions(config.corruption, config.seed)
@@ -88,28 +97,35 @@ def score_model(config: EvaluateConfig, out: Path, opened: Evaluated) -> Evaluat
         log.info(f"dry run: would write {', '.join(files)} to {out}; nothing was written")
         return None
 
-    scores, matrices, worst = score_frames(ready, config)
     names = ready.data.classes.names
+    sample = PixelSample(names, len(ready.data), config.seed) if calibrate else None
+    counter = ReliabilityCounter(names, ready.calibration) if sample is None else None
+    scores, matrices, worst = score_frames(ready, config, look=[each for each in (sample, counter) if each])
+    reliability = counter.finish() if counter else None
+    if sample is not None and (measured := sample.measure(f"{config.data} ({config.split or 'no split'})")):
+        reliability = measured
     interval = MiouInterval.of(matrices, opened.groups) if scores.has_foreground else None
     if interval is None:
         scores = scores.without_means()
         log.warning("note: no pixel is labelled as anything but background, so there is no mean")
     frames = {name: score(matrix, names).miou for name, matrix in matrices.items()}
     written = evaluation_files(ready, config, out, interval)
-    written.write_metrics(scores, frames)
+    written.write_metrics(scores, frames, reliability)
     log.info(TableMessage(scores.to_table(f"{config.split or config.data.name}: {len(ready.data)} images")))
     if interval is not None:
         log.info(f"{config.split or config.data.name}: {interval.describe(scores.miou)}")
+    if reliability is not None and scores.matrix.any():
+        log.info(reliability.describe())
     before = read_robustness(earlier, written.settings.to_dict(), scores)
     robustness = replace(before, wanted=corruptions or before.wanted)
-    written.write_page(robustness, worst)
+    written.write_page(robustness, worst, reliability)
     if corruptions:
-        score_corruptions(ready, config, written, robustness, worst)
+        score_corruptions(ready, config, written, robustness, worst, reliability)
     elif exists(file) and not before.wanted:
         log.warning(f"note: {file} stays as it is, of another model or other settings")
     log.info(f"IoU of classes in neither truth nor prediction is left out of the means. Results are in {out}")
     corrupted = {str(each): robustness.corrupted[each] for each in corruptions}
-    return EvaluateResult(scores, frames, out, corrupted, matrices, interval)
+    return EvaluateResult(scores, frames, out, corrupted, matrices, interval, reliability=reliability)
 
 
 def describe(ready: ModelAndData, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]) -> None:
@@ -155,6 +171,7 @@ def score_corruptions(
     written: EvaluationFiles,
     robustness: Robustness,
     worst: Sequence[WorstFrame],
+    reliability: Reliability | None,
 ) -> None:
     """Score the wanted corruptions that have no scores yet; each is added to ``robustness`` and written at once."""
     written.write_robustness(robustness)
@@ -169,7 +186,7 @@ def score_corruptions(
                     robustness.corrupted[each] = found
                     written.write_robustness(robustness)
         finally:
-            written.write_page(robustness, worst)
+            written.write_page(robustness, worst, reliability)
     log.info(TableMessage(robustness_table(robustness.rows())))
 
 
@@ -198,6 +215,7 @@ class ModelAndData:
         stated: How the data itself says to read it.
         device: Where to run.
         dtype: What to compute in.
+        calibration: What the model's confidence means; None: that was not measured.
     """
 
     segmenter: Segmenter
@@ -205,6 +223,7 @@ class ModelAndData:
     stated: Conversion | None
     device: torch.device
     dtype: torch.dtype
+    calibration: Calibration | None = None
 
     @property
     def conversion(self) -> Conversion:
@@ -245,6 +264,7 @@ def fit_to_data(segmenter: Segmenter, data: SegmentationData, config: EvaluateCo
         data.conversion,
         device,
         choose_precision(config.precision, device),
+        Calibration.read(model_folder(config.model), len(segmenter.spec.classes.names)),
     )
 
 
@@ -258,8 +278,8 @@ def _corrupted(
 
 def predictions(
     ready: ModelAndData, config: EvaluateConfig, corruption: CorruptFrames | None = None
-) -> Iterator[tuple[Frame, Tensor]]:
-    """Segment all images; yield each with its class ids, uint8 ``(H, W)`` where the model runs.
+) -> Iterator[tuple[Frame, Tensor, Tensor]]:
+    """Segment all images; yield each with its logits ``(C, H, W)`` and class ids, uint8 ``(H, W)``, where the model is.
 
     Raises:
         UnipError: An image or a mask is damaged.
@@ -276,11 +296,21 @@ def predictions(
     for frame, logits in results:
         if frame.problem is not None:
             raise frame.problem
-        yield frame, logits.argmax(0).byte()
+        yield frame, logits, logits.argmax(0).byte()
+
+
+class Looker(Protocol):
+    """Looks at what a model found in each frame."""
+
+    def add(self, logits: Tensor, ids: Tensor, truth: Tensor) -> None:
+        """Look at logits ``(C, H, W)``, predicted and true class ids ``(H, W)``."""
 
 
 def score_frames(
-    ready: ModelAndData, config: EvaluateConfig, corruption: CorruptFrames | None = None
+    ready: ModelAndData,
+    config: EvaluateConfig,
+    corruption: CorruptFrames | None = None,
+    look: Sequence[Looker] = (),
 ) -> tuple[Scores, dict[str, Matrix], list[WorstFrame]]:
     """Segment all images; return the scores, each frame's confusion matrix, and the worst frames, worst first."""
     data = ready.data
@@ -290,10 +320,12 @@ def score_frames(
     worst: list[tuple[float, int, WorstFrame]] = []
     watch = ImageWatch(ready.segmenter.spec.images)
     with meter(f"evaluating {corruption}" if corruption else "evaluating", len(data), "images") as progress:
-        for frame, prediction in predictions(ready, config, corruption):
+        for frame, logits, prediction in predictions(ready, config, corruption):
             watch.look(frame, data.images[frame.index])
             assert frame.mask is not None
             truth = prediction.new_tensor(frame.mask)
+            for each in look:
+                each.add(logits, prediction, truth)
             matrix = confusion(prediction, truth, count, IGNORE).cpu().numpy()
             total += matrix
             ignored += int((frame.mask == IGNORE).sum())

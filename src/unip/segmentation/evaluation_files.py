@@ -14,6 +14,7 @@ from unip.outputs import write_json, write_text
 from unip.segmentation.gallery import WorstFrame, render_evaluation
 from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Scores
+from unip.segmentation.reliability import Reliability
 from unip.segmentation.robustness import Robustness
 from unip.segmentation.settings import Window
 
@@ -63,17 +64,24 @@ class EvaluationFiles:
     classes: Classes
     interval: MiouInterval | None
 
-    def write_metrics(self, scores: Scores, frames: Mapping[str, float]) -> None:
-        """Write all scores, the interval of the mIoU and the mIoU of each frame to ``metrics.json``."""
+    def write_metrics(self, scores: Scores, frames: Mapping[str, float], reliability: Reliability | None) -> None:
+        """Write all scores, the interval of the mIoU, the confidence and the mIoU of each frame to ``metrics.json``."""
         listed = [{"image": name, "miou": None if np.isnan(value) else value} for name, value in frames.items()]
         limits = None if self.interval is None else self.interval.to_dict()
-        found = {**scores.to_dict(), "miou_interval": limits, "frames": listed}
+        sure = None if reliability is None else reliability.to_dict()
+        found = {**scores.to_dict(), "miou_interval": limits, "confidence": sure, "frames": listed}
         write_json(self.out / "metrics.json", {**asdict(self.subject), **self.settings.to_dict(), **found})
 
-    def write_page(self, robustness: Robustness, worst: Sequence[WorstFrame]) -> None:
+    def write_page(self, robustness: Robustness, worst: Sequence[WorstFrame], reliability: Reliability | None) -> None:
         """Write ``evaluation.html``."""
         page = render_evaluation(
-            robustness.clean, self.classes, asdict(self.subject), worst, robustness.rows(), self.interval
+            robustness.clean,
+            self.classes,
+            asdict(self.subject),
+            worst,
+            robustness=robustness.rows(),
+            interval=self.interval,
+            reliability=reliability,
         )
         write_text(self.out / "evaluation.html", page)
 

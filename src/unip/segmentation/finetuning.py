@@ -12,8 +12,10 @@ from torch import nn
 
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
+from unip.outputs import write_text
 from unip.runtime.device import choose_precision
 from unip.segmentation.adapters import merge_adapters
+from unip.segmentation.calibration import FILE as CALIBRATION
 from unip.segmentation.config import EvaluateConfig, FinetuneConfig, ResolvedConfig
 from unip.segmentation.describe import describe_loss, describe_pace, describe_training, forward_shapes
 from unip.segmentation.evaluating import evaluate_model
@@ -196,7 +198,7 @@ def model_info(ready: Preparation, done: TrainResult) -> ModelInfo:
 
 
 def evaluate_finished(config: ResolvedConfig, run: RunFolder) -> EvaluateResult | None:
-    """Evaluate the saved model on ``val``.
+    """Evaluate the saved model on ``val``, and keep what its confidence means there beside its weights.
 
     Raises:
         UnipError: The device's memory is too small.
@@ -218,9 +220,13 @@ def evaluate_finished(config: ResolvedConfig, run: RunFolder) -> EvaluateResult 
         workers=config.workers,
     )
     try:
-        return evaluate_model(settings)
+        evaluated = evaluate_model(settings, calibrate=True)
     except OutOfMemory as error:
         raise UnipError(
             f"in the evaluation of the trained model, {error.what}",
             "The model is saved: score it with `unip evaluate` and a lower --batch-size.",
         ) from error
+    reliability = None if evaluated is None else evaluated.reliability
+    if reliability is not None and reliability.calibration is not None:
+        write_text(run.model / CALIBRATION, reliability.calibration.model_dump_json() + "\n")
+    return evaluated

@@ -15,6 +15,7 @@ from unip.data.labelled.overlay import draw_overlay
 from unip.pages import data_uri, page_template
 from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Scores, percent, percent_of_pixels
+from unip.segmentation.reliability import Reliability
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -35,8 +36,10 @@ def render_evaluation(
     classes: Classes,
     about: Mapping[str, object],
     worst: Sequence[WorstFrame],
+    *,
     robustness: Sequence[tuple[str, ...]] = (),
     interval: MiouInterval | None = None,
+    reliability: Reliability | None = None,
 ) -> str:
     """Return the page.
 
@@ -47,6 +50,7 @@ def render_evaluation(
         worst: Frames to show, worst first; a dozen takes about a megabyte.
         robustness: Rows of a table of scores on corrupted images, the first its heading.
         interval: Of the mIoU.
+        reliability: How far confidence can be trusted.
     """
     template = page_template("unip.segmentation", "evaluation.html.j2")
     truth = scores.matrix.sum(1)
@@ -74,7 +78,23 @@ def render_evaluation(
         "pixel accuracy": percent(scores.pixel_accuracy),
     }
     frames = [_shown(frame, classes) for frame in worst]
-    return template.render(about=dict(about), summary=summary, rows=rows, frames=frames, robustness=robustness)
+    sure = _confidence(reliability) if reliability is not None and pixels > 1 else None
+    return template.render(
+        about=dict(about), summary=summary, rows=rows, frames=frames, robustness=robustness, confidence=sure
+    )
+
+
+def _confidence(reliability: Reliability) -> dict[str, object]:
+    """Return a sentence on the confidence, the corners of the risk-coverage curve, and the table of wanted risks."""
+    _, coverage, risk = reliability.curve()
+    highest = max(float(risk.max(initial=0.0)), 1e-9)
+    corners = [f"{40 + 360 * x:.1f},{160 - 140 * y / highest:.1f}" for x, y in zip(coverage, risk, strict=True)]
+    return {
+        "text": reliability.describe(),
+        "corners": " ".join(corners),
+        "highest": percent(highest),
+        "rows": reliability.rows(),
+    }
 
 
 def _shown(frame: WorstFrame, classes: Classes) -> dict[str, str]:

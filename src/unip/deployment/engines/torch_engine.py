@@ -19,6 +19,7 @@ from unip.runtime.device import choose_device, choose_precision, device_name
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.inference import Inference, decoded
 from unip.segmentation.model_folder import model_folder
+from unip.segmentation.reliability import confidence_of
 from unip.segmentation.settings import Workers
 from unip.segmentation.storage import load_segmenter
 
@@ -82,21 +83,6 @@ class TorchEngine:
         confidence = confidence_of(logits, temperature).cpu().numpy() if wanted.confidence else None
         probabilities = (logits / temperature).softmax(0).cpu().numpy() if wanted.probabilities else None
         return ids, confidence, probabilities
-
-
-def confidence_of(logits: Tensor, temperature: float) -> Tensor:
-    """Return the probability of the largest class.
-
-    ``max softmax(z / T) = 1 / sum exp((z - max z) / T)``
-
-    Args:
-        logits: float32 ``(C, H, W)``.
-        temperature: T.
-
-    Returns:
-        float32 ``(H, W)``.
-    """
-    return ((logits - logits.amax(0)) / temperature).exp().sum(0).reciprocal()
 
 
 @dataclass(frozen=True)
