@@ -23,6 +23,7 @@ from unip.segmentation.sliding import sliding_logits
 from unip.segmentation.storage import load_segmenter, save_segmenter
 from unip.segmentation.training_images import TrainingImages
 
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 SIZES = [(20, 30), (48, 40), (32, 32), (50, 33), (40, 90)]
 
 
@@ -147,15 +148,35 @@ def test_a_camera_may_fill_the_same_memory_again(folder):
         np.testing.assert_array_equal(images, [model(frame(i, kind), unit=unit).image for i in range(20)])
 
 
-def test_eight_threads_are_equal_to_one(folder, frames):
-    model = unip.load(folder, device="cpu")
-    expected = [model(path) for path in frames]
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+def test_eight_threads_are_equal_to_one(folder, frames, device):
+    model = unip.load(folder, device=device)
+    expected = [unip.load(folder, device=device)(path) for path in frames]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(model, frames * 8))
     for number, result in enumerate(found):
         one = expected[number % len(frames)]
         np.testing.assert_array_equal(result.mask, one.mask)
-        np.testing.assert_array_equal(result.confidence, one.confidence)
+        np.testing.assert_allclose(result.confidence, one.confidence, atol=1e-6 if device == "cpu" else 1e-3)
+
+
+def test_processes_that_decode_change_nothing(folder, frames):
+    model = unip.load(folder, device="cpu")
+    for one, other in zip(model(frames, workers=2), model(frames, workers=0), strict=True):
+        assert one.path == other.path
+        for what in ("mask", "confidence", "image"):
+            np.testing.assert_array_equal(getattr(one, what), getattr(other, what))
+
+
+def test_no_socket_is_opened(folder, frames, tmp_path, monkeypatch):
+    def refuse(*args, **more):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.create_connection", refuse)
+    assert unip.load(folder, device="cpu")(frames[0]).labels
+    assert unip.load("unip-aerial-tiny", device="cpu").names[1] == "person"
+    assert written(folder, frames[:1], tmp_path / "out")
 
 
 def test_many_frames_leave_nothing_behind(folder):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar
 
 import torch
@@ -93,7 +93,7 @@ class Inference:
     ) -> None:
         self.spec, self.device, self.window, self.batch_size = segmenter.spec, device, window, batch_size
         self.together = (24 if device.type == "cuda" else 8) if batch_size == "auto" else batch_size
-        self.lock = Lock()
+        self.lock = RLock()  # for callers, too, who do more than run in one go
         segmenter.to(device)
         forward: Callable[[Tensor], Tensor] = torch.compile(segmenter) if compiled else segmenter
 

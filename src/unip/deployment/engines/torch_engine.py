@@ -68,7 +68,8 @@ class TorchEngine:
         given: dict[int, Given] = {}  # by index, while their batch is collected
         for group in self.inference.groups(_frames(items, _Preparing(reader, self.facts.short_side), workers, given)):
             start = time.perf_counter()
-            found = [(frame, self._arrays(logits, wanted)) for frame, logits in self.inference.run(group)]
+            with self.inference.lock:  # while one thread captures a CUDA graph, no other may wait for the GPU
+                found = [(frame, self._arrays(logits, wanted)) for frame, logits in self.inference.run(group)]
             seconds = (time.perf_counter() - start) / len(group)
             for frame, arrays in found:
                 one = given.pop(frame.index)
