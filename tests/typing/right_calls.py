@@ -1,7 +1,12 @@
 """Calls that a type checker must accept; tests/test_typing.py runs mypy over them, nothing runs them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_type
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 import unip
 from unip.analysis.program import AnalyzeResult
@@ -62,6 +67,19 @@ def settings(paths: list[Path], names: list[str]) -> None:
     unip.pretrain(data=[Path("d")], teacher=("m", "n"), teacher_layer=["auto", 6], out=Path("o"), lr=1e-3)
     unip.finetune(model=Path("m"), data="d", out="o", layers=range(1, 5), base=(640, 512), compile="graphs")
     unip.finetune(model="m", data="d", out="o", remap={"truck": "vehicle"}, val=None, lr="auto")
+
+
+def loaded(paths: list[Path], kelvin: npt.NDArray[np.float32], image: Image.Image, name: str) -> None:
+    """A model gives one result for one frame and a list for many; a path may be a folder."""
+    model = unip.load(Path("runs/ft"), device="cuda", precision="bf16", batch_size=4)
+    assert_type(model, unip.Model)
+    assert_type(model(kelvin, unit="kelvin"), unip.Result)
+    assert_type(model(image, risk=0.05).mask, npt.NDArray[np.uint8])
+    assert_type(model(paths), list[unip.Result])
+    assert_type(model((each for each in [kelvin]), unit="celsius"), list[unip.Result])
+    assert_type(model(name, stream=True), Iterator[unip.Result])
+    assert_type(model(paths, stream=True), Iterator[unip.Result])
+    print(model(name).summary(), model.names, unip.Model.from_pretrained("owner/name", device="cpu")(name).labels)
 
 
 def errors() -> str:

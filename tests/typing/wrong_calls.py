@@ -1,5 +1,7 @@
 """Calls that a type checker must refuse, each for the reason beside it; tests/test_typing.py runs mypy over them."""
 
+from PIL import Image
+
 import unip
 from unip.data.config import CheckConfig
 from unip.pretraining.config import PretrainConfig
@@ -40,3 +42,10 @@ def wrong_config(other: PretrainConfig, config: CheckConfig) -> None:
     unip.finetune(other)  # refused: No overload variant of "finetune" matches argument type "PretrainConfig"
     unip.data.check(config, worst=3)  # refused: No overload variant of "check" matches
     print(unip.data.check(config).missing_attribute)  # refused: "CheckResult" has no attribute "missing_attribute"
+
+
+def wrong_loading(frame: Image.Image) -> None:
+    model = unip.load("m", device="gpu")  # refused: Argument "device" to "load" has incompatible type
+    unip.load("m", devcie="cpu")  # refused: Unexpected keyword argument "devcie" for "load"
+    model(frame, unit="fahrenheit")  # refused: No overload variant of "__call__" of "Model" matches
+    print(model(frame).masks)  # refused: "Result" has no attribute "masks"
