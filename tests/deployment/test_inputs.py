@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.deployment.inputs import Inputs, Reader
 from unip.errors import UnipError
@@ -39,6 +40,8 @@ def read(item, unit=None):
         (np.zeros(30, np.uint8), None, "shape 30", r"\(H, W\)"),
         (np.zeros((0, 30), np.uint8), None, "has no pixels", "image"),
         (np.uint8(3), None, "a number", r"\(H, W\)"),
+        (np.full((20, 30, 3), 300.0), "kelvin", "three channels of temperatures", "array"),
+        (np.ma.masked_less(GREY, 5), None, "masked array of int64", "counts"),
         (torch.zeros(20, 30, 3, dtype=torch.uint8), None, "tensor of shape 20x30x3", "Channels come first"),
         (torch.zeros(20, 30, dtype=torch.bfloat16), "kelvin", "bfloat16", "float32"),
         (b"bytes", None, "is a bytes, which is no image", "path"),
@@ -66,6 +69,27 @@ def test_pillow_images_are_read_as_their_files(tmp_path, mode):
     of_file, _ = Reader(DEFAULT).read(0, file)
     assert of_file.problem is None
     np.testing.assert_array_equal(given.image, of_file.image)
+
+
+def test_masked_and_missing_samples_are_left_out():
+    frame = np.random.default_rng(0).uniform(20, 40, (20, 30))
+    missing = frame.copy()
+    missing[:5] = np.nan
+    expected, _ = read(missing, "celsius")
+    sentinel = np.where(np.isnan(missing), -9999, missing)
+    masked = np.ma.masked_array(frame, np.isnan(missing))
+    given = [
+        read(masked, "celsius")[0],
+        Reader(Conversion(nodata=-9999), unit="celsius").read(0, sentinel)[0],
+        Reader(Conversion(nodata=-9999), unit="celsius").read(0, sentinel.astype(">f4"))[0],
+    ]
+    for each in given:
+        np.testing.assert_array_equal(each.image, expected.image)
+        np.testing.assert_allclose(each.kelvin, missing + 273.15, rtol=1e-6)
+    counts, _ = Reader(Conversion(nodata=0)).read(0, np.where(np.isnan(missing), 0, missing * 100).astype(">u2"))
+    assert np.abs(counts.image.astype(int) - expected.image).max() <= 2
+    with pytest.raises(UnipError, match=r"frame 0: without 7 \(nodata\)"):
+        raise Reader(Conversion(nodata=7)).read(0, np.full((4, 4), 7, np.uint16))[0].problem
 
 
 def test_one_and_many(tmp_path):

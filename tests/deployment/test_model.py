@@ -106,6 +106,14 @@ def test_the_mask_is_the_largest_mean_of_logits(folder, frames):
     assert result.timings.model_seconds > 0 and result.timings.read_seconds > 0
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 5), (33, 31), (7, 200)])
+def test_odd_and_tiny_frames(folder, size):
+    frame = np.random.default_rng(0).integers(0, 255, size, np.uint8)
+    result = unip.load(folder, device="cpu")(frame)
+    assert result.mask.shape == result.confidence.shape == result.image.shape == size
+    assert result.summary() and result.plot().width == size[1] and result.polygons() is not None
+
+
 def test_evaluate_sees_the_same_masks(folder, segmentation_folder, tmp_path):
     found = unip.evaluate(model=folder, data=segmentation_folder, split="test", out=tmp_path / "e", device="cpu")
     matrix = np.zeros((3, 3), np.int64)

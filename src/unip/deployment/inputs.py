@@ -104,7 +104,6 @@ class Reader:
                 samples = self._array(item, name)
                 if self.unit in ("kelvin", "celsius"):
                     kelvin = samples
-                samples = treat_samples(samples, name, self.conversion)
             image = to_image8(samples, self.conversion)
         except UnipError as error:  # by its texts alone: from another process it would come with a traceback
             return Given(index, name, path, problem=UnipError(error.what, error.fix)), np.zeros((0, 0), np.uint8)
@@ -129,13 +128,14 @@ class Reader:
         """
         pixels = one_shape(as_array(item, name), self.channel, name)
         if pixels.dtype.kind == "f":
-            return temperatures(pixels, self.unit, name)
+            # first, as the value of missing samples is in the unit that was given
+            return temperatures(treat_samples(pixels, name, self.conversion), self.unit, name)
         if self.unit is not None:
             raise UnipError(
                 f"{name}: unit={self.unit!r} is of floats, but it holds {pixels.dtype}",
                 "Turn the numbers into that unit and float32 first, or leave unit out: whole numbers are counts.",
             )
-        return counts(pixels, name)
+        return treat_samples(counts(pixels, name), name, self.conversion)
 
     def _doubts(self, samples: Values, image: npt.NDArray[np.uint8]) -> Iterator[tuple[str, str]]:
         if samples.dtype == np.uint8:
@@ -173,6 +173,8 @@ def as_array(item: object, name: str) -> Array:
         return _of_tensor(item, name)
     if isinstance(item, Image.Image):
         return _of_pillow(item)
+    if isinstance(item, np.ma.MaskedArray):
+        return _of_masked(item, name)
     if isinstance(item, np.ndarray):
         return item
     if hasattr(item, "__array__"):
@@ -223,6 +225,8 @@ def temperatures(pixels: Array, unit: Unit | None, name: str) -> npt.NDArray[np.
             f"{name} holds {pixels.dtype}, and floats may be anything",
             f"Say what they are: {UNITS}. Give pictures of 0..1 as uint8: (array * 255).round().astype('uint8').",
         )
+    if pixels.ndim == 3 and unit != "counts":
+        raise UnipError(f"{name} has three channels of temperatures", "Give one of them: array[..., 0].")
     values = pixels.astype(np.float32)
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -281,6 +285,22 @@ def _of_tensor(tensor: Tensor, name: str) -> Array:
             )
         tensor = tensor.permute(1, 2, 0)
     return np.asarray(tensor.numpy())
+
+
+def _of_masked(array: Any, name: str) -> Array:
+    """Return a masked array with NaN where it is masked.
+
+    Raises:
+        UnipError: Its numbers have no NaN.
+    """
+    if not np.ma.getmaskarray(array).any():
+        return np.asarray(array.data)
+    if array.dtype.kind != "f":
+        raise UnipError(
+            f"{name} is a masked array of {array.dtype}, which has no value for what is masked",
+            'Give it as floats: model(array.astype("float32"), unit="counts").',
+        )
+    return np.asarray(array.filled(np.nan))
 
 
 def _of_pillow(image: Image.Image) -> Array:
