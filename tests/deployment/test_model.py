@@ -114,6 +114,14 @@ def test_odd_and_tiny_frames(folder, size):
     assert result.summary() and result.plot().width == size[1] and result.polygons() is not None
 
 
+def test_a_frame_that_would_become_too_large_is_refused(folder, monkeypatch):
+    model = unip.load(folder, device="cpu")
+    monkeypatch.setattr("unip.limits._max_pixels", 32 * 320)
+    assert model(np.zeros((4, 40), np.uint8)).size == (4, 40)
+    with pytest.raises(UnipError, match="frame 0: an image of 41x4, resized to a short side of 32, claims 328x32"):
+        model(np.zeros((4, 41), np.uint8))
+
+
 def test_evaluate_sees_the_same_masks(folder, segmentation_folder, tmp_path):
     found = unip.evaluate(model=folder, data=segmentation_folder, split="test", out=tmp_path / "e", device="cpu")
     matrix = np.zeros((3, 3), np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from unip.data.sampling.frames import Frame, make_frame, unreadable_frame
 from unip.deployment.config import LoadConfig
 from unip.deployment.engine import ModelFacts, Segmented, Wanted
 from unip.deployment.inputs import Given, Reader
+from unip.errors import UnipError
 from unip.runtime.device import choose_device, choose_precision, device_name
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.inference import Inference, decoded
@@ -97,7 +98,11 @@ class _Preparing:
         given, _ = self.reader.read(index, item)
         if given.problem is not None:
             return given, unreadable_frame(index, given.problem)
-        return given, make_frame(index, given.image, self.short_side)
+        try:
+            return given, make_frame(index, given.image, self.short_side)
+        except UnipError as error:  # it would be too large for the memory
+            problem = UnipError(f"{given.name}: {error.what}", error.fix)
+            return replace(given, problem=problem), unreadable_frame(index, problem)
 
 
 class _Files(Dataset[tuple[Given, Frame]]):
