@@ -1129,7 +1129,7 @@ def predict(
     then a dry run is ``predict(config, dry_run=True)``.
 
     Args:
-        model: Folder of a fine-tuning run, or its model/.
+        model: Folder of a fine-tuning run, its model/, or a file of unip export.
         images: Image files and folders of images.
         out: Folder for masks/, overlays/ and probabilities/.
         palette: Turn colours of a palette back into grey (invert, or its name); none: as in training.

@@ -33,7 +33,7 @@ class LoadConfig(Config):
 class PredictConfig(Config):
     """What to segment with what."""
 
-    model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
+    model: Path = Field(description="Folder of a fine-tuning run, its model/, or a file of unip export.")
     images: tuple[Path, ...] = Field(min_length=1, description="Image files and folders of images.")
     out: Path = Field(Path("predictions"), description="Folder for masks/, overlays/ and probabilities/.")
     palette: PaletteChoice | None = Field(

@@ -27,7 +27,8 @@ def load(
     """Load a segmentation model, ready to be called: ``result = unip.load("runs/ft")("frame.png")``.
 
     Args:
-        model: A name of `unip models`, the folder of a fine-tuning run or its ``model/``, or ``hf:OWNER/NAME``.
+        model: A name of `unip models`, the folder of a fine-tuning run or its ``model/``, a file of `unip export`, or
+            ``hf:OWNER/NAME``.
         device: Where to run; auto: CUDA, then MPS, then the CPU.
         precision: Arithmetic; auto: bf16 where the GPU has it, else fp32.
         compile: Compile the model with torch.compile when it runs first.

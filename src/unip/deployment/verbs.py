@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from unip.config import verb
 from unip.data.images.files import check_images
 from unip.deployment.config import PredictConfig
+from unip.deployment.engines.opening import check_model
 from unip.deployment.export.config import ExportConfig
 from unip.deployment.names import name_outputs, result_files
 from unip.errors import UnipError
@@ -90,7 +91,7 @@ def predict(config: PredictConfig) -> PredictResult | None:
     Raises:
         UnipError: The model or an image folder is missing; or, after all others were written, some images are damaged.
     """
-    read_model_config(config.model)  # refuses what is no model
+    check_model(str(config.model))
     names = name_outputs(config.images, config.out)
     with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check(

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from unip.deployment.config import LoadConfig
 from unip.deployment.engine import Engine
+from unip.errors import UnipError
+from unip.opening import check_regular
 from unip.paths import expand
 from unip.segmentation.model_folder import read_model_config
 
+EXPORTED = (".onnx", ".xml", ".pt2")  # what `unip export` writes
+
+
+def check_model(name: str) -> None:
+    """Refuse what is no model folder and no exported file, before anything large is imported.
+
+    Raises:
+        UnipError: It is neither, or cannot be read.
+    """
+    path = expand(name)
+    if path.suffix.lower() not in EXPORTED:
+        read_model_config(path)
+        return
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise UnipError(f"cannot read {path}: {error.strerror or error}", "Give a file of `unip export`.") from error
+
 
 def open_engine(name: str, config: LoadConfig) -> Engine:
-    """Return the engine for a name of the zoo, a folder, or a repository of the hub.
+    """Return the engine for a name of the zoo, a folder, an exported file, or a repository of the hub.
 
     Raises:
         UnipError: There is no such model, it is damaged, or the device is not there.
@@ -17,10 +39,17 @@ def open_engine(name: str, config: LoadConfig) -> Engine:
     if name.startswith("hf:"):
         from unip.deployment.hub import fetch_folder
 
-        folder = fetch_folder(name)
-    else:
-        folder = expand(name)
-    read_model_config(folder)  # refuses what is no model, before torch is imported
+        return _torch_engine(fetch_folder(name), config, name)
+    check_model(name)
+    if expand(name).suffix.lower() in EXPORTED:
+        from unip.deployment.engines.exported import open_exported
+
+        return open_exported(name, config)
+    return _torch_engine(expand(name), config, name)
+
+
+def _torch_engine(folder: Path, config: LoadConfig, name: str) -> Engine:
+    read_model_config(folder)
     from unip.deployment.engines.torch_engine import TorchEngine
 
     return TorchEngine(folder, config, name)
