@@ -175,6 +175,9 @@ def test_another_device_that_gives_other_masks_is_told_of(make):
     wrong = ids.copy()
     wrong[:4] = (wrong[:4] + 1) % 3
     graph.golden.append(GoldenFrame(GREY, wrong, graph.golden[0].confidence))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(graph, check=False)
     with pytest.warns(UserWarning, match=r"other masks on this device .*of 1 of 2 golden frames, as few as 90\.00 %"):
         load(graph)
 

@@ -19,6 +19,7 @@ class LoadConfig(Config):
     device: Device = "auto"
     precision: Precision = "auto"
     compile: bool = Field(False, description="Compile the model with torch.compile when it runs first.")
+    check: bool = Field(True, description="Segment the golden frames of an exported file, and say if masks differ.")
     window: Window = "slide"
     batch_size: WindowBatch = "auto"
     palette: PaletteChoice | None = Field(None, description="As of PredictConfig.")
@@ -66,4 +67,6 @@ class PredictConfig(Config):
 
     def loading(self) -> LoadConfig:
         """Return how the model is loaded."""
-        return LoadConfig(**{name: getattr(self, name) for name in LoadConfig.model_fields if name != "compile"})
+        return LoadConfig(
+            **{name: getattr(self, name) for name in LoadConfig.model_fields if name in PredictConfig.model_fields}
+        )

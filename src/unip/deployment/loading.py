@@ -18,6 +18,7 @@ def load(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     compile: bool = False,
+    check: bool = True,
     window: Literal["slide", "whole"] = "slide",
     batch_size: int | Literal["auto"] = "auto",
     palette: PaletteChoice | None = None,
@@ -32,6 +33,7 @@ def load(
         device: Where to run; auto: CUDA, then MPS, then the CPU.
         precision: Arithmetic; auto: bf16 where the GPU has it, else fp32.
         compile: Compile the model with torch.compile when it runs first.
+        check: Segment the golden frames of an exported file, and warn if this device gives them other masks.
         window: Overlapping windows of the training crop's size, or the whole image at once.
         batch_size: Windows that run together; auto: 8, on a GPU 24.
         palette: Turn colours of a palette back into grey (invert, or its name); None: as in training.
@@ -45,6 +47,7 @@ def load(
         device=device,
         precision=precision,
         compile=compile,
+        check=check,
         window=window,
         batch_size=batch_size,
         palette=palette,

@@ -15,11 +15,11 @@ def cache_graphs(patch: pytest.MonkeyPatch) -> None:
     """Let `unip export` make an ONNX graph once for each type of frames; only for tests that export one model."""
     made: dict[tuple[Any, ...], Any] = {}
 
-    def once(segmenter: Any, *kind: Any, bfloat16: bool) -> Any:
+    def once(segmenter: Any, *kind: Any, **how: Any) -> Any:
         import onnx_ir
 
         if kind not in made:
-            made[kind] = onnx_ir.to_proto(to_onnx(trace(segmenter, *kind)))
+            made[kind] = onnx_ir.to_proto(to_onnx(trace(segmenter, *kind, temperature=how["temperature"])))
         return onnx_ir.from_proto(made[kind])
 
     patch.setattr(program, "trace", once)

@@ -17,7 +17,6 @@ from unip.deployment.engine import ModelFacts, Segmented, Wanted
 from unip.deployment.export.metadata import AGREEMENT, ExportMetadata, GoldenFrame
 from unip.deployment.inputs import Given, Reader
 from unip.errors import UnipError
-from unip.segmentation.calibration import Calibration
 from unip.segmentation.settings import Workers
 
 Floats = npt.NDArray[np.float32]
@@ -57,7 +56,6 @@ class GraphEngine:
         metadata = runner.metadata
         check_settings(metadata, config, name)
         self.runner = runner
-        self.calibration: Calibration | None = getattr(metadata, "calibration", None)
         self.facts = ModelFacts(
             name=name,
             engine=NAMES[metadata.engine],
@@ -67,9 +65,10 @@ class GraphEngine:
             conversion=config.convert(metadata.conversion),
             images=metadata.images,
             short_side=metadata.short_side,
-            calibration=self.calibration,
+            calibration=metadata.calibration,
         )
-        check_golden(runner, name)
+        if config.check:
+            check_golden(runner, name)
 
     def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
         """Segment frames one by one, see :class:`unip.deployment.engine.Engine`."""
@@ -87,11 +86,7 @@ class GraphEngine:
         except UnipError as error:
             problem = UnipError(f"{given.name}: {error.what}", error.fix)
             return Segmented.unreadable(Given(given.index, given.name, given.path, problem=problem))
-        if self.calibration is not None:
-            confidence = confidence_of(logits, self.calibration.temperature)
-        probabilities = None
-        if wanted.probabilities:
-            probabilities = softmax(logits, 1.0 if self.calibration is None else self.calibration.temperature)
+        probabilities = softmax(logits, self.runner.metadata.temperature) if wanted.probabilities else None
         return Segmented(given, ids, confidence, probabilities, seconds=time.perf_counter() - start)
 
 
@@ -203,7 +198,7 @@ def run_tiled(runner: Runner, frame: npt.NDArray[Any]) -> tuple[npt.NDArray[np.u
         covered[start : start + length] += 1
     assert total is not None
     logits = total / (covered if along else covered[:, None]).astype(np.float32)
-    return logits.argmax(0).astype(np.uint8), confidence_of(logits, 1.0), logits
+    return logits.argmax(0).astype(np.uint8), confidence_of(logits, metadata.temperature), logits
 
 
 def starts(side: int, length: int) -> list[int]:

@@ -35,7 +35,7 @@ def golden_frames(segmenter: Segmenter, metadata: ExportMetadata, files: Sequenc
     frames = [read_frame(path, metadata) for path in files] if files else made_frames(metadata)
     golden = []
     for frame in frames:
-        probabilities = reference_logits(segmenter, frame).softmax(0)
+        probabilities = (reference_logits(segmenter, frame) / metadata.temperature).softmax(0)
         confidence = (probabilities.amax(0) * 255).round().byte().numpy()
         golden.append(GoldenFrame(frame, probabilities.argmax(0).byte().numpy(), confidence))
     return golden

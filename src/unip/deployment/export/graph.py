@@ -42,7 +42,9 @@ from unip.segmentation.model import Segmenter
 EXAMPLE = (37, 53)  # height and width of the frame that is traced with
 
 
-def trace(segmenter: Segmenter, kind: InputType, channels: int, *, bfloat16: bool = False) -> ExportedProgram:
+def trace(
+    segmenter: Segmenter, kind: InputType, channels: int, *, bfloat16: bool = False, temperature: float = 1.0
+) -> ExportedProgram:
     """Return the graph of a model, for frames of any size.
 
     Args:
@@ -50,10 +52,13 @@ def trace(segmenter: Segmenter, kind: InputType, channels: int, *, bfloat16: boo
         kind: The type of the samples.
         channels: 1 for frames ``(H, W)``, 3 for ``(H, W, 3)``.
         bfloat16: Let the model compute its large products in bfloat16.
+        temperature: What logits are divided by before the softmax that gives the confidence.
     """
     example = torch.zeros(EXAMPLE if channels == 1 else (*EXAMPLE, channels), dtype=getattr(torch, kind))
     sides = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    graph = FrameToMask(copy.deepcopy(segmenter), kind, bfloat16=bfloat16).requires_grad_(False)
+    graph = FrameToMask(copy.deepcopy(segmenter), kind, bfloat16=bfloat16, temperature=temperature).requires_grad_(
+        False
+    )
     # sizes of 0 and 1, such as maps of one column, are not told apart from others
     symbols: Any = _config
     any_size = symbols.patch(backed_size_oblivious=True)
@@ -69,13 +74,17 @@ class FrameToMask(nn.Module):
         segmenter: The model, which is changed: adaptive pooling becomes a product of matrices.
         kind: The type of the samples.
         bfloat16: Let the model compute its large products in bfloat16, as ``unip predict --precision bf16`` does.
+        temperature: What logits are divided by before the softmax that gives the confidence.
     """
 
-    def __init__(self, segmenter: Segmenter, kind: InputType, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self, segmenter: Segmenter, kind: InputType, *, bfloat16: bool = False, temperature: float = 1.0
+    ) -> None:
         super().__init__()
         self.in_bfloat16 = bfloat16
         self.segmenter = _without_adaptive_pooling(segmenter).eval()
         self.kind: InputType = kind
+        self.temperature = temperature
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Segment a frame.
@@ -103,7 +112,7 @@ class FrameToMask(nn.Module):
             interpolate(maps.float(), padded).index_select(2, torch.arange(tall)).index_select(3, torch.arange(wide))
         )
         logits = interpolate(large, (height, width))[0]
-        confidence = 1 / torch.exp(logits - logits.amax(0)).sum(0)
+        confidence = 1 / torch.exp((logits - logits.amax(0)) / self.temperature).sum(0)
         return logits.argmax(0).to(torch.uint8), confidence, logits
 
 

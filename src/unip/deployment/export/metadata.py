@@ -25,6 +25,7 @@ from unip.data.labelled.classes import Classes
 from unip.deployment.export.config import Engine, ExportPrecision, InputType
 from unip.documents import parse_json
 from unip.errors import UnipError
+from unip.segmentation.calibration import Calibration
 from unip.segmentation.training_images import FAR, TrainingImages
 from unip.zoo.lineage import Lineage
 
@@ -45,9 +46,9 @@ class ExportMetadata(Config):
     """All that is needed to use an exported file.
 
     Its graph takes one frame, ``frame``: ``(H, W)``, or ``(H, W, 3)`` with three channels, of the type ``input``. It
-    gives ``ids`` uint8 ``(H, W)``, ``confidence`` float32 ``(H, W)``, the softmax probability of that class, and
-    ``logits`` float32 ``(C, H, W)``. What :attr:`conversion` says of palettes and of files is left to the caller; all
-    else is done in the graph.
+    gives ``ids`` uint8 ``(H, W)``, ``confidence`` float32 ``(H, W)``, the softmax probability of that class by the
+    temperature of :attr:`calibration`, and ``logits`` float32 ``(C, H, W)``. What :attr:`conversion` says of palettes
+    and of files is left to the caller; all else is done in the graph.
     """
 
     format: Literal["unip-export-1"] = "unip-export-1"
@@ -65,6 +66,7 @@ class ExportMetadata(Config):
         None, description="Short and long side of the largest frame that the graph is right for, in pixels."
     )
     longest: int = Field(ge=1, description="The longest side, after resizing, that the graph is right for, in pixels.")
+    calibration: Calibration | None = Field(None, description="What confidence means; None: that was not measured.")
     model: str = Field(description="What the model was called.")
     sha256: str | None = Field(None, description="Of the weights that were exported.")
     licence: str | None = Field(None, description="Of the model, as its source states it.")
@@ -88,6 +90,11 @@ class ExportMetadata(Config):
         if resized > self.longest:
             return f"{width}x{height} pixels become {resized:.0f}x{self.short_side}, and {self.longest} is the limit"
         return ""
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax that gives the confidence."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
 
     def limits_text(self) -> str:
         """Return short side, longest side, and largest short and long side (0: not known) as text, in pixels."""

@@ -46,6 +46,7 @@ from unip.log import TableMessage
 from unip.outputs import remove, write_json, writing
 from unip.paths import exists
 from unip.runtime.memory import resident_bytes
+from unip.segmentation.calibration import Calibration
 from unip.segmentation.held_out import Evaluated
 from unip.segmentation.model import Segmenter
 from unip.segmentation.model_folder import model_folder
@@ -155,6 +156,7 @@ def describe_file(config: ExportConfig, segmenter: Segmenter) -> ExportMetadata:
         patch=segmenter.patch,
         largest=largest,
         longest=longest,
+        calibration=Calibration.read(folder, len(spec.classes.names)),
         model=str(config.model),
         sha256=sha256(folder / WEIGHTS_NAME),
         licence=None if entry is None else entry.licence,
@@ -232,7 +234,10 @@ def make(
     log.info("making the graph, which takes up to a minute")
     engine, precision = metadata.engine, metadata.precision
     in_torch = engine == "torch"
-    program = trace(segmenter, metadata.input, metadata.channels, bfloat16=in_torch and precision == "bf16")
+    in_bfloat16 = in_torch and precision == "bf16"
+    program = trace(
+        segmenter, metadata.input, metadata.channels, bfloat16=in_bfloat16, temperature=metadata.temperature
+    )
     if in_torch:
         torch.export.save(program, path, extra_files=texts)
         return
