@@ -116,7 +116,9 @@ def test_the_command_says_what_it_does(place, tmp_path, capsys):
 
 def test_a_dry_run_writes_nothing(place, tmp_path, capsys):
     assert unip.export(model=place / "ft", data=place / "data", out=tmp_path / "out", dry_run=True) is None
-    assert "would write ft-fp32.onnx and ft-fp32.onnx.json" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "would write ft-fp32.onnx and ft-fp32.onnx.json" in said
+    assert "it segments whole frames" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -202,6 +202,10 @@ def describe(config: ExportConfig, metadata: ExportMetadata, files: ExportFiles)
     log.info(
         f"it takes frames {shape} of {metadata.input}{limit}, and resizes them to short side {metadata.short_side}"
     )
+    log.info(
+        "it segments whole frames; unip predict and evaluate cut windows of the crop unless told --window whole, which "
+        "may give other masks: evaluate the model in both ways"
+    )
     if metadata.input != "uint8":
         log.info(f"frames become grey in the graph, as in training: {metadata.conversion.describe()}")
     if metadata.images is None:
