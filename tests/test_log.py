@@ -305,3 +305,19 @@ def test_other_ways_to_talk_are_found(line):
     talk = Talk()
     talk.visit(ast.parse(line))
     assert len(talk.wrong) == 1
+
+
+def test_libraries_are_quiet_for_a_while_alone():
+    import warnings
+
+    other, root = logging.getLogger("another library"), logging.getLogger()
+    before = (other.level, list(root.handlers))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with unip.log.others_quiet("another library"):
+            warnings.warn("to programmers", stacklevel=1)
+            assert not other.isEnabledFor(logging.WARNING) and other.isEnabledFor(logging.ERROR)
+            logging.warning("to nobody")
+        assert (other.level, root.handlers) == before and not told
+        warnings.warn("to users", stacklevel=1)
+        assert len(told) == 1

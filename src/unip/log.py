@@ -11,6 +11,9 @@ import io
 import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -116,6 +119,30 @@ def hide() -> None:
         logger.removeHandler(handler)
         level, logger.propagate = handler.before
         logger.setLevel(level)
+
+
+@contextmanager
+def others_quiet(*names: str) -> Iterator[None]:
+    """Keep what libraries say to those who write programs from those who use them.
+
+    Args:
+        names: Loggers of which errors alone are let through. What goes to the root logger, to which Python would add a
+            handler for good, is dropped where nobody listens.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+    loud = [logging.getLogger(name) for name in names]
+    levels = [each.level for each in loud]
+    root.addHandler(handler)
+    try:
+        for each in loud:
+            each.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(handler)
+        for each, level in zip(loud, levels, strict=True):
+            each.setLevel(level)
 
 
 def is_shown() -> bool:

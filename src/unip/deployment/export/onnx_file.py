@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import torch
 from torch.export import ExportedProgram
 
 from unip.deployment.export.metadata import INPUT_NAME, OUTPUT_NAMES
+from unip.log import others_quiet
 
 OPSET = 20  # LayerNormalization and Gelu are single operations; TensorRT 10 and OpenVINO 2024 read it
 
@@ -25,7 +23,7 @@ def to_onnx(program: ExportedProgram) -> Any:
     """
     import onnx_ir.passes.common as passes
 
-    with _quiet():
+    with others_quiet("torch.onnx", "onnxscript", "onnx_ir"):
         made = torch.onnx.export(
             program, (), dynamo=True, opset_version=OPSET, input_names=[INPUT_NAME], output_names=list(OUTPUT_NAMES),
             verbose=False,
@@ -54,19 +52,3 @@ def save_onnx(model: Any, path: Path, texts: Mapping[str, str]) -> None:
     model.metadata_props.clear()
     model.metadata_props.update(texts)
     onnx_ir.save(model, path)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporter says to those who write models from those who use them."""
-    loud = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [each.level for each in loud]
-    try:
-        for each in loud:
-            each.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for each, level in zip(loud, levels, strict=True):
-            each.setLevel(level)
