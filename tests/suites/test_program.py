@@ -19,17 +19,18 @@ import unip
 from tests.forked import Forked, run_unip
 from unip.errors import Interrupted, UnipError
 from unip.files import read_json
-from unip.outputs import output_folder
+from unip.outputs import OutputFolder, output_folder
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.evaluation import score_frames
 from unip.suites import program, worker
+from unip.suites.attempts import attempt
 from unip.suites.cells import run_cell
 from unip.suites.config import BenchConfig
 from unip.suites.grid import BenchPlan
 from unip.suites.pool import VisibleDevice, Worker, find_devices, run_queue
 from unip.suites.records import CORRUPTED, FRAMES, RECORD, read_corrupted
 from unip.suites.suite import Locations, read_suite
-from unip.suites.tasks import CellTask
+from unip.suites.tasks import CellTask, PretrainTask
 from unip.suites.verbs import bench
 
 STEPS = {
@@ -462,6 +463,20 @@ def test_a_bench_that_ends_half_way_goes_on(make_suite, scenes, weights, tmp_pat
     result = finish(given)
     assert (result.run, result.kept) == (1, 0)
     assert "continuing from" in next(given["out"].glob("cells/*/log.txt")).read_text()
+
+
+def test_a_log_is_never_in_the_way_of_the_next_call(tmp_path, monkeypatch):
+    """Also where a disk is so full that an empty file can still be made, but not be listed."""
+    task = PretrainTask(name="mini", folder=tmp_path / "mini", settings={})
+
+    def no_space(self, name, *_, **__):
+        raise UnipError(f"cannot write {self.list}: No space left on device", "Free some space.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OutputFolder, "note", no_space)
+        outcome = attempt(task)
+    assert outcome.state == "failed" and "No space left" in outcome.what
+    assert OutputFolder(task.folder).state("log.txt") != "foreign"
 
 
 @pytest.mark.usefixtures("forked_workers")

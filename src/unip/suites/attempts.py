@@ -34,8 +34,8 @@ def _attempt(task: Task, outputs: OutputFolder) -> Outcome:
     try:
         if outputs.state(LOG) == "foreign":  # else lines are added to it, whatever was before
             outputs.check(LOG)
+        outputs.grow(LOG)  # before it is there: on a full disk it can be made, but not be listed any more
         opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        outputs.grow(LOG)
     except OSError as error:
         return Outcome(state="failed", what=f"cannot write {log}: {error.strerror}", fix="Choose another --out.")
     os.dup2(opened, 1)
