@@ -4,6 +4,8 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -104,3 +106,20 @@ def test_whoever_stops_early_leaves_no_process() -> None:
     results.close()
     gc.collect()
     assert [child for child in multiprocessing.active_children() if child not in before] == []
+
+
+LEFT_OPEN = """
+import sys
+from torch.utils.data import DataLoader
+from unip.runtime.workers import load, start_of_workers
+batches = load(DataLoader(range(100), num_workers=2, worker_init_fn=start_of_workers()))
+next(batches)
+sys.kept = batches  # as an exception may keep them
+sys.exit(2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_loader_that_is_left_open_ends_in_order() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr

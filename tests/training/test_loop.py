@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import shutil
 import signal
@@ -74,6 +75,12 @@ def read_log(path):
     return RunFolder(OutputFolder(path)).read_log()
 
 
+def read_told(path):
+    """The lines of a log, less what is measured."""
+    measured = ("samples_per_second", "feed_samples_per_second", "feed_wait")
+    return [{name: value for name, value in line.items() if name not in measured} for line in read_log(path)]
+
+
 def run(config, *, dataset=None, scale=1.0, lr=0.05, dropout=0.2, judge=None, every=2, patience=None):
     torch.manual_seed(config.seed)
     model = Model(scale, dropout)
@@ -106,7 +113,7 @@ def test_stopped_by_a_signal_and_continued_is_bitwise_the_same(tmp_path, number)
     assert caught.value.fix == "Run the same command again to continue."
     assert list_checkpoints(tmp_path / "cut/checkpoints")[-1].name == "step-00000005"
     _, again, same = run(config_for(tmp_path / "cut"))
-    assert again == losses
+    assert again == losses and read_told(tmp_path / "cut") == read_told(tmp_path / "whole")
     assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
@@ -117,11 +124,7 @@ def test_a_line_of_several_steps_is_the_same_after_a_stop(tmp_path, stop):
     with pytest.raises(Interrupted):
         run(config_for(tmp_path / "cut", **config), dataset=kill_at(stop))
     run(config_for(tmp_path / "cut", **config))
-    measured = ("samples_per_second", "feed_samples_per_second", "feed_wait")
-    lines = [
-        [{name: value for name, value in line.items() if name not in measured} for line in read_log(tmp_path / name)]
-        for name in ("whole", "cut")
-    ]
+    lines = [read_told(tmp_path / name) for name in ("whole", "cut")]
     assert lines[0] == lines[1] and [line["step"] for line in lines[0]] == [5, 10, 12]
 
 
@@ -167,6 +170,19 @@ def test_too_little_memory_on_the_device(tmp_path):
     with pytest.raises(UnipError, match=r"ran out of memory at step 0: CUDA out of memory. .* 9 GiB\.\n") as caught:
         train_in(config, trainable)
     assert "--accumulate" in caught.value.fix and "--batch-size" in caught.value.fix
+
+
+def test_no_loader_process_outlives_a_failure(tmp_path, monkeypatch):
+    """Though the exception keeps alive what its frames hold."""
+
+    def no_space(*_, **__):
+        assert multiprocessing.active_children()
+        raise UnipError("cannot write: No space left on device", "Free some space.")
+
+    monkeypatch.setattr("unip.training.loop.save_checkpoint", no_space)
+    with pytest.raises(UnipError, match="No space left") as caught:
+        run(config_for(tmp_path / "run", workers=2))
+    assert caught.value.__traceback__ is not None and not multiprocessing.active_children()
 
 
 def test_killed_between_checkpoints_the_log_has_no_line_twice(tmp_path):
@@ -601,11 +617,9 @@ def test_stopped_while_it_is_judged(tmp_path, at):
     result, _, same = run(config_for(tmp_path / "cut"), judge=by_a_weight)
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     assert (result.best.step, result.best.score) == (whole.best.step, whole.best.score)
-    lines = read_log(tmp_path / "cut")
-    assert [line["step"] for line in lines] == list(range(1, 13))
-    assert {line["step"]: line["loss"] for line in lines} == dict(enumerate(losses, 1))
-    scores = {line["step"]: line.get("val") for line in read_log(tmp_path / "whole")}
-    assert {line["step"]: line.get("val") for line in lines} == scores
+    lines = read_told(tmp_path / "cut")
+    assert lines == read_told(tmp_path / "whole")
+    assert [line["loss"] for line in lines] == losses and len({line["lr"] for line in lines}) > 6
 
 
 @pytest.mark.parametrize("stop", [2, 18, 30, 38])
@@ -624,7 +638,7 @@ def test_judged_bitwise_the_same_after_a_stop(tmp_path, stop):
         run(config_for(tmp_path / "cut"), dataset=Numbers(pull_the_plug), judge=by_a_weight)
     result, again, same = run(config_for(tmp_path / "cut"), judge=by_a_weight)
     assert again == losses
-    scores = [[r.get("val") for r in read_log(tmp_path / name)] for name in ("cut", "whole")]
-    assert scores[0] == scores[1] and len(set(scores[0])) == 7
+    lines = read_told(tmp_path / "cut")
+    assert lines == read_told(tmp_path / "whole") and len({line.get("val") for line in lines}) == 7
     assert (result.best.step, result.best.score) == (whole.best.step, whole.best.score)
     assert all(torch.equal(weights[name], same[name]) for name in weights)

@@ -14,6 +14,7 @@ from types import FrameType, TracebackType
 from unip.errors import Interrupted
 
 Act = Callable[[int, FrameType | None], None]
+Complain = Callable[[type[BaseException], BaseException, TracebackType | None], None]
 IMPORTING = "<frozen importlib._bootstrap>"  # the file that frames of an import are in
 LOOK_EVERY_SECONDS = 0.5  # whether the parent is still there
 SETTLE_SECONDS = 0.2
@@ -101,21 +102,31 @@ def follow_parent(worker: int = 0) -> None:
 
     parent = parent_process()
     if parent is not None and parent.pid is not None:
-        sys.excepthook = _complain_of(parent.pid)  # also of what multiprocessing does in threads
+        sys.excepthook = complain = _complain_of(parent.pid)  # also of what multiprocessing does in threads
+        threading.excepthook = _in_a_thread(complain)
         threading.Thread(target=_end_after, args=(parent.pid,), daemon=True).start()
 
 
-def _complain_of(parent: int) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+def _complain_of(parent: int) -> Complain:
     """Return a hook that prints an exception, unless it only says that the parent is gone."""
 
     def complain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, ConnectionError | EOFError):
-            time.sleep(SETTLE_SECONDS)  # connections of a process end before it does
+        time.sleep(SETTLE_SECONDS)  # connections of a process end before it does, and show so by many errors
         if os.getppid() != parent:
             os._exit(1)
         sys.__excepthook__(kind, error, trace)
 
     return complain
+
+
+def _in_a_thread(complain: Complain) -> Callable[[threading.ExceptHookArgs], None]:
+    """Return a hook for threads, which Python gives their own."""
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None:
+            complain(args.exc_type, args.exc_value, args.exc_traceback)
+
+    return hook
 
 
 def _end_after(parent: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -26,6 +28,8 @@ ITEMS_PER_BATCH = 8  # items that travel between processes at once
 MAX_PROCESSES = 16  # processes, each with a copy of what the parent changes meanwhile
 LOST_WORKER_PREFIX = "DataLoader worker"  # so torch begins what it says of a process that is gone
 SETTLE_SECONDS = 1.0  # seconds
+
+_loading: weakref.WeakSet[Any] = weakref.WeakSet()  # iterators of loaders
 
 
 def usable_cores() -> int:
@@ -111,7 +115,7 @@ def map_processes(
         multiprocessing_context="fork",
         generator=torch.Generator(),  # else it would draw from the one that weights are drawn from
     )
-    groups = iter(loader)
+    groups = load(loader)
     with meter(what, len(items), unit) as progress:
         try:
             for _ in range(len(loader)):
@@ -136,6 +140,37 @@ def start_of_workers() -> Callable[[int], None]:
 def _start_worker(pixels: int, worker: int) -> None:
     follow_parent(worker)
     set_max_pixels(pixels)
+
+
+def load(loader: Iterable[T]) -> Iterator[T]:
+    """Return the iterator of a loader; its processes end with it, and before Python's end.
+
+    An exception keeps alive what its frames hold, up to Python's end if there is a cycle of references. Processes that
+    live until then are killed, which torch answers with a traceback.
+    """
+    if not _loading:
+        atexit.unregister(_end_loading)
+        atexit.register(_end_loading)  # after torch's functions, so called before them
+    batches = iter(loader)
+    _loading.add(batches)
+    return batches
+
+
+def end_loading(batches: Iterator[Any]) -> None:
+    """End the processes of a loader's iterator, after the thread that pins its batches."""
+    shut_down = getattr(batches, "_shutdown_workers", None)  # there is none where there are no processes
+    if shut_down is None:
+        return
+    try:
+        shut_down()
+    except RuntimeError as error:
+        if not lost_process(error):  # one that is gone has ended
+            raise
+
+
+def _end_loading() -> None:
+    for batches in list(_loading):
+        end_loading(batches)
 
 
 def next_batch(batches: Iterator[T]) -> T:

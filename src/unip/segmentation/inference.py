@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from unip.data.sampling.frames import Frame, Frames, rgb, window_starts
 from unip.errors import UnipError
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
-from unip.runtime.workers import start_of_workers, usable_cores
+from unip.runtime.workers import load, start_of_workers, usable_cores
 from unip.segmentation.heads import resize
 from unip.segmentation.model import Segmenter
 from unip.segmentation.settings import Window, WindowBatch, Workers
@@ -181,18 +181,19 @@ class _ReplayedBatches:
         return self.graph(images)
 
 
-def decoded(frames: Dataset[T], workers: Workers) -> DataLoader[T]:
+def decoded(frames: Dataset[T], workers: Workers) -> Iterator[T]:
     """Return what decodes the items of a data set ahead, in processes where there are cores for them."""
     dataset: Any = frames  # torch's class has no length
     count = _default_workers(len(dataset)) if workers == "auto" else workers
     ahead = 8 if count else None  # frames per worker
-    return DataLoader(
+    loader: DataLoader[T] = DataLoader(
         dataset,
         batch_size=None,
         num_workers=count,
         prefetch_factor=ahead,
         worker_init_fn=start_of_workers(),
     )
+    return load(loader)
 
 
 def _default_workers(images: int) -> int:

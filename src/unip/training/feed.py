@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from unip.errors import UnipError
-from unip.runtime.workers import next_batch, start_of_workers, usable_cores
+from unip.runtime.workers import end_loading, load, next_batch, start_of_workers, usable_cores
 from unip.training.config import TrainingConfig
 
 Batch = tuple[torch.Tensor, ...]
@@ -125,7 +125,7 @@ class Feed:
         self.positions = Positions(config, start=start, rank=rank, ranks=ranks)
         self.device = device
         self._made, self._making, self._waiting = 0, 0.0, 0.0
-        self._loader: Iterator[_Made] = iter(
+        self._loader: Iterator[_Made] = load(
             DataLoader(
                 _Batches(dataset),
                 batch_sampler=self.positions,
@@ -142,6 +142,10 @@ class Feed:
 
     def __iter__(self) -> Iterator[Batch]:
         return self
+
+    def close(self) -> None:
+        """End the loader processes now, also where an exception keeps this feed alive."""
+        end_loading(self._loader)
 
     def __next__(self) -> Batch:
         begun = time.perf_counter()

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,7 +213,8 @@ class _Loop:
                 if self._evaluates_now():
                     self._judge_at_last(stop)
                 if dataset is not None:
-                    self._steps(dataset, stop, progress)
+                    with closing(self._feed(dataset)) as feed:
+                        self._steps(feed, stop, progress)
         except torch.OutOfMemoryError as error:
             raise UnipError(
                 f"the device ran out of memory at step {self.step}: {str(error).splitlines()[0][:200]}",
@@ -241,8 +242,8 @@ class _Loop:
         lines = self.run.read_log()
         return TrainResult(self.step, seconds, rate, lines[-1] if lines else {}, self.best)
 
-    def _steps(self, dataset: PositionDataset, stop: StopRequest, progress: Any) -> None:
-        feed = Feed(
+    def _feed(self, dataset: PositionDataset) -> Feed:
+        return Feed(
             dataset,
             self.config,
             start=self.step,
@@ -250,6 +251,8 @@ class _Loop:
             ranks=self.accelerator.num_processes,
             device=self.accelerator.device,
         )
+
+    def _steps(self, feed: Feed, stop: StopRequest, progress: Any) -> None:
         rated, logged = self.step, time.monotonic()
         pace = Pace(self.trainable.pace if self.main else None, self.accelerator.device)
         while not self._at_end():
@@ -293,6 +296,7 @@ class _Loop:
         judged = self._evaluate(stop)
         if not judged:
             raise self._stopped()
+        self._set_rates(self.step - 1)  # checkpoints do not hold them
         lines = self.run.read_log() if self.main else []
         before = next((line for line in reversed(lines) if line["step"] == self.step), {})  # without a score
         self._log(
@@ -303,9 +307,7 @@ class _Loop:
         """Do one optimiser step; nothing here waits for the device."""
         accelerator, passes = self.accelerator, self.config.accumulate
         torch.manual_seed(seed_for(self.config.seed, self.step, accelerator.process_index))
-        factor = self.trainable.schedule(self.step)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+        self._set_rates(self.step)
         self.drop_path.draw(self.step)
         totals: dict[str, torch.Tensor] = {}
         for number in range(passes):
@@ -323,6 +325,12 @@ class _Loop:
         if self.average is not None:
             self.average.update(self.step)
         return totals
+
+    def _set_rates(self, step: int) -> None:
+        """Set the learning rates of a step, which its line of the log tells."""
+        factor = self.trainable.schedule(step)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
 
     def _compute(self, *batch: torch.Tensor) -> Values:
         """Run one pass forward and backward."""
