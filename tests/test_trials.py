@@ -81,3 +81,10 @@ def test_tables_count_what_is_wrong():
     closed = full_disk.Trial("predict", "stdout closed", 0, 1, 0, ["exit code 1"], "")
     assert "| all | 2 | 1 | 0 | 1 | 2 | 1 |" in full_disk.table([full, fits, closed]).splitlines()
     assert json.loads(json.dumps(vars(full)))["size"] == 4096
+
+
+def test_the_traceback_of_a_call_is_told(tmp_path):
+    (tmp_path / "first.err").write_text(f"a bar\nException ignored in: x\n{trials.TRACEBACK}:\n  File y\nKeyError: 1\n")
+    (tmp_path / "again.err").write_text("error: no space\n")
+    [told] = trials.tracebacks(tmp_path)
+    assert told.startswith("traceback of first: a bar\nException ignored") and told.endswith("KeyError: 1\n")

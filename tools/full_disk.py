@@ -29,11 +29,11 @@ from trials import (
     NOT_TRIED,
     Things,
     differences,
-    has_traceback,
     is_whole,
     kill_all,
     recipe_name,
     start,
+    tracebacks,
     verbs,
     wait,
 )
@@ -102,7 +102,7 @@ def try_problem(things: Things, verb: str, problem: str, size: int, place: Path,
         wrong = [] if code in (0, 2, 130) else [f"exit code {code}"]
         wrong += ["it went on"] if problem == "read-only" and code == 0 else []
         wrong += [f"it ended with {code}"] if problem.startswith("stdout") and code not in (0, 2) else []
-        wrong += ["traceback"] if has_traceback(place) else []
+        wrong += tracebacks(place)
         remount(place / "out", f"rw,size={SOUND}")
         again = call(things, verb, place, "again", "")
         said = (place / "again.err").read_text(errors="replace")

@@ -28,6 +28,7 @@ NOT_TRIED = {
     "data thermal-sdk": "writes into the Python environment",
     "export": "needs an extra, and most of a minute for each graph",
 }
+TRACEBACK = "Traceback (most recent call last)"
 HIDDEN = ".unip"
 SIZE = (48, 64)  # pixels, height and width
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
@@ -197,9 +198,11 @@ def living(token: str) -> list[int]:
     return found
 
 
-def has_traceback(folder: Path) -> bool:
-    """Say whether any call in a folder has printed one."""
-    return any(b"Traceback (most recent" in file.read_bytes() for file in folder.glob("*.err"))
+def tracebacks(folder: Path) -> list[str]:
+    """Return the last traceback of each call in a folder that has printed any, with what came before it."""
+    texts = [(file.stem, file.read_text(errors="replace")) for file in sorted(folder.glob("*.err"))]
+    places = [(name, text, text.rfind(TRACEBACK)) for name, text in texts]
+    return [f"traceback of {name}: {text[max(0, at - 300) :][:3000]}" for name, text, at in places if at >= 0]
 
 
 # Results -------------------------------------------------------------------------------------------------------------
