@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from unip.data.manifests.manifest import paths_of, read_manifest, summary, summary_table, write_manifest
-from unip.data.manifests.rows import FIELDS, REQUIRED, Row, table_of
+from unip.data.manifests.rows import FIELDS, REQUIRED, SCHEMA, Row, table_of
 from unip.data.manifests.scan import open_images
 from unip.data.manifests.sources import printable
 from unip.errors import UnipError
@@ -112,6 +112,13 @@ def test_manifest_problems(tmp_path: Path) -> None:
     with_column("width", ["wide"])
     with pytest.raises(UnipError, match="column of the wrong type"):
         read_manifest(path)
+    for name, values in [("sha256", [256]), ("width", ["12"]), ("height", [True]), ("kept", [1]), ("source", [0.5])]:
+        with_column(name, values)  # which Arrow would cast without a word
+        with pytest.raises(UnipError, match=f"column of the wrong type: {name} holds"):
+            read_manifest(path)
+    pq.write_table(table.rename_columns(["path" if name == "group" else name for name in FIELDS]), path)
+    with pytest.raises(UnipError, match="two columns path"):
+        read_manifest(path)
     with_column("modality", ["sonar"])
     with pytest.raises(UnipError, match="modality 'sonar'"):
         read_manifest(path)
@@ -121,6 +128,27 @@ def test_manifest_problems(tmp_path: Path) -> None:
     with_column("path", ["gone.png"])
     with pytest.raises(UnipError, match=r"1 of 1 images of .* do not exist:\n  .*gone\.png"):
         read_manifest(path)
+
+
+@pytest.mark.parametrize("name", [each.name for each in SCHEMA if each.type == pa.string()])
+def test_text_that_is_not_utf8_names_its_column(tmp_path: Path, name: str) -> None:
+    draw(tmp_path / "a.png")
+    table = open_images([f"rgb={tmp_path}"])
+    bad = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(FIELDS.index(name), name, bad), tmp_path / "m.parquet")
+    with pytest.raises(UnipError, match=f"damaged in column {name}"):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_a_name_of_a_column_that_is_not_utf8(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    path = tmp_path / "m.parquet"
+    write_manifest(open_images([f"rgb={tmp_path}"]), path)
+    content = path.read_bytes()
+    for name in (b"modality", b"phash"):
+        path.write_bytes(content.replace(name, b"\xe8" + name[1:]))
+        with pytest.raises(UnipError, match="not a Parquet file that can be read"):
+            read_manifest(path)
 
 
 def test_the_summary_adds_up(tmp_path: Path) -> None:

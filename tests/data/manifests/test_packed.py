@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -22,6 +23,7 @@ from unip.data.manifests.manifest import paths_of, read_manifest, write_manifest
 from unip.data.manifests.packed import open_packed
 from unip.data.manifests.rows import Row, table_of, with_facts
 from unip.data.manifests.scan import open_images
+from unip.data.manifests.shards import read_note
 from unip.data.manifests.sources import find_index
 from unip.data.sampling.pretraining_crops import PretrainDataset, Squares, read_squares
 from unip.data.verbs import pack
@@ -113,6 +115,32 @@ def test_damaged_shards_are_named(place: Path, tmp_path: Path) -> None:
     (tmp_path / "packed.json").write_text(json.dumps(index))
     with pytest.raises(UnipError, match="holds 5 images, but the index says 6"):
         open_packed(tmp_path)
+
+
+def test_shards_from_which_no_places_follow(place: Path, tmp_path: Path) -> None:
+    copied(place, tmp_path)
+    shard = next(tmp_path.glob("train-00000-*"))
+    content, table = shard.read_bytes(), pq.read_table(shard)
+    rows = table.num_rows
+
+    def refused(changed: pa.Table, why: str) -> None:
+        pq.write_table(changed, shard)
+        with pytest.raises(UnipError, match=f"shard .*train-00000-of-00004.parquet {why}"):
+            open_packed(tmp_path)
+
+    for name in ("image", "path", "bytes"):
+        refused(table.drop([name]), f"has not one column {name}")
+        refused(table.rename_columns([name if each == "group" else each for each in table.column_names]), "has not one")
+    number = table.column_names.index("bytes")
+    for cells in (["80"] * rows, [0.5] * rows, [[80]] * rows, [True] * rows):
+        refused(table.set_column(number, "bytes", pa.array(cells)), "holds values of type")
+    refused(table.set_column(number, "bytes", pa.array([None] + [80] * (rows - 1))), "does not say how many bytes")
+    refused(table.set_column(0, "image", pa.array([b"x"] * rows)), "has not one column image.bytes")
+    for name in (b"modality", b"phash"):
+        shard.write_bytes(content.replace(name, b"\xe8" + name[1:]))
+        read_note(shard)
+        with pytest.raises(UnipError, match="cannot be read"):
+            open_packed(tmp_path)
 
 
 def test_a_packed_set_moves(place: Path, tmp_path: Path) -> None:

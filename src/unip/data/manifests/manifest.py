@@ -110,12 +110,14 @@ def _read_table(path: Path) -> Any:
             return open_packed(index)
         with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             return file.read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names of columns
         raise UnipError(f"{path} is not a Parquet file that can be read: {error}", "Build it again.") from error
 
 
 def _with_all_columns(table: Any, path: Path) -> Any:
     """Return the table with the columns ``FIELDS`` in their types."""
+    if twice := [name for name in FIELDS if table.column_names.count(name) > 1]:
+        raise UnipError(f"{path} has two columns {twice[0]}", "Build it again.")
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         raise UnipError(
@@ -126,10 +128,39 @@ def _with_all_columns(table: Any, path: Path) -> Any:
     for name, value in DEFAULTS.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * table.num_rows, SCHEMA.field(name).type))
+    _check_types(table, path)
     try:
-        return table.select(list(FIELDS)).cast(SCHEMA.with_metadata(table.schema.metadata))
+        table = table.select(list(FIELDS)).cast(SCHEMA.with_metadata(table.schema.metadata))
     except (pa.ArrowException, ValueError) as error:
         raise UnipError(f"{path} has a column of the wrong type: {error}", "Build it again.") from error
+    for name in FIELDS:
+        try:
+            table[name].validate(full=True)  # Parquet does not see to it that text is UTF-8
+        except pa.ArrowException as error:
+            raise UnipError(
+                f"{path} is damaged in column {name}: {error}", "Build it again, or copy it again."
+            ) from error
+    return table
+
+
+def _check_types(table: Any, path: Path) -> None:
+    """Refuse what Arrow would turn into another kind of value, such as numbers into text."""
+    for name in FIELDS:
+        kind, wanted = table.schema.field(name).type, SCHEMA.field(name).type
+        if not pa.types.is_null(kind) and _family(kind) != _family(wanted):
+            what = f"{path} has a column of the wrong type: {name} holds {kind}, not {wanted}"
+            raise UnipError(what, "Build it again.")
+
+
+def _family(kind: Any) -> str:
+    """Return the kind of values of an Arrow type."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_integer(kind) or types.is_floating(kind):
+        return "numbers"
+    text = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return "text" if any(is_it(kind) for is_it in text) else str(kind)
 
 
 def _check_cells(table: Any, path: Path) -> None:

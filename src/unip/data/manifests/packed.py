@@ -100,11 +100,26 @@ def _open_shard(path: Path, rows: int) -> Any:
     try:
         with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             footer = file.metadata
+            _check_columns(file, path, again)
             names = [name for name in file.schema_arrow.names if name != "image"]
             table = file.read(columns=names, use_threads=False).replace_schema_metadata(None)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names of columns
         raise UnipError(f"the shard {path} cannot be read: {error}", again) from error
     if table.num_rows != rows:
         raise UnipError(f"the shard {path} holds {table.num_rows} images, but the index says {rows}", again)
+    if table["bytes"].null_count:
+        raise UnipError(f"the shard {path} does not say how many bytes each image has", again)
     found = addresses(path, footer, table["bytes"].to_numpy())
     return table.set_column(table.schema.get_field_index("path"), "path", pa.array(found, pa.binary()))
+
+
+def _check_columns(file: Any, path: Path, fix: str) -> None:
+    """Refuse a shard without row groups, or without the columns from which the places of its images follow."""
+    names, columns = file.schema_arrow.names, [each.path for each in file.schema]
+    bad = [name for name in ("path", "bytes", "image") if names.count(name) != 1]
+    bad += [IMAGE] * (columns.count(IMAGE) != 1)
+    if bad or file.metadata.num_row_groups == 0:
+        raise UnipError(f"the shard {path} has not one column {bad[0]}" if bad else f"the shard {path} is empty", fix)
+    kind = file.schema_arrow.field("bytes").type
+    if not pa.types.is_integer(kind):
+        raise UnipError(f"the column bytes of the shard {path} holds values of type {kind}, not whole numbers", fix)

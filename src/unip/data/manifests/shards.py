@@ -96,7 +96,7 @@ def read_note(path: Path) -> ShardNote | None:
     try:
         with open_regular(path) as file:
             metadata = pq.read_metadata(file).metadata or {}
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return None
     if NOTE not in metadata:
         return NO_NOTE
