@@ -251,6 +251,27 @@ def test_a_class_position_is_added_or_folded_where_the_model_has_it_otherwise(tm
         torch.testing.assert_close(ours, model.forward_features(images), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["pos_embed", "cls_token"])
+@pytest.mark.parametrize("bare_file", [True, False])
+def test_prefix_tensors_of_other_shapes_are_refused(tmp_path: Path, bare_file: bool, name: str) -> None:
+    state = reference(no_embed_class=bare_file).state_dict()
+    count = state["pos_embed"].shape[1]
+    shapes = [
+        (count, 1, 128),
+        (2, count, 128),
+        (1, count, 64),
+        (count, 128),
+        (1, 1, 1, 128),
+        (0, count, 128),
+        (1, 0, 128),
+    ]
+    for shape in shapes:
+        torch.save({**state, name: torch.zeros(shape)}, tmp_path / "file.pth")
+        target = build_backbone(BackboneSpec(arguments={**SHAPE, "no_embed_class": not bare_file}))
+        with pytest.raises(UnipError):
+            load_into(target, read_checkpoint(tmp_path / "file.pth"))
+
+
 def test_the_report_says_file_hash_and_keys(tmp_path: Path) -> None:
     state = {**backbone_state(reference()), "head.weight": torch.zeros(5, 128), "neck.weight": torch.zeros(1)}
     file = tmp_path / "file.safetensors"

@@ -169,10 +169,11 @@ def fit_prefix_positions(tensors: dict[str, Tensor], model: nn.Module) -> dict[s
         model: The timm model that will take them.
 
     Returns:
-        The tensors, with ``pos_embed`` and ``cls_token`` changed where needed.
+        The tensors, with ``pos_embed`` and ``cls_token`` changed where needed. Those of other shapes are left as they
+        are, to be refused where all shapes are compared with the model's.
     """
     positions = tensors.get("pos_embed")
-    if positions is None or positions.ndim != 3 or getattr(model, "pos_embed", None) is None:
+    if positions is None or positions.ndim != 3 or len(positions) != 1 or getattr(model, "pos_embed", None) is None:
         return tensors
     if "register_tokens" in tensors:
         tensors = dict(tensors)
@@ -181,8 +182,9 @@ def fit_prefix_positions(tensors: dict[str, Tensor], model: nn.Module) -> dict[s
     count = positions.shape[1]
     if is_square(count - prefix) or count == model.get_parameter("pos_embed").shape[1]:
         return tensors
-    if prefix == 0 and is_square(count - 1) and "cls_token" in tensors:
-        folded = tensors["cls_token"] + positions[:, :1]
+    token = tensors.get("cls_token")
+    if prefix == 0 and is_square(count - 1) and token is not None and token.shape == (1, 1, positions.shape[2]):
+        folded = token + positions[:, :1]
         return {**tensors, "cls_token": folded, "pos_embed": positions[:, 1:]}
     if prefix and is_square(count):
         zeros = positions.new_zeros(1, prefix, positions.shape[2])

@@ -257,6 +257,9 @@ def _check_same_shape(model: nn.Module, checkpoint: Checkpoint, fix: str) -> Non
     given = next((state[k].shape[0] for k in (ANCHOR, "norm.weight") if k in state and state[k].ndim), width)
     if given != width:
         raise UnipError(f"{file} is {given} wide, but the model is {width} wide", fix)
+    positions = state.get("pos_embed")
+    if positions is not None and (positions.ndim != 3 or len(positions) != 1):  # timm would stretch what it can
+        raise UnipError(f"{file}: pos_embed is {tuple(positions.shape)}, not (1, positions, {width})", fix)
     found = {int(m[1]) for m in map(BLOCK.match, state) if m}
     depth = len(blocks(model))
     if found and len(found) != depth:
