@@ -31,6 +31,7 @@ from pydantic import Strict
 from unip.documents import fit, try_json
 from unip.errors import UnipError
 from unip.files import read_yaml
+from unip.limits import MAX_COUNT
 from unip.opening import read_regular_text
 from unip.outputs import FILES_NAMED, OutputFolder, output_folder, write_json, write_text
 from unip.paths import exists, is_dir, is_link
@@ -266,9 +267,10 @@ def _line(record: LogRecord) -> str:
 def _record(line: str) -> LogRecord | None:
     """Read a line of the log; None if a kill has cut it short, or someone has changed it."""
     record = try_json(line, dict[str, Annotated[float, Strict()]])
-    if record is None or not record.get("step", 0.5).is_integer():
+    step = -1.0 if record is None else record.get("step", -1.0)
+    if record is None or not step.is_integer() or not 0 <= step <= MAX_COUNT:  # a float may not hold others
         return None
-    return record | {"step": int(record["step"])}
+    return record | {"step": int(step)}
 
 
 @dataclass(frozen=True)
