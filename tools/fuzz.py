@@ -89,6 +89,7 @@ def work(pipe: Connection, out: Path) -> None:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESS_SPACE,) * 2)
     subjects: dict[str, Subject] = {}
+    runs: set[str] = set()  # readers whose good file went through the command line
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         while True:
@@ -98,9 +99,16 @@ def work(pipe: Connection, out: Path) -> None:
                 place.mkdir()
                 subject = subjects[task.reader] = Subject(task.reader, READERS[task.reader], place)
                 sound = subject.attempt()
-                assert sound.kind == "accepted", f"{task.reader}: the good file is {sound.kind}: {sound.detail}"
+                if sound.kind != "accepted":
+                    pipe.send(("unusable", f"{task.reader}: the good file is {sound.kind}: {sound.detail}"))
                 pipe.send(("sound", sound.bytes))
             subject = subjects[task.reader]
+            if task.command and task.reader not in runs:
+                runs.add(task.reader)
+                subject.path.write_bytes(subject.good)
+                sound = run_command(subject)
+                if sound.kind != "accepted":
+                    pipe.send(("unusable", f"{task.reader}: the command fails on the good file: {sound.detail}"))
             for number in range(task.first, task.last):
                 subject.put(number, task.seed)
                 pipe.send(("begin", number))
@@ -112,11 +120,12 @@ def work(pipe: Connection, out: Path) -> None:
 
 
 def run_command(subject: Any) -> Any:
-    """Read the file by the command line."""
+    """Read the file by the command line, with the modules that this process sees, installed or not."""
     from tests.fuzzing.checking import LARGE_BYTES, Outcome
 
     words = subject.reader.command(subject.path)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    modules = os.pathsep.join(os.path.abspath(place) for place in sys.path if place)
+    environment = {**os.environ, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -181,6 +190,8 @@ class Worker:
         self.heard = time.monotonic()
         if what == "sound":
             self.count.sound_bytes = value
+        elif what == "unusable":
+            raise SystemExit(value)
         elif what == "begin":
             self.number = value
         elif what == "end":

@@ -23,6 +23,11 @@ BIG, SMALL = [1.0, 1.0, 15.0, 1.0, 15.0, 10.0, 1.0, 10.0], [2.3, 2.2, 9.9, 3.1, 
 IGNORED = 255
 
 
+def checks(data: str, folder: Path) -> list[str]:
+    """Words that check labelled data; the page goes beside the folder of the subject."""
+    return ["data", "check", "--data", data, "--out", f"{folder}-out", "--overwrite"]
+
+
 def picture(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full(SIZE, 5, np.uint8)).save(path)
@@ -160,7 +165,7 @@ def coco(*segmentations: Any) -> Reader:
         lambda path: read_all(open_segmentation(f"coco:{path}")),
         change_json,
         check_coco,
-        lambda path: ["data", "check", f"coco:{path}"],
+        lambda path: checks(f"coco:{path}", path.parent),
     )
 
 
@@ -285,7 +290,7 @@ def make_cvat(folder: Path) -> Path:
 def make_folder(folder: Path) -> Path:
     picture(folder / "images/0.png")
     (folder / "masks").mkdir()
-    Image.fromarray(np.zeros(SIZE, np.uint8)).save(folder / "masks/0.png")
+    Image.fromarray((np.indices(SIZE).sum(axis=0) % 2).astype(np.uint8)).save(folder / "masks/0.png")
     conversion = {"method": "plateau", "plateau": 0.01, "percentiles": [1, 99], "polarity": "black-hot"}
     palette = [[0, 0, 0], [255, 0, 9]]
     return write(
@@ -330,46 +335,46 @@ READERS = {
         lambda path: read_all(open_segmentation(f"labelme:{path.parent}")),
         change_json,
         check_labelme,
-        lambda path: ["data", "check", f"labelme:{path.parent}"],
+        lambda path: checks(f"labelme:{path.parent}", path.parent),
     ),
     "YOLO labels": Reader(
         lambda folder: make_yolo(folder, "labels/a.txt"),
         read_yolo,
         change_words,
         check_yolo,
-        lambda path: ["data", "check", f"yolo-seg:{path.parents[1]}"],
+        lambda path: checks(f"yolo-seg:{path.parents[1]}", path.parents[1]),
     ),
     "YOLO data.yaml": Reader(
         lambda folder: make_yolo(folder, "data.yaml"),
         read_yolo,
         change_yaml,
         check_yolo,
-        lambda path: ["data", "stats", f"yolo-seg:{path.parent}"],
+        lambda path: ["data", "stats", "--data", f"yolo-seg:{path.parent}"],
     ),
     "Label Studio": Reader(
         make_label_studio,
         lambda path: read_all(open_segmentation(f"label-studio:{path}")),
         change_json,
-        command=lambda path: ["data", "check", f"label-studio:{path}"],
+        command=lambda path: checks(f"label-studio:{path}", path.parent),
     ),
     "HIT-UAV": Reader(
         make_hit_uav,
         lambda path: read_all(open_segmentation(f"hit-uav:{path.parents[1]}", "train")),
         change_json,
-        command=lambda path: ["data", "stats", f"hit-uav:{path.parents[1]}"],
+        command=lambda path: ["data", "stats", "--data", f"hit-uav:{path.parents[1]}"],
     ),
     "CVAT": Reader(
         make_cvat,
         lambda path: read_all(open_segmentation(f"cvat:{path}")),
         change_words,
-        command=lambda path: ["data", "check", f"cvat:{path}"],
+        command=lambda path: checks(f"cvat:{path}", path.parent),
     ),
     "classes.json": Reader(
         make_folder,
         read_folder,
         change_json,
         check_classes,
-        lambda path: ["data", "check", str(path.parent)],
+        lambda path: checks(str(path.parent), path.parent),
     ),
     "class_dict.csv": Reader(
         lambda folder: write(folder / "class_dict.csv", "name,r,g,b\nroad,1,2,3\nhot thing,255,0,9\n"),
