@@ -69,6 +69,25 @@ def at_first_signal(act: Act) -> Iterator[None]:
         restore()
 
 
+@contextmanager
+def signals_put_off() -> Iterator[None]:
+    """Let SIGINT and SIGTERM act after the body only: for what must not be left half made, such as processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers act in the main thread
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, only_here(lambda number, frame: came.append(number)))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for each in came:
+            signal.raise_signal(each)
+
+
 def only_here(act: Act) -> Act:
     """Return a handler that acts in this process only, and not in those that it forks, before they have their own.
 

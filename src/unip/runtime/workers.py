@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from unip.errors import UnipError
 from unip.limits import max_pixels, set_max_pixels
 from unip.progress import meter
-from unip.runtime.signals import follow_parent
+from unip.runtime.signals import follow_parent, signals_put_off
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -151,8 +151,9 @@ def load(loader: Iterable[T]) -> Iterator[T]:
     if not _loading:
         atexit.unregister(_end_loading)
         atexit.register(_end_loading)  # after torch's functions, so called before them
-    batches = iter(loader)
-    _loading.add(batches)
+    with signals_put_off():  # an iterator that is half made prints a traceback when it is deleted
+        batches = iter(loader)
+        _loading.add(batches)
     return batches
 
 
