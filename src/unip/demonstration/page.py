@@ -46,7 +46,7 @@ def render_demo_page(out: Path, results: dict[str, Any], analysis: Analysis, mas
             "init": init,
             "seeds": [f"{100 * value:.1f}" for value in values],
             "mean": f"{100 * np.mean(values):.1f}",
-            "sd": f"{100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "–",
+            "sd": f"{100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "",
             "classes": ["–" if v is None else f"{100 * v:.1f}" for v in results["iou"][init]],
         }
         for init, values in results["miou"].items()

@@ -200,10 +200,11 @@ def minutes_since(begun: float) -> float:
 def result_table(scores: dict[str, list[Scores]], config: DemoConfig) -> Table:
     """Lay out both mIoUs, seed by seed."""
     table = Table("init", title=f"Test mIoU after fine-tuning on {config.label_budget} labelled scenes")
-    for heading in (*(f"seed {seed}" for seed in config.seeds), "mean ± sd"):
+    several = len(config.seeds) > 1
+    for heading in (*(f"seed {seed}" for seed in config.seeds), "mean ± sd" if several else "mean"):
         table.add_column(heading, justify="right")
     for init, found in scores.items():
         values = np.array([100 * s.miou for s in found])
-        spread = f"{values.mean():.1f} ± {values.std(ddof=1) if len(values) > 1 else 0:.1f}"
-        table.add_row(init, *(f"{value:.1f}" for value in values), spread)
+        spread = f" ± {values.std(ddof=1):.1f}" if several else ""
+        table.add_row(init, *(f"{value:.1f}" for value in values), f"{values.mean():.1f}{spread}")
     return table
