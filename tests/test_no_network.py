@@ -12,12 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import unip
 from tests.test_kept_files import FUNCTIONS, run, things, undrawn  # noqa: F401
-from unip.segmentation.storage import load_segmenter
 
 # For processes of their own: sees connections of Python and of modules in C that tell Python of them.
 WATCHES = """
@@ -71,7 +71,8 @@ def test_verbs_reach_nothing(verb, things, tried, tmp_path):  # noqa: F811
 
 def test_models_reach_nothing(things, tried):  # noqa: F811
     unip.models()
-    load_segmenter(things["predict"]["model"] / "model")
+    model = unip.load(things["predict"]["model"])
+    assert model(np.zeros((32, 40), np.uint8)).mask.shape == (32, 40)
     assert tried == []
 
 
