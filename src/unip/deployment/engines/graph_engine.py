@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,8 @@ from unip.data.images.conversion import Values
 from unip.data.images.decoding import to_rgb8
 from unip.deployment.config import LoadConfig
 from unip.deployment.engine import ModelFacts, Segmented, Wanted
-from unip.deployment.export.metadata import AGREEMENT, ExportMetadata, GoldenFrame
+from unip.deployment.export.metadata import AGREEMENT, ExportMetadata
+from unip.deployment.export.runners import Runner
 from unip.deployment.inputs import Given, Reader
 from unip.errors import UnipError
 from unip.segmentation.settings import Workers
@@ -22,21 +23,6 @@ from unip.segmentation.settings import Workers
 Floats = npt.NDArray[np.float32]
 OVERLAP = 3  # tiles share a third of their length with the next one, as sliding windows do
 NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch.export"}
-
-
-class Runner(Protocol):
-    """An exported file, ready to run; several threads may use it."""
-
-    @property
-    def metadata(self) -> ExportMetadata:
-        """What the file says about itself."""
-
-    @property
-    def golden(self) -> Sequence[GoldenFrame]:
-        """Frames with the masks that they must get."""
-
-    def outputs(self, frame: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
-        """Run the graph on a frame; return ids and confidence ``(H, W)``, and logits ``(C, H, W)``."""
 
 
 class GraphEngine:
