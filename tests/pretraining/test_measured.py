@@ -67,3 +67,10 @@ def test_a_cache_that_cannot_be_written_stops_nothing(teacher, cache):
     path = measurement_path(teacher, squares(), 64)
     keep_measurement(path, [0.5, 0.75])
     assert read_measurement(path, 2) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_not_kept(teacher, value):
+    path = measurement_path(teacher, squares(), 64)
+    keep_measurement(path, [0.5, value])
+    assert read_measurement(path, 2) is None and not path.exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def read_measurement(path: Path | None, depth: int) -> list[float] | None:
 
 def keep_measurement(path: Path | None, values: list[float]) -> None:
     """Keep the NMI of each layer; where it cannot be kept it is measured again next time."""
-    if path is None:
+    if path is None or not all(map(math.isfinite, values)):  # JSON has no NaN
         return
     try:
         path.unlink(missing_ok=True)  # damaged, or another process was quicker
