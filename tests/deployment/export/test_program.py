@@ -236,6 +236,10 @@ def test_frames_are_given_the_type_and_shape_of_the_graph(result):
     red = three * np.array([1, 0, 0], np.uint8)
     with pytest.raises(UnipError, match="is in colour, but the graph takes grey"):
         as_input(red, said)
+    for many in (np.uint32(2**32 - 1), np.int64(2**32), np.int64(-(2**32)), np.int32(2**24 + 1)):
+        with pytest.raises(UnipError, match="counts beyond 16,777,216"):
+            as_input(np.full((4, 5), many), counted)
+    assert as_input(np.full((4, 5), np.int64(2**24)), counted).max() == 2**24
     for frame, metadata in ((grey, counted), (grey.astype(np.uint16), said), (grey > 3, counted)):
         with pytest.raises(UnipError, match="the graph takes"):
             as_input(frame, metadata)

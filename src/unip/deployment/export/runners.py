@@ -25,6 +25,7 @@ from unip.deployment.export.metadata import (
 from unip.errors import UnipError
 
 Array = npt.NDArray[Any]
+LARGEST_COUNT = 2**24  # up to which float32, in which graphs compute, holds every whole number
 
 
 class Outputs(NamedTuple):
@@ -87,7 +88,7 @@ def as_input(frame: Array, metadata: ExportMetadata) -> Array:
         The same samples; of three equal channels one, where the graph takes one, and the other way round.
 
     Raises:
-        UnipError: The samples are of another kind, or in colour and the graph takes grey.
+        UnipError: The samples are of another kind, or too large, or in colour and the graph takes grey.
     """
     kind = "float32" if frame.dtype.kind == "f" else "uint8" if frame.dtype == np.uint8 else "int32"
     if kind != metadata.input or frame.dtype.kind not in "uif":
@@ -95,6 +96,9 @@ def as_input(frame: Array, metadata: ExportMetadata) -> Array:
             f"the frame has samples of type {frame.dtype}, but the graph takes {metadata.input}",
             f"Give such frames, or export the model with --input {kind}.",
         )
+    wide = kind == "int32" and frame.dtype.itemsize > 2 and frame.size > 0
+    if wide and max(-int(frame.min()), int(frame.max())) > LARGEST_COUNT:
+        raise UnipError(f"the frame has counts beyond {LARGEST_COUNT:,}", "Scale them to fewer bits, as in training.")
     if metadata.channels == 1 and frame.ndim == 3:
         if not is_grey(frame):
             raise UnipError("the frame is in colour, but the graph takes grey", "Export it with --colours colour.")
