@@ -195,3 +195,39 @@ def test_the_former_way_to_copy_works_and_says_the_new_one(tmp_path, caplog, how
     split(data=root, out=tmp_path / "out", images=how)
     assert {path.is_symlink() for path in (tmp_path / "out/train/images").iterdir()} == {links}
     assert "--copy-images" in caplog.text
+
+
+def test_each_image_is_tested_in_one_fold_and_trained_on_in_all_others(tmp_path: Path) -> None:
+    root, out = folder(tmp_path / "set"), tmp_path / "out"
+    result = split(data=root, out=out, groups=root / "flights.csv", folds=4)
+    assert not leaks(result)
+    tested: list[str] = []
+    for number in range(1, 5):
+        parts = {part: open_segmentation(out / f"fold-{number}", part) for part in ("train", "test")}
+        names = {part: {path.name for path in data.images} for part, data in parts.items()}
+        assert not names["train"] & names["test"] and len(names["train"] | names["test"]) == 24
+        assert len(names["test"]) == 6
+        tested += names["test"]
+        for data in parts.values():
+            check_segmentation(data)
+            for i, path in enumerate(data.images):
+                np.testing.assert_array_equal(data.read_mask(i), np.asarray(Image.open(root / "masks" / path.name)))
+    assert len(tested) == len(set(tested)) == 24
+    rows = list(csv.DictReader((out / "splits.csv").open()))
+    assert all((out / row["file"]).samefile(row["image"]) for row in rows)
+
+
+def test_fewer_folds_replace_more_only_when_told_so(tmp_path: Path) -> None:
+    root, out = folder(tmp_path / "set"), tmp_path / "out"
+    split(data=root, out=out, groups=root / "flights.csv", folds=4)
+    with pytest.raises(UnipError, match="exists"):
+        split(data=root, out=out, groups=root / "flights.csv", folds=3)
+    split(data=root, out=out, groups=root / "flights.csv", folds=3, overwrite=True)
+    assert sorted(path.name for path in out.glob("fold-*")) == ["fold-1", "fold-2", "fold-3"]
+    split(data=root, out=out, groups=root / "flights.csv", overwrite=True)
+    assert not list(out.glob("fold-*")) and (out / "classes.json").is_file()
+
+
+def test_folds_and_shares_do_not_go_together(tmp_path: Path) -> None:
+    with pytest.raises(UnipError, match="folds and shares"):
+        split(data=folder(tmp_path / "set"), out=tmp_path / "out", folds=3, shares=(0.5, 0.5, 0))

@@ -304,6 +304,7 @@ def split(
     out: str | os.PathLike[str],
     splits: str | Sequence[str] = (),
     shares: tuple[float, float, float] | list[float] = (0.7, 0.15, 0.15),
+    folds: int | None = None,
     seed: int = 0,
     group: str | None = None,
     groups: str | os.PathLike[str] | None = None,
@@ -335,6 +336,7 @@ def split(
         out: Folder to make: a segmentation folder with train, val and test.
         splits: Splits of data to take together; none: all that are there.
         shares: Of train, val and test; 0 leaves out.
+        folds: Instead of shares: cross-validation, each image in the test part of one fold.
         seed: Another seed gives another split.
         group: Pattern (regex) in the image's path: its first capture group, or all of it, names the video.
         groups: CSV file that names each image's video or flight.

@@ -95,6 +95,9 @@ class SplitConfig(Config):
     out: Path = Field(description="Folder to make: a segmentation folder with train, val and test.")
     splits: tuple[str, ...] = Field((), description="Splits of data to take together; none: all that are there.")
     shares: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="Of train, val and test; 0 leaves out.")
+    folds: int | None = Field(
+        None, ge=2, le=100, description="Instead of shares: cross-validation, each image in the test part of one fold."
+    )
     seed: int = Field(0, ge=0, description="Another seed gives another split.")
     group: str | None = Field(
         None,

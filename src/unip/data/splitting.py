@@ -8,6 +8,9 @@ OUT/train/images/*      links to the images, or copies
 OUT/train/masks/*.png   the masks, rewritten with ids from 0, on the pixels as stored; with the image's EXIF orientation
 OUT/splits.csv          image, its name in OUT, group, split
 ```
+
+With ``folds``, ``OUT/fold-1``, ``OUT/fold-2`` ... are such folders with ``train`` and ``test``. Each image is in the
+test part of one fold, and a link to it in the training parts of all others.
 """
 
 from __future__ import annotations
@@ -51,11 +54,12 @@ from unip.runtime.workers import map_threads
 log = logging.getLogger(__name__)
 
 NAMES = ("train", "val", "test")
+FOLD = "fold-"
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """Where the folder is (or would be), and the image, group and split of every pair."""
+    """Where the folder is (or would be), and the image, group and split (or fold) of every pair."""
 
     out: Path
     images: tuple[Path, ...]
@@ -74,14 +78,24 @@ def split(config: SplitConfig) -> SplitResult:
     """
     if min(config.shares) < 0 or abs(sum(config.shares) - 1) > 1e-6:
         raise UnipError(f"shares {config.shares} do not add up to 1", "Write such as --shares 0.8 0.1 0.1.")
+    if config.folds is not None and "shares" in config.model_fields_set:
+        raise UnipError("both folds and shares are given", "Folds are of equal size: leave out --shares.")
     with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
-        if not config.overwrite and not outputs.is_empty() and (not outputs.known or outputs.wrote("classes.json")):
+        written = any(outputs.wrote(file) for file in ("classes.json", "splits.csv"))
+        if not config.overwrite and not outputs.is_empty() and (not outputs.known or written):
             raise UnipError(f"{config.out} exists", "Choose another --out, or add --overwrite to replace it.")
         return _split(config, outputs)
 
 
+def part_names(config: SplitConfig) -> tuple[str, ...]:
+    """Return the names of the parts that images are divided into: splits, or folds."""
+    return NAMES if config.folds is None else tuple(f"{FOLD}{number + 1}" for number in range(config.folds))
+
+
 def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
-    outputs.check("classes.json", "splits.csv", folders=NAMES)
+    parts_of_out = part_names(config)
+    shares = config.shares if config.folds is None else (1 / config.folds,) * config.folds
+    outputs.check("classes.json", "splits.csv", folders=parts_of_out)
     places = Places.of(config)
     parts = config.splits or tuple(list_splits(config.data, places)) or ("",)
     opened = [open_segmentation(config.data, part or None, remap=config.remap, places=places) for part in parts]
@@ -104,9 +118,9 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
     counts = np.stack([pixels for pixels, _ in looked])
     refuse_doubtful_masks(opened[0], counts.sum(axis=0).tolist())
     counts = counts[:, : len(opened[0].classes.names)]
-    chosen = assign(names, groups, counts, config.shares, config.seed)
-    splits = tuple(NAMES[k] for k in chosen)
-    log.info(TableMessage(split_table(splits, groups, counts, opened[0].classes.names)))
+    chosen = assign(names, groups, counts, shares, config.seed)
+    splits = tuple(parts_of_out[k] for k in chosen)
+    log.info(TableMessage(split_table(splits, groups, counts, opened[0].classes.names, parts_of_out)))
     _say_leaks(config, images, [phash for _, phash in looked], splits)
     if config.dry_run:
         log.info(f"dry run, not written: {config.out}")
@@ -120,7 +134,7 @@ def _split(config: SplitConfig, outputs: OutputFolder) -> SplitResult:
 
 def _say_leaks(config: SplitConfig, images: tuple[Path, ...], hashes: list[int], splits: tuple[str, ...]) -> None:
     if config.group is None and config.groups is None:
-        log.warning(describe_no_groups(images, sum(share > 0 for share in config.shares)))
+        log.warning(describe_no_groups(images, config.folds or sum(share > 0 for share in config.shares)))
     if near := describe_near_duplicates(images, np.array(hashes, np.uint64), splits):
         log.warning(near)
 
@@ -171,11 +185,15 @@ def unique_names(images: tuple[Path, ...]) -> list[str]:
 
 
 def split_table(
-    splits: tuple[str, ...], groups: tuple[str, ...], counts: npt.NDArray[np.int64], names: tuple[str, ...]
+    splits: tuple[str, ...],
+    groups: tuple[str, ...],
+    counts: npt.NDArray[np.int64],
+    names: tuple[str, ...],
+    parts: tuple[str, ...] = NAMES,
 ) -> Table:
-    """Lay out images, groups and the share of each class's pixels that each split has."""
+    """Lay out images, groups and the share of each class's pixels that each split (of ``parts``) has."""
     table = Table("", title="Split: images, groups, and where the pixels of each class are, %")
-    there = [name for name in NAMES if name in splits]
+    there = [name for name in parts if name in splits]
     chosen = {name: np.array([s == name for s in splits]) for name in there}
     for name in there:
         table.add_column(name, justify="right")
@@ -197,14 +215,19 @@ def _write(
     outputs: OutputFolder,
 ) -> None:
     """Write all files beside an earlier split, then put them in its place; ``classes.json`` comes last."""
+    first = pairs[0][0]
+    described = {**first.classes.to_dict(), "ignore_index": IGNORE}
+    if first.conversion is not None:
+        described["conversion"] = first.conversion.model_dump(mode="json")
+    own = "" if config.folds is None else "test"  # where a fold's own images are in it
     with ExitStack() as stack:
         parts = {part: stack.enter_context(writing(config.out / part)) for part in sorted(set(splits))}
         for part in parts.values():
-            (part / "images").mkdir(parents=True)
-            (part / "masks").mkdir()
+            (part / own / "images").mkdir(parents=True)
+            (part / own / "masks").mkdir()
 
         def write(item: int) -> str:
-            (data, index), part = pairs[item], parts[splits[item]]
+            (data, index), part = pairs[item], parts[splits[item]] / own
             path, name = data.images[index], names[item]
             target = part / "images" / f"{name}{'.png' if data.channel is not None else path.suffix}"
             if data.channel is not None:
@@ -215,11 +238,13 @@ def _write(
                 target.symlink_to(os.path.abspath(path))
             says = save_options(1 if data.channel is not None else look_at_picture(path).orientation)
             Image.fromarray(data.read_mask(index)).save(part / "masks" / f"{name}.png", compress_level=1, **says)
-            return f"{splits[item]}/images/{target.name}"
+            return (Path(splits[item]) / own / "images" / target.name).as_posix()
 
         written = list(map_threads(write, range(len(pairs)), "writing pairs", workers=config.workers, unit="pairs"))
-        outputs.remove("classes.json")  # what a kill leaves from here on is no split
-    outputs.remove(*(part for part in NAMES if part not in splits))
+        if config.folds is not None:
+            _link_training_parts(parts, written, described)
+        outputs.remove("classes.json", "splits.csv")  # what a kill leaves from here on is no split
+    outputs.remove(*(part for part in (*NAMES, *stale_folds(outputs)) if part not in splits))
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(["image", "file", "group", "split"])
@@ -227,8 +252,25 @@ def _write(
         table.writerow([data.images[index].as_posix(), file, group, split_name])
     with writing(config.out / "splits.csv") as temporary:
         temporary.write_text(rows.getvalue(), encoding="utf-8", errors="surrogateescape")
-    first = pairs[0][0]
-    described = {**first.classes.to_dict(), "ignore_index": IGNORE}
-    if first.conversion is not None:
-        described["conversion"] = first.conversion.model_dump(mode="json")
-    write_json(config.out / "classes.json", described)
+    if config.folds is None:
+        write_json(config.out / "classes.json", described)
+
+
+def stale_folds(outputs: OutputFolder) -> list[str]:
+    """Return the folders of folds that an earlier call wrote."""
+    return sorted({name.partition("/")[0] for name in outputs.known if name.startswith(FOLD)})
+
+
+def _link_training_parts(parts: dict[str, Path], written: list[str], described: dict[str, object]) -> None:
+    """Give each fold its classes, and links to the test parts of all others; they are right once all are in place."""
+    for fold, folder in parts.items():
+        write_json(folder / "classes.json", described)
+        for kind in ("images", "masks"):
+            (folder / "train" / kind).mkdir(parents=True)
+        for file in written:
+            image = Path(file)
+            if image.parts[0] == fold:
+                continue
+            mask = image.parent.with_name("masks") / f"{image.stem}.png"
+            for path, kind in ((image, "images"), (mask, "masks")):
+                (folder / "train" / kind / path.name).symlink_to(Path("../../..") / path)
