@@ -71,6 +71,10 @@ class DatasetEntry(Config):
         "together, such as those of a flight or a video; intervals over images then draw whole groups.",
     )
 
+    fold_of: str | None = Field(
+        None, description="Name of the set that this is a fold of; results of all its folds are added up, too."
+    )
+
     @field_validator("group_by")
     @classmethod
     def _has_a_group(cls, group_by: str | None) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from unip.segmentation.intervals import Interval
 from unip.suites.cost import Cost
+from unip.suites.folds import PooledRun, pooled_over_folds
 from unip.suites.results import CLEAN, DoneCell
 from unip.suites.statistics import Spread, paired_over_images, paired_over_seeds, spread
 from unip.suites.suite import TRAINED_KINDS, Axes, DatasetEntry, Suite, budget_text
@@ -94,6 +95,7 @@ def all_tables(suite: Suite, done: list[DoneCell]) -> list[ReportTable]:
                 found.append(corruptions_table(title, group, suite.corruptions_of(protocol)))
             if any(cell.record.layers_miou for cells in group.values() for cell in cells):
                 found.append(layers_table(title, group))
+        found += fold_tables(suite, f"{protocol}, {{}}, {labels}", inside)
         published = suite.published is not None and label_budget == 1 and bool(suite.published.miou.get(protocol))
         if len(datasets) > 1 or published:
             found.append(average_table(suite, protocol, label_budget, inside))
@@ -145,6 +147,61 @@ def results_table(suite: Suite, title: str, group: dict[str, list[DoneCell]]) ->
             f"GFLOPs of one crop, two operations for each multiplication. images/s: crops of {sizes} pixels, {how}."
         )
     return ReportTable(title, tuple(head), tuple(body), " ".join(notes))
+
+
+def fold_tables(suite: Suite, title: str, inside: list[DoneCell]) -> list[ReportTable]:
+    """Compare inits over all folds of a set: the pixels of the folds are added up, then scored.
+
+    A seed counts where it has every fold, so that each image of the set is tested once.
+
+    Args:
+        suite: Says which entries are folds of one set.
+        title: Of the tables, with ``{}`` for the name of the set.
+        inside: Cells of one protocol and label budget.
+    """
+    folds: dict[str, list[str]] = {}
+    for name, source in suite.datasets.items():
+        if source.fold_of is not None:
+            folds.setdefault(source.fold_of, []).append(name)
+    found = []
+    for whole, names in folds.items():
+        group = {
+            init: pooled_over_folds(cells, {name: suite.datasets[name] for name in names})
+            for init, cells in by_init(inside).items()
+        }
+        group = {init: runs for init, runs in group.items() if runs}
+        if group:
+            found.append(_fold_table(title.format(whole), group, suite.baseline, len(names)))
+    return found
+
+
+def _fold_table(title: str, group: dict[str, list[PooledRun]], baseline: str | None, folds: int) -> ReportTable:
+    """Lay out pooled runs of inits."""
+    compared = baseline in group and len(group) > 1
+    head = ("init", "seeds", "mIoU", *((f"mIoU less {baseline}", "over seeds", "over images") if compared else ()))
+    body = []
+    for init, runs in group.items():
+        line = [init, str(len(runs)), mean_sd(spread([run.scores.miou for run in runs]))]
+        if compared:
+            line += ["", "", ""] if init == baseline else pooled_differences(runs, group[str(baseline)])
+        body.append(tuple(line))
+    first = next(iter(group.values()))[0]
+    note = (
+        f"Each of the {len(first.groups)} images is tested in one of {folds} folds; their pixels are added up, then "
+        f"scored. Intervals over images draw whole groups ({len(set(first.groups))})."
+    )
+    return ReportTable(f"All folds: {title}", head, tuple(body), note)
+
+
+def pooled_differences(ours: list[PooledRun], theirs: list[PooledRun]) -> list[str]:
+    """Return the paired difference in mIoU of pooled runs, and its intervals over seeds and images."""
+    base = {run.seed: run for run in theirs}
+    pairs = [(run, base[run.seed]) for run in ours if run.seed in base]
+    if not pairs:
+        return ["-", "-", "-"]
+    seeds = paired_over_seeds([a.scores.miou for a, _ in pairs], [b.scores.miou for _, b in pairs])
+    images = paired_over_images([a.matrices for a, _ in pairs], [b.matrices for _, b in pairs], pairs[0][0].groups)
+    return [number(seeds.mean, sign=True), limits(seeds), limits(images)]
 
 
 def _chosen(group: dict[str, list[DoneCell]]) -> str:
