@@ -39,6 +39,7 @@ GROUND = (  # modules beside the rooms
     "documents",
     "errors",
     "files",
+    "hints",
     "limits",
     "lock",
     "log",

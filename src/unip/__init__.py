@@ -50,6 +50,7 @@ from typing import Any
 
 from unip.errors import Interrupted as Interrupted
 from unip.errors import UnipError as UnipError
+from unip.hints import PACKAGE, missing
 from unip.verbs import VERBS, function_of
 from unip.version import __version__ as __version__
 
@@ -68,8 +69,10 @@ def __getattr__(name: str) -> Any:
         found = import_module(f"unip.{name}")
     elif name in PLACES:
         found = getattr(import_module(PLACES[name]), name)
-    else:
+    elif name in VERBS:
         found = function_of(name, __name__, VERBS)
+    else:
+        raise missing(f"module {__name__!r}", name, PACKAGE)
     globals()[name] = found
     return found
 

@@ -53,7 +53,7 @@ def file(folder, request) -> Path:
     """The same as a file for another engine, which takes seconds to make."""
     for package in {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}[request.param]:
         pytest.importorskip(package, reason=f"needs the extra `{request.param}`")
-    return unip.export(model=folder, to=request.param).file
+    return unip.load(folder, device="cpu").export(request.param).file
 
 
 def test_a_file_is_a_model_like_its_folder(file, folder, tmp_path):

@@ -98,11 +98,23 @@ def test_a_model_is_pushed_as_its_folder(folder, tmp_path, monkeypatch):
         model.push_to_hub("owner/thing@main")
 
 
-def test_a_refusal_of_the_hub_is_told(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "what", "fix"),
+    [
+        ("refused", "did not take owner/thing: 401: no rights", "hf auth login"),
+        (ConnectionError("no route\nand much more"), "could not be reached for owner/thing: no route", "{folder}"),
+        (huggingface_hub.errors.OfflineModeIsEnabled("off"), "could not be reached for owner/thing: off", "{folder}"),
+    ],
+)
+def test_why_the_hub_has_it_not_is_told(folder, monkeypatch, error, what, fix):
+    if error == "refused":
+        answer = SimpleNamespace(headers={}, request=None)
+        error = huggingface_hub.errors.HfHubHTTPError("401: no rights\nand much more", response=answer)
+
     def refuse(self, *args, **more):
-        raise ConnectionError("401: no rights\nand much more")
+        raise error
 
     monkeypatch.setattr(hub.HfApi, "create_repo", refuse)
-    with pytest.raises(UnipError, match=r"the hub did not take owner/thing: 401: no rights\nLog in") as caught:
+    with pytest.raises(UnipError, match=rf"the hub {what}\n") as caught:
         unip.load(folder, device="cpu").push_to_hub("owner/thing")
-    assert "hf auth login" in caught.value.fix
+    assert fix.format(folder=folder) in caught.value.fix

@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 from sklearn.metrics import confusion_matrix, jaccard_score, recall_score
 
-from unip.segmentation.metrics import class_accuracy, class_iou, confusion, percent_of_pixels, score
+from unip.segmentation.metrics import class_accuracy, class_iou, confusion, score
 
 
 @pytest.fixture
@@ -84,19 +84,3 @@ def test_further_columns_are_errors():
     assert scores.iou == pytest.approx([8 / 12, 4 / 9])
     assert scores.accuracy == pytest.approx([8 / 10, 4 / 8])
     assert scores.pixel_accuracy == pytest.approx(12 / 18)
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (0.0, "0.0"),
-        (0.00018, "0.02"),
-        (0.99982, "99.98"),
-        (0.000004, "0.0004"),
-        (0.0312, "3.1"),
-        (0.5, "50.0"),
-        (1.0, "100.0"),
-    ],
-)
-def test_a_share_of_pixels_is_0_or_100_only_if_it_is(share: float, text: str) -> None:
-    assert percent_of_pixels(share) == text

@@ -58,6 +58,9 @@ def push_folder(folder: Path, repository: str, *, private: bool, token: str | No
         )
     except Exception as error:  # of the hub, or whatever its HTTP library raises without a network
         first = str(error).strip().partition("\n")[0]
-        fix = "Log in with `hf auth login`, or give a token that may write."
-        raise UnipError(f"the hub did not take {repository}: {first}", fix) from error
+        if isinstance(error, hub_errors.HfHubHTTPError | hub_errors.LocalTokenNotFoundError):
+            fix = "Log in with `hf auth login`, or give a token that may write."
+            raise UnipError(f"the hub did not take {repository}: {first}", fix) from error
+        fix = f"Check the connection, or upload the files of {folder} from elsewhere: {', '.join(FILES)}."
+        raise UnipError(f"the hub could not be reached for {repository}: {first}", fix) from error
     return str(done.commit_url)

@@ -281,7 +281,7 @@ def _of_tensor(tensor: Tensor, name: str) -> Array:
             shape = "x".join(map(str, tensor.shape))
             raise UnipError(
                 f"{name} is a tensor of shape {shape}, which is no image",
-                "Channels come first in tensors: (H, W), (1, H, W) or (3, H, W).",
+                "Channels come first in tensors: (H, W), (1, H, W) or (3, H, W). Give tensor.permute(2, 0, 1).",
             )
         tensor = tensor.permute(1, 2, 0)
     return np.asarray(tensor.numpy())

@@ -59,4 +59,4 @@ def load(
 
 def load_with(model: str | Path, config: LoadConfig) -> Model:
     """Load a model as :func:`load` does."""
-    return Model(open_engine(str(model), config))
+    return Model(open_engine(str(model), config), config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,7 +20,9 @@ from unip.deployment.engine import Engine, ModelFacts, Segmented, Wanted
 from unip.deployment.engines.opening import open_engine
 from unip.deployment.inputs import Given, Inputs, Reader, Unit
 from unip.deployment.result import UNKNOWN, Result, Timings
+from unip.deployment.warn import warn
 from unip.errors import UnipError
+from unip.hints import MODEL, missing
 from unip.paths import is_dir
 from unip.segmentation.calibration import Calibration, unsure
 from unip.segmentation.settings import Workers
@@ -29,6 +30,9 @@ from unip.segmentation.training_images import ImageWatch, Remedies
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from unip.deployment.export.program import ExportResult
+    from unip.segmentation.evaluation import EvaluateResult
 
 #: One frame that is no path.
 Frame = Image.Image | npt.NDArray[Any]
@@ -56,12 +60,14 @@ class Model:
 
     Args:
         engine: What runs it.
+        loaded: How it was loaded.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, loaded: LoadConfig | None = None) -> None:
         self.engine = engine
+        self.loaded = loaded or LoadConfig()
         self._lock = Lock()
-        self._watch = ImageWatch(engine.facts.images, _warn, IN_PYTHON)
+        self._watch = ImageWatch(engine.facts.images, warn, IN_PYTHON)
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], *, revision: str | None = None, **settings: Any) -> Model:
@@ -77,7 +83,8 @@ class Model:
         """
         at = "" if revision is None else f"@{revision}"
         source = os.fspath(name) if is_dir(name) else f"hf:{os.fspath(name)}{at}"
-        return cls(open_engine(source, LoadConfig.make(**settings)))
+        config = LoadConfig.make(**settings)
+        return cls(open_engine(source, config), config)
 
     @property
     def facts(self) -> ModelFacts:
@@ -190,6 +197,8 @@ class Model:
             return next(_readable(results))
         return _readable(results) if stream else list(_readable(results))
 
+    predict = __call__  # as in most packages; `unip.predict` writes what it finds to a folder
+
     def segment(
         self,
         items: Iterable[object],
@@ -243,6 +252,40 @@ class Model:
                 "Fine-tune with frames to evaluate on (--val SPLIT, or some held out), which measures it in the end.",
             )
         return self.calibration.thresholds(risk)
+
+    def evaluate(self, data: str | os.PathLike[str], **settings: Any) -> EvaluateResult:
+        """Compare with labelled images, as :func:`unip.evaluate` does with this model, loaded as this one is.
+
+        Args:
+            data: Labelled images, a segmentation folder or ``KIND:PATH``.
+            settings: Those of :func:`unip.evaluate`, such as ``split="val"`` and ``out``.
+
+        Returns:
+            Scores and where they were written; ``result.scores.miou``.
+
+        Raises:
+            UnipError: As the verb does; or it has no setting for how the model was loaded.
+        """
+        from unip.deployment.methods import evaluate_loaded
+
+        return evaluate_loaded(self.facts, self.loaded, {"data": data, **settings})
+
+    def export(self, to: str = "onnx", **settings: Any) -> ExportResult:
+        """Write a file for another engine, as :func:`unip.export` does with this model.
+
+        Args:
+            to: ``onnx``, ``openvino`` or ``torch``.
+            settings: Those of :func:`unip.export`, such as ``precision="fp16"`` and ``out``.
+
+        Returns:
+            The file and how it compares with the model; ``unip.load(result.file)`` loads it.
+
+        Raises:
+            UnipError: As the verb does; the model is a file; or it reads frames in another way than its folder says.
+        """
+        from unip.deployment.methods import export_loaded
+
+        return export_loaded(self.facts, self.loaded, {"to": to, **settings})
 
     def push_to_hub(
         self, repository: str, *, private: bool = False, token: str | None = None, message: str = "Add a unip model"
@@ -312,6 +355,11 @@ class Model:
             "confidence": sure,
         }
 
+    if not TYPE_CHECKING:  # type checkers would take every name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing("a model", name, MODEL)
+
     def __repr__(self) -> str:
         return "\n".join(
             [f"Model({self.facts.name})", *(f"  {what}: {text}" for what, text in self._described().items())]
@@ -325,8 +373,12 @@ class Model:
             for index, (name, colour) in enumerate(zip(self.names, self.classes.palette, strict=True))
         )
         told = {what: escape(text) for what, text in self._described().items()} | {"classes": classes}
-        rows = "".join(f"<tr><th>{what}</th><td>{text}</td></tr>" for what, text in told.items())
-        return f"<table><tr><th>model</th><td>{escape(self.facts.name)}</td></tr>{rows}</table>"
+        left = 'style="text-align:left"'  # notebooks put numbers, and so all cells, to the right
+        rows = "".join(
+            f"<tr><th {left}>{what}</th><td {left}>{text}</td></tr>"
+            for what, text in [("model", escape(self.facts.name)), *told.items()]
+        )
+        return f"<table>{rows}</table>"
 
 
 def _readable(results: Iterator[Result | Unreadable]) -> Iterator[Result]:
@@ -334,7 +386,3 @@ def _readable(results: Iterator[Result | Unreadable]) -> Iterator[Result]:
         if isinstance(each, Unreadable):
             raise each.problem
         yield each
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ class PredictResult:
     """The folder with the results, and the mask written for each image."""
 
     out: Path
-    masks: dict[Path, Path]
+    masks: dict[Path, Path] = field(repr=False)
 
 
 @dataclass(frozen=True)

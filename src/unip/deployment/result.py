@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ from unip.data.images.orientation import as_shown, save_options
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.outlines import look_at_picture
 from unip.data.labelled.overlay import add_legend, draw_overlay, palette_image, tinted
+from unip.data.labelled.shares import percent_of_pixels
 from unip.errors import UnipError
+from unip.hints import RESULT, missing
 from unip.outputs import writing
 from unip.paths import is_file
 
@@ -139,6 +141,11 @@ class Result:
         return read_kelvin(self.path, self.size)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each class id, from 0 on."""
+        return self.classes.names
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         height, width = self.mask.shape
@@ -237,12 +244,18 @@ class Result:
         )
         return ClassSummary(self.classes.names[class_id], class_id, pixels, pixels / self.mask.size, sure, *heat)
 
+    if not TYPE_CHECKING:  # type checkers would take every name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing("a result", name, RESULT)
+
     def __repr__(self) -> str:
         height, width = self.size
         shares = [
-            f"{name} {100 * self.counts[self.classes.names.index(name)] / self.mask.size:.1f} %" for name in self.labels
+            f"{name} {percent_of_pixels(self.counts[self.names.index(name)] / self.mask.size)} %"
+            for name in self.labels
         ]
-        unsure = [f"not sure enough {100 * self.unknown_share:.1f} %"] if self.risk is not None else []
+        unsure = [f"not sure enough {percent_of_pixels(self.unknown_share)} %"] if self.risk is not None else []
         return f"Result({self.name}, {width}x{height}: {', '.join([*shares, *unsure])})"
 
     def _repr_png_(self) -> bytes:
@@ -253,11 +266,15 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the overlay and a table of the classes."""
-        rows = "".join(_html_row(one) for one in self.summary())
-        heat = "<th>Kelvin, lowest</th><th>mean</th><th>highest</th>"
+        summary = self.summary()
+        is_measured = any(one.kelvin_mean is not None for one in summary)
+        rows = "".join(_html_row(one, is_measured) for one in summary)
+        heat = "<th>Kelvin, lowest</th><th>mean</th><th>highest</th>" if is_measured else ""
         calibrated = "" if self.is_calibrated else " (not calibrated)"
         unsure = (
-            f"<p>Not sure enough for a risk of {self.risk:g}: {100 * self.unknown_share:.1f} %</p>" if self.risk else ""
+            f"<p>Not sure enough for a risk of {self.risk:g}: {percent_of_pixels(self.unknown_share)} %</p>"
+            if self.risk
+            else ""
         )
         notes = "".join(f"<p>Note: {escape(note)}</p>" for note in self.notes)
         return (
@@ -268,12 +285,13 @@ class Result:
         )
 
 
-def _html_row(one: ClassSummary) -> str:
+def _html_row(one: ClassSummary, with_heat: bool) -> str:
     def cell(value: float | None, shown: str) -> str:
         return f"<td>{'-' if value is None else format(value, shown)}</td>"
 
-    heat = "".join(cell(value, ".1f") for value in (one.kelvin_min, one.kelvin_mean, one.kelvin_max))
+    kelvin = (one.kelvin_min, one.kelvin_mean, one.kelvin_max) if with_heat else ()
+    heat = "".join(cell(value, ".1f") for value in kelvin)
     return (
-        f"<tr><td>{escape(one.name)}</td><td>{one.pixels}</td><td>{100 * one.share:.1f} %</td>"
+        f"<tr><td>{escape(one.name)}</td><td>{one.pixels}</td><td>{percent_of_pixels(one.share)} %</td>"
         f"{cell(one.confidence, '.3f')}{heat}</tr>"
     )

@@ -64,13 +64,13 @@ class EvaluateResult:
     """
 
     scores: Scores
-    frames: dict[str, float]
+    frames: dict[str, float] = field(repr=False)
     out: Path
     corrupted: dict[str, Scores] = field(default_factory=dict)
-    matrices: dict[str, Matrix] = field(default_factory=dict)
+    matrices: dict[str, Matrix] = field(default_factory=dict, repr=False)
     interval: MiouInterval | None = None
     comparison: Comparison | None = None
-    reliability: Reliability | None = None
+    reliability: Reliability | None = field(default=None, repr=False)
 
 
 def score_model(

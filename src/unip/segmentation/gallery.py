@@ -12,9 +12,10 @@ import numpy.typing as npt
 from unip.data.images.decoding import to_rgb8
 from unip.data.labelled.classes import IGNORE, Classes, has_background
 from unip.data.labelled.overlay import draw_overlay
+from unip.data.labelled.shares import percent_of_pixels
 from unip.pages import data_uri, page_template
 from unip.segmentation.intervals import MiouInterval
-from unip.segmentation.metrics import Scores, percent, percent_of_pixels
+from unip.segmentation.metrics import Scores, percent
 from unip.segmentation.reliability import Reliability
 
 Pixels = npt.NDArray[np.uint8]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from unip.data.labelled.classes import foreground_ids, has_background
+from unip.data.labelled.shares import percent_of_pixels
 
 Matrix = npt.NDArray[np.int64]
 
@@ -67,7 +68,7 @@ class Scores:
     """
 
     names: tuple[str, ...]
-    matrix: Matrix
+    matrix: Matrix = field(repr=False)
     iou: npt.NDArray[np.float64]
     accuracy: npt.NDArray[np.float64]
     miou: float
@@ -140,13 +141,6 @@ def score(matrix: Matrix, names: Sequence[str]) -> Scores:
 def percent(value: float) -> str:
     """Return a share as percent with one decimal, a dash for NaN."""
     return "-" if np.isnan(value) else f"{100 * value:.1f}"
-
-
-def percent_of_pixels(value: float) -> str:
-    """Return a share as percent, with as many decimals (1 to 4) as tell it from 0 and from 100."""
-    least = 100 * min(value, 1 - value)
-    decimals = next((n for n in (1, 2, 3) if least == 0 or round(least, n) > 0), 4)
-    return f"{100 * value:.{decimals}f}"
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -13,8 +13,9 @@ from rich.table import Table
 from torch import Tensor
 
 from unip.data.labelled.classes import IGNORE
+from unip.data.labelled.shares import percent_of_pixels
 from unip.segmentation.calibration import BINS, LOWEST, NEVER, STEP, Calibration, bin_of, lowest_of
-from unip.segmentation.metrics import percent, percent_of_pixels
+from unip.segmentation.metrics import percent
 
 USUAL_COVERAGE = 0.9  # of the pixels, whose risk is told
 ECE_BINS = 15  # of equal width, as in Guo et al., 2017

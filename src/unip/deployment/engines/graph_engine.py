@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from unip.deployment.engine import ModelFacts, Segmented, Wanted
 from unip.deployment.export.metadata import AGREEMENT, ExportMetadata
 from unip.deployment.export.runners import Runner
 from unip.deployment.inputs import Given, Reader
+from unip.deployment.warn import warn
 from unip.errors import UnipError
 from unip.segmentation.settings import Workers
 
@@ -106,12 +106,10 @@ def check_golden(runner: Runner, name: str) -> None:
     found = [frame.agreement(runner.outputs(frame.frame)[0]) for frame in runner.golden]
     bad = [share for share in found if share < needed]
     if bad:
-        warnings.warn(
+        warn(
             f"{name} gives other masks on this device than where it was exported: of {len(bad)} of {len(found)} golden "
             f"frames, as few as {100 * min(bad):.2f} % of the pixels have the same class, and {100 * needed:g} % "
-            "should. Compare it with the model folder before you use it.",
-            UserWarning,
-            stacklevel=2,
+            "should. Compare it with the model folder before you use it."
         )
 
 

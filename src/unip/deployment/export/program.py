@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class ExportResult:
 
     file: Path
     report: Path
-    metadata: ExportMetadata
+    metadata: ExportMetadata = field(repr=False)
     acceptance: Acceptance
 
 
