@@ -96,8 +96,9 @@ def test_a_mask_is_saved_as_ids(tmp_path):
     assert saved.mode == "P"
     np.testing.assert_array_equal(np.asarray(saved), result.mask)
     assert tuple(saved.getpalette()[3:6]) == CLASSES.palette[1]
-    with pytest.raises(UnipError, match="exists"):
+    with pytest.raises(UnipError, match="exists") as caught:
         result.save(path)
+    assert "overwrite=True" in caught.value.fix
     make(noise(seed=5)).save(path, overwrite=True)
     np.testing.assert_array_equal(np.asarray(Image.open(path)), noise(seed=5))
     with pytest.raises(UnipError, match="saved as PNG"):

@@ -373,8 +373,12 @@ def test_frames_without_any_label(settings, tmp_path):
     masks = Path(settings["data"]) / "train" / "masks"
     for file in masks.iterdir():
         Image.fromarray(np.full_like(np.asarray(Image.open(file)), 255)).save(file)
-    with pytest.raises(UnipError, match="has no labelled pixel"):
+    with pytest.raises(UnipError, match=r"\(train\) has no labelled pixel"):
         finetune(**settings)
+    flat = {key: value for key, value in settings.items() if key != "split"} | {"data": masks.parent}
+    shutil.copy(Path(settings["data"]) / "classes.json", masks.parent)
+    with pytest.raises(UnipError, match=r"\(no split\) has no labelled pixel"):
+        finetune(**{**flat, "val": None, "val_share": 0})
 
 
 def test_a_folder_without_splits_is_taken_whole(settings, caplog):

@@ -210,7 +210,9 @@ class Result:
         path = Path(path)
         if path.suffix.lower() != ".png":
             raise UnipError(f"a mask is saved as PNG, not as {path.name}", "Other formats change ids: name it .png.")
-        if overwrite and is_file(path):
+        if is_file(path):
+            if not overwrite:
+                raise UnipError(f"{path} exists", "Replace it with overwrite=True, or choose another name.")
             path.unlink()
         with writing(path) as temporary:
             self.mask_image().save(temporary, **save_options(self.orientation))

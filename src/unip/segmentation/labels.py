@@ -102,7 +102,7 @@ def check_task(
     judged = None if val is None else check_val(config, data, val, stored.get("val"))
     train = check_labels(
         data,
-        f"{config.data} ({config.split})",
+        f"{config.data} ({config.split or 'no split'})",
         measure_pair,
         known=stored.get("train"),
         limit=lambda: choose_labels(data, config.label_budget or 1.0, config.label_seed),
@@ -148,7 +148,7 @@ def check_classes_shown(config: FinetuneConfig, data: SegmentationData, facts: L
     Raises:
         UnipError: There are such classes, or masks whose meaning is in doubt.
     """
-    name, names = f"{config.data} ({config.split})", data.classes.names
+    name, names = f"{config.data} ({config.split or 'no split'})", data.classes.names
     if unknown := [each for each in config.empty_classes if each not in names]:
         raise UnipError(f"empty_classes: there is no class {unknown[0]!r}", f"Classes: {', '.join(names)}.")
     refuse_doubtful(data, list(facts.pixels.values()))
