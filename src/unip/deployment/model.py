@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -16,6 +15,7 @@ from PIL import Image
 from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes
 from unip.deployment.config import LoadConfig
+from unip.deployment.description import as_html, as_text
 from unip.deployment.engine import Engine, ModelFacts, Segmented, Wanted
 from unip.deployment.engines.opening import open_engine
 from unip.deployment.inputs import Given, Inputs, Reader, Unit
@@ -338,48 +338,17 @@ class Model:
             given_kelvin=given.kelvin,
         )
 
-    def _described(self) -> dict[str, str]:
-        """Return what there is to know, by what it is."""
-        facts, images = self.facts, self.facts.images
-        seen = "not known"
-        if images is not None:
-            channel = "" if images.channel is None else f", channel {images.channel + 1}"
-            seen = f"{images.depth}, {images.colours}, {images.size[1]}x{images.size[0]}{channel}"
-        sure = "not calibrated"
-        if facts.calibration is not None:
-            sure = f"calibrated on {facts.calibration.images} images of {facts.calibration.data}"
-        return {
-            "classes": ", ".join(facts.classes.names),
-            "runs": f"with {facts.engine} on {facts.device} in {facts.precision}",
-            "trained on": seen,
-            "conversion": facts.conversion.describe(),
-            "confidence": sure,
-        }
-
     if not TYPE_CHECKING:  # type checkers would take every name for one that is there
 
         def __getattr__(self, name: str) -> Any:
             raise missing("a model", name, MODEL)
 
     def __repr__(self) -> str:
-        return "\n".join(
-            [f"Model({self.facts.name})", *(f"  {what}: {text}" for what, text in self._described().items())]
-        )
+        return as_text(self.facts)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        swatch = "display:inline-block;width:.8em;height:.8em;border:1px solid;background:rgb({},{},{})"
-        classes = ", ".join(
-            f'<span style="{swatch.format(*colour)}"></span> {index} {escape(name)}'
-            for index, (name, colour) in enumerate(zip(self.names, self.classes.palette, strict=True))
-        )
-        told = {what: escape(text) for what, text in self._described().items()} | {"classes": classes}
-        left = 'style="text-align:left"'  # notebooks put numbers, and so all cells, to the right
-        rows = "".join(
-            f"<tr><th {left}>{what}</th><td {left}>{text}</td></tr>"
-            for what, text in [("model", escape(self.facts.name)), *told.items()]
-        )
-        return f"<table>{rows}</table>"
+        return as_html(self.facts)
 
 
 def _readable(results: Iterator[Result | Unreadable]) -> Iterator[Result]:
