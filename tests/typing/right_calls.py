@@ -79,6 +79,9 @@ def loaded(paths: list[Path], kelvin: npt.NDArray[np.float32], image: Image.Imag
     assert_type(model((each for each in [kelvin]), unit="celsius"), list[unip.Result])
     assert_type(model(name, stream=True), Iterator[unip.Result])
     assert_type(model(paths, stream=True), Iterator[unip.Result])
+    assert_type(model.predict(image), unip.Result)
+    assert_type(model.export("openvino", precision="bf16").file, Path)
+    print(model.evaluate("d", split="val").scores.miou)
     print(model(name).summary(), model.names, unip.Model.from_pretrained("owner/name", device="cpu")(name).labels)
 
 

@@ -49,3 +49,8 @@ def wrong_loading(frame: Image.Image) -> None:
     unip.load("m", devcie="cpu")  # refused: Unexpected keyword argument "devcie" for "load"
     model(frame, unit="fahrenheit")  # refused: No overload variant of "__call__" of "Model" matches
     print(model(frame).masks)  # refused: "Result" has no attribute "masks"
+
+
+def words_of_other_packages(model: unip.Model, result: unip.Result) -> None:
+    model.val(data="d")  # refused: "Model" has no attribute "val"
+    print(result.masks)  # refused: "Result" has no attribute "masks"
