@@ -38,7 +38,7 @@ def test_every_cell_runs(cells, at_work):  # noqa: F811
     try:
         values = [run("".join(cell["source"]), there) for cell in cells]
     finally:
-        unip.log.hide()
+        unip.log.show()  # as all other tests have it
     shown = [value for value in values if hasattr(value, "_repr_html_")]
     assert len(shown) >= 3 and all("<table>" in value._repr_html_() for value in shown)
     for name in ("overlay.png", "mask.png", "runs/mine/model/config.json", "runs/mine/export/mine-fp32.onnx"):

@@ -249,8 +249,7 @@ class Model:
         if self.calibration is None:
             raise UnipError(
                 f"{self.facts.name} cannot say what its confidence means: it has no calibration",
-                "Fine-tune with frames to evaluate on (--val SPLIT, or some held out), which measures it in the end. "
-                "In Python, result.confidence can be compared with a number of yours.",
+                "Fine-tune with frames to evaluate on (--val SPLIT, or some held out), which measures it in the end.",
             )
         return self.calibration.thresholds(risk)
 
