@@ -325,3 +325,20 @@ def test_a_frozen_backbone_of_the_other_recipes():
     values, _ = chosen({"mode": "frozen"}, images=80)
     assert (values["decoder"], values["lr"], values["cache_features"]) == ("conv", 2e-3, True)
     assert chosen({"mode": "frozen", "recipe": "paper"})[0]["decoder"] == "upernet"
+
+
+def test_few_labels_are_told_and_change_no_setting():
+    few = [name for name in chosen(images=49)[1] if name.startswith("few labels")]
+    assert few == ["few labels, 49 images"]
+    same = [{**chosen(images=images)[0], "steps": 0, "warmup": 0} for images in (49, 50)]
+    assert same[0] == same[1]
+    for given, of_facts in (
+        ({}, {"images": 50}),
+        ({"lora": 8}, {"images": 9}),
+        ({"freeze_layers": 6}, {"images": 9}),
+        ({"mode": "frozen"}, {"images": 9}),
+        ({"recipe": "quick"}, {"images": 9}),
+        ({"recipe": "paper"}, {"images": 9}),
+        ({}, {"images": 9, "init": "scratch"}),
+    ):
+        assert not any(name.startswith("few labels") for name in chosen(given, **of_facts)[1])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unip.data.labelled.drawing import FEW
 from unip.data.labelled.statistics import LabelFacts, rare_classes
 from unip.data.sampling.segmentation_crops import SegmentationTrainTransform
 from unip.errors import UnipError
@@ -118,7 +119,22 @@ def choose(config: FinetuneConfig, facts: TaskFacts) -> tuple[ResolvedConfig, li
                 lines.append(f"{name.replace('_', ' ')} {shown(value)}: {reason}")
     if config.cache_features and (problem := changing_setting(config)):
         raise UnipError(f"features cannot be cached: {problem}", "Change that, or leave cache_features at auto.")
-    return ResolvedConfig.make(**config.model_dump()), lines
+    return ResolvedConfig.make(**config.model_dump()), lines + few_labels(config, facts)
+
+
+def few_labels(config: FinetuneConfig, facts: TaskFacts) -> list[str]:
+    """Say what is done about very few labels: nothing, since on 91 frames no remedy was better (docs/lab-notes.md).
+
+    `unip bench few_labels` measures LoRA, frozen layers and quick on 5, 10 and 20 frames: a remedy that wins there is
+    to be chosen here.
+    """
+    remedied = config.frozen or config.lora is not None or config.freeze_layers > 0
+    if facts.labels.images >= FEW or config.recipe != "fast" or facts.init == "scratch" or remedied:
+        return []
+    return [
+        f"few labels, {facts.labels.images} images: the whole backbone is trained, as with more; on 91 frames LoRA "
+        "did as well, six frozen layers worse. Compare with --lora 8 and --recipe quick on frames held out"
+    ]
 
 
 def shown(value: Any) -> str:

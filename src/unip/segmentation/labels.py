@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from unip.data.grouping import guess_sequences, match_groups
 from unip.data.labelled.binary import refuse_doubtful
 from unip.data.labelled.classes import foreground_ids
-from unip.data.labelled.datasets import choose_labels
+from unip.data.labelled.drawing import choose_labels, describe_drawn
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.record import CheckedLabels, LabelRecord, check_labels, read_records
 from unip.data.labelled.statistics import LabelFacts, count_pair, measure_pair
@@ -38,6 +39,7 @@ class TaskLabels:
         val: Pairs to evaluate on, if there are any.
         holding: What of the labelled images is held out of ``train`` and is ``val``.
         stored: What the run folder records of them.
+        drawn: What the label budget drew, in a line; without a budget nothing.
     """
 
     train: CheckedLabels
@@ -45,6 +47,7 @@ class TaskLabels:
     val: CheckedLabels | None
     holding: Holding
     stored: dict[str, LabelRecord]
+    drawn: tuple[str, ...] = ()
 
     def describe_changes(self) -> list[str]:
         """Name the files that changed since the run was started."""
@@ -100,20 +103,33 @@ def check_task(
     known = continued and run.outputs.state(run.labels.name) == "ours"
     stored = read_records(run.labels) if known else {}
     judged = None if val is None else check_val(config, data, val, stored.get("val"))
+    images, group = data.images, config.group
+    sequences = guess_sequences(images) if group is None else match_groups(images, group)
     train = check_labels(
         data,
         f"{config.data} ({config.split or 'no split'})",
         measure_pair,
         known=stored.get("train"),
-        limit=lambda: choose_labels(data, config.label_budget or 1.0, config.label_seed),
+        limit=lambda: choose_labels(data, config.label_budget or 1.0, config.label_seed, sequences),
         cache="none" if config.dry_run else pair_cache(config),
     )
+    drawn = () if config.label_budget is None else (say_drawn(config, data, train.data, sequences),)
     holding = hold_out(config, run, train, continued=continued)
     if holding.held is not None:
         train, judged = divide(train, config, holding.held)
     facts = LabelFacts.of(train.facts, data)
     check_classes_shown(config, data, facts)
-    return TaskLabels(train, facts, judged, holding, stored)
+    return TaskLabels(train, facts, judged, holding, stored, drawn)
+
+
+def say_drawn(
+    config: FinetuneConfig, data: SegmentationData, drawn: SegmentationData, sequences: list[str] | None
+) -> str:
+    """Say which images the label budget drew."""
+    named = dict(zip(data.images, sequences or [], strict=False))
+    counts = (len({named[image] for image in drawn.images}), len(set(named.values()))) if named else None
+    names = [image.name for image in drawn.images]
+    return describe_drawn(names, all_images=len(data), seed=config.label_seed, sequences=counts)
 
 
 def divide(labels: CheckedLabels, config: FinetuneConfig, held: HeldOut) -> tuple[CheckedLabels, CheckedLabels]:

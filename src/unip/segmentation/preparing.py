@@ -113,7 +113,7 @@ def prepare(
     config, chosen = choose(given, facts)
     if config.minutes:
         config, chosen = keep_minutes(given, config, facts, backbone, labels, accelerator, begun)
-    reasons = [*labels.holding.lines, *settled, *chosen]
+    reasons = [*labels.drawn, *labels.holding.lines, *settled, *chosen]
     if by := bfloat16_features(config, accelerator.device):
         reasons.append(f"features in bfloat16, which this processor computes fast ({by}); the decoder in float32")
     check_warmup(config.warmup, config.steps)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from unip.data.labelled.classes import IGNORE
-from unip.data.labelled.datasets import choose, list_splits, open_segmentation
+from unip.data.labelled.datasets import list_splits, open_segmentation
+from unip.data.labelled.drawing import choose
 from unip.data.labelled.kept import KeptPairs
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError

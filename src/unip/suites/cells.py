@@ -21,7 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unip.data.labelled.datasets import SegmentationData, check_segmentation, choose_labels, open_segmentation
+from unip.data.grouping import guess_sequences
+from unip.data.labelled.datasets import SegmentationData, check_segmentation, open_segmentation
+from unip.data.labelled.drawing import choose_labels
 from unip.data.labelled.settings import Places
 from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
@@ -190,7 +192,7 @@ def _fitted(task: CellTask) -> CellResult:
     device = choose_device(task.device)
     train = _open(task, task.train)
     if task.label_budget is not None:
-        train = train.take(choose_labels(train, task.label_budget, task.seed))
+        train = train.take(choose_labels(train, task.label_budget, task.seed, guess_sequences(train.images)))
     test = _open(task, task.test)
     if train.classes.names != test.classes.names:
         raise UnipError(

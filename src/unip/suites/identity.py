@@ -22,7 +22,7 @@ from unip.paths import is_dir, is_file, status
 from unip.runtime.workers import map_threads
 from unip.vit.sources import WEIGHTS_NAME, parse_source
 
-VERSION = 5  # raise it when a cell of the same settings would give another result
+VERSION = 6  # raise it when a cell of the same settings would give another result
 MANIFEST_COLUMNS = ("sha256", "modality", "source", "weight", "grey", "conversion")  # that a mix depends on
 
 

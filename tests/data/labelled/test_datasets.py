@@ -12,9 +12,8 @@ from PIL import Image
 
 from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes, default_palette
-from unip.data.labelled.datasets import check_segmentation, choose, choose_labels, open_segmentation
+from unip.data.labelled.datasets import check_segmentation, open_segmentation
 from unip.data.labelled.masks import MaskFile, plain_ids, translate
-from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 
 CLASSES = Classes(("background", "person", "car"), 255)
@@ -33,10 +32,6 @@ def write(root: Path, masks: dict[str, np.ndarray], *, classes: object | None = 
 
 def read_mask(path: Path, classes: Classes) -> np.ndarray:
     return translate(MaskFile(path).read(), plain_ids(classes), classes, path)
-
-
-def subset(data: SegmentationData, label_budget: float, seed: int) -> SegmentationData:
-    return data.take(choose(data, label_budget, seed))
 
 
 def ids(*values: int, size: tuple[int, int] = (4, 6), dtype: type = np.uint8) -> np.ndarray:
@@ -225,51 +220,6 @@ def test_checking_names_what_is_bad(tmp_path: Path) -> None:
         check_segmentation(open_segmentation(root))
     assert "unknown id 9" in caught.value.what and "c.webp" in caught.value.what
     assert caught.value.fix.startswith("For the first: Save the mask")
-
-
-@pytest.fixture
-def unequal(tmp_path: Path) -> SegmentationData:
-    masks = {f"{i:02}": ids(0) for i in range(18)}
-    masks["07"], masks["18"] = ids(0, 1), ids(0, 1)
-    masks["19"] = ids(0, 2)
-    return open_segmentation(write(tmp_path / "set", masks))
-
-
-def labels_in(data: SegmentationData) -> set[int]:
-    return {int(value) for i in range(len(data)) for value in np.unique(data.read_mask(i))}
-
-
-def test_few_labels_show_every_class(unequal: SegmentationData) -> None:
-    choices = [subset(unequal, 3, seed) for seed in range(8)]
-    assert all(len(choice) == 3 and labels_in(choice) == {0, 1, 2} for choice in choices)
-    assert all(list(choice.images) == sorted(choice.images) for choice in choices)
-    assert len({choice.images for choice in choices}) > 1
-    assert subset(unequal, 3, 4) == choices[4]
-    assert labels_in(subset(unequal, 1, 0)) >= {2}  # the rarest comes first
-
-
-def test_few_labels_are_part_of_more(unequal: SegmentationData) -> None:
-    for few, more in ((1, 2), (2, 5), (5, 0.5), (0.5, 19)):
-        assert set(subset(unequal, few, 3).images) <= set(subset(unequal, more, 3).images)
-    assert len(subset(unequal, 0.25, 0)) == 5
-    assert len(subset(unequal, 0.001, 0)) == 1
-    assert subset(unequal, 1.0, 0) is unequal
-    assert len(subset(unequal, 1, 0)) == 1
-
-
-def test_few_labels_are_a_share_or_a_whole_number(unequal: SegmentationData) -> None:
-    assert [len(choose_labels(unequal, labels, 0)) for labels in (0.25, 1, 1.0, 3.0, 3)] == [5, 20, 20, 3, 3]
-    for labels in (1.5, 19.999):
-        with pytest.raises(
-            UnipError, match=f"label_budget {labels} is above 1, so it is a number of images and must be"
-        ):
-            choose_labels(unequal, labels, 0)
-
-
-@pytest.mark.parametrize("labels", [0, 21, -1, 0.0, 1.5, -0.1])
-def test_impossible_numbers_of_labels(unequal: SegmentationData, labels: float) -> None:
-    with pytest.raises(UnipError, match=r"share of labels|labelled images are asked for"):
-        subset(unequal, labels, 0)
 
 
 def test_the_data_may_say_how_its_images_are_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Segmentation data: opened from any known layout, checked pair by pair, and limited to a label budget."""
+"""Segmentation data: opened from any known layout, checked pair by pair."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import numpy.typing as npt
 
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.classes import Classes as Classes
-from unip.data.labelled.pairs import Pair, Unpaired, classes_shown
+from unip.data.labelled.pairs import Pair, Unpaired
 from unip.data.labelled.pairs import SegmentationData as SegmentationData
 from unip.data.labelled.pairs import check_pair as check_pair
 from unip.data.labelled.readers import READERS
 from unip.data.labelled.readers.folder import open_folder
 from unip.data.labelled.remap import remapped
-from unip.data.labelled.settings import FOUND, Places, check_label_budget
+from unip.data.labelled.settings import FOUND, Places
 from unip.data.labelled.turning import turn_masks
 from unip.errors import UnipError
 from unip.paths import exists, expand
-from unip.runtime.seeds import seed_for
 from unip.runtime.workers import map_processes
 
 T = TypeVar("T")
@@ -177,55 +176,3 @@ def count_pixels(pair: Pair, classes: Classes) -> Counts:
 def by_name(counts: Counts, classes: Classes) -> dict[str, int]:
     """Name counts of :func:`count_pixels`: the classes in order, then ``"ignore"``."""
     return dict(zip([*classes.names, "ignore"], counts.tolist(), strict=True))
-
-
-def choose_labels(data: SegmentationData, label_budget: float, seed: int) -> list[int]:
-    """Choose few pairs as :func:`choose` does; ``label_budget`` is a share up to 1 and a whole number of images above.
-
-    Raises:
-        UnipError: ``label_budget`` is not possible, or a mask is bad.
-    """
-    check_label_budget(label_budget)
-    return choose(data, float(label_budget) if label_budget <= 1 else int(label_budget), seed)
-
-
-def choose(data: SegmentationData, label_budget: float | int, seed: int) -> list[int]:
-    """Keep few labels: a seeded choice in which every class occurs as long as there is room for it.
-
-    Classes are served from the rarest on, each with a random image that shows it, unless one chosen before does;
-    the rest is random. With the same seed, a smaller choice is contained in a larger one.
-
-    Args:
-        data: The pairs.
-        label_budget: A share in (0, 1] when a float, a number of images when an int.
-        seed: Seed of the choice.
-
-    Returns:
-        The numbers of the chosen pairs, rising.
-
-    Raises:
-        UnipError: ``label_budget`` is not possible, or a mask is bad.
-    """
-    if isinstance(label_budget, float):
-        if not 0.0 < label_budget <= 1.0:
-            raise UnipError(f"a share of labels must lie in (0, 1], but is {label_budget}")
-        count = max(1, round(label_budget * len(data)))
-    else:
-        count = label_budget
-    if not 1 <= count <= len(data):
-        raise UnipError(
-            f"{count} labelled images are asked for, but there are {len(data)}",
-            f"Ask for 1 to {len(data)}, or for a share such as 0.1.",
-        )
-    if count == len(data):
-        return list(range(count))
-
-    present = classes_shown(data.read_mask, len(data), len(data.classes.names))
-    shuffled = np.random.default_rng(seed_for(seed, len(data))).permutation(len(data))
-    chosen: list[int] = []
-    images_with = present.sum(axis=0)
-    for class_id in np.argsort(images_with, kind="stable"):
-        if images_with[class_id] and not present[chosen, class_id].any():
-            chosen.append(int(next(i for i in shuffled if present[i, class_id])))
-    chosen += [int(i) for i in shuffled if i not in set(chosen)]
-    return sorted(chosen[:count])
