@@ -227,6 +227,7 @@ def pretrain(
     patch_size: int | None = None,
     student_layers: int | Sequence[int] = (),
     distort: float = 0.0,
+    distortions: Literal["photometric", "infrared"] = "photometric",
     exclude_layers: int | Sequence[int] = (),
     target_nmi: float = 0.09,
     probe_images: int = 256,
@@ -287,6 +288,8 @@ def pretrain(
         student_layers: Attention: the student's layer that learns each teacher's, one each; features: those that
             are mapped, side by side; none: the last.
         distort: Share of the crops that the student sees with other contrast, noise and blur.
+        distortions: What distort does: contrast, brightness, noise and blur; infrared: also stripes, dead pixels
+            and the other polarity.
         exclude_layers: Layers that auto must not choose.
         target_nmi: NMI of a hybrid layer.
         probe_images: Infrared images that auto measures.
@@ -351,6 +354,7 @@ def pretrain(
     patch_size: int | None = None,
     student_layers: int | Sequence[int] = (),
     distort: float = 0.0,
+    distortions: Literal["photometric", "infrared"] = "photometric",
     exclude_layers: int | Sequence[int] = (),
     target_nmi: float = 0.09,
     probe_images: int = 256,
@@ -405,6 +409,7 @@ def pretrain(
     patch_size: int | None = None,
     student_layers: int | Sequence[int] = (),
     distort: float = 0.0,
+    distortions: Literal["photometric", "infrared"] = "photometric",
     exclude_layers: int | Sequence[int] = (),
     target_nmi: float = 0.09,
     probe_images: int = 256,

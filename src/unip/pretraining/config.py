@@ -78,6 +78,11 @@ class PretrainConfig(TrainingConfig):
     distort: float = Field(
         0.0, ge=0, le=1, description="Share of the crops that the student sees with other contrast, noise and blur."
     )
+    distortions: Literal["photometric", "infrared"] = Field(
+        "photometric",
+        description="What distort does: contrast, brightness, noise and blur; infrared: also stripes, dead pixels and "
+        "the other polarity.",
+    )
     exclude_layers: tuple[int, ...] = Field((), description="Layers that auto must not choose.")
     target_nmi: float = Field(HYBRID_NMI, gt=0, lt=1, description="NMI of a hybrid layer.")
     probe_images: int = Field(256, ge=1, description="Infrared images that auto measures.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -59,10 +60,12 @@ class Distillation(Objective):
     Attributes:
         distort: Share of the images that only the student sees distorted (:mod:`unip.pretraining.distort`).
         seed: Of the distortions.
+        camera: Whether stripes, dead pixels and the other polarity are among them.
     """
 
     distort: float = 0.0
     seed: int = 0
+    camera: bool = False
 
     def views(
         self, images: torch.Tensor, flips: torch.Tensor | None = None, positions: torch.Tensor | None = None
@@ -76,7 +79,8 @@ class Distillation(Objective):
             return clean, clean
         grey = clean * INFMIX_STD + INFMIX_MEAN
         parts = zip(torch.split(grey, AT_ONCE), torch.split(positions, AT_ONCE), strict=True)
-        changed = [distorted(part, places, seed=self.seed, probability=self.distort) for part, places in parts]
+        distort = partial(distorted, seed=self.seed, probability=self.distort, camera=self.camera)
+        changed = [distort(part, places) for part, places in parts]
         return clean, normalise(torch.cat(changed))
 
 

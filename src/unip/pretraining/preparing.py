@@ -240,7 +240,7 @@ def make_objective(
         made = AttentionDistillation(
             targets, student, size=config.size, layers=config.student_layers, values_weight=values, dtype=dtype
         )
-    made.distort, made.seed = config.distort, config.seed
+    made.distort, made.seed, made.camera = config.distort, config.seed, config.distortions == "infrared"
     return made
 
 

@@ -105,7 +105,8 @@ def describe(plan: PretrainPlan) -> Iterator[str | TableMessage]:
 def describe_crops(config: PretrainConfig) -> str:
     """Say how much is seen of the images."""
     low, high = (f"{100 * share:g}" for share in config.scale)
-    distorted = f", {100 * config.distort:g} % of them distorted for the student" if config.distort else ""
+    how = ", also as infrared cameras do," if config.distortions == "infrared" else ""
+    distorted = f", {100 * config.distort:g} % of them distorted{how} for the student" if config.distort else ""
     crops = f"crops of {config.size} px, {low} to {high} % of an image"
     return f"{config.steps} steps of {config.batch_size} {crops}{distorted}"
 
@@ -196,7 +197,7 @@ def save_student(plan: PretrainPlan, run: RunFolder, done: TrainResult) -> None:
     if config.student_layers:
         info |= {"student_layers": list(config.student_layers)}
     if config.distort:
-        info |= {"distort": config.distort}
+        info |= {"distort": config.distort, "distortions": config.distortions}
     if config.objective in NOT_TRAINED:
         info["not_trained"] = NOT_TRAINED[config.objective]
     mean, std = INFMIX_RGB
