@@ -214,6 +214,8 @@ def pretrain(
     *,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
+    recipe: Literal["paper", "adapt"] = "paper",
+    probe_data: str | os.PathLike[str] | None = None,
     objective: Literal["nmi_had", "nmi_had+values", "features", "mae"] = "nmi_had",
     teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     teacher_layer: Literal["auto"] | int | Sequence[Literal["auto"] | int] = ("auto",),
@@ -272,6 +274,9 @@ def pretrain(
     Args:
         data: Image folders or manifests; infrared=FOLDER and rgb=FOLDER say what is in them.
         out: Run folder; the same command run again continues an interrupted run.
+        recipe: How open settings are chosen: the paper's; adapt: a better start for your own frames, in minutes.
+        probe_data: adapt: labelled frames, as for finetune --data; if linear probes say that the new start is
+            worse, the old one is kept.
         objective: What is learnt: the teacher's attention, also with its value relations, its tokens, or MAE.
         teacher: timm:NAME[.TAG], timm:NAME@FILE, hf:REPO, a checkpoint file or a model folder; one or more, the
             same one twice for two of its layers. Not used by mae.
@@ -341,6 +346,8 @@ def pretrain(
     *,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
+    recipe: Literal["paper", "adapt"] = "paper",
+    probe_data: str | os.PathLike[str] | None = None,
     objective: Literal["nmi_had", "nmi_had+values", "features", "mae"] = "nmi_had",
     teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     teacher_layer: Literal["auto"] | int | Sequence[Literal["auto"] | int] = ("auto",),
@@ -396,6 +403,8 @@ def pretrain(
     *,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
+    recipe: Literal["paper", "adapt"] = "paper",
+    probe_data: str | os.PathLike[str] | None = None,
     objective: Literal["nmi_had", "nmi_had+values", "features", "mae"] = "nmi_had",
     teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     teacher_layer: Literal["auto"] | int | Sequence[Literal["auto"] | int] = ("auto",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
@@ -32,6 +33,15 @@ class PretrainConfig(TrainingConfig):
 
     data: tuple[NameOrPath, ...] = Field(
         min_length=1, description="Image folders or manifests; infrared=FOLDER and rgb=FOLDER say what is in them."
+    )
+    recipe: Literal["paper", "adapt"] = Field(
+        "paper",
+        description="How open settings are chosen: the paper's; adapt: a better start for your own frames, in minutes.",
+    )
+    probe_data: Annotated[Path | None, Setting(resume="unfinished")] = Field(
+        None,
+        description="adapt: labelled frames, as for finetune --data; if linear probes say that the new start is worse, "
+        "the old one is kept.",
     )
     objective: ObjectiveName = Field(
         "nmi_had",
@@ -121,12 +131,18 @@ class PretrainConfig(TrainingConfig):
         return scale
 
     @model_validator(mode="after")
+    def _has_something_to_judge(self) -> PretrainConfig:
+        if self.probe_data is not None and self.recipe != "adapt":
+            raise ValueError("probe_data judges the start that recipe adapt makes: add recipe adapt")
+        return self
+
+    @model_validator(mode="after")
     def _goes_together(self) -> PretrainConfig:
-        if self.init_share and self.init == "random":
+        if self.init_share and self.init == "random" and self.recipe != "adapt":
             raise ValueError("init_share needs init: random weights have nothing to keep")
-        if self.patch_size is not None and self.init == "random":
+        if self.patch_size is not None and self.init == "random" and self.recipe != "adapt":
             raise ValueError("patch_size resizes the patches of init: a student from random weights has 16-pixel ones")
-        if self.objective != "mae" and not self.teacher:
+        if self.objective != "mae" and not self.teacher and self.recipe != "adapt":
             raise ValueError(f"objective {self.objective} needs a teacher")
         if self.teacher_precision == "fp8" and not self.attentive:
             raise ValueError("teacher_precision fp8 is for attention: objective nmi_had or nmi_had+values")
@@ -135,7 +151,7 @@ class PretrainConfig(TrainingConfig):
         if self.objective == "mae" and (self.distort or self.student_layers):
             name = "distort" if self.distort else "student_layers"
             raise ValueError(f"{name} is for objectives with a teacher")
-        if self.attentive and len(self.student_layers) not in (0, len(self.teacher)):
+        if self.attentive and self.teacher and len(self.student_layers) not in (0, len(self.teacher)):
             raise ValueError(
                 f"student_layers has {len(self.student_layers)} values for {len(self.teacher)} teachers: give one each"
             )

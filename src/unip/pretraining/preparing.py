@@ -21,10 +21,12 @@ from unip.data.sampling.pretraining_crops import Squares, sample_indices
 from unip.errors import UnipError
 from unip.files import read_json
 from unip.paths import exists
+from unip.pretraining.adapting import choose
 from unip.pretraining.attention_distillation import AttentionDistillation
 from unip.pretraining.config import PretrainConfig
 from unip.pretraining.feature_distillation import FeatureDistillation
 from unip.pretraining.inputs import normalise_crops
+from unip.pretraining.label_probe import ProbeHalves, open_halves
 from unip.pretraining.layers import TeacherLayer, make_targets, resolve_layers
 from unip.pretraining.mae import MaskedAutoencoding
 from unip.pretraining.objective import Distillation, Objective
@@ -32,6 +34,8 @@ from unip.pretraining.resolving import resolve_decoder, resolve_pretraining
 from unip.pretraining.speed import speed_up
 from unip.pretraining.student import make_student
 from unip.pretraining.teachers import Target
+from unip.pretraining.timing import fit, measure
+from unip.runtime.seeds import seed_for
 from unip.training.feed import Positions
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup
@@ -44,6 +48,8 @@ from unip.zoo.lineage import Ancestor, Lineage, data_ancestor
 
 log = logging.getLogger(__name__)
 
+HELD_OUT = 64  # frames that the guard of the recipe adapt looks at, at most
+FEWEST_TO_HOLD_OUT = 20
 SPEED_IMAGES = 64  # on which a faster teacher is compared with itself
 
 
@@ -55,6 +61,7 @@ class PretrainPlan:
         config: Every setting resolved.
         accelerator: Device, ranks and precision.
         table: The manifest of the images.
+        trained: The part of it that is trained on.
         images: What was read of them, whole.
         loaded: What was read of each model, a line each.
         layers: The layers that are distilled, and how they were found; none for mae.
@@ -65,11 +72,15 @@ class PretrainPlan:
         speed: What was done to make the teachers faster, in lines.
         finished: Whether the run has its model, and no checkpoints to go on from.
         lineage: What the student is made from.
+        chosen: What the recipe adapt chose, in lines.
+        held: For the recipe adapt, frames that are not trained on, of which the guard looks at some; else nothing.
+        halves: Labelled frames that judge the student, if some are given.
     """
 
     config: PretrainConfig
     accelerator: Accelerator
     table: pa.Table
+    trained: pa.Table
     images: Squares
     loaded: list[str]
     layers: list[TeacherLayer]
@@ -80,6 +91,9 @@ class PretrainPlan:
     speed: list[str]
     finished: bool
     lineage: Lineage
+    chosen: list[str] = field(default_factory=list)
+    held: torch.Tensor | None = None
+    halves: ProbeHalves | None = None
 
     @property
     def layer_numbers(self) -> tuple[int, ...]:
@@ -93,6 +107,12 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
     Raises:
         UnipError: Data, teachers, layers or settings do not fit together.
     """
+    given, table = config.model_fields_set, None
+    chosen: list[str] = []
+    halves = None if config.probe_data is None else open_halves(config.probe_data, config.seed)
+    if config.recipe == "adapt":
+        table = open_table(config, run)
+        config, chosen = choose(config, table, on_gpu=accelerator.device.type == "cuda")
     torch.manual_seed(config.seed)  # what of the weights is random must be the same where the run goes on
     teachers = {source: load_backbone(source) for source in dict.fromkeys(source for source, *_ in config.targets())}
     init = None
@@ -101,14 +121,14 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
     check_student_layers(config, init)
     models = [*teachers.items(), *([(config.init, init)] if init else [])]
     loaded = [str(backbone.report or f"{source}: random weights") for source, backbone in models]
-    table = open_table(config, run)
+    table = open_table(config, run) if table is None else table
     images = Squares(table, config.size)
     for backbone in teachers.values():
         backbone.model.to(accelerator.device)
     patch = patch_size(init.model) if init else int(student_spec(config.student).arguments["patch_size"])
     layers = resolve_layers(config, teachers, images, patch=patch, known=known_layers(config, run))
     targets = make_targets(layers, teachers)
-    config = resolve_pretraining(config, layers, images=table.num_rows)
+    opened, config = config, resolve_pretraining(config, layers, images=table.num_rows)
     Positions(config, start=0, rank=accelerator.process_index, ranks=accelerator.num_processes)  # can it be shared?
 
     student, spec = make_student(config, init, targets)
@@ -121,10 +141,18 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
     half = torch.bfloat16 if accelerator.mixed_precision == "bf16" and on_gpu else None
     objective = make_objective(config, student, targets, dtype=half)
     speed = speed_up_teachers(objective, images, config, accelerator.device)
+    trained, held = table, None
+    if config.recipe == "adapt":
+        trained, held = hold_out(table, images, config)
+        changes, time = fit(config, measure(objective, config, accelerator), may_change={"steps", "accumulate"} - given)
+        config = resolve_pretraining(opened.model_copy(update=changes), layers, images=table.num_rows)
+        Positions(config, start=0, rank=accelerator.process_index, ranks=accelerator.num_processes)
+        chosen = [*chosen, time]
     return PretrainPlan(
         config=config,
         accelerator=accelerator,
         table=table,
+        trained=trained,
         images=images,
         loaded=loaded,
         layers=layers,
@@ -135,7 +163,24 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
         speed=speed,
         finished=run.is_finished(config),
         lineage=lineage_of(teachers.values(), init, table),
+        chosen=chosen,
+        held=held,
+        halves=halves,
     )
+
+
+def hold_out(table: pa.Table, images: Squares, config: PretrainConfig) -> tuple[pa.Table, torch.Tensor]:
+    """Take a tenth of the infrared frames, 64 at most, out of what is trained on; read them as squares.
+
+    Of fewer than 20 images none is taken out: the guard then looks at frames that were trained on.
+    """
+    infrared = "infrared" in table["modality"].to_pylist()
+    count = min(HELD_OUT, max(2, table.num_rows // 10))
+    held = sample_indices(table, "infrared" if infrared else None, count, seed_for(config.seed, 1))
+    out = set(held)
+    few = table.num_rows < FEWEST_TO_HOLD_OUT
+    left = table if few else table.take([row for row in range(table.num_rows) if row not in out])
+    return left, images.read(held)
 
 
 def lineage_of(teachers: Iterable[Backbone], init: Backbone | None, table: pa.Table) -> Lineage:

@@ -22,6 +22,7 @@ from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.outputs import write_json
 from unip.pretraining.config import PretrainConfig
+from unip.pretraining.guard import Verdict, as_backbone, judge
 from unip.pretraining.objective import Objective
 from unip.pretraining.preparing import PretrainPlan, prepare, some_images
 from unip.pretraining.resolving import few_crops
@@ -30,13 +31,18 @@ from unip.pretraining.student import average_with_init, describe_student
 from unip.training.feed import PositionDataset
 from unip.training.loop import Trainable, TrainResult, train
 from unip.training.optim import parameter_groups
+from unip.training.pace import duration
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import warmup_cosine
+from unip.vit.ancestry import ancestors_of
+from unip.vit.backbone import load_backbone
 from unip.vit.export import save_backbone
 from unip.vit.normalisation import INFMIX_RGB
+from unip.zoo.lineage import Lineage
 
 log = logging.getLogger(__name__)
 
+GUARD = "guard.json"
 METHODS = {
     "nmi_had": "NMI-HAD attention distillation (UNIP, ICLR 2025, arXiv 2502.02257)",
     "nmi_had+values": "NMI-HAD attention distillation (UNIP, ICLR 2025, arXiv 2502.02257) with value relations "
@@ -92,6 +98,7 @@ def describe(plan: PretrainPlan) -> Iterator[str | TableMessage]:
     config = plan.config
     yield TableMessage(summary_table(summary(plan.table)))
     yield from plan.loaded
+    yield from plan.chosen
     for found in plan.layers:
         if len(plan.layers) > 1:
             yield f"teacher {found.source}, weight {found.weight:g}"
@@ -131,21 +138,59 @@ def train_student(plan: PretrainPlan, run: RunFolder) -> PretrainResult:
     trainable = Trainable(
         model=objective,
         saved=saved,
-        dataset=partial(make_dataset, config, plan.table, plan.accelerator.device),
+        dataset=partial(make_dataset, config, plan.trained, plan.accelerator.device),
         groups=parameter_groups(saved, lr=float(config.lr), weight_decay=config.weight_decay),
         schedule=warmup_cosine(config.steps, int(config.warmup)),
         betas=(0.9, 0.95),
         compiled=objective.parts,
         picture=partial(draw, objective, plan.images, config),
         picture_every=config.picture_every,
+        pace=tell_pace,
     )
     done = train(trainable, config, run, plan.accelerator)
     if main:
         if config.init_share:
             average_with_init(plan.student, plan.start, config.init_share)
-        save_student(plan, run, done)
-        log.info(f"{config.objective} ended at a loss of {done.last['loss']:.4f}; the student is {run.model}")
+        log.info(f"{config.objective} ended at a loss of {done.last['loss']:.4f}")
+        verdict = guard(plan, run) if plan.held is not None else None
+        if verdict is not None and verdict.saved == "start":
+            save_start(plan, run, verdict)
+            log.warning(f"the old start is kept, and is {run.model}: {verdict.reason}")
+        else:
+            save_student(plan, run, done, verdict)
+            log.info(f"the student is {run.model}" + ("" if verdict is None else f": {verdict.reason}"))
     return PretrainResult(run.model, plan.layer_numbers, done.last["loss"], done)
+
+
+def tell_pace(seconds: float, left: int) -> None:
+    """Say how long training will take."""
+    log.info(f"{seconds:.2g} s a step: about {duration(seconds * left)} for the {left:,} steps that are left")
+
+
+def guard(plan: PretrainPlan, run: RunFolder) -> Verdict:
+    """Compare the adapted weights with those of the start, and write down which are saved."""
+    assert plan.held is not None
+    config = plan.config
+    start = load_backbone(config.init, patch=config.patch_size)
+    verdict = judge(start, as_backbone(plan.student, start, INFMIX_RGB), plan.held, plan.halves)
+    write_json(run.path / GUARD, verdict.to_dict())
+    return verdict
+
+
+def save_start(plan: PretrainPlan, run: RunFolder, verdict: Verdict) -> None:
+    """Write the start as it was, since the adapted weights are worse."""
+    config = plan.config
+    start = load_backbone(config.init, patch=config.patch_size)
+    save_backbone(
+        start.model,
+        start.spec,
+        run.model,
+        mean=start.mean,
+        std=start.std,
+        input_size=start.input_size,
+        info={"method": "none: the start as it was", "init": config.init, "guard": verdict.to_dict()},
+        lineage=Lineage.of(ancestors_of(start, "init")),
+    )
 
 
 def make_dataset(config: PretrainConfig, table: pa.Table, device: torch.device) -> PositionDataset:
@@ -174,7 +219,7 @@ def draw(model: Objective, images: Squares, config: PretrainConfig) -> np.ndarra
     return picture
 
 
-def save_student(plan: PretrainPlan, run: RunFolder, done: TrainResult) -> None:
+def save_student(plan: PretrainPlan, run: RunFolder, done: TrainResult, verdict: Verdict | None = None) -> None:
     """Write the student as a model folder that says how it was made."""
     config = plan.config
     about = ("source", "sha256", "layer", "weight", "zoom")
@@ -200,6 +245,8 @@ def save_student(plan: PretrainPlan, run: RunFolder, done: TrainResult) -> None:
         info |= {"distort": config.distort, "distortions": config.distortions}
     if config.objective in NOT_TRAINED:
         info["not_trained"] = NOT_TRAINED[config.objective]
+    if verdict is not None:
+        info |= {"guard": verdict.to_dict()}
     mean, std = INFMIX_RGB
     save_backbone(
         plan.student,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unip.config import verb
+from unip.data.labelled.settings import check_data
 from unip.data.manifests.sources import check_sources
 from unip.pretraining.config import PretrainConfig
+from unip.pretraining.recipes import begin
 from unip.training.run_folder import run_folder
 from unip.vit.sources import check_backbone
 from unip.vit.student import student_spec
@@ -27,7 +29,9 @@ def pretrain(config: PretrainConfig) -> PretrainResult | None:
         Interrupted: Stopped by a signal; the same call continues.
     """
     with run_folder(config) as run:
-        config = run.adopt(config)
+        config = run.adopt(begin(config, run))
+        if config.probe_data is not None:
+            check_data(config.probe_data)
         check_sources(config.data)  # before models, which may have to be downloaded; reading all images takes longer
         if config.init == "random":
             student_spec(config.student)  # refuses an unknown name

@@ -6,6 +6,7 @@ RUN/
   log.jsonl           one line per logged step
   labels.json         fine-tuning: the labelled files as they were, and what is in them, so as not to read them again
   held_out.json       fine-tuning: the labelled images that were held out to evaluate on, and why those
+  guard.json          pre-training by the recipe adapt: whether the new start is saved or the old one, and why
   checkpoints/        step-00001000/{model,optimizer}.safetensors + state.json
   model/              the result: model.safetensors + config.json + README.md
   .unip/              the list of these files and the lock, see unip.outputs
@@ -53,6 +54,7 @@ FILES = (
     "held_out.json",
     "manifest.parquet",
     "teacher.json",
+    "guard.json",
     "model/config.json",
     "model/model.safetensors",
     "model/README.md",
