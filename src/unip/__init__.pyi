@@ -483,6 +483,8 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
+    pseudo: str | os.PathLike[str] | None = None,
+    pseudo_share: float = 0.5,
     mode: Literal["auto", "full", "frozen", "linear"] = "auto",
     recipe: Literal["auto", "paper", "fast", "quick"] = "auto",
     minutes: Literal["auto"] | float = "auto",
@@ -596,6 +598,8 @@ def finetune(
             (shown), or the pixels as stored. None: it is found where size or tags tell.
         label_budget: Labelled images to use: a share up to 1, or a number above 1.
         label_seed: Seed of the choice of few labels.
+        pseudo: Output folder of unip predict, best with --risk: its masks are trained on, too.
+        pseudo_share: Share of the crops that pseudo-labelled frames make up.
         mode: Train all; a decoder on the frozen backbone; or a linear probe on it; auto: full, quick frozen.
         recipe: How open settings are chosen: as in the paper; fast, from the data; quick, for minutes on a CPU;
             auto: fast, and quick without a GPU.
@@ -690,6 +694,8 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
+    pseudo: str | os.PathLike[str] | None = None,
+    pseudo_share: float = 0.5,
     mode: Literal["auto", "full", "frozen", "linear"] = "auto",
     recipe: Literal["auto", "paper", "fast", "quick"] = "auto",
     minutes: Literal["auto"] | float = "auto",
@@ -793,6 +799,8 @@ def finetune(
     mask_orientation: Literal["shown", "stored"] | None = None,
     label_budget: float | None = None,
     label_seed: int = 0,
+    pseudo: str | os.PathLike[str] | None = None,
+    pseudo_share: float = 0.5,
     mode: Literal["auto", "full", "frozen", "linear"] = "auto",
     recipe: Literal["auto", "paper", "fast", "quick"] = "auto",
     minutes: Literal["auto"] | float = "auto",

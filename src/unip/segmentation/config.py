@@ -90,6 +90,10 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
         None, gt=0, description="Labelled images to use: a share up to 1, or a number above 1."
     )
     label_seed: Annotated[int, CELL] = Field(0, ge=0, description="Seed of the choice of few labels.")
+    pseudo: Annotated[Path | None, CELL] = Field(
+        None, description="Output folder of unip predict, best with --risk: its masks are trained on, too."
+    )
+    pseudo_share: float = Field(0.5, gt=0, lt=1, description="Share of the crops that pseudo-labelled frames make up.")
     mode: Annotated[Literal["auto", "full", "frozen", "linear"], CELL] = Field(
         "auto",
         description="Train all; a decoder on the frozen backbone; or a linear probe on it; auto: full, quick frozen.",

@@ -124,7 +124,7 @@ def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
     trainable = Trainable(
         model=ready.model,
         saved=segmenter,
-        dataset=partial(make_dataset, config, segmenter, ready.labels.train, ready.accelerator),
+        dataset=partial(make_dataset, config, segmenter, ready.labels.train, ready.accelerator, ready.pseudo),
         groups=parameter_groups(
             segmenter,
             lr=config.lr,
@@ -181,6 +181,8 @@ def model_info(ready: Preparation, done: TrainResult) -> ModelInfo:
         split=config.split,
         remap=config.remap,
         labelled_images=len(ready.data),
+        pseudo_images=len(ready.pseudo.data) if ready.pseudo else None,
+        pseudo_share=config.pseudo_share if ready.pseudo else None,
         held_out_images=len(ready.labels.holding.held.held) if ready.labels.holding.held else None,
         mode=config.mode,
         steps=done.steps,

@@ -21,6 +21,7 @@ from unip.segmentation.defaults import TaskFacts, choose, choose_compile, shown
 from unip.segmentation.labels import TaskLabels, check_task
 from unip.segmentation.losses import PixelLoss, class_weights
 from unip.segmentation.model import CachedLoss, SegmentationLoss, Segmenter, SegmenterSpec
+from unip.segmentation.pseudo import PseudoLabels, open_pseudo
 from unip.segmentation.recipes import settle
 from unip.segmentation.training_data import bfloat16_features, check_cache, make_rare_crops
 from unip.segmentation.training_images import TrainingImages
@@ -50,6 +51,7 @@ class Preparation:
         continued: Whether decoder and classes are those of a segmentation model, trained further.
         model_given: Whether the model was named, and is not the one that is taken by default.
         lineage: What the model is made from.
+        pseudo: Frames with pseudo-labels to train on, too.
     """
 
     config: ResolvedConfig
@@ -63,6 +65,7 @@ class Preparation:
     continued: bool
     model_given: bool
     lineage: Lineage
+    pseudo: PseudoLabels | None = None
 
     @property
     def main(self) -> bool:
@@ -109,11 +112,20 @@ def prepare(
     backbone = load_backbone(given.model, drop_path=0.0 if given.frozen else given.drop_path)
     labels = check_task(given, run, data, val)
     given = given.model_copy(update=labels.holding.settings)
+    pseudo = None
+    if given.pseudo is not None:
+        pseudo = open_pseudo(given.pseudo, labels.train.data, labels.val.data.images if labels.val else ())
     facts = TaskFacts.of(labels.facts, backbone, on_gpu=on_gpu, ranks=accelerator.num_processes)
     config, chosen = choose(given, facts)
     if config.minutes:
         config, chosen = keep_minutes(given, config, facts, backbone, labels, accelerator, begun)
-    reasons = [*labels.drawn, *labels.holding.lines, *settled, *chosen]
+    reasons = [
+        *labels.drawn,
+        *(pseudo.describe(config.pseudo_share) if pseudo else []),
+        *labels.holding.lines,
+        *settled,
+        *chosen,
+    ]
     if by := bfloat16_features(config, accelerator.device):
         reasons.append(f"features in bfloat16, which this processor computes fast ({by}); the decoder in float32")
     check_warmup(config.warmup, config.steps)
@@ -147,12 +159,15 @@ def prepare(
         adapted=adapted,
         continued=bool(continued),
         model_given=model_given,
-        lineage=lineage_of(config, backbone, labels.train.data),
+        lineage=lineage_of(config, backbone, labels.train.data, pseudo),
+        pseudo=pseudo,
     )
 
 
-def lineage_of(config: ResolvedConfig, backbone: Backbone, data: SegmentationData) -> Lineage:
-    """Return what a model is made from: its backbone, and the labelled images with their masks.
+def lineage_of(
+    config: ResolvedConfig, backbone: Backbone, data: SegmentationData, pseudo: PseudoLabels | None = None
+) -> Lineage:
+    """Return what a model is made from: its backbone, the labelled images with their masks, and pseudo-labels.
 
     Raises:
         UnipError: The card of the data, or the lineage of the backbone, cannot be read.
@@ -160,7 +175,7 @@ def lineage_of(config: ResolvedConfig, backbone: Backbone, data: SegmentationDat
     files = dict.fromkeys([*data.images, *(mask.path for mask in data.masks)])
     listed = [(file.name, status(file).st_size) for file in files]
     card = data_ancestor(config.data.name or str(config.data), data.images[0].parent, listed)
-    return Lineage.of([*ancestors_of(backbone, "init"), card])
+    return Lineage.of([*ancestors_of(backbone, "init"), card, *(pseudo.ancestors() if pseudo else [])])
 
 
 def keep_minutes(

@@ -36,6 +36,8 @@ class ModelInfo:
         split: Of it.
         remap: Changes of labels.
         labelled_images: How many it was trained on.
+        pseudo_images: How many more it was trained on with pseudo-labels, optional.
+        pseudo_share: Their share of the crops, optional.
         held_out_images: How many labelled images it was not trained on, to be evaluated on them, optional.
         mode: Full fine-tuning or a linear probe.
         steps: Optimiser steps.
@@ -59,6 +61,8 @@ class ModelInfo:
     split: str | None
     remap: tuple[str, ...]
     labelled_images: int
+    pseudo_images: int | None = field(default=None, kw_only=True)
+    pseudo_share: float | None = field(default=None, kw_only=True)
     held_out_images: int | None = field(default=None, kw_only=True)
     mode: str
     steps: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,23 @@ from unip.errors import UnipError
 from unip.features.linear import CachedFeatures
 from unip.runtime.device import native_bfloat16
 from unip.runtime.memory import use_ram
+from unip.runtime.seeds import seed_for
 from unip.segmentation.config import ResolvedConfig
 from unip.segmentation.labels import pair_cache
 from unip.segmentation.model import Segmenter
+from unip.segmentation.pseudo import PseudoLabels
+
+PSEUDO_STREAM = 5  # sets these crops apart from those of labelled frames
+PSEUDO_CORRUPT = 0.3  # share of the crops with pseudo-labels that are corrupted, severities 1 to 3
 
 
 def make_dataset(
-    config: ResolvedConfig, segmenter: Segmenter, labels: CheckedLabels, accelerator: Accelerator
-) -> SegmentationTrainDataset | DeviceCrops | CachedFeatures:
+    config: ResolvedConfig,
+    segmenter: Segmenter,
+    labels: CheckedLabels,
+    accelerator: Accelerator,
+    pseudo: PseudoLabels | None = None,
+) -> SegmentationTrainDataset | DeviceCrops | CachedFeatures | MixedCrops:
     """Return the augmented training crops, cut by the GPU where it can, or of features that are computed now.
 
     Decoded pairs are kept where ``cache`` says so; those that were kept when they were checked are not read again.
@@ -49,7 +59,44 @@ def make_dataset(
         corrupt=config.corrupt or 0.0,
         rare=make_rare_crops(config, labels),
     )
+    if pseudo is not None:
+        return MixedCrops(dataset, pseudo_crops(config, pseudo, transform), config.pseudo_share)
     return on_device(dataset, config, accelerator.device)
+
+
+class MixedCrops:
+    """Crops of labelled frames, and, evenly between them, a share of crops of frames with pseudo-labels.
+
+    Args:
+        labelled: Crops of labelled frames.
+        pseudo: Crops of the others.
+        share: Of the positions, from 0 to 1.
+    """
+
+    def __init__(self, labelled: SegmentationTrainDataset, pseudo: SegmentationTrainDataset, share: float) -> None:
+        self.labelled, self.pseudo, self.share = labelled, pseudo, share
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sample at ``position``, a pure function of (seed, position): each part counts its own."""
+        before = int(position * self.share)  # samples of pseudo so far
+        if int((position + 1) * self.share) > before:
+            return self.pseudo[before]
+        return self.labelled[position - before]
+
+
+def pseudo_crops(
+    config: ResolvedConfig, pseudo: PseudoLabels, transform: SegmentationTrainTransform
+) -> SegmentationTrainDataset:
+    """Return crops of frames with pseudo-labels, distorted: what a model says of a frame is to hold of all of these.
+
+    That is consistency under strong augmentation (FixMatch: Sohn et al., NeurIPS 2020, arXiv 2001.07685).
+    """
+    return SegmentationTrainDataset(
+        pseudo.data,
+        replace(transform, photometric=True),
+        seed=seed_for(config.seed, PSEUDO_STREAM),
+        corrupt=max(PSEUDO_CORRUPT, config.corrupt or 0.0),
+    )
 
 
 def feature_precision(config: ResolvedConfig, accelerator: Accelerator) -> AbstractContextManager[Any]:
@@ -77,6 +124,8 @@ def check_cache(config: ResolvedConfig, device: torch.device) -> None:
     """
     if config.cache == "gpu" and device.type != "cuda":
         raise UnipError("cache gpu: there is no GPU to keep frames on", "Use --cache auto.")
+    if config.cache == "gpu" and config.pseudo is not None:
+        raise UnipError("cache gpu cannot be used with pseudo: loader processes cut these crops", "Use --cache auto.")
     if config.cache == "gpu" and config.cache_features:
         raise UnipError("cache gpu does nothing where features are cached", "Leave one of the two out.")
 

@@ -31,6 +31,10 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         Interrupted: Stopped by a signal; the same call continues.
     """
     check_data(config.data)
+    if config.pseudo is not None:
+        from unip.segmentation.pseudo import check_pseudo  # needs numpy
+
+        check_pseudo(config.pseudo)
     config = without_splits(config)
     with run_folder(config) as run:
         config = run.adopt(config)
