@@ -144,7 +144,9 @@ def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) ->
     trained, held = table, None
     if config.recipe == "adapt":
         trained, held = hold_out(table, images, config)
-        changes, time = fit(config, measure(objective, config, accelerator), may_change={"steps", "accumulate"} - given)
+        ranks = accelerator.num_processes  # several would measure different times, and do different numbers of steps
+        open_ones = {"steps", "accumulate"} - given if ranks == 1 and config.epochs is None else set[str]()
+        changes, time = fit(config, measure(objective, config, accelerator), may_change=open_ones, ranks=ranks)
         config = resolve_pretraining(opened.model_copy(update=changes), layers, images=table.num_rows)
         Positions(config, start=0, rank=accelerator.process_index, ranks=accelerator.num_processes)
         chosen = [*chosen, time]
