@@ -34,7 +34,8 @@ from unip.data.labelled.readers.labelme import LabelmeMask
 from unip.data.labelled.readers.yolo import YoloMask
 from unip.data.manifests.facts import read_facts
 from unip.data.manifests.headers import read_header
-from unip.data.sampling.frames import Frames, short_side_size
+from unip.data.sampling.frames import Frames
+from unip.data.sampling.scaling import short_side_size
 from unip.documents import fit
 from unip.errors import UnipError
 from unip.limits import check_pixels, limited_to, max_pixels

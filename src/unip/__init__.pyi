@@ -928,6 +928,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
+    scale: Literal["auto", "fit", "native"] | float = "auto",
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -972,6 +973,8 @@ def evaluate(
         out: Where results go; default: MODEL/evaluation/SPLIT, against-OLD-SPLIT.
         worst: How many frames the page shows: the worst, or where two models differ most.
         window: Overlapping windows of the training crop's size, or the whole image at once.
+        scale: How frames are resized: fit: to the model's short side; native: as those of training were; auto:
+            fit, and native from twice the short side of those on; or a factor.
         batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
         device: Where to run.
         precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
@@ -1032,6 +1035,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
+    scale: Literal["auto", "fit", "native"] | float = "auto",
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -1082,6 +1086,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
     window: Literal["slide", "whole"] = "slide",
+    scale: Literal["auto", "fit", "native"] | float = "auto",
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -1133,6 +1138,7 @@ def predict(
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
+    scale: Literal["auto", "fit", "native"] | float = "auto",
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -1161,6 +1167,8 @@ def predict(
         probabilities: Also write float16 class probabilities (C, H, W) as .npz.
         alpha: Strength of the overlay's colours.
         window: Overlapping windows of the training crop's size, or the whole image at once.
+        scale: How frames are resized: fit: to the model's short side; native: as those of training were; auto:
+            fit, and native from twice the short side of those on; or a factor.
         batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
         device: Where to run.
         precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
@@ -1212,6 +1220,7 @@ def predict(
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
+    scale: Literal["auto", "fit", "native"] | float = "auto",
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -1255,6 +1264,7 @@ def predict(
     probabilities: bool = False,
     alpha: float = 0.5,
     window: Literal["slide", "whole"] = "slide",
+    scale: Literal["auto", "fit", "native"] | float = "auto",
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",

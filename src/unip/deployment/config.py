@@ -10,7 +10,7 @@ from unip.config import Config
 from unip.data.images.config import Conversion, PaletteChoice, Polarity
 from unip.limits import MAX_PIXELS
 from unip.runtime.settings import Device, MaxPixels, Precision
-from unip.segmentation.settings import Window, WindowBatch, Workers
+from unip.segmentation.settings import Scale, Window, WindowBatch, Workers
 
 
 class LoadConfig(Config):
@@ -21,6 +21,7 @@ class LoadConfig(Config):
     compile: bool = Field(False, description="Compile the model with torch.compile when it runs first.")
     check: bool = Field(True, description="Segment the golden frames of an exported file, and say if masks differ.")
     window: Window = "slide"
+    scale: Scale = "auto"
     batch_size: WindowBatch = "auto"
     palette: PaletteChoice | None = Field(None, description="As of PredictConfig.")
     polarity: Polarity | None = Field(None, description="As of PredictConfig.")
@@ -57,6 +58,7 @@ class PredictConfig(Config):
     probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")
     window: Window = "slide"
+    scale: Scale = "auto"
     batch_size: WindowBatch = "auto"
     device: Device = "auto"
     precision: Precision = "auto"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes
+from unip.data.sampling.scaling import Scaling
 from unip.deployment.inputs import Given, Reader
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.settings import Workers
@@ -30,7 +31,8 @@ class ModelFacts:
         classes: Names and colours.
         conversion: How counts or temperatures become 8 bits.
         images: What the images of training were like, if it is known.
-        short_side: To which frames are resized, in pixels.
+        short_side: To which frames of training were resized, in pixels.
+        scaling: How frames are resized.
         calibration: What its confidence means; None: that was not measured.
         folder: Its model folder; None: it is a file.
     """
@@ -43,16 +45,24 @@ class ModelFacts:
     conversion: Conversion
     images: TrainingImages | None
     short_side: int
+    scaling: Scaling
     calibration: Calibration | None
     folder: Path | None = None
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is computed beside the class of each pixel."""
+    """What is computed beside the class of each pixel.
+
+    Attributes:
+        confidence: The probability of that class.
+        probabilities: Those of all classes.
+        of_large: Whether those of all classes are also wanted of frames that are run in strips.
+    """
 
     confidence: bool = True
     probabilities: bool = False
+    of_large: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +75,8 @@ class Segmented:
         confidence: Probability of that class, float32 ``(H, W)``, if it was wanted.
         probabilities: Of every class, float32 ``(C, H, W)``, if they were wanted.
         seconds: How long the model took for it, its share of the batch.
+        scale: By what it was resized.
+        windows: How many windows it was segmented in; 1: as a whole.
     """
 
     given: Given
@@ -72,6 +84,8 @@ class Segmented:
     confidence: npt.NDArray[np.float32] | None = None
     probabilities: npt.NDArray[np.float32] | None = None
     seconds: float = 0.0
+    scale: float = 1.0
+    windows: int = 1
 
     @classmethod
     def unreadable(cls, given: Given) -> Segmented:

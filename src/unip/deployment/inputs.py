@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from unip.data.images.blocks import LargeImage, large_counts, read_large
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import Values
 from unip.data.images.decoding import to_image8, treat_samples
 from unip.data.images.files import list_images
-from unip.data.images.nodata import suspected_nodata
+from unip.data.images.nodata import suspected_nodata, suspected_nodata_of_counts
 from unip.data.labelled.pairs import read_one
 from unip.errors import UnipError
 from unip.paths import is_dir
@@ -36,6 +37,10 @@ COLDEST_KELVIN = 100.0  # a clear sky seen by a camera is warmer
 LIKE_KELVIN = (230.0, 340.0)  # a median within, of Celsius, is rather that of Kelvin
 OUTSIDE_SHARE = 0.99  # of a frame outside of the window, from where nothing is seen of it
 COUNTS_MAX = 65535
+LIKE_8_BITS = (
+    "holds values below 256 in 16 bits: it looks like an 8-bit image, whose contrast is changed by the conversion of "
+    "counts. Give it in 8 bits"
+)
 UNITS = 'unit="kelvin", unit="celsius" or, for counts of a camera, unit="counts"'
 
 
@@ -76,11 +81,13 @@ class Reader:
         conversion: How counts or temperatures become 8 bits.
         channel: Of files and arrays of several channels, the one that is read, from 0; None: all.
         unit: What the numbers of float arrays are.
+        needs_samples: Whether samples are wanted beside the 8-bit image, which takes memory for a large frame.
     """
 
     conversion: Conversion
     channel: int | None = None
     unit: Unit | None = None
+    needs_samples: bool = False
 
     def read(self, index: int, item: object) -> tuple[Given, Values]:
         """Read a frame; what is wrong with it is a value, so that others can be processed.
@@ -91,13 +98,17 @@ class Reader:
 
         Returns:
             The frame, and its samples as they are converted: uint8, uint16 or float32 (NaN without a measurement),
-            ``(H, W)`` or ``(H, W, 3)``.
+            ``(H, W)`` or ``(H, W, 3)``. Of a large frame, its 8-bit image unless samples are needed.
         """
         start = time.perf_counter()
         path = Path(item) if isinstance(item, str | os.PathLike) else None
         name = str(path) if path is not None else f"frame {index}"
         try:
             kelvin = None
+            large = self._large(item, path, name)
+            if large is not None:
+                seconds = time.perf_counter() - start
+                return self._given_large(Given(index, name, path, large.image, read_seconds=seconds), large)
             if path is not None:
                 samples = read_one(path, self.conversion, self.channel)
             else:
@@ -120,6 +131,35 @@ class Reader:
         )
         return given, samples
 
+    def _large(self, item: object, path: Path | None, name: str) -> LargeImage | None:
+        """Read a large frame in parts; None: it is none, or has to be read whole.
+
+        Raises:
+            UnipError: It is damaged, or no sample of it holds a measurement.
+        """
+        if self.needs_samples or self.channel is not None or self.unit is not None:
+            return None
+        if path is not None:
+            return read_large(path, self.conversion)
+        try:
+            return large_counts(item, self.conversion) if isinstance(item, np.ndarray) else None
+        except UnipError as error:
+            raise UnipError(f"{name} {error.what}", error.fix) from None
+
+    def _given_large(self, given: Given, large: LargeImage) -> tuple[Given, Values]:
+        """Complete what is known of a large frame."""
+        sampled = large.sampled
+        if sampled is None:
+            return given, large.image
+        doubts = {}
+        if large.is_complete and sampled.largest < 256:
+            doubts["levels"] = LIKE_8_BITS
+        window = self.conversion.window
+        if window is not None and (outside := sampled.share_outside(window)) > OUTSIDE_SHARE:
+            doubts["window"] = _outside_of(window, outside)
+        nodata = suspected_nodata_of_counts(sampled, self.conversion)
+        return replace(given, is_8_bit=False, nodata=nodata, doubts=doubts), large.image
+
     def _array(self, item: object, name: str) -> Values:
         """Return the samples of an image, array or tensor.
 
@@ -141,25 +181,24 @@ class Reader:
         if samples.dtype == np.uint8:
             return
         if samples.dtype == np.uint16 and int(samples.max()) < 256:
-            yield (
-                "levels",
-                "holds values below 256 in 16 bits: it looks like an 8-bit image, whose contrast is changed by the "
-                "conversion of counts. Give it in 8 bits",
-            )
+            yield "levels", LIKE_8_BITS
         window = self.conversion.window
         if window is not None:
             with np.errstate(invalid="ignore"):
                 outside = float(((samples < window[0]) | (samples > window[1])).mean())
             if outside > OUTSIDE_SHARE:
-                yield (
-                    "window",
-                    f"lies outside of the window {window[0]:g}..{window[1]:g} that the model was trained with, but for "
-                    f"{100 * (1 - outside):.1f} % of its pixels: its numbers may be of another unit or camera",
-                )
+                yield "window", _outside_of(window, outside)
         if self.unit == "celsius":
             middle = float(np.nanmedian(samples)) - ZERO_CELSIUS
             if LIKE_KELVIN[0] < middle < LIKE_KELVIN[1]:
                 yield "unit", f'has a median of {middle:.0f} degrees Celsius, which looks like Kelvin: unit="kelvin"'
+
+
+def _outside_of(window: tuple[float, float], share: float) -> str:
+    return (
+        f"lies outside of the window {window[0]:g}..{window[1]:g} that the model was trained with, but for "
+        f"{100 * (1 - share):.1f} % of its pixels: its numbers may be of another unit or camera"
+    )
 
 
 def as_array(item: object, name: str) -> Array:

@@ -20,6 +20,7 @@ def load(
     compile: bool = False,
     check: bool = True,
     window: Literal["slide", "whole"] = "slide",
+    scale: Literal["auto", "fit", "native"] | float = "auto",
     batch_size: int | Literal["auto"] = "auto",
     palette: PaletteChoice | None = None,
     polarity: Polarity | None = None,
@@ -35,6 +36,9 @@ def load(
         compile: Compile the model with torch.compile when it runs first.
         check: Segment the golden frames of an exported file, and warn if this device gives them other masks.
         window: Overlapping windows of the training crop's size, or the whole image at once.
+        scale: How frames are resized. fit: to the model's short side. native: as those of training were, whatever their
+            size, cut into windows. auto: fit; native for frames of twice the short side of those of training and more.
+            A number: by that.
         batch_size: Windows that run together; auto: 8, on a GPU 24.
         palette: Turn colours of a palette back into grey (invert, or its name); None: as in training.
         polarity: How the frames are stored; black-hot ones are inverted; None: as in training.
@@ -49,6 +53,7 @@ def load(
         compile=compile,
         check=check,
         window=window,
+        scale=scale,
         batch_size=batch_size,
         palette=palette,
         polarity=polarity,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -19,7 +19,7 @@ from unip.deployment.description import as_html, as_text
 from unip.deployment.engine import Engine, ModelFacts, Segmented, Wanted
 from unip.deployment.engines.opening import open_engine
 from unip.deployment.inputs import Given, Inputs, Reader, Unit
-from unip.deployment.result import UNKNOWN, Result, Timings
+from unip.deployment.result import ROWS_AT_ONCE, UNKNOWN, Result, Timings
 from unip.deployment.warn import warn
 from unip.errors import UnipError
 from unip.hints import MODEL, missing
@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 #: One frame that is no path.
 Frame = Image.Image | npt.NDArray[Any]
 MASK_AND_CONFIDENCE = Wanted()
-IN_PYTHON = Remedies(nodata="load the model with nodata =", palette='load the model with palette="{}"')
+IN_PYTHON = Remedies(
+    nodata="load the model with nodata =",
+    palette='load the model with palette="{}"',
+    scale="loading the model with scale {}",
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Model:
         self.engine = engine
         self.loaded = loaded or LoadConfig()
         self._lock = Lock()
-        self._watch = ImageWatch(engine.facts.images, warn, IN_PYTHON)
+        self._watch = ImageWatch(engine.facts.images, warn, IN_PYTHON, engine.facts.scaling)
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], *, revision: str | None = None, **settings: Any) -> Model:
@@ -181,7 +185,7 @@ class Model:
             unit: What the numbers of float arrays are.
             risk: The share of wrong pixels that is accepted for each class, such as 0.05: pixels of less confidence
                 than that takes are 255 in the mask.
-            probabilities: Keep those of every class; None: of a single frame.
+            probabilities: Keep those of every class; None: of a single frame that is not run in strips.
             workers: Processes that decode files.
 
         Returns:
@@ -191,7 +195,8 @@ class Model:
             UnipError: A frame cannot be read or is none, the risk cannot be kept to, or the memory is too small.
         """
         inputs = Inputs.of(frames)
-        wanted = Wanted(probabilities=not inputs.are_many if probabilities is None else probabilities)
+        kept = not inputs.are_many if probabilities is None else probabilities
+        wanted = Wanted(probabilities=kept, of_large=probabilities is True)
         results = self.segment(inputs.items, unit=unit, risk=risk, wanted=wanted, workers=workers)
         if not inputs.are_many:
             return next(_readable(results))
@@ -225,7 +230,7 @@ class Model:
         thresholds = None if risk is None else self.thresholds(risk)
         images = self.facts.images
         reader = Reader(self.conversion, None if images is None else images.channel, unit)
-        wanted = Wanted(wanted.confidence or risk is not None, wanted.probabilities)
+        wanted = replace(wanted, confidence=wanted.confidence or risk is not None)
 
         def results() -> Iterator[Result | Unreadable]:
             for found in self.engine.segment(items, reader, wanted, workers):
@@ -321,7 +326,10 @@ class Model:
     ) -> Result:
         given, mask = found.given, found.ids
         if thresholds is not None and found.confidence is not None:
-            mask = np.where(unsure(mask, found.confidence, thresholds), np.uint8(UNKNOWN), mask)
+            mask = mask.copy()
+            for first in range(0, len(mask), ROWS_AT_ONCE):
+                rows = slice(first, first + ROWS_AT_ONCE)
+                mask[rows][unsure(mask[rows], found.confidence[rows], thresholds)] = UNKNOWN
         return Result(
             mask=mask,
             classes=self.classes,
@@ -332,6 +340,8 @@ class Model:
             notes=tuple(notes),
             is_calibrated=self.calibration is not None,
             risk=risk,
+            scale=found.scale,
+            windows=found.windows,
             found_confidence=found.confidence,
             found_probabilities=found.probabilities,
             given_kelvin=given.kelvin,

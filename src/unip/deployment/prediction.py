@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from unip.data.images.config import Conversion
-from unip.data.images.decoding import to_image8
 from unip.data.images.orientation import save_options
-from unip.data.labelled.pairs import read_one
+from unip.data.labelled.overlay import OVERLAY_PIXELS
 from unip.deployment.config import PredictConfig
 from unip.deployment.engine import Wanted
+from unip.deployment.inputs import Reader
 from unip.deployment.loading import load_with
 from unip.deployment.model import Model, Unreadable
 from unip.deployment.names import result_files
@@ -29,6 +29,7 @@ from unip.segmentation.training_images import ImageWatch
 log = logging.getLogger(__name__)
 
 PENDING_WRITES = 16  # frames held in memory while their files are being written
+PENDING_PIXELS = 2**26  # of these frames, from where no other is segmented before they are written
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,23 @@ class Prediction:
         image: The image.
         files: Its results in the output folder by what they hold.
         shares: Each class's share of the pixels.
+        scale: By what it was resized for the model.
+        windows: How many windows it was segmented in.
         unknown: The share of pixels that the model is not sure enough of; None: no risk was given.
     """
 
     image: Path
     files: dict[str, str]
     shares: dict[str, float]
+    scale: float
+    windows: int
     unknown: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return what predictions.json says of it."""
         unknown = {} if self.unknown is None else {"unknown": self.unknown}
-        return {"image": str(self.image), **self.files, "shares": self.shares, **unknown}
+        how = {"scale": round(self.scale, 6), "windows": self.windows}
+        return {"image": str(self.image), **self.files, **how, "shares": self.shares, **unknown}
 
 
 def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResult | None:
@@ -71,6 +77,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     model = load_with(config.model, config.loading())
     facts = model.facts
     log.info(f"{len(names)} images, classes {', '.join(model.names)}; on {facts.device} in {facts.precision}")
+    log.info(f"images are {facts.scaling.describe()}")
     log.info(f"images of more than 8 bits, if any, become grey as in training: {model.conversion.describe()}")
     channel = None if facts.images is None else facts.images.channel
     if channel is not None:
@@ -88,8 +95,10 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     paths = list(names)
     records: list[Prediction] = []
     problems: list[str] = []
+    reduced = 0
     pending: list[Future[Prediction]] = []
-    watch = ImageWatch(facts.images)
+    pixels: list[int] = []  # of the pending ones
+    watch = ImageWatch(facts.images, scaling=facts.scaling)
     wanted = Wanted(confidence=False, probabilities=config.probabilities)
     results = model.segment(paths, wanted=wanted, risk=config.risk, workers=config.workers, watch=watch)
     with ThreadPoolExecutor(4) as pool, meter("predicting", len(paths), "images") as progress:
@@ -98,17 +107,24 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
                 problems.append(result.problem.what)
             else:
                 pending.append(pool.submit(write_prediction, result, names, config))
-            if len(pending) >= PENDING_WRITES:
+                pixels.append(result.mask.size)
+                reduced += result.mask.size > OVERLAY_PIXELS
+                del result  # a large one is in nobody's way once it is written
+            while len(pending) >= PENDING_WRITES or sum(pixels) > PENDING_PIXELS:
                 records.append(pending.pop(0).result())
+                pixels.pop(0)
             progress.advance(note=f"{len(problems)} unreadable" if problems else "")
         records += [job.result() for job in pending]
     watch.finish(len(paths))
+    if reduced:
+        log.info(f"overlays of {reduced} images were reduced to {OVERLAY_PIXELS / 1e6:g} million pixels at most")
     write_json(
         config.out / "predictions.json",
         {
             "model": str(config.model),
             "classes": {"names": model.names, "palette": model.classes.palette},
             "conversion": model.conversion.model_dump(mode="json"),
+            "scale": config.scale,
             **({} if config.risk is None else {"risk": config.risk, "thresholds": thresholds_of(model, config.risk)}),
             "images": [record.to_dict() for record in records],
             "unreadable": problems,
@@ -144,13 +160,11 @@ def check_images(paths: Sequence[Path], conversion: Conversion, channel: int | N
     Raises:
         UnipError: Some cannot be read.
     """
+    reader = Reader(conversion, channel)
 
     def problem(path: Path) -> str:
-        try:
-            to_image8(read_one(path, conversion, channel), conversion)
-        except UnipError as error:
-            return error.what
-        return ""
+        given, _ = reader.read(0, path)
+        return "" if given.problem is None else given.problem.what
 
     problems = [what for what in map_threads(problem, paths, "checking images") if what]
     if problems:
@@ -180,4 +194,4 @@ def write_prediction(result: Result, names: dict[Path, str], config: PredictConf
         for name, share in zip(result.classes.names, result.counts / result.mask.size, strict=True)
     }
     unknown = None if config.risk is None else round(result.unknown_share, 6)
-    return Prediction(result.path, files, shares, unknown)
+    return Prediction(result.path, files, shares, result.scale, result.windows, unknown)

@@ -19,7 +19,16 @@ from unip.data.images.decoding import read_kelvin, to_rgb8
 from unip.data.images.orientation import as_shown, save_options
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.outlines import look_at_picture
-from unip.data.labelled.overlay import add_legend, draw_overlay, palette_image, tinted
+from unip.data.labelled.overlay import (
+    OVERLAY_PIXELS,
+    add_legend,
+    draw_overlay,
+    palette_image,
+    reduce_mask,
+    reduce_picture,
+    reduction,
+    tinted,
+)
 from unip.data.labelled.shares import percent_of_pixels
 from unip.errors import UnipError
 from unip.hints import RESULT, missing
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
 Ids = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
+ROWS_AT_ONCE = 512  # of a mask, where numpy makes larger numbers of its ids
 UNKNOWN = IGNORE  # the id of pixels that a model is not sure enough of, for the risk that was wanted
 
 
@@ -87,6 +97,8 @@ class Result:
         notes: What differs from the frames of training, or is strange, each as a sentence.
         is_calibrated: Whether confidence was corrected on frames that were not trained on.
         risk: The share of wrong pixels that was wanted at most, if one was.
+        scale: By what the frame was resized for the model.
+        windows: How many windows it was segmented in; 1: as a whole.
     """
 
     mask: Ids
@@ -98,6 +110,8 @@ class Result:
     notes: tuple[str, ...] = ()
     is_calibrated: bool = False
     risk: float | None = None
+    scale: float = 1.0
+    windows: int = 1
     found_confidence: Floats | None = field(default=None, repr=False)
     found_probabilities: Floats | None = field(default=None, repr=False)
     given_kelvin: Floats | None = field(default=None, repr=False)
@@ -123,7 +137,7 @@ class Result:
         if self.found_probabilities is None:
             raise UnipError(
                 f"the probabilities of {self.name} were not kept",
-                "Of many frames they take much memory: model(frames, probabilities=True).",
+                "Of many or large frames they take much memory: model(frames, probabilities=True).",
             )
         return self.found_probabilities
 
@@ -154,7 +168,10 @@ class Result:
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """How many pixels each class has, ``(C,)``."""
-        return np.bincount(self.mask.ravel(), minlength=len(self.classes.names))[: len(self.classes.names)]
+        found = np.zeros(256, np.int64)
+        for row in range(0, len(self.mask), ROWS_AT_ONCE):  # numpy makes 8 bytes of each pixel
+            found += np.bincount(self.mask[row : row + ROWS_AT_ONCE].ravel(), minlength=256)
+        return found[: len(self.classes.names)]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -170,20 +187,23 @@ class Result:
     @cached_property
     def orientation(self) -> int:
         """The EXIF orientation of the file, by which viewers turn its pixels; 1 is as stored."""
-        return 1 if self.path is None else look_at_picture(self.path).orientation
+        return 1 if self.path is None else look_at_picture(self.path, of_any_size=True).orientation
 
     def mask_image(self) -> Image.Image:
         """Return the mask as an indexed image: its values are ids, and it shows the classes' colours."""
         return palette_image(self.mask, self.classes)
 
-    def plot(self, *, alpha: float = 0.5, legend: bool = True) -> Image.Image:
+    def plot(self, *, alpha: float = 0.5, legend: bool = True, max_pixels: int | None = OVERLAY_PIXELS) -> Image.Image:
         """Draw the mask over the frame, turned as viewers show it.
 
         Args:
             alpha: Strength of the colours, 0 to 1.
             legend: Add a strip below that names the classes.
+            max_pixels: Reduce a frame of more pixels by a whole number; small regions stay visible. None: draw all.
         """
-        overlay = as_shown(draw_overlay(to_rgb8(self.image), self.mask, self.classes, alpha=alpha), self.orientation)
+        by = 1 if max_pixels is None else reduction(self.size, max_pixels)
+        image, mask = reduce_picture(self.image, by), reduce_mask(self.mask, self.classes, by)
+        overlay = as_shown(draw_overlay(to_rgb8(image), mask, self.classes, alpha=alpha), self.orientation)
         if legend:
             overlay = add_legend(overlay, self.classes, tinted(self.counts, self.classes))
         return Image.fromarray(overlay)

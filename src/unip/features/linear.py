@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.frames import window_starts
 from unip.data.sampling.order import SampleOrder
+from unip.data.sampling.scaling import window_starts
 from unip.data.sampling.segmentation_crops import COUNTED_PIXELS, SegmentationTrainTransform, nearest
 from unip.features.model import FeatureModel
 from unip.features.store import FeatureStore, layer_features

@@ -12,7 +12,8 @@ from torch import Tensor
 from unip.data.images.decoding import Pixels8
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.frames import Frame, Frames, rgb, short_side_size
+from unip.data.sampling.frames import Frame, Frames, rgb
+from unip.data.sampling.scaling import short_side_size
 from unip.errors import UnipError
 from unip.features.model import FeatureModel
 from unip.features.store import layer_features

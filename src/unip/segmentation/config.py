@@ -28,6 +28,7 @@ from unip.segmentation.settings import (
     Group,
     LossName,
     PyramidName,
+    Scale,
     Weighting,
     Window,
     WindowBatch,
@@ -293,6 +294,7 @@ class EvaluateConfig(Config):
         12, ge=0, description="How many frames the page shows: the worst, or where two models differ most."
     )
     window: Window = "slide"
+    scale: Scale = "auto"
     batch_size: WindowBatch = "auto"
     device: Device = "auto"
     precision: Precision = "auto"

@@ -131,9 +131,10 @@ def score_model(
 def describe(ready: ModelAndData, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]) -> None:
     """Say what will be done."""
     spec = ready.segmenter.spec
+    scaling = spec.scaling(config.scale, config.window)
     view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
     log.info(
-        f"{len(ready.data)} images of {config.data} ({config.split or 'no split'}), short side {spec.short_side}, "
+        f"{len(ready.data)} images of {config.data} ({config.split or 'no split'}), {scaling.describe()}, "
         f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {ready.precision}"
     )
     log.info(f"images of more than 8 bits, if any, become grey as in training: {ready.conversion.describe()}")
@@ -157,6 +158,7 @@ def evaluation_settings(ready: ModelAndData, config: EvaluateConfig) -> Evaluati
     return EvaluationSettings(
         weights=sha256(model_folder(config.model) / "model.safetensors"),
         window=config.window,
+        scale=config.scale,
         short_side=spec.short_side,
         crop=spec.crop,
         stride=spec.stride,
@@ -256,6 +258,7 @@ def fit_to_data(segmenter: Segmenter, data: SegmentationData, config: EvaluateCo
         UnipError: Another channel would be read than in training.
     """
     check_channel(segmenter.spec, data, config)
+    segmenter.spec.scaling(config.scale, config.window).check(str(config.model))
     device = choose_device(config.device)
     converted = segmenter.spec.conversion.given(palette=config.palette, polarity=config.polarity)
     return ModelAndData(
@@ -286,7 +289,7 @@ def predictions(
     """
     results = segment_frames(
         ready.segmenter,
-        Frames(ready.data, ready.segmenter.spec.short_side, corruption=corruption),
+        Frames(ready.data, ready.segmenter.spec.scaling(config.scale, config.window), corruption=corruption),
         device=ready.device,
         dtype=ready.dtype,
         window=config.window,
@@ -318,7 +321,8 @@ def score_frames(
     total, ignored = np.zeros((count, count), np.int64), 0
     matrices: dict[str, Matrix] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
-    watch = ImageWatch(ready.segmenter.spec.images)
+    spec = ready.segmenter.spec
+    watch = ImageWatch(spec.images, scaling=spec.scaling(config.scale, config.window))
     with meter(f"evaluating {corruption}" if corruption else "evaluating", len(data), "images") as progress:
         for frame, logits, prediction in predictions(ready, config, corruption):
             watch.look(frame, data.images[frame.index])

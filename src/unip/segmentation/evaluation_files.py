@@ -16,7 +16,7 @@ from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Scores
 from unip.segmentation.reliability import Reliability
 from unip.segmentation.robustness import Robustness
-from unip.segmentation.settings import Window
+from unip.segmentation.settings import Scale, Window
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class EvaluationSettings:
 
     weights: str
     window: Window
+    scale: Scale
     short_side: int
     crop: int
     stride: int

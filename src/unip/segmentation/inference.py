@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import prod
 from threading import RLock
 from typing import Any, TypeVar
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from unip.data.sampling.frames import Frame, Frames, rgb, window_starts
+from unip.data.sampling.frames import Frame, Frames, rgb
+from unip.data.sampling.scaling import window_starts
 from unip.errors import UnipError
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
 from unip.runtime.workers import load, start_of_workers, usable_cores
@@ -129,11 +130,11 @@ class Inference:
         good = [frame for frame in group if frame.problem is None]
         at_once = min(self.together, len(good) if self.window == "whole" else sum(map(self._windows, good)))
         crop = self.spec.crop
-        try:
+        if self.window == "whole":
+            crop = max([1, *(max(frame.pixels.shape) for frame in good)])
+        with self.memory_told(crop, at_once):
             with self.lock, torch.inference_mode():
                 pixels = [rgb(frame.pixels.to(self.device, non_blocking=True)) for frame in good]
-                if self.window == "whole":
-                    crop = max([1, *(max(p.shape) for p in pixels)])
                 logits = sliding_logits(self.model, pixels, crop=crop, stride=self.spec.stride, batch=self.together)
             found = iter(logits)
             for frame in group:
@@ -141,6 +142,12 @@ class Inference:
                     yield frame, torch.zeros(0, 0, 0)
                 else:
                     yield frame, resize(next(found)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
+
+    @contextmanager
+    def memory_told(self, crop: int, at_once: int) -> Iterator[None]:
+        """Say what helps if the device's memory is too small for so many windows of this side."""
+        try:
+            yield
         except torch.OutOfMemoryError as error:
             ways = {f"a --batch-size below {at_once}": at_once > 1, "--window slide": self.window == "whole"}
             raise OutOfMemory(

@@ -6,12 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unip.limits import MAX_BATCH
+from unip.limits import MAX_BATCH, MAX_SCALE
 
 # The settings that evaluation and prediction share.
 Window = Annotated[
     Literal["slide", "whole"],
     Field(description="Overlapping windows of the training crop's size, or the whole image at once."),
+]
+
+Scale = Annotated[
+    Literal["auto", "fit", "native"] | Annotated[float, Field(gt=0, le=MAX_SCALE, allow_inf_nan=False)],
+    Field(
+        description="How frames are resized: fit: to the model's short side; native: as those of training were; auto: "
+        "fit, and native from twice the short side of those on; or a factor."
+    ),
 ]
 
 WindowBatch = Annotated[

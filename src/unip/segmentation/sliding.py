@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from unip.data.sampling.frames import window_starts
+from unip.data.sampling.scaling import window_starts
 
 
 def window_counts(size: Sequence[int], crop: int, stride: int, device: torch.device) -> Tensor:

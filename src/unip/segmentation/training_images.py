@@ -15,6 +15,7 @@ from pydantic import Field
 from unip.config import Config
 from unip.data.images.nodata import describe_suspected
 from unip.data.images.palettes import recognise
+from unip.data.sampling.scaling import FAR, Scaling
 
 if TYPE_CHECKING:  # needs torch, and what a model carries is also read without it
     from unip.data.labelled.statistics import PairFacts
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 
 Depth = Literal["8 bits", "more than 8 bits", "both"]
 Colours = Literal["grey", "colour", "both"]
-FAR = 2.0  # times as large or small as in training, from where objects hardly look like those learnt
 NO_DOUBTS: Mapping[str, str] = {}
 
 
@@ -70,6 +70,7 @@ class Remedies:
 
     nodata: str = "unip predict --nodata"  # the value follows
     palette: str = "--palette {}"
+    scale: str = "--scale {}"
 
 
 class ImageWatch:
@@ -81,6 +82,7 @@ class ImageWatch:
         images: Those of training; None: a model that does not say, of which nothing can be told.
         say: Called with each text.
         remedies: How to give what helps.
+        scaling: How they are resized; None: to the model's short side.
     """
 
     def __init__(
@@ -88,8 +90,9 @@ class ImageWatch:
         images: TrainingImages | None,
         say: Callable[[str], None] = lambda text: log.warning(f"note: {text}"),
         remedies: Remedies = Remedies(),
+        scaling: Scaling | None = None,
     ) -> None:
-        self.images, self.say, self.remedies = images, say, remedies
+        self.images, self.say, self.remedies, self.scaling = images, say, remedies, scaling
         self.said: set[str] = set()
         self.palette: str | None = None
         self.suspected: list[float] = []
@@ -106,7 +109,7 @@ class ImageWatch:
             In which ways it differs, each as a sentence.
         """
         differences = self._differences(frame, self.images) if self.images is not None else ()
-        found = {**dict(differences), **doubts}
+        found = {**dict(differences), **dict(self._sizes(*frame.image.shape[:2])), **doubts}
         if frame.nodata is not None:
             self.suspected.append(frame.nodata)
             found["nodata"] = describe_suspected("has", [frame.nodata], self.remedies.nodata)
@@ -125,8 +128,6 @@ class ImageWatch:
 
     def _differences(self, frame: Seen, trained: TrainingImages) -> Iterator[tuple[str, str]]:
         """Yield each way in which a frame differs, and what follows the frame's name in a sentence on it."""
-        height, width = frame.image.shape[:2]
-        ratio = min(height, width) / min(trained.size)
         is_grey = frame.image.ndim == 2
         if frame.is_8_bit and trained.depth == "more than 8 bits":
             yield (
@@ -144,12 +145,39 @@ class ImageWatch:
             yield "colours", self._coloured(frame)
         if is_grey and trained.colours == "colour":
             yield "colours", "is grey, but the model was trained on images in colour. Give those"
+
+    def _sizes(self, height: int, width: int) -> Iterator[tuple[str, str]]:
+        """Yield what is to be said of the size of a frame."""
+        scaling, images = self.scaling, self.images
+        factor = None if scaling is None else scaling.factor(height, width)
+        size = f"is {width}x{height}"
+        if images is None:
+            if scaling is not None and factor is None and min(height, width) >= FAR * scaling.short_side:
+                yield (
+                    "size",
+                    f"{size}, and is shrunk to a short side of {scaling.short_side}. The model does not say how large "
+                    "its frames of training were; if those were smaller, objects are too small now: "
+                    f"{self.remedies.scale.format('FACTOR')} resizes by a factor and cuts into windows",
+                )
+            return
+        than = f"the model was trained on frames of {images.size[1]}x{images.size[0]}"
+        if scaling is not None and factor is not None:
+            if scaling.scale == "auto":
+                tall, wide = scaling.size(height, width)
+                yield (
+                    "scale",
+                    f"{size}, and {than}: it is resized by {factor:.3g} as those were, to {wide}x{tall}, and cut into "
+                    f"{scaling.windows((tall, wide)):,} windows. {self.remedies.scale.format('fit')} shrinks it to a "
+                    f"short side of {scaling.short_side} instead",
+                )
+            return
+        ratio = min(height, width) / min(images.size)
         if not 1 / FAR < ratio < FAR:
             yield (
                 "size",
-                f"is {width}x{height}, but the model was trained on frames of {trained.size[1]}x{trained.size[0]}, and "
-                "all are resized to one short side: objects look smaller or larger than it learnt. Cut or resize "
-                "frames so that objects have about the same number of pixels",
+                f"{size}, but {than}, and all are resized to one short side: objects look smaller or larger than it "
+                f"learnt. {self.remedies.scale.format('native')} resizes frames as those of training were; or give "
+                "frames whose objects have about the same number of pixels",
             )
 
     def _coloured(self, frame: Seen) -> str:

@@ -40,7 +40,7 @@ def quick_miou(
     """
     names = segmenter.spec.classes.names
     total = torch.zeros(len(names), len(names), dtype=torch.int64, device=device)
-    frames = Frames(data, segmenter.spec.short_side, segmenter.spec.conversion)
+    frames = Frames(data, segmenter.spec.scaling(), segmenter.spec.conversion)
     try:
         for frame, logits in segment_frames(segmenter, frames, device=device, dtype=dtype, workers=workers):
             if frame.problem is not None:

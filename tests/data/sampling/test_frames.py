@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from unip.data.sampling.frames import Frames, rgb, short_side_size, window_starts
+from unip.data.sampling.frames import Frames, rgb
+from unip.data.sampling.scaling import short_side_size, window_starts
 
 CPU = torch.device("cpu")
 

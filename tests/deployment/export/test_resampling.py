@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
-from unip.data.sampling.frames import short_side_size
+from unip.data.sampling.scaling import short_side_size
 from unip.deployment.export.resampling import (
     along_columns,
     along_rows,

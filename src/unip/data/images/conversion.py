@@ -82,7 +82,12 @@ def to_uint8(values: Values, grey: Values, conversion: Conversion = DEFAULT) -> 
     return levels8
 
 
-def plateau_curve(grey: Values, conversion: Conversion) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def plateau_curve(
+    grey: Values,
+    conversion: Conversion,
+    weights: npt.NDArray[np.int64] | None = None,
+    percentiles: tuple[float, float] | None = None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the curve of plateau equalisation of a frame as corners ``(values, levels)``, levels 0..255.
 
     Histogram equalisation gives large even surfaces (sky, road) most of the grey levels, and their noise with them.
@@ -100,11 +105,13 @@ def plateau_curve(grey: Values, conversion: Conversion) -> tuple[npt.NDArray[np.
     Args:
         grey: Samples of any shape, finite.
         conversion: Gives ``plateau`` and ``percentiles``.
+        weights: How often each sample is there, of the same shape; left out: once.
+        percentiles: Of all samples; to be given with ``weights``.
     """
     smallest, largest = float(grey.min()), float(grey.max())
     if smallest == largest:
         return np.array([smallest, smallest + 1]), np.zeros(2)
-    low, high = np.percentile(grey, conversion.percentiles)
+    low, high = np.percentile(grey, conversion.percentiles) if percentiles is None else percentiles
     level = (high - low) / LEVELS
     if 0 < level < (largest - smallest) / MAX_BINS and grey.dtype.kind == "f":  # one wild sample would coarsen the rest
         reach = (MAX_BINS - LEVELS) / 2 * level
@@ -115,11 +122,12 @@ def plateau_curve(grey: Values, conversion: Conversion) -> tuple[npt.NDArray[np.
         step = max(1.0, np.floor(step))  # whole counts: else some bins would hold one more count than others
         smallest -= 0.5
     bins = int((largest - smallest) / step) + 1
-    histogram = np.bincount(((grey - smallest) / step).astype(np.int64).ravel(), minlength=bins)
-    plateau = conversion.plateau * grey.size * (step / level if level else 1.0)
+    histogram = np.bincount(((grey - smallest) / step).astype(np.int64).ravel(), weights, minlength=bins)
+    plateau = conversion.plateau * histogram.sum() * (step / level if level else 1.0)
     cut = np.minimum(histogram, plateau)
     levels = np.concatenate([[0.0], np.cumsum(cut)]) * (255.0 / cut.sum())
-    return smallest + step * np.arange(len(levels)), levels
+    corners = np.asarray(smallest + step * np.arange(len(levels)), np.float64)
+    return corners, levels
 
 
 def _finite(values: Values, grey: Values) -> tuple[Values, Values]:

@@ -55,6 +55,11 @@ def decode_image(data: bytes, name: Path | str) -> Pixels:
     return _decode(data, name, as_stored=False)
 
 
+def decode_image_as_stored(path: Path | str) -> Pixels:
+    """Read an image file as :func:`read_image`, but keep the samples of a TIFF as they are stored."""
+    return _decode(_bytes(path), path, as_stored=True)
+
+
 def read_samples(path: Path | str, conversion: Conversion = DEFAULT) -> Pixels:
     """Read the samples that a conversion turns into 8 bits: :func:`decode_samples` of a file."""
     return decode_samples(_bytes(path), path, conversion)

@@ -31,7 +31,7 @@ FORMATS = {
 LFS_POINTER = b"version https://git-lfs"  # what a clone has in place of each file until `git lfs pull`
 
 
-def open_image(data: bytes | BinaryIO) -> Image.Image:
+def open_image(data: bytes | BinaryIO, *, of_any_size: bool = False) -> Image.Image:
     """Open an image of one of :data:`FORMATS`, whatever its name says; its pixels are not decoded yet.
 
     Pillow by itself tries some 40 formats by the first bytes. Among them are PostScript, for which it starts
@@ -40,6 +40,7 @@ def open_image(data: bytes | BinaryIO) -> Image.Image:
 
     Args:
         data: The bytes of a file, or an open one, which stays open.
+        of_any_size: Whether only its header is looked at, whatever size that claims.
 
     Raises:
         UnipError: It is a pointer of Git LFS, or claims more pixels than :mod:`unip.limits` allows.
@@ -55,6 +56,8 @@ def open_image(data: bytes | BinaryIO) -> Image.Image:
         image = _decoder(file, start)
     except Image.DecompressionBombError:  # the decoder of WebP keeps Pillow's limit by itself
         raise UnipError("it claims more million pixels than Pillow reads of this format", "Save it as PNG.") from None
+    if of_any_size:
+        return image
     place = file.tell()
     size = file.seek(0, io.SEEK_END)
     file.seek(place)

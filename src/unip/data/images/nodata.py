@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unip.data.images.config import Conversion
+from unip.data.images.counts import Sampled, percentile
 from unip.data.images.tiff import missing_samples, with_missing
 
 Pixels = npt.NDArray[Any]  # (H, W) or (H, W, 3)
@@ -57,13 +58,38 @@ def suspected_nodata(pixels: Pixels, conversion: Conversion) -> float | None:
         return None
     grey = pixels if pixels.ndim == 2 else pixels[..., 1]
     border = _finite(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
-    some = _finite(grey[::EVERY, ::EVERY])
+    return _suspected(border, _finite(grey[::EVERY, ::EVERY]), lambda value: _is_far(_finite(grey), value))
+
+
+def suspected_nodata_of_counts(sampled: Sampled, conversion: Conversion) -> float | None:
+    """Do the same for a frame of counts that was read in parts.
+
+    Args:
+        sampled: What is kept of it; counts without a measurement are in none of its arrays.
+        conversion: What becomes of them.
+    """
+    if conversion.method == "window":
+        return None
+
+    def is_far(value: Any) -> bool:
+        histogram = sampled.histogram.copy()
+        histogram[int(value)] = 0
+        values = np.flatnonzero(histogram)
+        if sampled.histogram[int(value)] < LEAST_SHARE * sampled.histogram.sum() or not len(values):
+            return False
+        low, high = (percentile(values, histogram[values], percent) for percent in PERCENTILES)
+        return _lies_beyond(float(value), float(values[0]), float(values[-1]), low, high)
+
+    return _suspected(sampled.border, sampled.some, is_far)
+
+
+def _suspected(border: Pixels, some: Pixels, is_far: Callable[[Any], bool]) -> float | None:
     if not border.size or not some.size:
         return None
     values = {min(border.min(), some.min()), max(border.max(), some.max())}
     for value in sorted(values, key=lambda value: -float((border == value).mean())):
         if (border == value).mean() >= BORDER_SHARE or (some == value).mean() >= FRAME_SHARE:
-            if _is_far(_finite(grey), value):
+            if is_far(value):
                 return float(value)
     return None
 
@@ -89,9 +115,14 @@ def _is_far(samples: Pixels, value: Any) -> bool:
     if len(samples) - len(others) < LEAST_SHARE * len(samples) or not len(others):
         return False
     low, high = (float(level) for level in np.percentile(others[:: len(others) // SAMPLE + 1], PERCENTILES))
-    if others.min() < value < others.max() or high == low:
+    return _lies_beyond(float(value), float(others.min()), float(others.max()), low, high)
+
+
+def _lies_beyond(value: float, least: float, largest: float, low: float, high: float) -> bool:
+    """Say whether a value lies far from all others, of which these are the ends and two percentiles."""
+    if least < value < largest or high == low:
         return False
-    return max(low - float(value), float(value) - high) > SPANS * (high - low)
+    return max(low - value, value - high) > SPANS * (high - low)
 
 
 def _finite(values: Pixels) -> Pixels:

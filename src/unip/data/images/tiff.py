@@ -39,11 +39,11 @@ def decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
-        _refuse_several(file)
+        refuse_several_pages(file)
         if page.dtype is None or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
             return None
         check_claim(page.imagelength * page.imagedepth, page.imagewidth, len(data), jpeg=False)
-        _refuse_channels(page, tifffile)
+        refuse_doubtful_page(page)
         if page.dtype.itemsize == 1:
             if page.dtype.kind == "i":
                 raise UnipError(
@@ -53,7 +53,7 @@ def decode_tiff(data: bytes, *, as_stored: bool) -> Pixels | None:
             return None
         refuse_missing_parts_of_page(page)
         pixels = _samples(page, data)
-        no_data = _no_data(page)
+        no_data = no_data_of(page)
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         bits = int(page.bitspersample)
     pixels = _as_picture(pixels, page.axes)
@@ -110,7 +110,7 @@ def to_16bit(pixels: Pixels) -> npt.NDArray[np.uint16]:
     return counts
 
 
-def _refuse_several(file: Any) -> None:
+def refuse_several_pages(file: Any) -> None:
     """Refuse a file with several pictures, of which all but the first would be lost."""
     first: Any = file.pages[0]
     if len(file.pages) == 1:
@@ -122,8 +122,10 @@ def _refuse_several(file: Any) -> None:
         raise UnipError(f"holds {pictures} pages, of which one would be read", "Save each page as a file of its own.")
 
 
-def _refuse_channels(page: Any, tifffile: Any) -> None:
+def refuse_doubtful_page(page: Any) -> None:
     """Refuse channels beyond grey and RGB that are no opacity: they may be another picture, such as the thermal one."""
+    import tifffile
+
     colours = 3 if page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR) else 1
     extra = [int(kind) for kind in page.extrasamples]
     beyond = page.samplesperpixel - colours
@@ -167,7 +169,12 @@ def _as_picture(pixels: Pixels, axes: str) -> Pixels:
     return pixels
 
 
-def _no_data(page: Any) -> float | None:
+def no_data_of(page: Any) -> float | None:
+    """Return the value that stands for no measurement, as the file says; None: it does not say.
+
+    Raises:
+        UnipError: It says something that is no number.
+    """
     tag = page.tags.get(NO_DATA_TAG)
     if tag is None:
         return None

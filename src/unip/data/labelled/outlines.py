@@ -51,14 +51,18 @@ class StoredPicture:
         return as_stored(mask, self.orientation)
 
 
-def look_at_picture(path: Path) -> StoredPicture:
+def look_at_picture(path: Path, *, of_any_size: bool = False) -> StoredPicture:
     """Read size and orientation from the header of an image file.
+
+    Args:
+        path: The file.
+        of_any_size: Whether the size is not used, and may be larger than that of a frame.
 
     Raises:
         UnipError: It cannot be read.
     """
     try:
-        with open_regular(path) as file, open_image(file) as image:
+        with open_regular(path) as file, open_image(file, of_any_size=of_any_size) as image:
             return StoredPicture(stored_size(image), orientation_of(image))
     except UnipError as error:
         raise UnipError(f"image {path}: {error.what}", error.fix) from None

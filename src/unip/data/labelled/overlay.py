@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from unip.data.labelled.classes import Classes, background_id, foreground_ids, has_background
+from unip.data.labelled.classes import IGNORE, Classes, background_id, foreground_ids, has_background
 
 Pixels = npt.NDArray[np.uint8]
+OVERLAY_PIXELS = 16_000_000  # beyond which a frame is drawn reduced
+ROWS_AT_ONCE = 256
 
 
 def palette_array(classes: Classes) -> Pixels:
@@ -47,13 +49,50 @@ def draw_overlay(image: Pixels, mask: Pixels, classes: Classes, *, alpha: float 
     Returns:
         uint8 ``(H, W, 3)``.
     """
-    colours = palette_array(classes)[mask]
-    shown = mask < len(classes.names)
-    if has_background(classes.names):
-        shown &= mask != background_id(classes.names)
-    strength = np.where(shown, np.where(outlines(mask), 1.0, alpha), 0.0)[..., None]
-    blended: Pixels = np.round(image * (1 - strength) + colours * strength).astype(np.uint8)
+    palette, edges, blended = palette_array(classes), outlines(mask), np.empty_like(image)
+    for first in range(0, len(mask), ROWS_AT_ONCE):  # floats of a whole large frame would take 50 bytes a pixel
+        rows = slice(first, first + ROWS_AT_ONCE)
+        shown = mask[rows] < len(classes.names)
+        if has_background(classes.names):
+            shown &= mask[rows] != background_id(classes.names)
+        strength = np.where(shown, np.where(edges[rows], 1.0, alpha), 0.0)[..., None]
+        blended[rows] = np.round(image[rows] * (1 - strength) + palette[mask[rows]] * strength).astype(np.uint8)
     return blended
+
+
+def reduction(size: tuple[int, int], most: int) -> int:
+    """Return the whole number by which both sides are divided so that a picture has no more than ``most`` pixels."""
+    by = 1
+    while -(-size[0] // by) * -(-size[1] // by) > most:
+        by += 1
+    return by
+
+
+def reduce_picture(image: Pixels, by: int) -> Pixels:
+    """Return a picture ``(H, W)`` or ``(H, W, 3)`` whose pixels are means of ``by`` times ``by`` others."""
+    return image if by == 1 else np.asarray(Image.fromarray(image).reduce(by))
+
+
+def reduce_mask(mask: Pixels, classes: Classes, by: int) -> Pixels:
+    """Return a mask of which each pixel stands for ``by`` times ``by`` others.
+
+    It has the class of one of them that is not the background, if there is one, so that small regions do not vanish.
+
+    Args:
+        mask: Class ids ``(H, W)``.
+        classes: Which class is the background.
+        by: 1 or more.
+    """
+    if by == 1:
+        return mask
+    reduced = mask[::by, ::by].copy()
+    background = background_id(classes.names)
+    nothing = [IGNORE] if background is None else [IGNORE, background]
+    for place in range(1, by * by):
+        part = mask[place // by :: by, place % by :: by]
+        there = reduced[: part.shape[0], : part.shape[1]]
+        np.copyto(there, part, where=np.isin(there, nothing) & (part < len(classes.names)))
+    return reduced
 
 
 def outlines(mask: Pixels) -> npt.NDArray[np.bool_]:

@@ -1,9 +1,10 @@
-"""An exported file: its graph maps a frame to its mask, and needs no torch. Long frames are cut into tiles here."""
+"""An exported file: its graph maps a frame to its mask, and needs no torch. Large frames are cut into windows."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,18 @@ import numpy.typing as npt
 
 from unip.data.images.conversion import Values
 from unip.data.images.decoding import to_rgb8
+from unip.data.sampling.scaling import Scaling
 from unip.deployment.config import LoadConfig
 from unip.deployment.engine import ModelFacts, Segmented, Wanted
+from unip.deployment.engines.graph_strips import OVERLAP, GraphStrips, graph_grid, softmax
 from unip.deployment.export.metadata import AGREEMENT, ExportMetadata
 from unip.deployment.export.runners import Runner
 from unip.deployment.inputs import Given, Reader
+from unip.deployment.strips import Grid, segment_in_strips
 from unip.deployment.warn import warn
 from unip.errors import UnipError
 from unip.segmentation.settings import Workers
 
-Floats = npt.NDArray[np.float32]
-OVERLAP = 3  # tiles share a third of their length with the next one, as sliding windows do
 NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch.export"}
 
 
@@ -51,6 +53,7 @@ class GraphEngine:
             conversion=config.convert(metadata.conversion),
             images=metadata.images,
             short_side=metadata.short_side,
+            scaling=_scaling(metadata, config, name),
             calibration=metadata.calibration,
         )
         if config.check:
@@ -58,6 +61,7 @@ class GraphEngine:
 
     def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
         """Segment frames one by one, see :class:`unip.deployment.engine.Engine`."""
+        reader = replace(reader, needs_samples=self.runner.metadata.input != "uint8")
         for index, item in enumerate(items):
             given, samples = reader.read(index, item)
             yield self._run(given, samples, wanted)
@@ -66,14 +70,50 @@ class GraphEngine:
         if given.problem is not None:
             return Segmented.unreadable(given)
         start = time.perf_counter()
+        height, width = given.image.shape[:2]
         try:
-            frame = graph_input(given, samples, self.runner.metadata)
-            ids, confidence, logits = run_tiled(self.runner, frame)
+            grid = graph_grid(self.runner.metadata, self.facts.scaling, height, width)
+            if grid is not None:
+                ids, confidence, probabilities = self._in_windows(given, samples, wanted, grid)
+            else:
+                ids, confidence, logits = self.runner.outputs(graph_input(given.image, samples, self.runner.metadata))
+                probabilities = softmax(logits, self.runner.metadata.temperature) if wanted.probabilities else None
         except UnipError as error:
             problem = UnipError(f"{given.name}: {error.what}", error.fix)
             return Segmented.unreadable(Given(given.index, given.name, given.path, problem=problem))
-        probabilities = softmax(logits, self.runner.metadata.temperature) if wanted.probabilities else None
-        return Segmented(given, ids, confidence, probabilities, seconds=time.perf_counter() - start)
+        seconds, scale = time.perf_counter() - start, self.facts.scaling.by(height, width)
+        windows = 1 if grid is None else grid.windows
+        return Segmented(given, ids, confidence, probabilities, seconds, scale, windows)
+
+    def _in_windows(self, given: Given, samples: Values, wanted: Wanted, grid: Grid) -> tuple[Any, Any, Any]:
+        """Run the graph on the windows of a frame.
+
+        Raises:
+            UnipError: Its graph would take some windows for grey ones, and invert them.
+        """
+        metadata, image = self.runner.metadata, given.image
+        if image.ndim == 3 and metadata.conversion.polarity == "black-hot":
+            raise UnipError(
+                f"{grid.frame[1]}x{grid.frame[0]} pixels in colour have to be cut into windows, and the graph inverts "
+                "those that are grey",
+                "Load the model folder, or give the grey frame.",
+            )
+        pixels = image if metadata.input == "uint8" else samples
+        backend = GraphStrips(self.runner, lambda window: graph_input(window, window, metadata), min(grid.window))
+        return segment_in_strips(pixels, grid, backend, wanted)
+
+
+def _scaling(metadata: ExportMetadata, config: LoadConfig, name: str) -> Scaling:
+    """Return how frames are resized.
+
+    Raises:
+        UnipError: The scale of training is asked for, and the file does not know it.
+    """
+    short = metadata.short_side
+    trained = None if metadata.images is None else min(metadata.images.size)
+    scaling = Scaling(short, trained, config.scale, short, max(1, short - short // OVERLAP))
+    scaling.check(name)
+    return scaling
 
 
 def check_settings(metadata: ExportMetadata, config: LoadConfig, name: str) -> None:
@@ -113,14 +153,14 @@ def check_golden(runner: Runner, name: str) -> None:
         )
 
 
-def graph_input(given: Given, samples: Values, metadata: ExportMetadata) -> npt.NDArray[Any]:
-    """Return a frame as a graph takes it.
+def graph_input(image: npt.NDArray[Any], samples: Values, metadata: ExportMetadata) -> npt.NDArray[Any]:
+    """Return a frame or a window of it as a graph takes it.
 
     A graph of 8-bit frames gets every frame as its 8-bit image, which is made here as it is for training; others get
     the samples, which they convert themselves.
 
     Args:
-        given: The frame.
+        image: Its 8-bit image.
         samples: Its samples.
         metadata: Of the graph.
 
@@ -129,7 +169,6 @@ def graph_input(given: Given, samples: Values, metadata: ExportMetadata) -> npt.
     """
     if metadata.input != "uint8":
         return _samples(samples, metadata)
-    image = given.image
     if image.ndim == 3:
         if metadata.channels == 1:
             raise UnipError(
@@ -153,52 +192,3 @@ def _samples(samples: Values, metadata: ExportMetadata) -> npt.NDArray[Any]:
             "Export the model for such frames with --input, or load the model folder.",
         )
     return samples
-
-
-def run_tiled(runner: Runner, frame: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
-    """Run a graph on a frame; one that is too long for it is cut along its long side, and logits are averaged.
-
-    Raises:
-        UnipError: It is too long, and its conversion looks at whole frames.
-    """
-    metadata, (height, width) = runner.metadata, frame.shape[:2]
-    length = int(metadata.longest * min(height, width) / metadata.short_side)
-    if max(height, width) <= length:
-        return runner.outputs(frame)
-    if metadata.input != "uint8" and metadata.conversion.method != "window":
-        raise UnipError(
-            f"{width}x{height} pixels are too long for the graph, and each tile would get a contrast of its own",
-            "Export the model with --input uint8, or load the model folder.",
-        )
-    total: Floats | None = None
-    covered = np.zeros(max(height, width))
-    along = 1 if width >= height else 0
-    for start in starts(max(height, width), length):
-        place = (slice(None),) * along + (slice(start, start + length),)
-        found = runner.outputs(np.ascontiguousarray(frame[place]))[2]
-        if total is None:
-            total = np.zeros((len(found), height, width), np.float32)
-        total[(slice(None), *place)] += found
-        covered[start : start + length] += 1
-    assert total is not None
-    logits = total / (covered if along else covered[:, None]).astype(np.float32)
-    return logits.argmax(0).astype(np.uint8), confidence_of(logits, metadata.temperature), logits
-
-
-def starts(side: int, length: int) -> list[int]:
-    """Return where tiles of a length begin along a longer side; the last ends with it."""
-    step = max(1, length - length // OVERLAP)
-    count = -(-(side - length) // step) + 1
-    return [min(index * step, side - length) for index in range(count)]
-
-
-def confidence_of(logits: Floats, temperature: float) -> Floats:
-    """Return the probability of the largest class ``(H, W)``, as torch does for model folders."""
-    shifted = (logits - logits.max(0)) / np.float32(temperature)
-    return np.asarray(1 / np.exp(shifted).sum(0), np.float32)
-
-
-def softmax(logits: Floats, temperature: float) -> Floats:
-    """Return the probability of every class ``(C, H, W)``."""
-    shares = np.exp((logits - logits.max(0)) / np.float32(temperature))
-    return np.asarray(shares / shares.sum(0), np.float32)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unip.data.sampling.frames import Frame, make_frame, unreadable_frame
+from unip.data.images.blocks import is_large_file
+from unip.data.sampling.frames import Frame, is_waiting, make_frame, unreadable_frame, waiting_frame
+from unip.data.sampling.scaling import Scaling
 from unip.deployment.config import LoadConfig
 from unip.deployment.engine import ModelFacts, Segmented, Wanted
+from unip.deployment.engines.torch_strips import segment_large
 from unip.deployment.inputs import Given, Reader
+from unip.deployment.strips import is_large
 from unip.errors import UnipError
 from unip.runtime.device import choose_device, choose_precision, device_name
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.inference import Inference, decoded
+from unip.segmentation.model import SegmenterSpec
 from unip.segmentation.model_folder import model_folder
 from unip.segmentation.reliability import confidence_of
 from unip.segmentation.settings import Workers
@@ -52,6 +58,7 @@ class TorchEngine:
             conversion=config.convert(spec.conversion),
             images=spec.images,
             short_side=spec.short_side,
+            scaling=_scaling(spec, config, name),
             calibration=self.calibration,
             folder=place,
         )
@@ -67,14 +74,44 @@ class TorchEngine:
     def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
         """Segment frames, see :class:`unip.deployment.engine.Engine`."""
         given: dict[int, Given] = {}  # by index, while their batch is collected
-        for group in self.inference.groups(_frames(items, _Preparing(reader, self.facts.short_side), workers, given)):
+        prepare = _Preparing(reader, self.facts.scaling, len(self.facts.classes.names))
+        for are_large, run in groupby(_frames(items, prepare, workers, given), is_waiting):
+            if are_large:
+                yield from (self._large(given.pop(frame.index), reader, wanted) for frame in run)
+            else:
+                yield from self._together(run, given, wanted)
+
+    def _together(self, frames: Iterable[Frame], given: dict[int, Given], wanted: Wanted) -> Iterator[Segmented]:
+        """Segment frames in batches."""
+        for group in self.inference.groups(frames):
             start = time.perf_counter()
             with self.inference.lock:  # while one thread captures a CUDA graph, no other may wait for the GPU
                 found = [(frame, self._arrays(logits, wanted)) for frame, logits in self.inference.run(group)]
             seconds = (time.perf_counter() - start) / len(group)
             for frame, arrays in found:
                 one = given.pop(frame.index)
-                yield Segmented.unreadable(one) if frame.problem else Segmented(one, *arrays, seconds=seconds)
+                if frame.problem:
+                    yield Segmented.unreadable(one)
+                    continue
+                size = frame.pixels.shape[-2], frame.pixels.shape[-1]
+                windows = 1 if self.inference.window == "whole" else self.facts.scaling.windows(size)
+                scale = self.facts.scaling.by(one.image.shape[0], one.image.shape[1])
+                yield Segmented(one, *arrays, seconds=seconds, scale=scale, windows=windows)
+
+    def _large(self, given: Given, reader: Reader, wanted: Wanted) -> Segmented:
+        """Segment a large frame in strips."""
+        if given.problem is None and not given.image.size:
+            given, _ = reader.read(given.index, given.path)
+        try:
+            if given.problem is not None:
+                raise given.problem
+            size = self.facts.scaling.size(given.image.shape[0], given.image.shape[1])
+        except UnipError as error:
+            return Segmented.unreadable(_with_problem(given, error))
+        start = time.perf_counter()
+        grid, arrays = segment_large(self.inference, given, size, wanted, self._arrays)
+        seconds, scale = time.perf_counter() - start, self.facts.scaling.by(*grid.frame)
+        return Segmented(given, *arrays, seconds=seconds, scale=scale, windows=grid.windows)
 
     def _arrays(self, logits: Tensor, wanted: Wanted) -> tuple[Any, Any, Any]:
         """Return ids, confidence and probabilities on the processor, as far as they are wanted."""
@@ -89,20 +126,48 @@ class TorchEngine:
 
 @dataclass(frozen=True)
 class _Preparing:
-    """Reads a frame and resizes it to the model's short side."""
+    """Reads a frame and resizes it for the model; a large one waits until it is alone."""
 
     reader: Reader
-    short_side: int
+    scaling: Scaling
+    classes: int
 
     def __call__(self, index: int, item: object) -> tuple[Given, Frame]:
+        if isinstance(item, Path) and is_large_file(item):
+            return Given(index, str(item), item), waiting_frame(
+                index
+            )  # many of them, read ahead, would fill the memory
         given, _ = self.reader.read(index, item)
         if given.problem is not None:
             return given, unreadable_frame(index, given.problem)
         try:
-            return given, make_frame(index, given.image, self.short_side)
+            height, width = given.image.shape[:2]
+            if is_large(self.classes, (height, width), self.scaling.size(height, width)):
+                return given, waiting_frame(index)
+            return given, make_frame(index, given.image, self.scaling)
         except UnipError as error:  # it would be too large for the memory
-            problem = UnipError(f"{given.name}: {error.what}", error.fix)
-            return replace(given, problem=problem), unreadable_frame(index, problem)
+            given = _with_problem(given, error)
+            return given, unreadable_frame(index, error)
+
+
+def _with_problem(given: Given, error: UnipError) -> Given:
+    """Return a frame that could be read and cannot be segmented."""
+    return (
+        given
+        if given.problem is not None
+        else replace(given, problem=UnipError(f"{given.name}: {error.what}", error.fix))
+    )
+
+
+def _scaling(spec: SegmenterSpec, config: LoadConfig, name: str) -> Scaling:
+    """Return how frames are resized.
+
+    Raises:
+        UnipError: The scale of training is asked for, and the model does not know it.
+    """
+    scaling = spec.scaling(config.scale, config.window)
+    scaling.check(name)
+    return scaling
 
 
 class _Files(Dataset[tuple[Given, Frame]]):

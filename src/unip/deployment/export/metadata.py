@@ -22,11 +22,12 @@ from pydantic import Field
 from unip.config import Config
 from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes
+from unip.data.sampling.scaling import FAR
 from unip.deployment.export.config import Engine, ExportPrecision, InputType
 from unip.documents import parse_json
 from unip.errors import UnipError
 from unip.segmentation.calibration import Calibration
-from unip.segmentation.training_images import FAR, TrainingImages
+from unip.segmentation.training_images import TrainingImages
 from unip.zoo.lineage import Lineage
 
 KEY = "unip"
