@@ -15,7 +15,7 @@ from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
 from unip.data.sampling.frames import make_frame, rgb
 from unip.deployment.config import LoadConfig
-from unip.deployment.engines.graph_engine import GraphEngine, run_tiled, starts
+from unip.deployment.engines.graph_engine import GraphEngine
 from unip.deployment.export.metadata import ExportMetadata, GoldenFrame
 from unip.deployment.model import Model
 from unip.errors import UnipError
@@ -126,43 +126,36 @@ def test_colours(make):
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_long_frames_are_cut_into_tiles_of_the_same_scale(make, turned):
+def test_long_frames_are_cut_into_windows_of_the_same_scale(make, turned):
     graph, _ = make(longest=64)
-    frame = RNG.integers(0, 255, (40, 300), np.uint8)
-    frame = frame.T if turned else frame
-    result = load(graph)(np.ascontiguousarray(frame))
-    assert result.mask.shape == frame.shape
-    assert {max(shape[:2]) for shape in graph.seen} == {80} and {min(shape[:2]) for shape in graph.seen} == {40}
+    frame = RNG.integers(0, 255, (32, 300), np.uint8)
+    frame = np.ascontiguousarray(frame.T if turned else frame)
+    result = load(graph)(frame)
+    assert result.mask.shape == frame.shape and result.scale == 1
+    assert {shape[:2] for shape in graph.seen} == {(64, 32) if turned else (32, 64)}
     total, count = np.zeros((3, *frame.shape)), np.zeros(300)
-    for start in starts(300, 80):
-        part = frame[start : start + 80] if turned else frame[:, start : start + 80]
+    starts = [0, 43, 86, 129, 172, 215, 236]  # a third of each lies over the next
+    assert result.windows == len(starts)
+    for start in starts:
+        part = frame[start : start + 64] if turned else frame[:, start : start + 64]
         place = (
-            (slice(None), slice(start, start + 80)) if turned else (slice(None), slice(None), slice(start, start + 80))
+            (slice(None), slice(start, start + 64)) if turned else (slice(None), slice(None), slice(start, start + 64))
         )
         total[place] += graph.outputs(np.ascontiguousarray(part))[2]
-        count[start : start + 80] += 1
+        count[start : start + 64] += 1
     logits = total / (count[:, None] if turned else count)
     np.testing.assert_array_equal(result.mask, logits.argmax(0))
     np.testing.assert_allclose(result.probabilities, np.exp(logits) / np.exp(logits).sum(0), atol=1e-5)
 
 
-def test_tiles_cover_all():
-    for side in range(81, 400, 7):
-        covered = np.zeros(side, int)
-        for start in starts(side, 80):
-            assert 0 <= start <= side - 80
-            covered[start : start + 80] += 1
-        assert covered.min() >= 1
-
-
 def test_long_frames_whose_contrast_is_the_whole_frames_are_refused(make):
-    long = np.zeros((40, 300), np.int32)
+    long = np.zeros((40, 300), np.uint16)
     graph, _ = make(input="int32", longest=64)
     with pytest.raises(UnipError, match="300x40 pixels are too long") as caught:
-        run_tiled(graph, long)
+        load(graph)(long)
     assert "--input uint8" in caught.value.fix
     graph, _ = make(input="int32", longest=64, conversion=Conversion(method="window", window=(0, 9000)))
-    assert run_tiled(graph, long)[0].shape == (40, 300)
+    assert load(graph)(long).mask.shape == (40, 300)
 
 
 def test_another_device_that_gives_other_masks_is_told_of(make):

@@ -98,7 +98,8 @@ def segment_in_strips(
     Returns:
         Ids uint8 ``(H, W)``; confidence float32 ``(H, W)`` and probabilities float32 ``(C, H, W)`` if they are wanted.
     """
-    wanted = replace(wanted, probabilities=wanted.probabilities and wanted.of_large)
+    if not wanted.of_large and is_large(grid.classes, grid.frame):
+        wanted = replace(wanted, probabilities=False)
     ids = np.zeros(grid.frame, np.uint8)
     confidence = np.zeros(grid.frame, np.float32) if wanted.confidence else None
     probabilities = np.zeros((grid.classes, *grid.frame), np.float32) if wanted.probabilities else None
