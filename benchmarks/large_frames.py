@@ -79,7 +79,8 @@ def make_micro(folder: Path) -> Path:
         std=(0.25, 0.25, 0.25),
         images=TrainingImages(depth="both", colours="grey", size=(SMALL[1], SMALL[0])),
     )
-    save_segmenter(Segmenter(spec).eval(), folder / "model")
+    if not (folder / "model").exists():  # kept of an earlier call
+        save_segmenter(Segmenter(spec).eval(), folder / "model")
     return folder
 
 

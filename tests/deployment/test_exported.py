@@ -18,6 +18,7 @@ from tests.deployment.export.test_graph import contrasting
 from tests.segmentation.conftest import make_segmenter as segmenter_maker
 from unip.data.labelled.classes import IGNORE
 from unip.deployment.engines import exported
+from unip.deployment.export.runners import open_runner
 from unip.errors import UnipError
 from unip.segmentation.calibration import BINS, Calibration
 from unip.segmentation.storage import save_segmenter
@@ -74,6 +75,25 @@ def test_a_file_is_a_model_like_its_folder(file, folder, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(result.masks[path])), model(frames[0]).mask)
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert record["classes"]["names"] == list(model.names)
+
+
+def test_a_large_frame_is_cut_into_windows(file):
+    """Of training's short side, 32, at its scale; logits are averaged where they overlap."""
+    frame = make_frame((75, 90), "uint8", 0)
+    with pytest.warns(UserWarning, match="is 90x75, and the model was trained on frames of 40x32: it is resized by 1 "):
+        result = unip.load(file, device="cpu")(frame)
+    runner = open_runner(Path(file))
+    logits, count = np.zeros((3, 75, 90)), np.zeros((75, 90))
+    for top in (0, 22, 43):
+        for left in (0, 22, 44, 58):
+            place = slice(top, top + 32), slice(left, left + 32)
+            logits[:, *place] += runner.outputs(frame[place])[2]
+            count[place] += 1
+    shares = np.exp(logits / count / 1.7)
+    assert (result.scale, result.windows) == (1, 12)
+    assert (result.mask == logits.argmax(0)).mean() > 0.999
+    np.testing.assert_allclose(result.probabilities, shares / shares.sum(0), atol=1e-4)
+    np.testing.assert_allclose(result.confidence, (shares / shares.sum(0)).max(0), atol=1e-4)
 
 
 def test_it_needs_no_torch(file, tmp_path):

@@ -43,6 +43,7 @@ NAMED = 0.5  # of the samples that are near a palette that was named
 MIN_SPREAD = 4.0  # levels of the palette: standard deviation of the samples that are near
 CELL = 4  # levels of each channel that share an entry of the lookup table
 CELLS = 256 // CELL
+ROWS_AT_ONCE = 512
 LUMA_WEIGHT = 2.0  # of a difference in luma to one in chroma, which JPEG stores more coarsely
 TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)  # JFIF
 
@@ -100,8 +101,11 @@ def palette_to_grey(image: npt.NDArray[Any], choice: PaletteChoice, name: Path |
     palette = _palette_of(_samples(image8), choice, name)
     if palette is None:
         return np.array(Image.fromarray(image8).convert("L"))
-    red, green, blue = ((image8[..., channel] // CELL).astype(np.int32) for channel in range(3))
-    levels: Grey8 = _level_table(palette).take((red * CELLS + green) * CELLS + blue)
+    table, levels = _level_table(palette), np.empty(image8.shape[:2], np.uint8)
+    for first in range(0, len(levels), ROWS_AT_ONCE):  # numbers of cells take 16 bytes a pixel
+        rows = slice(first, first + ROWS_AT_ONCE)
+        red, green, blue = ((image8[rows, :, channel] // CELL).astype(np.int32) for channel in range(3))
+        levels[rows] = table.take((red * CELLS + green) * CELLS + blue)
     return levels
 
 

@@ -134,9 +134,8 @@ class _Preparing:
 
     def __call__(self, index: int, item: object) -> tuple[Given, Frame]:
         if isinstance(item, Path) and is_large_file(item):
-            return Given(index, str(item), item), waiting_frame(
-                index
-            )  # many of them, read ahead, would fill the memory
+            # many of them, read ahead, would fill the memory
+            return Given(index, str(item), item), waiting_frame(index)
         given, _ = self.reader.read(index, item)
         if given.problem is not None:
             return given, unreadable_frame(index, given.problem)
@@ -152,11 +151,9 @@ class _Preparing:
 
 def _with_problem(given: Given, error: UnipError) -> Given:
     """Return a frame that could be read and cannot be segmented."""
-    return (
-        given
-        if given.problem is not None
-        else replace(given, problem=UnipError(f"{given.name}: {error.what}", error.fix))
-    )
+    if given.problem is not None:
+        return given
+    return replace(given, problem=UnipError(f"{given.name}: {error.what}", error.fix))
 
 
 def _scaling(spec: SegmenterSpec, config: LoadConfig, name: str) -> Scaling:
