@@ -129,12 +129,17 @@ def test_evaluate_turns_a_palette_back_as_predict_does(tmp_path):
     assert json.loads((tmp_path / "scores/metrics.json").read_text())["conversion"]["palette"] == "jet"
 
 
-@pytest.mark.parametrize("size, said", [((64, 80), False), ((96, 80), False), ((200, 240), True), ((24, 30), True)])
-def test_another_size_by_far_is_said(tmp_path, caplog, size, said):
+def test_another_size_by_far_is_said(tmp_path, caplog):
     run = train(tmp_path, ("grey",))
-    Image.fromarray(frame("grey", size)).save(tmp_path / "a.png")
-    predict(run, [tmp_path / "a.png"])
-    assert ("one short side" in caplog.text) == said
+    sizes = {(64, 80): "", (96, 80): "", (200, 240): "and cut into 30 windows", (24, 30): "one short side"}
+    fitted = {**sizes, (200, 240): "one short side"}
+    for scale, wanted in (("auto", sizes), ("fit", fitted), ("native", dict.fromkeys(sizes, ""))):
+        for size, text in wanted.items():
+            Image.fromarray(frame("grey", size)).save(tmp_path / "a.png")
+            caplog.clear()
+            predict(run, [tmp_path / "a.png"], scale=scale)
+            notes = [record.message for record in caplog.records if record.message.startswith("note: ")]
+            assert [text in note for note in notes] == [True] * bool(text), (scale, size, notes)
 
 
 def write_mfnet(root: Path) -> Path:
