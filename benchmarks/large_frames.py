@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,23 +41,22 @@ def make_frame(width: int, height: int, seed: int) -> npt.NDArray[np.uint16]:
     return frame
 
 
-def write_frames(folder: Path, width: int, height: int) -> dict[str, Path]:
-    """Write a frame in all kinds, and return its files by what they are."""
+def write_frames(folder: Path, width: int, height: int, kinds: str) -> dict[str, Path]:
+    """Write a frame in all kinds whose name has ``kinds`` in it, and return its files by what they are."""
     counts = make_frame(width, height, 0)
     grey = (counts >> 6).astype(np.uint8)
-    name = f"{width}x{height}"
-    files = {
-        "16-bit TIFF, rows": folder / f"{name}-16-rows.tif",
-        "16-bit TIFF, packed tiles": folder / f"{name}-16-tiles.tif",
-        "16-bit PNG": folder / f"{name}-16.png",
-        "8-bit TIFF, packed strips": folder / f"{name}-8-strips.tif",
-        "8-bit PNG": folder / f"{name}-8.png",
+    writers: dict[str, Callable[[Path], object]] = {
+        "16-bit TIFF, rows": lambda file: tifffile.imwrite(file, counts),
+        "16-bit TIFF, packed tiles": lambda file: tifffile.imwrite(file, counts, compression="zlib", tile=(512, 512)),
+        "16-bit PNG": lambda file: Image.fromarray(counts).save(file, compress_level=1),
+        "8-bit TIFF, packed strips": lambda file: tifffile.imwrite(file, grey, compression="zlib", rowsperstrip=64),
+        "8-bit PNG": lambda file: Image.fromarray(grey).save(file, compress_level=1),
     }
-    tifffile.imwrite(files["16-bit TIFF, rows"], counts)
-    tifffile.imwrite(files["16-bit TIFF, packed tiles"], counts, compression="zlib", tile=(512, 512))
-    Image.fromarray(counts).save(files["16-bit PNG"], compress_level=1)
-    tifffile.imwrite(files["8-bit TIFF, packed strips"], grey, compression="zlib", rowsperstrip=64)
-    Image.fromarray(grey).save(files["8-bit PNG"], compress_level=1)
+    files = {}
+    for number, (kind, write) in enumerate(writers.items()):
+        if kinds in kind:
+            files[kind] = folder / f"{width}x{height}-{number}.{'png' if 'PNG' in kind else 'tif'}"
+            write(files[kind])
     return files
 
 
@@ -126,11 +126,10 @@ def main() -> None:
         print(
             f"\n{'{} x {}'.format(*given.size):28s} {'file':>8s} {'memory beyond':>14s} {'windows':>8s} {'seconds':>8s}"
         )
-        for kind, file in write_frames(folder, *given.size).items():
-            if given.kinds in kind:
-                peak, seconds, windows = measure(model, file, folder / "results", given.scale)
-                size, more = f"{file.stat().st_size / 1e6:.0f} MB", f"{(peak - own) / 1e6:.0f} MB"
-                print(f"{kind:28s} {size:>8s} {more:>14s} {windows:8d} {seconds:8.1f}", flush=True)
+        for kind, file in write_frames(folder, *given.size, given.kinds).items():
+            peak, seconds, windows = measure(model, file, folder / "results", given.scale)
+            size, more = f"{file.stat().st_size / 1e6:.0f} MB", f"{(peak - own) / 1e6:.0f} MB"
+            print(f"{kind:28s} {size:>8s} {more:>14s} {windows:8d} {seconds:8.1f}", flush=True)
     return None
 
 
