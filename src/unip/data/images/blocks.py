@@ -28,7 +28,7 @@ from unip.opening import open_regular
 
 LARGE_PIXELS = 2**24  # of a frame, from where it is read in parts: its float32 copies would take 64 MiB each
 LARGE_BYTES = 2**22  # of a file, below which its header is not looked at
-ROW_BYTES = 2**24  # of an uncompressed file that are read at once
+ROW_BYTES = 2**24  # of a file that are read at once
 TIFF_MARKS = FORMATS["TIFF"][1]
 
 #: A part of a picture: its first row, its first column, and its samples ``(h, w)`` or ``(h, w, 3)``.
@@ -188,7 +188,7 @@ def _blocks(page: Any, file: BinaryIO) -> Iterator[Block]:
             block = np.frombuffer(data, kind).reshape(count, width, channels)
             yield top, 0, (block if channels == 3 else block[..., 0]).astype(page.dtype, copy=False)
         return
-    for segment, place, _ in page.segments(maxworkers=1):
+    for segment, place, _ in page.segments(maxworkers=1, buffersize=ROW_BYTES):
         top, left = int(place[2]), int(place[3])
         if segment is None:
             raise UnipError("lacks a strip or tile of its picture", "Copy it again or remove it.")
