@@ -6,6 +6,7 @@ is part of the data and of a model trained on it: a :class:`Conversion` is saved
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ DEFAULT = Conversion()
 LEVELS = 256  # about so many bins of the histogram lie between the two percentiles
 WHOLE = 2**24  # below it, all whole numbers are exact in float32
 MAX_BINS = 65536  # bins between minimum and maximum
+ROWS_AT_ONCE = 512
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -67,7 +69,7 @@ def to_uint8(values: Values, grey: Values, conversion: Conversion = DEFAULT) -> 
         values, grey = _finite(values, grey)  # the frame is a list of the samples that count
     if conversion.method == "plateau":
         at, levels = plateau_curve(grey, conversion)
-        return np.rint(np.interp(values, at, levels)).astype(np.uint8)
+        return _by_rows(values, lambda rows: np.rint(np.interp(rows, at, levels)))
     if conversion.window is not None:
         low, high = conversion.window
     else:
@@ -76,10 +78,17 @@ def to_uint8(values: Values, grey: Values, conversion: Conversion = DEFAULT) -> 
             low, high = float(grey.min()), float(grey.max())
         if low == high:
             return np.zeros(values.shape, dtype=np.uint8)
+    start, factor = np.float32(low), np.float32(255.0 / (high - low))
     with np.errstate(over="ignore"):  # far outside of the two
-        scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
-    levels8: Grey8 = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-    return levels8
+        return _by_rows(values, lambda rows: np.clip(np.rint((rows.astype(np.float32) - start) * factor), 0, 255))
+
+
+def _by_rows(values: Values, curve: Callable[[Values], Values]) -> Grey8:
+    """Apply a curve to some rows at a time: floats of a whole large frame take several times its memory."""
+    levels = np.empty(values.shape, np.uint8)
+    for first in range(0, len(values), ROWS_AT_ONCE):
+        levels[first : first + ROWS_AT_ONCE] = curve(values[first : first + ROWS_AT_ONCE])
+    return levels
 
 
 def plateau_curve(
