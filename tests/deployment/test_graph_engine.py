@@ -159,19 +159,30 @@ def test_long_frames_whose_contrast_is_the_whole_frames_are_refused(make):
 
 
 def test_another_device_that_gives_other_masks_is_told_of(make):
+    """One frame is looked at, the squarest; or all, or none."""
     graph, _ = make()
-    ids, sure, _ = graph.outputs(GREY)
-    graph.golden = [GoldenFrame(GREY, ids, (sure * 255).astype(np.uint8))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load(graph)
-    wrong = ids.copy()
-    wrong[:4] = (wrong[:4] + 1) % 3
-    graph.golden.append(GoldenFrame(GREY, wrong, graph.golden[0].confidence))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load(graph, check=False)
+
+    def golden(frame, rows):
+        ids, sure, _ = graph.outputs(frame)
+        ids[:rows] = (ids[:rows] + 1) % 3
+        return GoldenFrame(frame, ids, (sure * 255).astype(np.uint8))
+
+    def quiet(check):
+        graph.seen.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load(graph, check=check)
+        return [shape[:2] for shape in graph.seen]
+
+    long = RNG.integers(0, 255, (40, 100), np.uint8)
+    graph.golden = [golden(long, 0), golden(GREY, 0)]
+    assert (quiet("one"), quiet("all"), quiet("none")) == ([(40, 50)], [(40, 50), (40, 100)], [])
+    graph.golden = [golden(long, 4), golden(GREY, 0)]
+    assert (quiet("one"), quiet("none")) == ([(40, 50)], [])
     with pytest.warns(UserWarning, match=r"other masks on this device .*of 1 of 2 golden frames, as few as 90\.00 %"):
+        load(graph, check="all")
+    graph.golden = [golden(long, 0), golden(GREY, 4)]
+    with pytest.warns(UserWarning, match=r"of 1 of 1 golden frames, as few as 90\.00 %"):
         load(graph)
 
 

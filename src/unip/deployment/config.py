@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,6 +13,8 @@ from unip.limits import MAX_PIXELS
 from unip.runtime.settings import Device, MaxPixels, Precision
 from unip.segmentation.settings import Scale, Window, WindowBatch, Workers
 
+Check = Literal["one", "all", "none"]
+
 
 class LoadConfig(Config):
     """How a model is loaded, see :func:`unip.deployment.loading.load`."""
@@ -19,7 +22,7 @@ class LoadConfig(Config):
     device: Device = "auto"
     precision: Precision = "auto"
     compile: bool = Field(False, description="Compile the model with torch.compile when it runs first.")
-    check: bool = Field(True, description="Segment the golden frames of an exported file, and say if masks differ.")
+    check: Check = Field("one", description="Golden frames of an exported file to segment, to say if masks differ.")
     window: Window = "slide"
     scale: Scale = "auto"
     batch_size: WindowBatch = "auto"

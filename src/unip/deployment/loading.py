@@ -18,7 +18,7 @@ def load(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     compile: bool = False,
-    check: bool = True,
+    check: Literal["one", "all", "none"] = "one",
     window: Literal["slide", "whole"] = "slide",
     scale: Literal["auto", "fit", "native"] | float = "auto",
     batch_size: int | Literal["auto"] = "auto",
@@ -34,7 +34,8 @@ def load(
         device: Where to run; auto: CUDA, then MPS, then the CPU.
         precision: Arithmetic; auto: bf16 where the GPU has it, else fp32.
         compile: Compile the model with torch.compile when it runs first.
-        check: Segment the golden frames of an exported file, and warn if this device gives them other masks.
+        check: Segment one or all of the golden frames of an exported file, and warn if this device gives them other
+            masks; one: that which takes least time.
         window: Overlapping windows of the training crop's size, or the whole image at once.
         scale: How frames are resized. fit: to the model's short side. native: as those of training were, whatever their
             size, cut into windows. auto: fit; native for frames of twice the short side of those of training and more.
