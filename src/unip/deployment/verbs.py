@@ -126,7 +126,7 @@ def export(config: ExportConfig) -> ExportResult | None:
     with output_folder(files.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check(*files.all)
         opened = open_data(config)
-        check_engine(config.to)
+        check_engine(config.to, config.precision)
         from unip.deployment.export.program import export_model  # needs torch
 
         return export_model(config, files, opened)

@@ -20,7 +20,7 @@ InputType = Literal["uint8", "int32", "float32"]
 #: What can be exported.
 PRECISIONS: dict[Engine, tuple[ExportPrecision, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
-    "openvino": ("fp32", "bf16"),
+    "openvino": ("fp32", "bf16", "int8"),
     "torch": ("fp32", "bf16"),
 }
 

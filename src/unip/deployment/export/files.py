@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from unip.deployment.export.config import Engine, ExportConfig
+from unip.deployment.export.config import Engine, ExportConfig, ExportPrecision
 from unip.errors import UnipError
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluating import results_beside, short_name
@@ -20,13 +20,14 @@ PACKAGES: dict[Engine, tuple[str, ...]] = {
 }
 
 
-def check_engine(engine: Engine) -> None:
-    """Refuse an engine that is not installed.
+def check_engine(engine: Engine, precision: ExportPrecision = "fp32") -> None:
+    """Refuse an engine that is not installed, or cannot be used with what is needed for a precision.
 
     Raises:
         UnipError: It is not.
     """
-    missing = [name for name in PACKAGES[engine] if find_spec(name) is None]
+    needed = (*PACKAGES[engine], *(("nncf",) if (engine, precision) == ("openvino", "int8") else ()))
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise UnipError(f"exporting to {engine} needs {', '.join(missing)}", f"pip install 'unip[{engine}]'")
 

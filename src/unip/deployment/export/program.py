@@ -134,11 +134,6 @@ def describe_file(config: ExportConfig, segmenter: Segmenter) -> ExportMetadata:
     )  # fmt: skip
     deep = not coloured and images is not None and images.depth == "more than 8 bits"
     kind: InputType = ("int32" if deep else "uint8") if config.input == "auto" else config.input
-    if (config.to, config.precision) == ("openvino", "bf16") and kind != "uint8":
-        raise UnipError(
-            f"in bfloat16, OpenVINO converts {kind} frames with too few digits",
-            "Export 8-bit frames (--input uint8), or fp32.",
-        )
     check_percentiles(segmenter)
     entry = zoo_model(str(config.model))
     record: Any = read_json(folder / "config.json")
@@ -251,10 +246,14 @@ def make(
     if engine == "onnx" and precision != "int8":
         save_onnx(model, path, texts)
         return
+    if precision == "int8":
+        log.info(
+            f"measuring the ranges of integers on {len(frames)} frames, each of which takes as long as several do later"
+        )
     source = path.with_name("fp32.onnx")
     save_onnx(model, source, texts)
     if engine == "openvino":
-        save_openvino(source, path, texts)
+        save_openvino(source, path, texts, precision, frames)
     else:
         quantise(source, path, weighted_products(model.graph), frames)
 

@@ -22,6 +22,7 @@ from unip.deployment.export.metadata import (
     GoldenFrame,
     unpack_golden,
 )
+from unip.deployment.export.telemetry import import_silent
 from unip.errors import UnipError
 
 Array = npt.NDArray[Any]
@@ -137,9 +138,9 @@ class OnnxRunner:
 
 
 class OpenVinoRunner:
-    """An OpenVINO file on the processor, in the precision that it was exported for.
+    """An OpenVINO file on the processor, in the types of its graph.
 
-    OpenVINO chooses bfloat16 by itself where the processor has it, so the precision is always given.
+    OpenVINO chooses bfloat16 for all of a graph by itself where the processor has it, unless float32 is asked for.
 
     Args:
         path: The ``.xml`` file.
@@ -150,7 +151,7 @@ class OpenVinoRunner:
 
     def __init__(self, path: Path) -> None:
         try:
-            import openvino
+            openvino = import_silent("openvino")
         except ImportError:
             raise UnipError("running OpenVINO files needs openvino", "pip install 'unip[openvino]'") from None
         try:
@@ -158,8 +159,7 @@ class OpenVinoRunner:
             model = core.read_model(path)
             held = {key: str(model.get_rt_info(key).value) for key in (KEY, GOLDEN_KEY) if model.has_rt_info(key)}
             self.metadata, self.golden = texts_of(path, held)
-            hint = "bf16" if self.metadata.precision == "bf16" else "f32"
-            self.compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+            self.compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:
             raise UnipError(f"OpenVINO cannot open {path}: {error}", "Export the model again.") from error
         self.requests = local()
