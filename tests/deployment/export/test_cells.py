@@ -93,7 +93,6 @@ def skip_without(engine, precision):
         cell("openvino", "fp32"),
         cell("openvino", "bf16"),
         cell("openvino", "bf16", "int32"),
-        cell("openvino", "bf16", "float32"),
         cell("openvino", "int8", "int32"),
         cell("torch", "fp32"),
         cell("torch", "bf16"),

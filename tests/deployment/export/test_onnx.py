@@ -31,7 +31,7 @@ def exported(segmenter, path, kind="uint8", channels=1):
     ("kind", "backbone", "decoder", "conversion"),
     [
         ("uint8", "registers", "light", Conversion(polarity="black-hot")),
-        ("int32", "DINOv3", "linear", Conversion()),
+        ("int32", "DINOv3", "conv", Conversion()),
         ("float32", "patch 8", "upernet", Conversion(method="plateau")),
     ],
 )

@@ -200,6 +200,15 @@ def test_an_engine_that_is_not_installed(place, tmp_path, monkeypatch):
     assert caught.value.fix == "pip install 'unip[onnx]'"
 
 
+def test_int8_of_openvino_needs_nncf(monkeypatch):
+    monkeypatch.setattr(export_files, "find_spec", lambda name: None if name == "nncf" else object())
+    export_files.check_engine("openvino", "bf16")
+    export_files.check_engine("onnx", "int8")
+    with pytest.raises(UnipError, match="exporting to openvino needs nncf") as caught:
+        export_files.check_engine("openvino", "int8")
+    assert caught.value.fix == "pip install 'unip[openvino]'"
+
+
 @pytest.mark.parametrize(
     ("images", "settings", "kind", "channels"),
     [
