@@ -21,6 +21,7 @@ from torch import nn
 from unip.errors import Interrupted, UnipError
 from unip.outputs import writing
 from unip.progress import meter
+from unip.runtime.compiling import keep_kernels
 from unip.runtime.seeds import seed_for
 from unip.runtime.signals import StopRequest, stop_on_signals
 from unip.runtime.workers import lost_process
@@ -195,6 +196,7 @@ class _Loop:
         if self.config.checkpoint_activations:
             # torch's splitting of a graph along DDP's buckets refuses blocks that are computed again
             torch._dynamo.config.optimize_ddp = False
+        keep_kernels()
         for part in self.trainable.compiled:
             part.compile(dynamic=False)
 
