@@ -19,6 +19,7 @@ from torch import nn
 
 from unip.errors import Interrupted, UnipError
 from unip.outputs import OutputFolder
+from unip.training import loop
 from unip.training.best import Evaluation
 from unip.training.config import TrainingConfig
 from unip.training.feed import Positions
@@ -528,6 +529,40 @@ def test_recorded_as_a_graph_training_is_the_same_also_when_continued(tmp_path, 
     for name, tensor in whole.items():
         torch.testing.assert_close(continued[name], tensor, rtol=0, atol=0)
         torch.testing.assert_close(comparable[name], eager[name], rtol=1e-4, atol=1e-5)
+
+
+class DirectPass:
+    """In the place of a captured pass: what it replays, computed on the CPU."""
+
+    def __init__(self, compute, model, *, adds):
+        self.compute, self.model, self.adds = compute, model, adds
+
+    def __call__(self, *batch):
+        if not self.adds:
+            self.model.zero_grad(set_to_none=True)
+        return self.compute(*batch)
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"ema": 0.9, "clip": 0.1}])
+def test_a_step_of_graphs_is_a_step(tmp_path, monkeypatch, changes):
+    """Rates, averages and gradients as a captured step takes them, beside a plain one; also when continued."""
+    adamw = torch.optim.AdamW
+    monkeypatch.setattr(loop, "check_graphs", lambda accelerator: None)
+    monkeypatch.setattr(loop, "GraphedPass", DirectPass)
+    monkeypatch.setattr(loop, "GraphedUpdate", lambda compute, device: compute)
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **rest: adamw(groups, betas=rest["betas"], fused=True))
+    _, plain, expected = run(config_for(tmp_path / "plain", **changes))
+    graphed = config_for(tmp_path / "graphs", compile="graphs", **changes)
+    _, losses, weights = run(graphed)
+    shutil.rmtree(list_checkpoints(tmp_path / "graphs" / "checkpoints")[-1])
+    _, again, continued = run(graphed)
+    assert losses == pytest.approx(plain, rel=1e-5) and again == losses
+    assert [line["lr"] for line in read_log(tmp_path / "graphs")] == [
+        line["lr"] for line in read_log(tmp_path / "plain")
+    ]
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-5, atol=1e-6)
+        assert torch.equal(continued[name], weights[name])
 
 
 def ranked(*scores):

@@ -32,7 +32,7 @@ class CudaGraph(Generic[T]):
         after_warm_up: Undoes what the runs before the capture left behind.
 
     Raises:
-        NotRecordable: It waits for the GPU.
+        NotCapturable: It waits for the GPU.
         RuntimeError: It failed while it was captured; random numbers on this GPU are unusable then.
         torch.OutOfMemoryError: The GPU's memory is too small.
     """
@@ -52,13 +52,7 @@ class CudaGraph(Generic[T]):
                     compute(*self.batch)
             torch.cuda.current_stream().wait_stream(side)
             after_warm_up()
-            self.graph = torch.cuda.CUDAGraph()
-            # the outer one leaves the stream also when recording fails; loaders pin memory in other threads
-            with (
-                torch.cuda.stream(side),
-                torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"),
-            ):
-                self.result = compute(*self.batch)
+            self.graph, self.result = capture(lambda: compute(*self.batch), side)
 
     def __call__(self, *batch: Tensor) -> T:
         """Run it; the result is overwritten by the next call.
@@ -73,6 +67,15 @@ class CudaGraph(Generic[T]):
         with torch.cuda.device(self.device):
             self.graph.replay()
         return self.result
+
+
+def capture(compute: Callable[[], T], stream: Any) -> tuple[torch.cuda.CUDAGraph, T]:
+    """Capture a computation that ran before, on a stream of the current GPU; what it returns is filled by replays."""
+    graph = torch.cuda.CUDAGraph()
+    # the outer one leaves the stream also when capturing fails; loaders pin memory in other threads
+    with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        result = compute()
+    return graph, result
 
 
 @contextmanager

@@ -30,12 +30,25 @@ class WeightAverage:
         }
         self.tensors = {name: tensor.float().clone() for name, tensor in self._current.items()}
 
+    def share(self, step: int) -> float:
+        """Return the share of the new weights in the average after optimiser step ``step``, counted from 0."""
+        return 1 - min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after optimiser step ``step``, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+    def update(self, share: float | torch.Tensor) -> None:
+        """Take in the weights.
+
+        Args:
+            share: That of :meth:`share`; a tensor, float32 without dimensions on the device, where this is captured.
+        """
+        average = list(self.tensors.values())
         current = [tensor.float() for tensor in self._current.values()]
-        torch._foreach_lerp_(list(self.tensors.values()), current, 1 - decay)
+        if isinstance(share, float):
+            torch._foreach_lerp_(average, current, share)
+            return
+        change = torch._foreach_sub(current, average)
+        torch._foreach_mul_(change, share)
+        torch._foreach_add_(average, change)
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over a stored average.

@@ -31,7 +31,7 @@ from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
 from unip.training.ema import WeightAverage
 from unip.training.feed import Feed, PositionDataset, Positions
-from unip.training.graphs import GraphedPass, Values
+from unip.training.graphs import GraphedPass, GraphedUpdate, StepNumbers, Values
 from unip.training.pace import Pace, TellPace
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
 from unip.training.run_folder import LogRecord, RunFolder, checkpoint_path, list_checkpoints, step_of
@@ -172,15 +172,20 @@ class _Loop:
         self.trainable, self.config, self.run, self.accelerator = trainable, config, run, accelerator
         self.main = accelerator.is_main_process
         on_gpu = accelerator.device.type == "cuda"
-        optimizer = torch.optim.AdamW(trainable.groups, betas=trainable.betas, fused=on_gpu)
+        # with float16 the scaler decides about a step in the end, so it stays outside of a graph
+        graphed = config.graphed and accelerator.scaler is None
+        optimizer = torch.optim.AdamW(trainable.groups, betas=trainable.betas, fused=on_gpu, capturable=graphed)
         self.rates = [group["lr"] for group in trainable.groups]
+        self.lr = 0.0  # the highest of this step
         trainable.model.train()
         self.model, self.optimizer = accelerator.prepare(trainable.model, optimizer)
         if isinstance(self.model, nn.parallel.DistributedDataParallel):
             # buffers are equal on all ranks, or each rank's own: drop path, and batch norm's where it is not synced
             self.model.broadcast_buffers = False  # as an argument it is deprecated in new releases of torch
         self.parameters = [p for group in trainable.groups for p in group["params"]]
-        self.graph = GraphedPass(self._compute, self.model) if config.graphed else None
+        self.graph = GraphedPass(self._compute, self.model, adds=config.accumulate > 1) if config.graphed else None
+        self.update = GraphedUpdate(self._update, accelerator.device) if graphed else None
+        self.numbers = StepNumbers(len(self.rates) + 1, accelerator.device) if graphed else None
         if config.is_compiled(on_gpu):
             self._compile()
         self.average = WeightAverage(trainable.saved, config.ema) if config.ema is not None else None
@@ -232,7 +237,8 @@ class _Loop:
                 "newest checkpoint.",
             ) from error
         finally:
-            self.graph = None  # it refers to this object, and holds the memory of a whole pass
+            self.graph = self.update = None  # they refer to this object, and hold the memory of a whole pass
+            self.optimizer.zero_grad(set_to_none=True)
             if self.writer is not None:
                 self.writer.close()
         if self.best is not None:
@@ -298,7 +304,7 @@ class _Loop:
         judged = self._evaluate(stop)
         if not judged:
             raise self._stopped()
-        self._set_rates(self.step - 1)  # checkpoints do not hold them
+        self._set_numbers(self.step - 1)  # checkpoints do not hold them
         lines = self.run.read_log() if self.main else []
         before = next((line for line in reversed(lines) if line["step"] == self.step), {})  # without a score
         self._log(
@@ -309,7 +315,7 @@ class _Loop:
         """Do one optimiser step; nothing here waits for the device."""
         accelerator, passes = self.accelerator, self.config.accumulate
         torch.manual_seed(seed_for(self.config.seed, self.step, accelerator.process_index))
-        self._set_rates(self.step)
+        self._set_numbers(self.step)
         self.drop_path.draw(self.step)
         totals: dict[str, torch.Tensor] = {}
         for number in range(passes):
@@ -320,19 +326,33 @@ class _Loop:
                 values = self.graph(*batch) if self.graph is not None else self._compute(*batch)
             for name, value in values.items():
                 totals[name] = totals.get(name, 0) + value.detach().float() / passes
-        if self.config.clip is not None:
-            totals["grad_norm"] = accelerator.clip_grad_norm_(self.parameters, self.config.clip).float()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=self.graph is None)
-        if self.average is not None:
-            self.average.update(self.step)
-        return totals
+        updated = self._update() if self.update is None else self.update()
+        return totals | {name: value.clone() for name, value in updated.items()}
 
-    def _set_rates(self, step: int) -> None:
-        """Set the learning rates of a step, which its line of the log tells."""
+    def _update(self) -> Values:
+        """Change the weights by their gradients; what changes from step to step comes from :meth:`_set_numbers`."""
+        values = {}
+        if self.config.clip is not None:
+            values["grad_norm"] = self.accelerator.clip_grad_norm_(self.parameters, self.config.clip).float()
+        self.optimizer.step()
+        if self.graph is None:
+            self.optimizer.zero_grad(set_to_none=True)
+        elif self.graph.adds:
+            self.optimizer.zero_grad(set_to_none=False)
+        if self.average is not None:
+            self.average.update(self.average.share(self.step) if self.numbers is None else self.numbers.tensor[-1])
+        return values
+
+    def _set_numbers(self, step: int) -> None:
+        """Set the learning rates of a step, which its line of the log tells, and its share in the averaged weights."""
         factor = self.trainable.schedule(step)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+        rates = [rate * factor for rate in self.rates]
+        self.lr = max(rates)
+        if self.numbers is not None:
+            self.numbers.fill([*rates, 0.0 if self.average is None else self.average.share(step)])
+            return
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def _compute(self, *batch: torch.Tensor) -> Values:
         """Run one pass forward and backward."""
@@ -373,8 +393,7 @@ class _Loop:
         """Write a line of the log; ``again``: in the place of this step's."""
         if not self.main:
             return
-        lr = max(group["lr"] for group in self.optimizer.param_groups)
-        record = {"step": self.step, **means, "lr": lr, **rates}
+        record = {"step": self.step, **means, "lr": self.lr, **rates}
         write = self.run.replace_log if again else self.run.append_log
         write(record)
         if self.writer is not None:
@@ -479,6 +498,9 @@ class _Loop:
             self.since = int(extra.get("since", self.step))
             if extra["scaler"] and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
+        if self.numbers is not None:  # now, since loading makes new groups
+            for group, rate in zip(self.optimizer.param_groups, self.numbers.tensor[:-1], strict=True):
+                group["lr"] = rate
         if self.main:
             self.run.trim_log(self.step)
 
