@@ -266,7 +266,8 @@ def test_windows_of_prediction_have_the_features_of_training(make_segmenter, dat
     with torch.no_grad():
         predicted = segmenter(image[None, :, 32:64, 48:80])
         features = side_by_side(found.features[frame][:, 0, 4:8, 6:10])[None]
-        trained, _ = CachedLoss(segmenter, frozen_backbone=True).eval().logits(features, torch.zeros(1, 32, 32))
+        layers = CachedLoss(segmenter, frozen_backbone=True).eval().features(features)
+        trained, _ = segmenter.all_logits(segmenter.pyramid(layers), torch.zeros(1, 32, 32))
     torch.testing.assert_close(trained, predicted, rtol=5e-3, atol=5e-3)
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from unip.errors import UnipError
+from unip.segmentation.adapters import add_adapters, freeze_layers
 from unip.segmentation.losses import PixelLoss, cross_entropy
 from unip.segmentation.model import SegmentationLoss, default_channels, default_layers
 from unip.vit.architecture import BackboneSpec
@@ -110,6 +111,36 @@ def test_compiles_without_graph_breaks(make_segmenter, full):
     assert found.keys() == expected.keys() and ({"ce", "dice"} <= found.keys()) == full
     for name, value in found.items():
         assert value.item() == pytest.approx(expected[name].item(), rel=1e-5), name
+
+
+@pytest.mark.parametrize(("frozen_layers", "kinds"), [(None, 1), (2, 3)])
+def test_regions_compile_once_and_compute_the_same(make_segmenter, frozen_layers, kinds):
+    """Four blocks are one graph; or a frozen one, the first that is trained, and one whose input needs a gradient."""
+    loss = SegmentationLoss(make_segmenter(auxiliary_weight=0.4), PixelLoss(dice=True)).eval()
+    if frozen_layers is not None:
+        freeze_layers(loss.segmenter, frozen_layers)
+    images, masks = some_images(32, 32), torch.randint(0, 3, (2, 32, 32), dtype=torch.uint8)
+    expected = loss(images, masks)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    assert len(loss.regions) == 1 + loss.segmenter.used_layers[-1]
+    for region in loss.regions:
+        region.compile(backend=count, fullgraph=True, dynamic=False)
+    found = loss(images, masks)
+    assert len(graphs) == kinds + 1
+    for name, value in found.items():
+        assert value.item() == pytest.approx(expected[name].item(), rel=1e-6), name
+
+
+def test_blocks_with_adapters_are_compiled_with_the_whole_model(make_segmenter):
+    segmenter = make_segmenter()
+    loss = SegmentationLoss(segmenter)
+    add_adapters(segmenter, 1)
+    assert loss.regions == (loss,)
 
 
 def test_defaults():

@@ -70,7 +70,7 @@ def describe_training(ready: Preparation) -> list[str]:
 
 def describe_loss(ready: Preparation) -> str:
     """Say what is minimised, with the weight of each class."""
-    config, loss = ready.config, ready.model.pixel_loss
+    config, loss = ready.config, ready.model.decoder_loss.pixel_loss
     text = "loss: cross-entropy"
     if loss.weights is not None:
         each = zip(ready.data.classes.names, loss.weights.tolist(), strict=True)

@@ -134,7 +134,7 @@ def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
             layer_decay=config.layer_decay,
         ),
         schedule=warmup_poly(config.steps, config.warmup, config.power),
-        compiled=(ready.model,),
+        compiled=ready.model.regions,
         evaluation=make_evaluation(ready),
         pace=partial(tell_pace, ready),
     )

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from unip.config import Config
 from unip.data.images.config import Conversion
@@ -196,6 +197,34 @@ class Segmenter(nn.Module):
         return larger[..., : images.shape[-2], : images.shape[-1]]
 
 
+class DecoderLoss(nn.Module):
+    """From the backbone's features to the loss: what comes after the blocks, in one piece that can be compiled.
+
+    Args:
+        segmenter: Whose pyramid and heads it runs.
+        pixel_loss: The loss of either head.
+    """
+
+    def __init__(self, segmenter: Segmenter, pixel_loss: PixelLoss) -> None:
+        super().__init__()
+        self.segmenter, self.pixel_loss = segmenter, pixel_loss
+
+    def forward(self, features: list[Tensor], masks: Tensor) -> dict[str, Tensor]:
+        """Compute what :meth:`SegmentationLoss.forward` returns, from the maps ``(B, width, h, w)`` of the layers."""
+        target = masks.long()
+        logits, auxiliary = self.segmenter.all_logits(self.segmenter.pyramid(features), masks)
+        parts = self.pixel_loss.parts(logits, target)
+        main = total(parts)
+        right = (logits.detach().argmax(1) == target).sum()
+        values = {"loss": main, "loss_main": main, "pixel_accuracy": right / (target != IGNORE).sum().clamp(min=1)}
+        if len(parts) > 1:
+            values |= parts
+        if auxiliary is not None:
+            values["loss_aux"] = self.pixel_loss(auxiliary, target)
+            values["loss"] = main + self.segmenter.spec.auxiliary_weight * values["loss_aux"]
+        return values
+
+
 class SegmentationLoss(nn.Module):
     """What training minimises: the loss of the head's pixels plus the weighted one of the auxiliary head's.
 
@@ -210,9 +239,20 @@ class SegmentationLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
-        self.pixel_loss = pixel_loss or PixelLoss()
+        self.decoder_loss = DecoderLoss(segmenter, pixel_loss or PixelLoss())
         if frozen_backbone:
             segmenter.backbone.requires_grad_(False)
+
+    @property
+    def regions(self) -> tuple[nn.Module, ...]:
+        """The parts to compile, each on its own.
+
+        The blocks are alike, so torch compiles one and takes it for all: the first step comes much sooner than
+        with the whole model as one. Not so with adapters: with one, each weight is of a class of its own.
+        """
+        if any(map(parametrize.is_parametrized, self.segmenter.backbone.modules())):
+            return (self,)
+        return (*blocks(self.segmenter.backbone)[: self.segmenter.used_layers[-1]], self.decoder_loss)
 
     def train(self, mode: bool = True) -> SegmentationLoss:
         """Set training mode, except where a backbone or a block of it is frozen (its drop path must stay off)."""
@@ -222,9 +262,9 @@ class SegmentationLoss(nn.Module):
                 part.eval()
         return self
 
-    def logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the logits ``(B, C, H, W)`` of the head, and of the auxiliary head if there is one."""
-        return self.segmenter.all_logits(self.segmenter.levels(images), images)
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the maps ``(B, width, h, w)`` of the layers that the decoder sees."""
+        return self.segmenter.features(self.segmenter.normalise(images))
 
     def forward(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Compute the losses.
@@ -237,17 +277,7 @@ class SegmentationLoss(nn.Module):
             Scalars ``loss``, ``loss_main``, its parts ``ce`` and ``dice`` (where there are two), ``loss_aux`` (with
             an auxiliary head) and ``pixel_accuracy``.
         """
-        target = masks.long()
-        logits, auxiliary = self.logits(images, masks)
-        parts = self.pixel_loss.parts(logits, target)
-        main = total(parts)
-        right = (logits.detach().argmax(1) == target).sum()
-        values = {"loss": main, "loss_main": main, "pixel_accuracy": right / (target != IGNORE).sum().clamp(min=1)}
-        if len(parts) > 1:
-            values |= parts
-        if auxiliary is not None:
-            values["loss_aux"] = self.pixel_loss(auxiliary, target)
-            values["loss"] = main + self.segmenter.spec.auxiliary_weight * values["loss_aux"]
+        values: dict[str, Tensor] = self.decoder_loss(self.features(images), masks)
         return values
 
 
@@ -279,7 +309,6 @@ def _check_layers(spec: SegmenterSpec, depth: int) -> None:
 class CachedLoss(SegmentationLoss):
     """The loss on a frozen backbone with batches of :class:`CachedFeatures` instead of images; the decoder is run."""
 
-    def logits(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the logits ``(B, C, H, W)`` of features ``(B, channels, h, w)``."""
-        layers = list(images.float().chunk(len(self.segmenter.spec.layers), dim=1))
-        return self.segmenter.all_logits(self.segmenter.pyramid(layers), masks)
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the layers of features ``(B, channels, h, w)``."""
+        return list(images.float().chunk(len(self.segmenter.spec.layers), dim=1))
