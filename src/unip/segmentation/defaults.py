@@ -14,6 +14,7 @@ from unip.data.labelled.statistics import LabelFacts, rare_classes
 from unip.data.sampling.segmentation_crops import SegmentationTrainTransform
 from unip.errors import UnipError
 from unip.features.linear import cache_bytes, count_windows
+from unip.runtime.compiling import obstacle_to_compiling
 from unip.runtime.memory import use_ram
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
 from unip.segmentation.model import default_channels, default_layers
@@ -31,6 +32,7 @@ QUICK_STEPS = 400  # of 8 crops of cached features, see docs/finetune.md
 QUICK_CROP = 256  # pixels
 STEPS = 1200  # of 8 crops: what the settings of docs/results.md were chosen with
 MIN_STEPS = 200
+COMPILED_STEPS = 800  # from which compiling saves more time than it takes, with the smallest model
 MAX_STEPS = 12_000
 EPOCHS = (10, 100)  # fewest and most, where the numbers of steps allow it
 CPU_STEP_DIVISOR = 4  # times fewer steps, within the bounds
@@ -52,6 +54,7 @@ class TaskFacts:
         on_gpu: Whether it will be trained on GPUs.
         ranks: Processes that train it together.
         capturable: Whether its pass can be a CUDA graph: timm copies rotary positions from the processor in each.
+        not_compilable: What this machine lacks to compile kernels for its GPU; "" if nothing.
     """
 
     labels: LabelFacts
@@ -62,6 +65,7 @@ class TaskFacts:
     on_gpu: bool
     ranks: int
     capturable: bool = True
+    not_compilable: str = ""
 
     @classmethod
     def of(cls, labels: LabelFacts, backbone: Backbone, *, on_gpu: bool, ranks: int) -> TaskFacts:
@@ -69,7 +73,15 @@ class TaskFacts:
         model = backbone.model
         shape = {"patch": patch_size(model), "width": width_of(model), "depth": depth_of(model)}
         capturable = getattr(model, "rope", None) is None
-        return cls(labels, init_kind_of(backbone), **shape, on_gpu=on_gpu, ranks=ranks, capturable=capturable)
+        return cls(
+            labels,
+            init_kind_of(backbone),
+            **shape,
+            on_gpu=on_gpu,
+            ranks=ranks,
+            capturable=capturable,
+            not_compilable=obstacle_to_compiling(),
+        )
 
     @property
     def frames(self) -> str:
@@ -374,7 +386,15 @@ def choose_compile(config: FinetuneConfig, facts: TaskFacts) -> Choice:
     possible = facts.on_gpu and facts.ranks == 1 and facts.capturable and not config.checkpoint_activations
     if config.compile != "auto" or config.recipe == "paper" or not possible:
         return config.compile, "as given"
-    return (False, "a decoder is quick enough") if config.cache_features else ("graphs", "ready at once, for one GPU")
+    if config.cache_features:
+        return False, "a decoder is quick enough"
+    if config.steps < COMPILED_STEPS:
+        return "graphs", f"ready at once, for one GPU; compiling pays off from {COMPILED_STEPS} steps on"
+    if config.lora is not None:
+        return "graphs", "ready at once, for one GPU; blocks with adapters would be compiled one by one"
+    if facts.not_compilable:
+        return "graphs", f"for one GPU; compiled kernels would be faster, but {facts.not_compilable}"
+    return "compiled-graphs", "fastest on one GPU; the first step takes some seconds"
 
 
 def whole_patches(side: int, patch: int) -> int:
