@@ -320,8 +320,8 @@ def pretrain(
         ema: Decay of a moving average of the weights, which then is the result; none: off.
         checkpoint_activations: Compute activations again in the backward pass: less memory, slower.
         device: Where to run.
-        precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
-            else fp32.
+        precision: Arithmetic; auto: bf16 where the GPU, or in fine-tuning the CPU, computes in it; on older GPUs
+            fp16; else fp32.
         compile: torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once; compiled-graphs:
             both.
         workers: Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops.
@@ -643,8 +643,8 @@ def finetune(
         ema: Decay of a moving average of the weights, which then is the result; none: off.
         checkpoint_activations: Compute activations again in the backward pass: less memory, slower.
         device: Where to run.
-        precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
-            else fp32.
+        precision: Arithmetic; auto: bf16 where the GPU, or in fine-tuning the CPU, computes in it; on older GPUs
+            fp16; else fp32.
         compile: torch.compile the step; auto: on GPUs only; graphs: a CUDA graph, ready at once; compiled-graphs:
             both.
         workers: Loader processes; auto: one a core, up to 16, or 4 where the GPU cuts crops.

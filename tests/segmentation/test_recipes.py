@@ -5,7 +5,8 @@ import json
 import pytest
 
 from unip.errors import UnipError
-from unip.segmentation import budgeting, training_data
+from unip.runtime import device
+from unip.segmentation import budgeting, preparing
 from unip.segmentation.budget import Costs
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.describe import describe_pace
@@ -153,8 +154,9 @@ def test_minutes_are_for_cached_features(quick):
 
 @pytest.mark.parametrize(("native", "said"), [("AMX", True), ("", False)])
 def test_bfloat16_where_the_processor_has_it(quick, monkeypatch, capsys, native, said):
-    monkeypatch.setattr(training_data, "native_bfloat16", lambda: native)
+    monkeypatch.setattr(device, "native_bfloat16", lambda: native)
+    monkeypatch.setattr(preparing, "native_bfloat16", lambda: native)
     finetune(**quick, minutes=0, dry_run=True)
-    assert ("features in bfloat16, which this processor computes fast (AMX)" in capsys.readouterr().out) == said
+    assert ("precision bf16, which this processor computes fast (AMX)" in capsys.readouterr().out) == said
     finetune(**quick, minutes=0, precision="fp32", dry_run=True)
-    assert "features in bfloat16" not in capsys.readouterr().out
+    assert "bf16" not in capsys.readouterr().out

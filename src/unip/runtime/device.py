@@ -27,6 +27,26 @@ def native_bfloat16() -> str:
     return next((name for name, asked in found.items() if getattr(torch.cpu, asked, bool)()), "")
 
 
+def training_precision(name: str, *, on_gpu: bool, on_processors: bool) -> str:
+    """Return what to train in: ``fp32``, ``bf16`` or ``fp16``.
+
+    Args:
+        name: The setting.
+        on_gpu: Whether it is trained on a GPU.
+        on_processors: Whether ``auto`` may be bf16 without one, where the processor is faster in it.
+
+    Raises:
+        UnipError: fp16 was asked for on the CPU.
+    """
+    if name == "fp16" and not on_gpu:
+        raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
+    if name != "auto":
+        return name
+    if on_gpu:
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if on_processors and native_bfloat16() else "fp32"
+
+
 def device_name(device: torch.device) -> str:
     """Return what a device is called: a GPU's model, else its kind."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -18,7 +18,7 @@ from unip.runtime.memory import FREE_MEMORY_SHARE, free_memory
 from unip.segmentation.budget import Amounts, Costs, Limits, Work, fit, seconds_of, smaller_sides
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
 from unip.segmentation.model import CachedLoss, Segmenter
-from unip.segmentation.training_data import feature_precision, make_transform
+from unip.segmentation.training_data import make_transform
 from unip.training.pace import duration
 from unip.vit.shape import width_of
 
@@ -144,7 +144,7 @@ def measure_windows(
             [size],
             transform,
             seed=config.seed,
-            autocast=feature_precision(config, accelerator),
+            autocast=accelerator.autocast(),
             shown=False,
         )
         windows = count_windows(transform, np.array([size]), segmenter.patch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,6 +47,7 @@ Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 class FinetuneConfig(ConversionOptions, TrainingConfig):
     """What to train on which labels; what is left open is chosen by the recipe and from the data."""
 
+    bfloat16_on_processors: ClassVar[bool] = True
     model: Annotated[NameOrPath, CELL] = Field(
         DEFAULT_MODEL,
         description="A distilled run, timm:NAME, hf:REPO, a checkpoint; a student's name is from scratch. "

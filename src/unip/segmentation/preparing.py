@@ -13,6 +13,7 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.record import CheckedLabels
 from unip.errors import UnipError
 from unip.paths import status
+from unip.runtime.device import native_bfloat16
 from unip.segmentation.adapters import add_adapters, freeze_layers
 from unip.segmentation.budgeting import keep_within, measure_costs
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
@@ -23,7 +24,7 @@ from unip.segmentation.losses import PixelLoss, class_weights
 from unip.segmentation.model import CachedLoss, SegmentationLoss, Segmenter, SegmenterSpec
 from unip.segmentation.pseudo import PseudoLabels, open_pseudo
 from unip.segmentation.recipes import settle
-from unip.segmentation.training_data import bfloat16_features, check_cache, make_rare_crops
+from unip.segmentation.training_data import check_cache, make_rare_crops
 from unip.segmentation.training_images import TrainingImages
 from unip.training.run_folder import RunFolder
 from unip.training.schedule import check_warmup
@@ -126,8 +127,8 @@ def prepare(
         *settled,
         *chosen,
     ]
-    if by := bfloat16_features(config, accelerator.device):
-        reasons.append(f"features in bfloat16, which this processor computes fast ({by}); the decoder in float32")
+    if config.precision == "auto" and not on_gpu and accelerator.mixed_precision == "bf16":
+        reasons.append(f"precision bf16, which this processor computes fast ({native_bfloat16()})")
     check_warmup(config.warmup, config.steps)
     compiled, why = choose_compile(config, facts)
     if compiled != config.compile:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,6 @@ from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, Segm
 from unip.data.sampling.segmentation_crops_gpu import DeviceCrops, crops_fit
 from unip.errors import UnipError
 from unip.features.linear import CachedFeatures
-from unip.runtime.device import native_bfloat16
 from unip.runtime.memory import use_ram
 from unip.runtime.seeds import seed_for
 from unip.segmentation.config import ResolvedConfig
@@ -45,9 +42,10 @@ def make_dataset(
     transform = make_transform(config, segmenter.spec.mean)
     if config.cache_features:
         segmenter.to(accelerator.device)
-        precision = feature_precision(config, accelerator)
         sizes = [facts.size for facts in labels.facts]
-        return CachedFeatures(segmenter, labels.data, sizes, transform, seed=config.seed, autocast=precision)
+        return CachedFeatures(
+            segmenter, labels.data, sizes, transform, seed=config.seed, autocast=accelerator.autocast()
+        )
     pairs = labels.pairs
     if pairs is None and use_ram(pair_cache(config), sum(facts.bytes for facts in labels.facts)):
         pairs = decode_pairs(labels.data)
@@ -97,23 +95,6 @@ def pseudo_crops(
         seed=seed_for(config.seed, PSEUDO_STREAM),
         corrupt=max(PSEUDO_CORRUPT, config.corrupt or 0.0),
     )
-
-
-def feature_precision(config: ResolvedConfig, accelerator: Accelerator) -> AbstractContextManager[Any]:
-    """Return what features are computed in: the run's precision, or bfloat16 as :func:`bfloat16_features` says."""
-    if bfloat16_features(config, accelerator.device):
-        return torch.autocast("cpu", torch.bfloat16)
-    precision: AbstractContextManager[Any] = accelerator.autocast()
-    return precision
-
-
-def bfloat16_features(config: ResolvedConfig, device: torch.device) -> str:
-    """Say by what the recipe quick computes features in bfloat16 on a processor; "" where it does not.
-
-    They are kept in 16 bits anyway, and only where the precision is left open.
-    """
-    open_here = config.recipe == "quick" and config.precision == "auto" and device.type == "cpu"
-    return native_bfloat16() if open_here and config.cache_features else ""
 
 
 def check_cache(config: ResolvedConfig, device: torch.device) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,13 @@ MACHINE = Setting(machine=True, resume="always")
 
 
 class TrainingConfig(Config):
-    """How long, where and how to train; each program adds what it trains."""
+    """How long, where and how to train; each program adds what it trains.
+
+    Attributes:
+        bfloat16_on_processors: Whether precision ``auto`` may be bf16 on the CPU, where that is faster.
+    """
+
+    bfloat16_on_processors: ClassVar[bool] = False
 
     out: Annotated[Path, replace(MACHINE, decided_by="bench")] = Field(
         description="Run folder; the same command run again continues an interrupted run."
@@ -47,8 +53,8 @@ class TrainingConfig(Config):
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training, "
-        "else fp32.",
+        description="Arithmetic; auto: bf16 where the GPU, or in fine-tuning the CPU, computes in it; on older GPUs "
+        "fp16; else fp32.",
     )
     compile: bool | Literal["auto", "graphs", "compiled-graphs"] = Field(
         "auto",

@@ -22,6 +22,7 @@ from unip.errors import Interrupted, UnipError
 from unip.outputs import writing
 from unip.progress import meter
 from unip.runtime.compiling import keep_kernels
+from unip.runtime.device import training_precision
 from unip.runtime.seeds import seed_for
 from unip.runtime.signals import StopRequest, stop_on_signals
 from unip.runtime.workers import lost_process
@@ -116,11 +117,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """
     check_gpu(config.device)
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
-    precision = config.precision
-    if precision == "auto":
-        precision = "fp32" if not on_gpu else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if precision == "fp16" and not on_gpu:
-        raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
+    precision = training_precision(config.precision, on_gpu=on_gpu, on_processors=config.bfloat16_on_processors)
     if on_gpu and precision != "fp32":
         torch.set_float32_matmul_precision("high")  # what stays float32 may use TF32, still finer than its half inputs
     # accelerate keeps its state for the life of the process, and would give a second program the first one's
