@@ -98,6 +98,8 @@ class Runs:
             if not result.exists():
                 return
         self.found[name] = json.loads(result.read_text())
+        if Path(self.found[name]["unip"]).parent != source / "src":
+            sys.exit(f"{name} ran {self.found[name]['unip']}, not {source}")
         self.keep()
         brief = {key: round(value, 2) for key, value in self.found[name].items() if isinstance(value, float)}
         print(f"{name}: {brief}", flush=True)
