@@ -138,6 +138,18 @@ def test_regions_compile_once_and_compute_the_same(make_segmenter, frozen_layers
         assert value.item() == pytest.approx(expected[name].item(), rel=1e-6), name
 
 
+def test_the_decoder_is_compiled_in_the_layout_of_its_weights(make_segmenter, monkeypatch):
+    given = []
+    monkeypatch.setattr(torch, "compile", lambda call, **options: given.append(options) or call)
+    loss = SegmentationLoss(make_segmenter())
+    for region in loss.regions:
+        region.compile(dynamic=False)
+    *blocks, decoder = given
+    assert blocks == [{"dynamic": False}] * len(blocks)
+    assert decoder == {"dynamic": False, "options": {"force_layout_optimization": True}}
+    assert set(decoder["options"]) <= set(torch._inductor.list_options())
+
+
 def test_blocks_with_adapters_are_compiled_with_the_whole_model(make_segmenter):
     segmenter = make_segmenter()
     loss = SegmentationLoss(segmenter)

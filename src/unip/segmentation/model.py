@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -208,6 +208,16 @@ class DecoderLoss(nn.Module):
     def __init__(self, segmenter: Segmenter, pixel_loss: PixelLoss) -> None:
         super().__init__()
         self.segmenter, self.pixel_loss = segmenter, pixel_loss
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Do what ``nn.Module.compile`` does, with all maps of torch's own compiler in channels-last layout.
+
+        It leaves that layout for the whole graph where a 3x3 convolution has half as many channels out as in, or
+        fewer, as two of UPerNet's. But weights are in that layout, so convolutions copied maps there and back.
+        """
+        if "backend" not in kwargs:
+            kwargs.setdefault("options", {"force_layout_optimization": True})
+        super().compile(*args, **kwargs)
 
     def forward(self, features: list[Tensor], masks: Tensor) -> dict[str, Tensor]:
         """Compute what :meth:`SegmentationLoss.forward` returns, from the maps ``(B, width, h, w)`` of the layers."""
