@@ -9,7 +9,7 @@ import pytest
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from unip.runtime import compiling
-from unip.runtime.compiling import CACHE_VARIABLE, keep_kernels, obstacle_to_compiling
+from unip.runtime.compiling import CACHE_VARIABLE, keep_kernels, note_compiled, obstacle_to_compiling, was_compiled
 
 
 @pytest.fixture
@@ -47,3 +47,20 @@ def test_what_compiling_lacks(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: "/a/mine" if name == "mine" else None)
     monkeypatch.setenv("CC", "mine")
     assert obstacle_to_compiling() == ""
+
+
+def test_what_was_compiled_is_noted_beside_the_kernels(cache, monkeypatch):
+    kind = {"gpu": "G", "crop": "512"}
+    assert not was_compiled(kind)
+    for _ in range(2):  # the second finds the note
+        note_compiled(kind)
+    assert was_compiled(dict(reversed(kind.items()))) and not was_compiled({**kind, "crop": "256"})
+    assert [path.parent for path in cache.rglob("*.json")] == [cache / "unip" / "compiled" / "unip"]
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache / "other"))
+    assert not was_compiled(kind)  # there are no such kernels
+
+
+def test_where_nothing_can_be_noted_nothing_fails(cache):
+    (cache / "unip").write_text("a file is in the way")
+    note_compiled({"gpu": "G"})
+    assert not was_compiled({"gpu": "G"})

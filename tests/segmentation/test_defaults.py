@@ -1,7 +1,5 @@
 """Settings that follow the data: data sets of different character, in facts only."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from unip.data.labelled.statistics import LabelFacts
 from unip.errors import UnipError
 from unip.segmentation import defaults
 from unip.segmentation.config import FinetuneConfig
-from unip.segmentation.defaults import TaskFacts, choose, choose_compile
+from unip.segmentation.defaults import TaskFacts, choose
 
 
 @pytest.fixture(autouse=True)
@@ -215,29 +213,6 @@ def test_what_is_given_wins_and_is_followed():
     assert (values["auxiliary_weight"], values["warmup"], values["crop"]) == (0.4, 5, 112)
     everything = {**given, **values}
     assert chosen(everything) == ({}, {})
-
-
-def test_how_it_is_compiled_is_the_machines_matter():
-    config = FinetuneConfig.make(model="m", data="d", out="o")
-    for change, (on_gpu, ranks), expected in (
-        ({}, (True, 1), "compiled-graphs"),
-        ({"steps": 799}, (True, 1), "graphs"),
-        ({"lora": 4}, (True, 1), "graphs"),
-        ({}, (False, 1), "auto"),
-        ({}, (True, 2), "auto"),  # a graph is for one GPU
-        ({"recipe": "paper"}, (True, 1), "auto"),
-        ({"checkpoint_activations": True}, (True, 1), "auto"),
-        ({"compile": True}, (True, 1), True),
-        ({"mode": "linear"}, (True, 1), False),
-        ({"mode": "linear", "cache_features": False}, (True, 1), "compiled-graphs"),
-    ):
-        there = facts(on_gpu=on_gpu, ranks=ranks, images=100)
-        assert choose_compile(choose(config.model_copy(update=change), there)[0], there)[0] == expected, change
-    rotary = replace(facts(on_gpu=True, images=100), capturable=False)
-    assert choose_compile(choose(config, rotary)[0], rotary)[0] == "auto"
-    bare = replace(facts(on_gpu=True, images=100), not_compilable="triton is not installed")
-    compiled, why = choose_compile(choose(config, bare)[0], bare)
-    assert compiled == "graphs" and "but triton is not installed" in why
 
 
 LINEAR = {"mode": "linear"}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
 
 from platformdirs import user_cache_path
+
+from unip.errors import UnipError
+from unip.outputs import write_json
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +29,12 @@ def obstacle_to_compiling() -> str:
     return "" if any(map(shutil.which, filter(None, compilers))) else "there is no C compiler"
 
 
+def kernels_folder() -> Path:
+    """Return where compiled kernels are kept, see :func:`keep_kernels`."""
+    told = os.environ.get(CACHE_VARIABLE)
+    return Path(told) if told else user_cache_path("unip") / "compiled"
+
+
 def keep_kernels() -> None:
     """Have torch.compile keep its kernels in the user's cache folder, unless torch was told another one.
 
@@ -30,7 +43,7 @@ def keep_kernels() -> None:
     """
     if os.environ.get(CACHE_VARIABLE):
         return
-    folder = user_cache_path("unip") / "compiled"
+    folder = kernels_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -38,3 +51,26 @@ def keep_kernels() -> None:
         return
     if os.access(folder, os.W_OK):
         os.environ[CACHE_VARIABLE] = str(folder)
+
+
+def was_compiled(kind: Mapping[str, str]) -> bool:
+    """Whether a training with kernels of this kind was compiled here before, so that most of them are kept.
+
+    Args:
+        kind: All that the kernels depend on.
+    """
+    return _note(kind).is_file()
+
+
+def note_compiled(kind: Mapping[str, str]) -> None:
+    """Note beside the kernels that those of a kind are there now; where it cannot be noted, nobody knows of them."""
+    try:
+        if not was_compiled(kind):
+            write_json(_note(kind), dict(kind))
+    except (OSError, UnipError) as error:  # or another process was quicker
+        log.debug(f"not noted: {error}")
+
+
+def _note(kind: Mapping[str, str]) -> Path:
+    key = hashlib.sha256(json.dumps(dict(kind), sort_keys=True).encode())
+    return kernels_folder() / "unip" / f"{key.hexdigest()[:32]}.json"

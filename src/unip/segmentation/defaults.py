@@ -32,7 +32,6 @@ QUICK_STEPS = 400  # of 8 crops of cached features, see docs/finetune.md
 QUICK_CROP = 256  # pixels
 STEPS = 1200  # of 8 crops: what the settings of docs/results.md were chosen with
 MIN_STEPS = 200
-COMPILED_STEPS = 800  # from which compiling saves more time than it takes, with the smallest model
 MAX_STEPS = 12_000
 EPOCHS = (10, 100)  # fewest and most, where the numbers of steps allow it
 CPU_STEP_DIVISOR = 4  # times fewer steps, within the bounds
@@ -379,22 +378,6 @@ def at_one_size(config: FinetuneConfig) -> FinetuneConfig:
 
 def _plain(config: Any) -> SegmentationTrainTransform:
     return SegmentationTrainTransform(crop=config.crop, base=config.base, flip=config.flip)
-
-
-def choose_compile(config: FinetuneConfig, facts: TaskFacts) -> Choice:
-    """Choose whether the step is compiled, or captured as a CUDA graph. This belongs to the machine, not to the run."""
-    possible = facts.on_gpu and facts.ranks == 1 and facts.capturable and not config.checkpoint_activations
-    if config.compile != "auto" or config.recipe == "paper" or not possible:
-        return config.compile, "as given"
-    if config.cache_features:
-        return False, "a decoder is quick enough"
-    if config.steps < COMPILED_STEPS:
-        return "graphs", f"ready at once, for one GPU; compiling pays off from {COMPILED_STEPS} steps on"
-    if config.lora is not None:
-        return "graphs", "ready at once, for one GPU; blocks with adapters would be compiled one by one"
-    if facts.not_compilable:
-        return "graphs", f"for one GPU; compiled kernels would be faster, but {facts.not_compilable}"
-    return "compiled-graphs", "fastest on one GPU; the first step takes some seconds"
 
 
 def whole_patches(side: int, patch: int) -> int:

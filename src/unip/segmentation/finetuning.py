@@ -13,6 +13,7 @@ from torch import nn
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 from unip.outputs import write_text
+from unip.runtime.compiling import note_compiled
 from unip.runtime.device import choose_precision
 from unip.segmentation.adapters import merge_adapters
 from unip.segmentation.calibration import FILE as CALIBRATION
@@ -151,7 +152,9 @@ def run_training(ready: Preparation, run: RunFolder) -> FinetuneResult:
 
 
 def tell_pace(ready: Preparation, seconds: float, left: int) -> None:
-    """Say how long training will take."""
+    """After the first steps, note that their kernels are made, and say how long training will take."""
+    if ready.kernels and ready.on_machine.compile == "compiled-graphs":
+        note_compiled(ready.kernels)
     for line in describe_pace(ready.config, seconds, left, on_gpu=ready.on_gpu):
         log.info(line)
 

@@ -16,9 +16,10 @@ from unip.paths import status
 from unip.runtime.device import native_bfloat16
 from unip.segmentation.adapters import add_adapters, freeze_layers
 from unip.segmentation.budgeting import keep_within, measure_costs
+from unip.segmentation.compiling import choose_compile, kernels_of
 from unip.segmentation.config import FinetuneConfig, ResolvedConfig
 from unip.segmentation.continuing import find_continued, left_out
-from unip.segmentation.defaults import TaskFacts, choose, choose_compile, shown
+from unip.segmentation.defaults import TaskFacts, choose, shown
 from unip.segmentation.labels import TaskLabels, check_task
 from unip.segmentation.losses import PixelLoss, class_weights
 from unip.segmentation.model import CachedLoss, SegmentationLoss, Segmenter, SegmenterSpec
@@ -43,6 +44,7 @@ class Preparation:
         config: The settings, nothing of them left open.
         on_machine: The same with the way of compiling that suits this machine. That is not recorded, so that the run
             may go on, and be repeated, on another one.
+        kernels: What its compiled kernels depend on.
         reasons: Why what was left open is chosen so, a line each.
         accelerator: Device, ranks and precision.
         labels: What is trained and evaluated on.
@@ -57,6 +59,7 @@ class Preparation:
 
     config: ResolvedConfig
     on_machine: ResolvedConfig
+    kernels: dict[str, str]
     reasons: list[str]
     accelerator: Accelerator
     labels: TaskLabels
@@ -130,7 +133,8 @@ def prepare(
     if config.precision == "auto" and not on_gpu and accelerator.mixed_precision == "bf16":
         reasons.append(f"precision bf16, which this processor computes fast ({native_bfloat16()})")
     check_warmup(config.warmup, config.steps)
-    compiled, why = choose_compile(config, facts)
+    kernels = kernels_of(config, backbone.spec, len(labels.train.data.classes.names), accelerator.device)
+    compiled, why = choose_compile(config, facts, kernels)
     if compiled != config.compile:
         reasons.append(f"compile {shown(compiled)}: {why}")
     check_batch(config, accelerator)
@@ -152,6 +156,7 @@ def prepare(
     return Preparation(
         config=config,
         on_machine=on_machine,
+        kernels=kernels,
         reasons=reasons,
         accelerator=accelerator,
         labels=labels,
