@@ -5,7 +5,7 @@
 Both ways start from the same weights and see the same crops, in processes of their own, without dropout. Printed are
 crops/s with all that a run does, the seconds to the first step (with an empty cache of compiled kernels, and with a
 kept one), the kernels of a step in groups, what the GPU could do it in, and how far the losses are apart.
-Older checkouts run with --compile graphs, this one with compiled-graphs.
+Older checkouts run with --compile graphs, this one with compiled-graphs or what --compile says.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MODEL, BATCH, CROP = "unip_tiny", 8, 512
 CURVE = 100  # steps
 TIMED = (CURVE, 200)
 PROFILED = 10
-LIMIT_S = 235
+LEAST_S = 16  # for a run
 #: Dense bfloat16 products in TFLOP/s and memory in TB/s, of the vendor's data sheets.
 PEAKS = {"H200": (989.0, 4.8), "H100": (989.0, 3.35), "A100": (312.0, 2.0)}
 #: What a kernel is for, by its name; the first that fits.
@@ -64,15 +64,15 @@ def group_of(kernel: str) -> str:
 class Runs:
     """Starts runs one after the other within the time, and keeps what they found in a file."""
 
-    def __init__(self, folder: Path, data: Path, out: Path) -> None:
-        self.folder, self.data, self.out = folder, data, out
+    def __init__(self, folder: Path, data: Path, out: Path, limit: float) -> None:
+        self.folder, self.data, self.out, self.limit = folder, data, out, limit
         self.begun = time.monotonic()
         self.found: dict[str, dict[str, Any]] = {}
 
     def run(self, name: str, source: Path, decoder: str, compiled: str, cache: Path, *, first_only: bool) -> None:
         """Run once; what it found is kept under ``name``, or nothing if the time is up or it fails."""
-        left = LIMIT_S - (time.monotonic() - self.begun)
-        if left < 25:
+        left = self.limit - (time.monotonic() - self.begun)
+        if left < LEAST_S:
             print(f"{name}: left out, the time is up", flush=True)
             return
         settings = {
@@ -193,15 +193,21 @@ def main() -> None:
     parser.add_argument("--old", type=Path, help="an older checkout")
     parser.add_argument("--out", type=Path, default=Path("finetune-step.json"), help="for all that was measured")
     parser.add_argument("--decoders", nargs="+", default=["light", "upernet"])
+    parser.add_argument("--compile", choices=["graphs", "compiled-graphs"], default="compiled-graphs")
+    parser.add_argument("--data", type=Path, help="labelled frames; default: synthetic ones, made for it")
+    parser.add_argument("--limit", type=float, default=235, help="seconds for all runs; later ones are left out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        unip.data.scenes(out=folder / "scenes", count=64, size=(512, 640), splits=(1.0, 0.0, 0.0))
-        runs = Runs(folder, folder / "scenes", options.out.resolve())
+        data = options.data or folder / "scenes"
+        if not options.data:
+            unip.data.scenes(out=data, count=64, size=(512, 640), splits=(1.0, 0.0, 0.0))
+        runs = Runs(folder, data.resolve(), options.out.resolve(), options.limit)
         for decoder in options.decoders:
             cache = folder / f"cache-{decoder}"
-            runs.run(f"{decoder}-new", HERE.parent, decoder, "compiled-graphs", cache, first_only=False)
-            runs.run(f"{decoder}-cached", HERE.parent, decoder, "compiled-graphs", cache, first_only=True)
+            runs.run(f"{decoder}-new", HERE.parent, decoder, options.compile, cache, first_only=False)
+            if options.compile == "compiled-graphs":
+                runs.run(f"{decoder}-cached", HERE.parent, decoder, options.compile, cache, first_only=True)
             if options.old:
                 unused = folder / f"unused-{decoder}"
                 runs.run(f"{decoder}-old", options.old.resolve(), decoder, "graphs", unused, first_only=False)
