@@ -30,7 +30,7 @@ FREE = {
 @pytest.mark.parametrize(
     ("config", "finished", "free"),
     [
-        (PRETRAIN, False, FREE | {"picture_every", "init_share"}),
+        (PRETRAIN, False, FREE | {"picture_every", "init_share", "probe_data"}),
         (PRETRAIN, True, FREE | {"picture_every"}),
         (FINETUNE, False, FREE | {"val", "empty_classes", "minutes"}),
         (FINETUNE, True, FREE | {"val", "empty_classes", "minutes"}),
@@ -86,7 +86,7 @@ def test_what_is_left_to_be_chosen(config: TrainingConfig, left: set[str]) -> No
 def test_what_the_bench_decides() -> None:
     cell = {"model", "data", "out", "split", "remap", "label_budget", "label_seed", "seed", "mode", "dry_run"}
     cell |= {"images", "masks", "mask_suffix", "mask_orientation"}
-    cell |= {"val_share", "group", "from_backbone", "drop_classes"}
+    cell |= {"val_share", "group", "from_backbone", "drop_classes", "pseudo"}
     assert FinetuneConfig.names_where(lambda setting: setting.decided_by is not None) == cell
     assert PretrainConfig.names_where(lambda setting: setting.decided_by == "bench") == {"out", "dry_run"}
 
