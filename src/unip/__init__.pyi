@@ -895,6 +895,9 @@ def evaluate(
     data: str | os.PathLike[str],
     against: str | os.PathLike[str] | None = None,
     split: str | None = "test",
+    calibrate: bool = False,
+    reference: str | os.PathLike[str] | None = None,
+    tolerance: float = 0.5,
     group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     images: str | os.PathLike[str] | None = None,
@@ -939,7 +942,7 @@ def evaluate(
     overwrite: bool = False,
     dry_run: Literal[False] = False,
 ) -> EvaluateResult:
-    """Segment labelled images and compare.
+    """Segment labelled images and compare; of a model folder, or of a file of `unip export`.
 
     Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
     logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
@@ -947,19 +950,24 @@ def evaluate(
     The same is done for each corruption, whose images are corrupted as soon as they are 8-bit, at their own size. These
     scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
     With ``against``, both models are evaluated on the same images, and ``comparison.json`` and ``comparison.html`` say
-    how much better the new one is.
+    how much better the new one is. An exported file is also compared with the model that it was made from, if that is
+    there: ``acceptance.json``. With ``calibrate``, ``calibration.json`` in the model folder says what confidence means.
 
     Settings are keywords, or one ``unip.segmentation.config.EvaluateConfig``;
     then a dry run is ``evaluate(config, dry_run=True)``.
 
     Args:
-        model: Folder of a fine-tuning run, or its model/.
+        model: Folder of a fine-tuning run, its model/, or a file of unip export.
         data: Segmentation folder (images/, masks/, classes.json; with or without splits; other usual places are
             found), or KIND:PATH for another layout: soda, mfnet, mfnet-rgb, scut, pst900, pst900-rgb, tir-ss,
             fmb, semanticrt, mvseg, infraparis, cart, nyudepthv2, nyudepthv2-rgb, sunrgbd, sunrgbd-rgb, ade20k,
             hit-uav, colours, cityscapes, coco, labelme, yolo-seg, cvat, label-studio.
         against: Compare with this older model, on the same images; as words: OLD NEW DATA.
         split: Which split; "" for a folder without splits; held-out: what the fine-tuning held out of the data.
+        calibrate: Keep what confidence means on these images in the model's folder (calibration.json).
+        reference: Of an exported file: the model folder to compare it with; none: what it was made from, if it is
+            still there.
+        tolerance: Points of mIoU that an exported file may lose against that model; else exit code 2.
         group: Pattern (regex) in an image's path: its first capture group, or all of it, names the video or
             flight. None: file names are asked.
         remap: Changes of labels, OLD=NEW: a class or an id in the files becomes another class, or ignore.
@@ -991,7 +999,8 @@ def evaluate(
         The result, or None for a dry run.
 
     Raises:
-        UnipError: Model or data are missing, damaged, or have other classes than each other.
+        UnipError: Model or data are missing, damaged, or have other classes than each other; the model was trained on
+            the images that it is to be calibrated on; or an exported file loses too much against its model.
         Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
     """
 
@@ -1002,6 +1011,9 @@ def evaluate(
     data: str | os.PathLike[str],
     against: str | os.PathLike[str] | None = None,
     split: str | None = "test",
+    calibrate: bool = False,
+    reference: str | os.PathLike[str] | None = None,
+    tolerance: float = 0.5,
     group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     images: str | os.PathLike[str] | None = None,
@@ -1053,6 +1065,9 @@ def evaluate(
     data: str | os.PathLike[str],
     against: str | os.PathLike[str] | None = None,
     split: str | None = "test",
+    calibrate: bool = False,
+    reference: str | os.PathLike[str] | None = None,
+    tolerance: float = 0.5,
     group: str | None = None,
     remap: str | Sequence[str] | Mapping[str, str] | Mapping[int, str] = (),
     images: str | os.PathLike[str] | None = None,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import unip
+from unip.data.corruptions import CorruptFrames
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
+from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.frames import make_frame, rgb
 from unip.deployment.config import LoadConfig
 from unip.deployment.engines.graph_engine import GraphEngine
+from unip.deployment.export.acceptance import compare_on_data
+from unip.deployment.export.file_predictor import BesideModel, FilePredictor
 from unip.deployment.export.metadata import ExportMetadata, GoldenFrame
+from unip.deployment.export.reference import ReferenceRunner
 from unip.deployment.model import Model
 from unip.errors import UnipError
 from unip.segmentation.model import Segmenter
@@ -206,3 +212,33 @@ def test_what_differs_from_training_is_said_here_too(make):
     graph, _ = make(images=TrainingImages(depth="more than 8 bits", colours="grey", size=(40, 50)))
     with pytest.warns(UserWarning, match="has 8 bits"):
         assert load(graph)(GREY).notes
+
+
+def test_a_graph_of_counts_is_evaluated_beside_its_model(make, segmentation_folder, capsys):
+    """As it takes them; corruptions are of pictures, so none is tried."""
+    test = segmentation_folder / "test"
+    for path in test.glob("images/*.png"):
+        Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 20).save(path)
+    graph, model = make("int32")
+    engine = GraphEngine(graph, LoadConfig(), "m.onnx")
+    both = BesideModel(FilePredictor(engine, test / "images/0.png"), ReferenceRunner(graph.segmenter, graph.metadata))
+    data = replace(open_segmentation(segmentation_folder, "test"), conversion=graph.metadata.conversion)
+    found = compare_on_data(both, None, data)
+    assert found.corrupted == {} and found.clean.agreement == 1.0 and found.clean.lost == 0
+    assert {shape[2] for shape in graph.seen} == {"uint16"}  # what runs a real file gives it the type of the graph
+    assert "corruptions are of 8-bit frames" in capsys.readouterr().out
+    for (frame, _, ids), path in zip(both.file.segment(data), data.images, strict=True):
+        np.testing.assert_array_equal(ids.numpy(), model(path).mask)
+        assert not frame.is_8_bit
+    with pytest.raises(UnipError, match="corruptions are of 8-bit frames, but this file takes int32"):
+        next(both.segment(data, CorruptFrames("fog")))
+
+
+def test_long_frames_are_compared_in_the_same_tiles(make, segmentation_folder):
+    graph, _ = make(longest=36)
+    engine = GraphEngine(graph, LoadConfig(), "m.onnx")
+    data = open_segmentation(segmentation_folder, "test")
+    reference = ReferenceRunner(graph.segmenter, graph.metadata)
+    both = BesideModel(FilePredictor(engine, data.images[0]), reference)
+    frames = [frame for frame, _, _ in both.segment(data)]
+    assert len(graph.seen) == 2 * len(frames) and both.counted[None].finish().agreement >= 0.999

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,49 @@ def test_fine_tuning_measures_it_and_every_user_of_the_model_has_it(trained, seg
     assert record["curve"]["coverage"][0] == 1 and len(record["thresholds"]) == 4
     assert found.reliability.describe() in capsys.readouterr().out
     assert "<polyline" in (tmp_path / "out" / "evaluation.html").read_text()
+
+
+def test_a_model_that_exists_is_calibrated(trained, segmentation_folder, tmp_path, capsys):
+    """What fine-tuning measured is what a later call measures on the same frames."""
+    file = trained / "model" / "calibration.json"
+    measured = Calibration.read(trained / "model", 3)
+    file.unlink()
+    settings = {"data": segmentation_folder, "device": "cpu", "worst": 0, "calibrate": True, "out": tmp_path / "out"}
+    assert unip.evaluate(model=trained, **settings, dry_run=True) is None and not file.exists()
+    found = unip.evaluate(model=trained, **settings)
+    assert Calibration.read(trained / "model", 3) == measured == found.reliability.calibration
+    assert f"measured on 3 images of {segmentation_folder} (test)" in capsys.readouterr().out
+    copy = Path(shutil.copytree(trained / "model", tmp_path / "copy"))
+    (copy / "calibration.json").unlink()
+    unip.evaluate(model=copy, **settings)
+    assert Calibration.read(copy, 3) == measured and "is not known" not in capsys.readouterr().out
+    moved = Path(shutil.copytree(segmentation_folder, tmp_path / "moved"))
+    unip.evaluate(model=copy, **{**settings, "data": moved})
+    assert f"whether {copy} was trained on these images is not known" in capsys.readouterr().out
+
+
+def test_nothing_is_calibrated_on_images_of_training(trained, segmentation_folder, tmp_path):
+    """Known by the files that the run has read, and without a run by the split that the model names."""
+    kept = (trained / "model" / "calibration.json").read_text()
+    settings = {"data": segmentation_folder, "split": "train", "device": "cpu", "calibrate": True}
+    with pytest.raises(UnipError, match=r"was trained on \d+ of these \d+ images, where it is surer") as caught:
+        unip.evaluate(model=trained, **settings)
+    assert "--split val" in caught.value.fix
+    copy = Path(shutil.copytree(trained / "model", tmp_path / "copy"))
+    with pytest.raises(UnipError, match=r"copy was trained on train of"):
+        unip.evaluate(model=copy, **settings)
+    with pytest.raises(UnipError, match=r"unip-aerial-tiny is part of the package"):
+        unip.evaluate(model="unip-aerial-tiny", **settings)
+    assert (trained / "model" / "calibration.json").read_text() == kept == (copy / "calibration.json").read_text()
+
+
+def test_a_calibration_of_others_stays(make_segmenter, segmentation_folder, tmp_path):
+    save_segmenter(make_segmenter(), tmp_path / "model")
+    (tmp_path / "model" / "calibration.json").write_text("of others")
+    with pytest.raises(UnipError, match=r"calibration\.json"):
+        unip.evaluate(model=tmp_path / "model", data=segmentation_folder, device="cpu", calibrate=True)
+    assert (tmp_path / "model" / "calibration.json").read_text() == "of others"
+    assert not (tmp_path / "model" / "evaluation").exists()
 
 
 def test_pixels_that_are_not_sure_enough_are_unknown(tmp_path, make_segmenter):

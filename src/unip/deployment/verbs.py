@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from unip.config import verb
 from unip.data.images.files import check_images
 from unip.deployment.config import PredictConfig
-from unip.deployment.engines.opening import check_model
+from unip.deployment.engines.opening import check_model, is_exported
 from unip.deployment.export.config import ExportConfig
 from unip.deployment.names import name_outputs, result_files
 from unip.errors import UnipError
 from unip.outputs import output_folder
-from unip.paths import exists
+from unip.paths import exists, is_file
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.model_folder import is_model, read_model_config
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from unip.deployment.export.program import ExportResult
     from unip.deployment.prediction import PredictResult
     from unip.segmentation.evaluation import EvaluateResult
+    from unip.segmentation.predictor import Predictor
 
 
 @verb(EvaluateConfig)
 def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
-    """Segment labelled images and compare.
+    """Segment labelled images and compare; of a model folder, or of a file of `unip export`.
 
     Images are resized to the model's short side with their ratio kept and segmented in overlapping windows whose
     logits are averaged; the logits are resized to the stored size and compared with the mask there. One confusion
@@ -35,18 +36,57 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     The same is done for each corruption, whose images are corrupted as soon as they are 8-bit, at their own size. These
     scores go to ``robustness.json`` one after the other, and those that are there already are not computed again.
     With ``against``, both models are evaluated on the same images, and ``comparison.json`` and ``comparison.html`` say
-    how much better the new one is.
+    how much better the new one is. An exported file is also compared with the model that it was made from, if that is
+    there: ``acceptance.json``. With ``calibrate``, ``calibration.json`` in the model folder says what confidence means.
 
     Returns:
         The result, or None for a dry run.
 
     Raises:
-        UnipError: Model or data are missing, damaged, or have other classes than each other.
+        UnipError: Model or data are missing, damaged, or have other classes than each other; the model was trained on
+            the images that it is to be calibrated on; or an exported file loses too much against its model.
         Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
     """
-    from unip.segmentation.evaluating import evaluate_model  # needs numpy, as the layouts of labelled data do
+    config = sort_models(config)
+    for model in (config.model, *([config.against] if config.against else [])):
+        check_model(str(model))
+    exported = is_exported(config.model)
+    if config.against is None:
+        check_kind(config, exported)
+        if exported:
+            from unip.deployment.evaluation import evaluate_file  # needs torch
 
-    return evaluate_model(sort_models(config))
+            return evaluate_file(config)
+    # needs numpy, as the layouts of labelled data do
+    from unip.segmentation.evaluating import calibrate_model, compare_models, evaluate_model
+
+    if config.against is not None:
+        return compare_models(config, config.against, _open_predictor)
+    return calibrate_model(config) if config.calibrate else evaluate_model(config)
+
+
+def check_kind(config: EvaluateConfig, exported: bool) -> None:
+    """Refuse settings that are not of a model folder, or not of an exported file.
+
+    Raises:
+        UnipError: One is given.
+    """
+    if exported and config.calibrate:
+        raise UnipError(
+            f"{config.model} is an exported file, which says what its confidence means since it was made",
+            "Calibrate the model folder, and export it again.",
+        )
+    if not exported and config.reference is not None:
+        raise UnipError(
+            f"{config.model} is a model folder: only exported files have a reference",
+            "Leave out --reference; to compare two models: unip evaluate OLD NEW DATA.",
+        )
+
+
+def _open_predictor(config: EvaluateConfig) -> Predictor:
+    from unip.deployment.evaluation import open_predictor  # needs torch
+
+    return open_predictor(config)
 
 
 def sort_models(config: EvaluateConfig) -> EvaluateConfig:
@@ -57,13 +97,13 @@ def sort_models(config: EvaluateConfig) -> EvaluateConfig:
     Raises:
         UnipError: A comparison needs two models and data, and these are others.
     """
-    data_is_model = is_model(config.data)
+    data_is_model = _is_model(config.data)
     if config.against is None:
         if data_is_model:
             raise UnipError(f"{config.data} is a model, and there is no labelled data to evaluate on", COMPARING)
         return config
-    against_is_model = is_model(config.against)
-    if data_is_model and not against_is_model and is_model(config.model):
+    against_is_model = _is_model(config.against)
+    if data_is_model and not against_is_model and _is_model(config.model):
         return config.model_copy(update={"model": config.data, "against": config.model, "data": config.against})
     if against_is_model and not data_is_model:
         return config  # of the model, what opens it says what is wrong
@@ -71,8 +111,12 @@ def sort_models(config: EvaluateConfig) -> EvaluateConfig:
     raise UnipError(f"a comparison needs two segmentation models and labelled data, but {', '.join(given)}", COMPARING)
 
 
+def _is_model(path: Path) -> bool:
+    return (is_exported(path) and is_file(path)) or is_model(path)
+
+
 def _kind(path: Path) -> str:
-    if is_model(path):
+    if _is_model(path):
         return "is a model"
     return "is not a segmentation model" if exists(path) else "does not exist"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +24,14 @@ from unip.segmentation.evaluation import (
     EvaluateResult,
     ModelAndData,
     describe,
-    evaluation_settings,
     fit_to_data,
-    predictions,
     score_frames,
 )
-from unip.segmentation.evaluation_files import EvaluationSettings
 from unip.segmentation.gallery import Pixels
 from unip.segmentation.held_out import Evaluated, trained_on
 from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Matrix, score
-from unip.segmentation.storage import load_segmenter
+from unip.segmentation.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +48,6 @@ class Side:
         config: Its evaluation.
         ready: The model with the data.
         ids: Its ids of the classes that both know.
-        settings: What its scores depend on beside the images.
         trained: How many of the images it was trained on; None: not known.
     """
 
@@ -59,7 +55,6 @@ class Side:
     config: EvaluateConfig
     ready: ModelAndData
     ids: tuple[int, ...]
-    settings: EvaluationSettings
     trained: int | None
 
     @property
@@ -74,7 +69,7 @@ class Side:
 
     def to_dict(self) -> dict[str, object]:
         """Return it as JSON values."""
-        return {"model": self.name, **self.settings.to_dict(), "trained_on": self.trained}
+        return {"model": self.name, **self.ready.facts.settings.to_dict(), "trained_on": self.trained}
 
     def as_shared(self, mask: Pixels) -> Pixels:
         """Return its class ids ``(H, W)`` as those of the shared classes; all that only it knows are one more."""
@@ -85,15 +80,18 @@ class Side:
         return shared
 
 
-def compare(config: EvaluateConfig, out: Path, opened: Evaluated) -> EvaluateResult | None:
+def compare(
+    config: EvaluateConfig, out: Path, opened: Evaluated, open_model: Callable[[EvaluateConfig], Predictor]
+) -> EvaluateResult | None:
     """Do what is left of :func:`unip.segmentation.evaluating.compare_models` once the paths are checked.
 
     Args:
         config: The settings, with ``against``.
         out: Where results go.
         opened: The pairs of ``config.data``, and what is known of them.
+        open_model: Opens the model of such settings.
     """
-    sides, shared = open_sides(config, opened)
+    sides, shared = open_sides(config, opened, open_model)
     for side in sides:
         log.info(f"{side.role}: {side.name}")
         describe(side.ready, side.config, ())
@@ -133,27 +131,30 @@ def compare(config: EvaluateConfig, out: Path, opened: Evaluated) -> EvaluateRes
     return EvaluateResult(scores, frames, out, matrices=new, interval=interval, comparison=found)
 
 
-def open_sides(config: EvaluateConfig, opened: Evaluated) -> tuple[list[Side], SharedClasses]:
-    """Load both models, old and new, and see that they fit the data.
+def open_sides(
+    config: EvaluateConfig, opened: Evaluated, open_model: Callable[[EvaluateConfig], Predictor]
+) -> tuple[list[Side], SharedClasses]:
+    """Open both models, old and new, and see that they fit the data.
 
     Raises:
         UnipError: One is damaged, or models and data share too few classes.
     """
     assert config.against is not None
     models = {"old": config.against, "new": config.model}
-    segmenters = {role: load_segmenter(model) for role, model in models.items()}
+    configs = {
+        role: config.model_copy(update={"model": model, "against": None, "worst": 0}) for role, model in models.items()
+    }
+    predictors = {role: open_model(own) for role, own in configs.items()}
     names = {
         role: str(model) if config.against != config.model else f"{model} ({role})" for role, model in models.items()
     }
-    classes = {names[role]: segmenter.spec.classes for role, segmenter in segmenters.items()}
+    classes = {names[role]: predictor.facts.classes for role, predictor in predictors.items()}
     shared = share_classes(opened.data, classes, remap=config.remap, source=str(config.data))
     sides = []
-    for (role, model), data, ids in zip(models.items(), shared.data, shared.ids, strict=True):
-        own = config.model_copy(update={"model": model, "against": None, "worst": 0})
-        trained = trained_on(model, opened.data.images, config.data)
-        ready = fit_to_data(segmenters[role], data, own)
-        number = None if trained is None else len(trained)
-        sides.append(Side(role, own, ready, ids, evaluation_settings(ready, own), number))
+    for (role, own), data, ids in zip(configs.items(), shared.data, shared.ids, strict=True):
+        trained = trained_on(own.model, opened.data.images, config.data)
+        ready = fit_to_data(predictors[role], data, own)
+        sides.append(Side(role, own, ready, ids, None if trained is None else len(trained)))
     return sides, shared
 
 
@@ -175,7 +176,7 @@ def warnings_before(sides: Sequence[Side], shared: SharedClasses, opened: Evalua
             f"compared over the {len(shared.names)} classes that both know: {', '.join(shared.names)}. Left out: "
             f"{known}; pixels labelled so do not count, and predicting it elsewhere is an error"
         )
-    if len({side.settings.weights for side in sides}) == 1:
+    if len({side.ready.facts.settings.weights for side in sides}) == 1:
         notes.append("both models have the same weights")
     return notes
 
@@ -212,7 +213,7 @@ def most_different(
     with meter("drawing where they differ most", 2 * len(chosen), "images") as progress:
         for side in sides:
             data = side.ready.data.take(chosen)
-            for frame, _, prediction in predictions(replace(side.ready, data=data), side.config):
+            for frame, _, prediction in side.ready.model.segment(data):
                 assert frame.mask is not None
                 place = chosen[frame.index]
                 images[place], truths[place] = frame.image, side.as_shared(frame.mask)

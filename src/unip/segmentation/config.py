@@ -269,7 +269,7 @@ class ResolvedConfig(FinetuneConfig):
 class EvaluateConfig(Config):
     """What to evaluate on what."""
 
-    model: Path = Field(description="Folder of a fine-tuning run, or its model/.")
+    model: Path = Field(description="Folder of a fine-tuning run, its model/, or a file of unip export.")
     data: Path = Field(description=DATA_HELP)
     against: Path | None = Field(
         None, description="Compare with this older model, on the same images; as words: OLD NEW DATA."
@@ -277,6 +277,17 @@ class EvaluateConfig(Config):
     split: str | None = Field(
         "test",
         description='Which split; "" for a folder without splits; held-out: what the fine-tuning held out of the data.',
+    )
+    calibrate: bool = Field(
+        False, description="Keep what confidence means on these images in the model's folder (calibration.json)."
+    )
+    reference: Path | None = Field(
+        None,
+        description="Of an exported file: the model folder to compare it with; none: what it was made from, if it is "
+        "still there.",
+    )
+    tolerance: float = Field(
+        0.5, ge=0, description="Points of mIoU that an exported file may lose against that model; else exit code 2."
     )
     group: Group = None
     remap: Remap = ()
@@ -320,10 +331,13 @@ class EvaluateConfig(Config):
         return corruption
 
     @model_validator(mode="after")
-    def _compares_clean_images(self) -> EvaluateConfig:
+    def _fit_a_comparison(self) -> EvaluateConfig:
         if self.against is not None and self.corruption:
             raise UnipError(
                 "two models are compared on the images as they are, not on corrupted ones",
                 "Leave out --corruption, or evaluate each model with it.",
             )
+        for name in ("calibrate", "reference"):
+            if self.against is not None and getattr(self, name):
+                raise UnipError(f"{name} is of one model, and two are compared", f"Leave out --against or --{name}.")
         return self

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unip.data.corruptions import CorruptFrames, parse_corruptions
@@ -20,30 +19,24 @@ from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.datasets import check_segmentation
 from unip.data.labelled.matching import match_classes
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.frames import Frame, Frames
 from unip.errors import UnipError
-from unip.files import read_json, sha256
+from unip.files import read_json
 from unip.log import TableMessage
 from unip.paths import exists
 from unip.progress import meter
-from unip.runtime.device import choose_device, choose_precision
 from unip.runtime.signals import stoppable
 from unip.segmentation.calibrating import PixelSample
-from unip.segmentation.calibration import Calibration
 from unip.segmentation.comparison import Comparison
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.evaluation_files import EvaluationFiles, EvaluationSettings, Subject
+from unip.segmentation.evaluation_files import EvaluationFiles, Subject
 from unip.segmentation.gallery import WorstFrame
 from unip.segmentation.held_out import Evaluated, open_evaluated
-from unip.segmentation.inference import segment_frames
 from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
-from unip.segmentation.model import Segmenter, SegmenterSpec
-from unip.segmentation.model_folder import model_folder
+from unip.segmentation.predictor import Predictor, PredictorFacts, SegmenterPredictor
 from unip.segmentation.reliability import Reliability, ReliabilityCounter
 from unip.segmentation.robustness import Robustness, read_robustness, robustness_table
-from unip.segmentation.storage import load_segmenter
-from unip.segmentation.training_images import ImageWatch
+from unip.segmentation.training_images import ImageWatch, TrainingImages
 
 log = logging.getLogger(__name__)
 
@@ -73,18 +66,19 @@ class EvaluateResult:
     reliability: Reliability | None = field(default=None, repr=False)
 
 
-def score_model(
-    config: EvaluateConfig, out: Path, opened: Evaluated, *, calibrate: bool = False
-) -> EvaluateResult | None:
-    """Do what is left of :func:`unip.segmentation.evaluating.evaluate_model` once the paths are checked.
+def score_model(config: EvaluateConfig, out: Path, opened: Evaluated, model: Predictor) -> EvaluateResult | None:
+    """Do what is left of an evaluation once the paths are checked and the model is opened.
 
     Args:
         config: The settings.
         out: Where results go.
         opened: The pairs of ``config.data``, and what is known of them.
-        calibrate: Measure what the model's confidence means, in place of what its folder says of it.
+        model: What to evaluate.
+
+    Raises:
+        UnipError: Model and data do not fit each other, or an image is damaged.
     """
-    ready = open_model_and_data(config, opened.data)
+    ready = match_model(model, opened.data, config)
     corruptions = parse_corruptions(config.corruption, config.seed)
     describe(ready, config, corruptions)
     for note in opened.notes:
@@ -98,8 +92,8 @@ def score_model(
         return None
 
     names = ready.data.classes.names
-    sample = PixelSample(names, len(ready.data), config.seed) if calibrate else None
-    counter = ReliabilityCounter(names, ready.calibration) if sample is None else None
+    sample = PixelSample(names, len(ready.data), config.seed) if config.calibrate else None
+    counter = ReliabilityCounter(names, ready.facts.calibration) if sample is None else None
     scores, matrices, worst = score_frames(ready, config, look=[each for each in (sample, counter) if each])
     reliability = counter.finish() if counter else None
     if sample is not None and (measured := sample.measure(f"{config.data} ({config.split or 'no split'})")):
@@ -130,12 +124,10 @@ def score_model(
 
 def describe(ready: ModelAndData, config: EvaluateConfig, corruptions: Sequence[CorruptFrames]) -> None:
     """Say what will be done."""
-    spec = ready.segmenter.spec
-    scaling = spec.scaling(config.scale, config.window)
-    view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
+    facts = ready.facts
     log.info(
-        f"{len(ready.data)} images of {config.data} ({config.split or 'no split'}), {scaling.describe()}, "
-        f"{view}, {len(spec.classes.names)} classes, on {ready.device} in {ready.precision}"
+        f"{len(ready.data)} images of {config.data} ({config.split or 'no split'}), {facts.scaling.describe()}, "
+        f"{facts.view}, {len(facts.classes.names)} classes, {ready.where}"
     )
     log.info(f"images of more than 8 bits, if any, become grey as in training: {ready.conversion.describe()}")
     if ready.stated not in (None, ready.conversion):
@@ -149,22 +141,7 @@ def evaluation_files(
 ) -> EvaluationFiles:
     """Return what writes the results."""
     subject = Subject(str(config.model), str(config.data), config.split, len(ready.data))
-    return EvaluationFiles(out, subject, evaluation_settings(ready, config), ready.segmenter.spec.classes, interval)
-
-
-def evaluation_settings(ready: ModelAndData, config: EvaluateConfig) -> EvaluationSettings:
-    """Return what the scores of ``config.model`` depend on beside the images."""
-    spec = ready.segmenter.spec
-    return EvaluationSettings(
-        weights=sha256(model_folder(config.model) / "model.safetensors"),
-        window=config.window,
-        scale=config.scale,
-        short_side=spec.short_side,
-        crop=spec.crop,
-        stride=spec.stride,
-        conversion=ready.conversion,
-        precision=ready.precision,
-    )
+    return EvaluationFiles(out, subject, ready.facts.settings, ready.facts.classes, interval)
 
 
 def score_corruptions(
@@ -203,7 +180,7 @@ def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, 
     Raises:
         UnipError: As :func:`.evaluate_model` does.
     """
-    ready = open_model_and_data(config, open_evaluated(config).data)
+    ready = match_model(SegmenterPredictor(config), open_evaluated(config).data, config)
     yield from _corrupted(ready, config, parse_corruptions(config.corruption, config.seed))
 
 
@@ -212,63 +189,53 @@ class ModelAndData:
     """A model, and the images that it is to be compared on.
 
     Attributes:
-        segmenter: The model.
+        model: The model.
         data: Pairs of its classes, read as it was trained, but for palette and polarity that are given.
         stated: How the data itself says to read it.
-        device: Where to run.
-        dtype: What to compute in.
-        calibration: What the model's confidence means; None: that was not measured.
     """
 
-    segmenter: Segmenter
+    model: Predictor
     data: SegmentationData
     stated: Conversion | None
-    device: torch.device
-    dtype: torch.dtype
-    calibration: Calibration | None = None
+
+    @property
+    def facts(self) -> PredictorFacts:
+        """What is known of the model."""
+        return self.model.facts
 
     @property
     def conversion(self) -> Conversion:
         """How images become 8 bits."""
-        return self.data.conversion or self.segmenter.spec.conversion
+        return self.facts.settings.conversion
 
     @property
-    def precision(self) -> str:
-        """What it computes in, by name."""
-        return str(self.dtype).removeprefix("torch.")
+    def where(self) -> str:
+        """What runs it where, for messages."""
+        settings = self.facts.settings
+        engine = "" if settings.engine == "torch" else f"with {settings.engine} "
+        return f"{engine}on {self.facts.device} in {settings.precision}"
 
 
-def open_model_and_data(config: EvaluateConfig, data: SegmentationData) -> ModelAndData:
-    """Load the model and see that it fits the data.
+def match_model(model: Predictor, data: SegmentationData, config: EvaluateConfig) -> ModelAndData:
+    """Give the data the classes of a model.
 
     Raises:
-        UnipError: It is damaged, or has classes that the data has not, or the other way round.
+        UnipError: One has classes that the other has not, or another channel would be read than in training.
     """
-    segmenter = load_segmenter(config.model)
-    data = match_classes(
-        data, segmenter.spec.classes, remap=config.remap, model=str(config.model), source=str(config.data)
+    matched = match_classes(
+        data, model.facts.classes, remap=config.remap, model=str(config.model), source=str(config.data)
     )
-    return fit_to_data(segmenter, data, config)
+    return fit_to_data(model, matched, config)
 
 
-def fit_to_data(segmenter: Segmenter, data: SegmentationData, config: EvaluateConfig) -> ModelAndData:
-    """Return ``config.model`` with data of its classes, read as it was trained.
+def fit_to_data(model: Predictor, data: SegmentationData, config: EvaluateConfig) -> ModelAndData:
+    """Return a model with data of its classes, read as it was trained.
 
     Raises:
         UnipError: Another channel would be read than in training.
     """
-    check_channel(segmenter.spec, data, config)
-    segmenter.spec.scaling(config.scale, config.window).check(str(config.model))
-    device = choose_device(config.device)
-    converted = segmenter.spec.conversion.given(palette=config.palette, polarity=config.polarity)
-    return ModelAndData(
-        segmenter,
-        replace(data, conversion=converted),
-        data.conversion,
-        device,
-        choose_precision(config.precision, device),
-        Calibration.read(model_folder(config.model), len(segmenter.spec.classes.names)),
-    )
+    check_channel(model.facts.images, data, config)
+    return ModelAndData(model, replace(data, conversion=model.facts.settings.conversion), data.conversion)
 
 
 def _corrupted(
@@ -277,29 +244,6 @@ def _corrupted(
     plain = config.model_copy(update={"worst": 0})
     for each in corruptions:
         yield each, score_frames(ready, plain, each)[0]
-
-
-def predictions(
-    ready: ModelAndData, config: EvaluateConfig, corruption: CorruptFrames | None = None
-) -> Iterator[tuple[Frame, Tensor, Tensor]]:
-    """Segment all images; yield each with its logits ``(C, H, W)`` and class ids, uint8 ``(H, W)``, where the model is.
-
-    Raises:
-        UnipError: An image or a mask is damaged.
-    """
-    results = segment_frames(
-        ready.segmenter,
-        Frames(ready.data, ready.segmenter.spec.scaling(config.scale, config.window), corruption=corruption),
-        device=ready.device,
-        dtype=ready.dtype,
-        window=config.window,
-        batch_size=config.batch_size,
-        workers=config.workers,
-    )
-    for frame, logits in results:
-        if frame.problem is not None:
-            raise frame.problem
-        yield frame, logits, logits.argmax(0).byte()
 
 
 class Looker(Protocol):
@@ -321,10 +265,9 @@ def score_frames(
     total, ignored = np.zeros((count, count), np.int64), 0
     matrices: dict[str, Matrix] = {}
     worst: list[tuple[float, int, WorstFrame]] = []
-    spec = ready.segmenter.spec
-    watch = ImageWatch(spec.images, scaling=spec.scaling(config.scale, config.window))
+    watch = ImageWatch(ready.facts.images, scaling=ready.facts.scaling)
     with meter(f"evaluating {corruption}" if corruption else "evaluating", len(data), "images") as progress:
-        for frame, logits, prediction in predictions(ready, config, corruption):
+        for frame, logits, prediction in ready.model.segment(data, corruption):
             watch.look(frame, data.images[frame.index])
             assert frame.mask is not None
             truth = prediction.new_tensor(frame.mask)
@@ -352,13 +295,13 @@ def score_frames(
     )
 
 
-def check_channel(spec: SegmenterSpec, data: SegmentationData, config: EvaluateConfig) -> None:
+def check_channel(images: TrainingImages | None, data: SegmentationData, config: EvaluateConfig) -> None:
     """Refuse data of which another channel is read than in training.
 
     Raises:
         UnipError: It is.
     """
-    trained = None if spec.images is None else spec.images.channel
+    trained = None if images is None else images.channel
     if trained is not None and data.channel is not None and trained != data.channel:
         raise UnipError(
             f"{config.model} was trained on channel {trained + 1} of image files, but of {config.data} channel "

@@ -31,14 +31,19 @@ class Subject:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What scores depend on beside the images: the SHA-256 of the weights, and how they were run."""
+    """What scores depend on beside the images: what runs the model, the SHA-256 of the weights, and how they were run.
 
+    Attributes:
+        stride: Pixels from one window to the next; None: there are no windows.
+    """
+
+    engine: str
     weights: str
     window: Window
     scale: Scale
     short_side: int
     crop: int
-    stride: int
+    stride: int | None
     conversion: Conversion
     precision: str
 

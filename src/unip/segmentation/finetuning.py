@@ -219,13 +219,14 @@ def evaluate_finished(config: ResolvedConfig, run: RunFolder) -> EvaluateResult 
         mask_suffix=config.mask_suffix,
         mask_orientation=config.mask_orientation,
         split=config.val,
+        calibrate=True,
         group=config.group,
         device=config.device,
         precision=config.precision,
         workers=config.workers,
     )
     try:
-        evaluated = evaluate_model(settings, calibrate=True)
+        evaluated = evaluate_model(settings)
     except OutOfMemory as error:
         raise UnipError(
             f"in the evaluation of the trained model, {error.what}",

@@ -80,6 +80,8 @@ def image_keys(images: Sequence[Path], data: Path | str) -> list[str]:
 
 def recorded_with(model: Path) -> HeldOut | None:
     """Return what the fine-tuning of a model held out, if its run folder is there and says so."""
+    if is_file(model):
+        return None  # an exported file has no run folder
     folder = model_folder(model)
     path = folder.parent / FILE
     return HeldOut.read(path) if folder.name == "model" and is_file(path) else None
@@ -94,6 +96,8 @@ def trained_on(model: Path, images: Sequence[Path], data: Path | str) -> list[in
     Returns:
         None if there is no run folder that could tell.
     """
+    if is_file(model):
+        return None
     folder = model_folder(model)
     record = recorded_with(model)
     held = {} if record is None else record.among(images, data)

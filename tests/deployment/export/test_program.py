@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.segmentation.conftest import NAMES
 from tests.segmentation.conftest import make_segmenter as segmenter_maker
 from unip.deployment.export import files as export_files
 from unip.deployment.export import program
+from unip.deployment.export.acceptance import CORRUPTIONS
 from unip.deployment.export.config import ExportConfig
 from unip.deployment.export.runners import as_input, open_runner
 from unip.errors import UnipError
@@ -76,6 +78,11 @@ def test_what_is_written(result, place):
     assert abs(found["lost_miou"]) < 0.1 and found["file"]["miou"] == pytest.approx(found["model"]["miou"], abs=1e-3)
     assert found["bytes"] == result.file.stat().st_size
     assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"] <= found["end_to_end_ms"]["p99"]
+    assert found["file"]["ece"] == pytest.approx(found["model"]["ece"], abs=1e-3) and found["tolerance"] == 0.5
+    assert [each["corruption"] for each in found["corrupted"]] == list(CORRUPTIONS)
+    for each in found["corrupted"]:
+        assert each["frames"] == 4 and each["within_tolerance"] is True and abs(each["lost_miou"]) < 0.1
+        assert each["file"]["confusion_matrix"] != found["file"]["confusion_matrix"]
 
 
 def test_what_the_file_says_about_itself(result, place):
@@ -112,6 +119,29 @@ def test_the_command_says_what_it_does(place, tmp_path, capsys):
     assert "it takes frames (H, W) of uint8, up to 80x64 pixels, and resizes them to short side 32" in said
     assert "note: without --data, file and model are compared on made frames only" in said
     assert "pixels of the same class" in said and f"exported to {tmp_path / 'ft-fp32.onnx'}" in said
+
+
+def test_the_table_says_what_is_lost(result, capsys):
+    """Each score of file and model with its difference, and for each corruption whether the tolerance is kept to."""
+    clean, names = result.acceptance.clean, NAMES
+    rows = [*zip(*(list(column.cells) for column in result.acceptance.table(0.5).columns), strict=True)]
+    assert [row[0] for row in rows[:5]] == [*(f"IoU {name}" for name in names), "mIoU", "calibration error (ECE)"]
+    miou = [f"{100 * each.miou:.1f}" for each in (clean.scores, clean.model_scores)]
+    assert list(rows[3][1:]) == [*miou, f"{clean.lost:+.2f}"]
+    assert [row[0] for row in rows[5:9]] == [f"mIoU, {name}, 4 frames" for name in CORRUPTIONS]
+    assert all("more than" not in row[3] for row in rows)
+    worse = dataclasses.replace(result.acceptance.corrupted["stripes:3"], scores=replace_miou(clean.scores, -0.02))
+    accepted = dataclasses.replace(result.acceptance, corrupted={"stripes:3": worse})
+    lost = 100 * (worse.model_scores.miou - clean.scores.miou + 0.02)
+    (row,) = [cells for cells in accepted.table(0.5).columns[3].cells if "more than 0.5" in cells]
+    assert row == f"{lost:+.2f} (more than 0.5)"
+    assert accepted.to_dict(0.5)["corrupted"][0]["within_tolerance"] is False and not accepted.rejection(
+        result.metadata, 0.5
+    )
+
+
+def replace_miou(scores, change):
+    return dataclasses.replace(scores, miou=scores.miou + change)
 
 
 def test_a_dry_run_writes_nothing(place, tmp_path, capsys):

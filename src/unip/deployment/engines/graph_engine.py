@@ -92,15 +92,24 @@ class GraphEngine:
             UnipError: Its graph would take some windows for grey ones, and invert them.
         """
         metadata, image = self.runner.metadata, given.image
-        if image.ndim == 3 and metadata.conversion.polarity == "black-hot":
-            raise UnipError(
-                f"{grid.frame[1]}x{grid.frame[0]} pixels in colour have to be cut into windows, and the graph inverts "
-                "those that are grey",
-                "Load the model folder, or give the grey frame.",
-            )
+        check_windows(image, metadata)
         pixels = image if metadata.input == "uint8" else samples
         backend = GraphStrips(self.runner, lambda window: graph_input(window, window, metadata), min(grid.window))
         return segment_in_strips(pixels, grid, backend, wanted)
+
+
+def check_windows(image: npt.NDArray[Any], metadata: ExportMetadata) -> None:
+    """Refuse a frame that must not be cut into windows.
+
+    Raises:
+        UnipError: The graph would take some windows for grey ones, and invert them.
+    """
+    if image.ndim == 3 and metadata.conversion.polarity == "black-hot":
+        raise UnipError(
+            f"{image.shape[1]}x{image.shape[0]} pixels in colour have to be cut into windows, and the graph inverts "
+            "those that are grey",
+            "Load the model folder, or give the grey frame.",
+        )
 
 
 def _scaling(metadata: ExportMetadata, config: LoadConfig, name: str) -> Scaling:

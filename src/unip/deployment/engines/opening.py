@@ -14,6 +14,11 @@ from unip.segmentation.model_folder import read_model_config
 EXPORTED = (".onnx", ".xml", ".pt2")  # what `unip export` writes
 
 
+def is_exported(path: Path) -> bool:
+    """Say whether a path is the name of an exported file, whether or not there is one."""
+    return path.suffix.lower() in EXPORTED
+
+
 def check_model(name: str) -> None:
     """Refuse what is no model folder and no exported file, before anything large is imported.
 
@@ -21,7 +26,7 @@ def check_model(name: str) -> None:
         UnipError: It is neither, or cannot be read.
     """
     path = expand(name)
-    if path.suffix.lower() not in EXPORTED:
+    if not is_exported(path):
         read_model_config(path)
         return
     try:
@@ -41,7 +46,7 @@ def open_engine(name: str, config: LoadConfig) -> Engine:
 
         return _torch_engine(fetch_folder(name), config, name)
     check_model(name)
-    if expand(name).suffix.lower() in EXPORTED:
+    if is_exported(expand(name)):
         from unip.deployment.engines.exported import open_exported
 
         return open_exported(name, config)

@@ -17,13 +17,17 @@ import torch
 from unip.data.images.files import list_images
 from unip.data.labelled.matching import match_classes
 from unip.data.labelled.pairs import SegmentationData
+from unip.deployment.config import LoadConfig
+from unip.deployment.engines.graph_engine import GraphEngine
 from unip.deployment.export.acceptance import (
     Acceptance,
     check_first_frame,
     compare_on_data,
     compare_on_golden,
+    warn_of_corrupted,
 )
 from unip.deployment.export.config import ExportConfig, InputType
+from unip.deployment.export.file_predictor import BesideModel, FilePredictor
 from unip.deployment.export.files import ExportFiles
 from unip.deployment.export.golden import golden_frames, read_frame
 from unip.deployment.export.graph import trace
@@ -39,6 +43,7 @@ from unip.deployment.export.metadata import (
 )
 from unip.deployment.export.onnx_file import save_onnx, to_onnx
 from unip.deployment.export.openvino_file import check_bfloat16, save_openvino
+from unip.deployment.export.reference import ReferenceRunner
 from unip.deployment.export.runners import Runner, open_runner
 from unip.errors import UnipError
 from unip.files import read_json, sha256
@@ -102,7 +107,7 @@ def export_model(config: ExportConfig, files: ExportFiles, opened: Evaluated | N
         runner.outputs(golden[0].frame)  # the first call is slower, and takes the memory
         after = resident_bytes()
         memory = None if before is None or after is None else max(0, after - before)
-        accepted = compare(segmenter, runner, made, memory, data, config)
+        accepted = compare(segmenter, runner, made, memory, data)
         reason = accepted.rejection(metadata, config.tolerance)
         kept = files.out / (files.rejected if reason else files.made)
         for stale in {files.made, files.rejected, *files.weights} - {kept.name}:
@@ -112,8 +117,9 @@ def export_model(config: ExportConfig, files: ExportFiles, opened: Evaluated | N
             with writing(kept.with_suffix(suffix)) as temporary:
                 shutil.move(made.with_suffix(suffix), temporary)
     report = {"file": kept.name, "accepted": not reason, "reason": reason, "metadata": metadata.model_dump(mode="json")}
-    write_json(files.out / files.report, report | {"acceptance": accepted.to_dict()})
-    log.info(TableMessage(accepted.table()))
+    write_json(files.out / files.report, report | {"acceptance": accepted.to_dict(config.tolerance)})
+    log.info(TableMessage(accepted.table(config.tolerance)))
+    warn_of_corrupted(accepted, config.tolerance)
     if reason:
         raise UnipError(f"{files.made} is not written: {reason}", f"What was made is kept as {kept} to look into.")
     log.info(f"exported to {kept}; the report is {files.out / files.report}")
@@ -259,17 +265,14 @@ def make(
 
 
 def compare(
-    segmenter: Segmenter,
-    runner: Runner,
-    path: Path,
-    memory: int | None,
-    data: SegmentationData | None,
-    config: ExportConfig,
+    segmenter: Segmenter, runner: Runner, path: Path, memory: int | None, data: SegmentationData | None
 ) -> Acceptance:
     """Compare the file with the model, on labelled frames if there are any."""
+    reference = ReferenceRunner(segmenter, runner.metadata)
     if data is None:
-        return compare_on_golden(segmenter, runner, path, memory)
-    return compare_on_data(segmenter, runner, path, memory, data)
+        return compare_on_golden(reference, runner, path, memory)
+    engine = GraphEngine(runner, LoadConfig(check=False), str(path))
+    return compare_on_data(BesideModel(FilePredictor(engine, path), reference), memory, data)
 
 
 def _fitting(
