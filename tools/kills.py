@@ -25,7 +25,7 @@ from pathlib import Path
 
 from trials import Things, differences, is_whole, kill_all, living, recipe_name, start, tracebacks, until, wait
 
-VERBS = ("bench", "pretrain", "finetune", "data build", "data pack", "data dedup", "predict", "evaluate")
+VERBS = ("bench", "pretrain", "finetune", "data build", "data pack", "data dedup", "predict", "evaluate", "export")
 BENCH_SHARE = 0.16  # of all kills; the others share the rest
 HOWS = ("TERM", "KILL", "TERM+KILL")
 MOST_SECONDS = 600.0  # of a call

@@ -222,6 +222,14 @@ def test_settings_of_other_models_are_refused(settings, what, place, file):
         unip.evaluate(model=file, data=place / "data", **settings)
 
 
+def test_a_report_of_others_stays(place, file, tmp_path):
+    (tmp_path / "acceptance.json").write_text("of others")
+    with pytest.raises(UnipError, match=r"acceptance\.json"):
+        unip.evaluate(model=file, data=place / "data", out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["acceptance.json"]
+    assert (tmp_path / "acceptance.json").read_text() == "of others"
+
+
 def test_a_model_folder_has_no_reference(place):
     with pytest.raises(UnipError, match="is a model folder: only exported files have a reference"):
         unip.evaluate(model=place / "ft", data=place / "data", reference=place / "ft")

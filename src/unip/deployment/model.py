@@ -254,7 +254,8 @@ class Model:
         if self.calibration is None:
             raise UnipError(
                 f"{self.facts.name} cannot say what its confidence means: it has no calibration",
-                "Fine-tune with frames to evaluate on (--val SPLIT, or some held out), which measures it in the end.",
+                "Measure it on labelled frames that it was not trained on: unip evaluate MODEL DATA --split val "
+                "--calibrate; fine-tuning with --val does so in the end.",
             )
         return self.calibration.thresholds(risk)
 

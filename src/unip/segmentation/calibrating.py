@@ -1,4 +1,4 @@
-"""Measuring what a model's confidence means, at the end of a fine-tuning, on frames that it was not trained on."""
+"""Measuring what a model's confidence means, on frames that it was not trained on."""
 
 from __future__ import annotations
 
