@@ -15,6 +15,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from unip.files import write_tensors
+from unip.segmentation.calibration import FILE as CALIBRATION
 from unip.vit.eight_bit import to_eight_bits
 from unip.zoo.catalogue import CATALOGUE, FILES
 from unip.zoo.lineage import Lineage, lineage_lines, lineage_record
@@ -33,6 +34,7 @@ def main(name: str, model: Path, lineage_file: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     kept = {key: metadata[key] for key in ("unip", "last_heads")}
     checksum = write_tensors(folder / "model.safetensors", to_eight_bits(tensors), kept)
+    (folder / CALIBRATION).unlink(missing_ok=True)  # of other weights; tools/ship_calibration.py makes a new one
     record = {**config, **lineage_record(lineage)}
     (folder / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     entries = json.loads(CATALOGUE.read_text(encoding="utf-8"))

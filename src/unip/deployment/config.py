@@ -11,9 +11,11 @@ from unip.config import Config
 from unip.data.images.config import Conversion, PaletteChoice, Polarity
 from unip.limits import MAX_PIXELS
 from unip.runtime.settings import Device, MaxPixels, Precision
+from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.settings import Scale, Window, WindowBatch, Workers
 
 Check = Literal["one", "all", "none"]
+ACCEPTANCE = "acceptance.json"  # how an exported file that is evaluated compares with its model
 
 
 class LoadConfig(Config):
@@ -75,3 +77,15 @@ class PredictConfig(Config):
         return LoadConfig(
             **{name: getattr(self, name) for name in LoadConfig.model_fields if name in PredictConfig.model_fields}
         )
+
+
+def to_evaluate(config: EvaluateConfig) -> LoadConfig:
+    """Return how an exported file is loaded to evaluate it; its graph takes whole frames, whatever the window is."""
+    return LoadConfig(
+        device=config.device,
+        precision=config.precision,
+        scale=config.scale,
+        batch_size=config.batch_size,
+        palette=config.palette,
+        polarity=config.polarity,
+    )

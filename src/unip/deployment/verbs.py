@@ -54,7 +54,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult | None:
     if config.against is None:
         check_kind(config, exported)
         if exported:
-            from unip.deployment.evaluation import evaluate_file  # needs torch
+            from unip.deployment.evaluating import evaluate_file  # needs numpy, and what runs the file
 
             return evaluate_file(config)
     # needs numpy, as the layouts of labelled data do

@@ -107,7 +107,7 @@ class FilePredictor:
             samples = data.read_samples(index, conversion)
             image = to_image8(samples, conversion)
             if corruption is not None:
-                check_pictures(self.runner)
+                metadata.check_pictures()
                 image = corruption(image, index)
             is_8_bit, nodata = samples.dtype == np.uint8, suspected_nodata(samples, conversion)
             try:
@@ -184,19 +184,6 @@ def run(runner: Runner, labelled: Labelled, data: SegmentationData, scaling: Sca
         raise UnipError(f"{data.images[labelled.frame.index]}: {error.what}", error.fix) from None
     assert confidence is not None and logits is not None
     return Outputs(ids, confidence, logits)
-
-
-def check_pictures(runner: Runner) -> None:
-    """Refuse to corrupt the frames of a graph that takes others than pictures.
-
-    Raises:
-        UnipError: It takes counts or temperatures.
-    """
-    if runner.metadata.input != "uint8":
-        raise UnipError(
-            f"corruptions are of 8-bit frames, but this file takes {runner.metadata.input}",
-            "Evaluate the model folder with --corruption, or a file exported with --input uint8.",
-        )
 
 
 def files_of(path: Path) -> list[Path]:

@@ -92,6 +92,18 @@ class ExportMetadata(Config):
             return f"{width}x{height} pixels become {resized:.0f}x{self.short_side}, and {self.longest} is the limit"
         return ""
 
+    def check_pictures(self) -> None:
+        """Refuse to corrupt the frames of a graph that takes others than 8-bit ones.
+
+        Raises:
+            UnipError: It takes counts or temperatures.
+        """
+        if self.input != "uint8":
+            raise UnipError(
+                f"corruptions are of 8-bit frames, but this file takes {self.input}",
+                "Evaluate the model folder with --corruption, or a file exported with --input uint8.",
+            )
+
     @property
     def temperature(self) -> float:
         """What logits are divided by before the softmax that gives the confidence."""

@@ -271,7 +271,7 @@ def compare(
     reference = ReferenceRunner(segmenter, runner.metadata)
     if data is None:
         return compare_on_golden(reference, runner, path, memory)
-    engine = GraphEngine(runner, LoadConfig(check=False), str(path))
+    engine = GraphEngine(runner, LoadConfig(check="none"), str(path))
     return compare_on_data(BesideModel(FilePredictor(engine, path), reference), memory, data)
 
 
