@@ -183,7 +183,7 @@ PATHS: list[tuple[str, list[str], str]] = [
     ("evaluate", ["MODEL", "LABELLED", "--split", "val", *OUT], "is not a segmentation folder"),
     ("evaluate", ["MODEL", "LABELLED", "--split", "", "--images", "ir", *OUT], "--images ir: no such folder"),
     ("evaluate", ["MODEL", "LABELLED", "--out", "TEXT"], "TEXT is a file"),
-    ("evaluate", ["MODEL", "LABELLED", "--reference", "MODEL", *OUT], "only exported files have a reference"),
+    ("evaluate", ["MODEL", "LABELLED", "--reference", "MODEL", *OUT], "reference is for exported files, and MODEL"),
     ("evaluate", ["MISSING/m.onnx", "LABELLED", *OUT], "cannot read MISSING/m.onnx"),
     ("evaluate", ["m.onnx", "LABELLED", "--calibrate", *OUT], "cannot read m.onnx"),
     ("evaluate", ["unip-aerial-tiny", "LABELLED", "--calibrate", *OUT], "is part of the package"),

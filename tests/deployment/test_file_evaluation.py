@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from itertools import pairwise
@@ -17,7 +18,8 @@ from tests.deployment.export.test_graph import contrasting
 from tests.segmentation.conftest import NAMES
 from tests.segmentation.conftest import make_segmenter as segmenter_maker
 from unip.data.corruptions import CorruptFrames
-from unip.deployment.export.acceptance import CORRUPTIONS
+from unip.deployment.export.acceptance import CORRUPTIONS, size_of
+from unip.deployment.export.file_predictor import checksum
 from unip.deployment.export.runners import open_runner
 from unip.errors import UnipError
 from unip.segmentation.calibration import BINS, Calibration
@@ -176,6 +178,8 @@ def test_without_the_model_it_is_evaluated_alone(place, file, tmp_path, capsys):
     try:
         unip.evaluate(model=other, **settings)
         assert "is not here: the file is evaluated alone" in capsys.readouterr().out
+        with pytest.raises(UnipError, match="so what the file loses is not known"):
+            unip.evaluate(model=other, tolerance=0.5, **settings)
         unip.evaluate(model=other, reference=moved, **settings)
         assert f"beside {moved} in torch" in capsys.readouterr().out
         unip.evaluate(model=moved / "export/ft-fp32.onnx", **settings)
@@ -231,8 +235,24 @@ def test_a_report_of_others_stays(place, file, tmp_path):
 
 
 def test_a_model_folder_has_no_reference(place):
-    with pytest.raises(UnipError, match="is a model folder: only exported files have a reference"):
-        unip.evaluate(model=place / "ft", data=place / "data", reference=place / "ft")
+    settings = {"model": place / "ft", "data": place / "data"}
+    with pytest.raises(UnipError, match=r"reference is for exported files, and .* is a model folder"):
+        unip.evaluate(**settings, reference=place / "ft")
+    with pytest.raises(UnipError, match=r"tolerance is for exported files, and .* is a model folder"):
+        unip.evaluate(**settings, tolerance=0.5)
+
+
+def test_weights_beside_a_file_are_part_of_it(tmp_path):
+    path = tmp_path / "m.xml"
+    path.write_bytes(b"graph")
+    alone = checksum(path)
+    assert alone == hashlib.sha256(b"graph").hexdigest() and size_of(path) == 5
+    found = set()
+    for weights in (b"one", b"two"):
+        path.with_suffix(".bin").write_bytes(weights)
+        found.add(checksum(path))
+        assert size_of(path) == 8
+    assert len(found | {alone}) == 3
 
 
 def test_a_missing_file(place, tmp_path):

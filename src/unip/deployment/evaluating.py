@@ -74,10 +74,10 @@ def find_reference(config: EvaluateConfig, metadata: ExportMetadata) -> Path | N
     for place in _candidates(config.model, metadata):
         if is_model(place) and has_weights(place, metadata):
             return place
-    log.info(
-        f"{metadata.model}, which {config.model} was made from, is not here: the file is evaluated alone. To compare "
-        "both, give the model folder with --reference"
-    )
+    missing = f"{metadata.model}, which {config.model} was made from, is not here"
+    if "tolerance" in config.model_fields_set:
+        raise UnipError(f"{missing}, so what the file loses is not known", "Give the model folder with --reference.")
+    log.info(f"{missing}: the file is evaluated alone. To compare both, give the model folder with --reference")
     return None
 
 

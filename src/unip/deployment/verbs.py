@@ -76,10 +76,11 @@ def check_kind(config: EvaluateConfig, exported: bool) -> None:
             f"{config.model} is an exported file, which says what its confidence means since it was made",
             "Calibrate the model folder, and export it again.",
         )
-    if not exported and config.reference is not None:
+    given = [name for name in ("reference", "tolerance") if name in config.model_fields_set]
+    if not exported and given:
         raise UnipError(
-            f"{config.model} is a model folder: only exported files have a reference",
-            "Leave out --reference; to compare two models: unip evaluate OLD NEW DATA.",
+            f"{given[0]} is for exported files, and {config.model} is a model folder",
+            f"Leave out --{' and --'.join(given)}; to compare two models: unip evaluate OLD NEW DATA.",
         )
 
 

@@ -337,7 +337,7 @@ class EvaluateConfig(Config):
                 "two models are compared on the images as they are, not on corrupted ones",
                 "Leave out --corruption, or evaluate each model with it.",
             )
-        for name in ("calibrate", "reference"):
-            if self.against is not None and getattr(self, name):
+        for name in ("calibrate", "reference", "tolerance"):
+            if self.against is not None and name in self.model_fields_set:
                 raise UnipError(f"{name} is of one model, and two are compared", f"Leave out --against or --{name}.")
         return self
