@@ -139,6 +139,12 @@ def test_corruptions_that_are_asked_for(place, file, tmp_path):
     assert sorted(each["corruption"] for each in compared) == sorted({*CORRUPTIONS, "fog:1"})
 
 
+def test_a_loaded_file_evaluates_itself(result, place, file, tmp_path):
+    found = unip.load(file, device="cpu").evaluate(place / "data", worst=0, reference=place / "ft", out=tmp_path / "o")
+    np.testing.assert_array_equal(found.scores.matrix, result.scores.matrix)
+    assert json.loads((tmp_path / "o/acceptance.json").read_text())["accepted"] is True
+
+
 def spoilt(file, place):
     """Copy a file whose biases favour one class."""
     import onnx

@@ -87,3 +87,5 @@ def test_nothing_is_written_to_the_cache_of_the_hub(folder):
     assert methods.source(facts, {"out": "there"}) == folder
     with pytest.raises(UnipError, match="hf:owner/thing has no folder of its own"):
         methods.source(facts, {})
+    with pytest.raises(UnipError, match="hf:owner/thing has no folder of its own to keep a calibration in"):
+        methods.source(facts, {"out": "there", "calibrate": True})

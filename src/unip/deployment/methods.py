@@ -63,6 +63,8 @@ def source(facts: ModelFacts, settings: dict[str, Any]) -> Path:
         raise UnipError("a method of a model has no dry_run", "Write unip.evaluate(model=...), unip.export(model=...).")
     if facts.folder is None or not facts.name.startswith("hf:"):
         return Path(facts.name)
+    if settings.get("calibrate"):
+        raise UnipError(f"{facts.name} has no folder of its own to keep a calibration in", "Calibrate a copy of it.")
     if settings.get("out") is None:
         raise UnipError(f"{facts.name} has no folder of its own to write results to", 'Give out="FOLDER".')
     return facts.folder
