@@ -7,11 +7,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from timm.models import get_pretrained_cfg
 
+import unip
 from unip.errors import UnipError
 from unip.segmentation.storage import load_segmenter
 from unip.vit.backbone import load_backbone
@@ -52,6 +55,25 @@ def test_shipped_models_load_and_tell_their_lineage(model: ZooModel) -> None:
     assert all(one.licence for one in lineage.ancestors)
     assert {one.role for one in lineage.ancestors} >= {"init", "data"}
     assert "/" not in json.dumps(record.get("info", {})).replace("km/h", "")  # no paths of a machine
+
+
+def test_the_shipped_segmenter_says_what_its_confidence_means(tmp_path) -> None:
+    """Measured on frames that it was not trained on; `--risk` works without any further step."""
+    calibration = unip.load("unip-aerial-tiny", device="cpu").calibration
+    assert calibration is not None and calibration.images == 192
+    assert calibration.data == "HIT-UAV, validation flights (CC BY 4.0)"  # no path of a machine
+    card = (FILES / "unip-aerial-tiny" / "README.md").read_text(encoding="utf-8")
+    assert f"192 images of {calibration.data}: temperature {calibration.temperature:g}" in card
+    Image.fromarray(np.random.default_rng(0).integers(90, 140, (24, 24), np.uint8)).save(tmp_path / "a.png")
+    found = unip.predict(
+        model="unip-aerial-tiny", images=tmp_path / "a.png", out=tmp_path / "out", risk=0.05, device="cpu"
+    )
+    record = json.loads((found.out / "predictions.json").read_text())
+    expected = calibration.thresholds(0.05)
+    for name, threshold in zip(load_segmenter("unip-aerial-tiny").spec.classes.names, expected, strict=True):
+        assert record["thresholds"][name] == (None if threshold > 1 else pytest.approx(float(threshold), abs=1e-6))
+    mask = np.asarray(Image.open(found.masks[tmp_path / "a.png"]))
+    assert record["images"][0]["unknown"] == pytest.approx((mask == 255).mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize("model", OF_TIMM, ids=lambda model: model.name)
