@@ -240,5 +240,9 @@ def test_long_frames_are_compared_in_the_same_tiles(make, segmentation_folder):
     data = open_segmentation(segmentation_folder, "test")
     reference = ReferenceRunner(graph.segmenter, graph.metadata)
     both = BesideModel(FilePredictor(engine, data.images[0]), reference)
-    frames = [frame for frame, _, _ in both.segment(data)]
-    assert len(graph.seen) == 2 * len(frames) and both.counted[None].finish().agreement >= 0.999
+    found = list(both.segment(data))
+    assert len(graph.seen) == 2 * len(found) and both.counted[None].finish().agreement >= 0.999
+    for (_, logits, ids), path in zip(found, data.images, strict=True):
+        result = Model(engine)(path)
+        np.testing.assert_array_equal(ids.numpy(), result.mask)
+        np.testing.assert_allclose(logits.softmax(0).numpy(), result.probabilities, atol=1e-6)
