@@ -84,3 +84,16 @@ def test_further_columns_are_errors():
     assert scores.iou == pytest.approx([8 / 12, 4 / 9])
     assert scores.accuracy == pytest.approx([8 / 10, 4 / 8])
     assert scores.pixel_accuracy == pytest.approx(12 / 18)
+
+
+@pytest.mark.parametrize(("truth", "predicted"), [(4, 0), (250, 1), (3, 4)])
+def test_ids_of_no_class_are_not_counted_as_others(truth, predicted):
+    """The highest truth with a prediction beyond, and every truth beyond, have no place in the matrix."""
+    masks = [torch.full((2, 3), value, dtype=torch.uint8) for value in (predicted, truth)]
+    with pytest.raises(ValueError, match="none of the 4 classes"):
+        confusion(*masks, 4)
+
+
+def test_nothing_counts_where_all_is_left_out():
+    ids = torch.zeros(2, 3, dtype=torch.uint8)
+    assert confusion(ids, ids + 255, 3).tolist() == [[0] * 3] * 3
