@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from unip.data.images.decoding import read_kelvin, to_rgb8
+from unip.data.images.decoding import read_kelvin
 from unip.data.images.orientation import as_shown, save_options
 from unip.data.labelled.classes import IGNORE, Classes
 from unip.data.labelled.outlines import look_at_picture
@@ -203,7 +203,7 @@ class Result:
         """
         by = 1 if max_pixels is None else reduction(self.size, max_pixels)
         image, mask = reduce_picture(self.image, by), reduce_mask(self.mask, self.classes, by)
-        overlay = as_shown(draw_overlay(to_rgb8(image), mask, self.classes, alpha=alpha), self.orientation)
+        overlay = as_shown(draw_overlay(image, mask, self.classes, alpha=alpha), self.orientation)
         if legend:
             overlay = add_legend(overlay, self.classes, tinted(self.counts, self.classes))
         return Image.fromarray(overlay)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from unip.data.labelled.classes import Classes
@@ -57,3 +58,23 @@ def test_legend_is_below_and_wraps():
     assert (one[20:] == (255, 0, 0)).all(-1).any() and not (one[20:] == (0, 0, 255)).all(-1).any()
     many = Classes(tuple(f"class number {i}" for i in range(9)))
     assert add_legend(image, many, list(range(9))).shape[0] > one.shape[0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.37, 0.5, 1.0])
+@pytest.mark.parametrize("grey", [True, False])
+def test_every_level_of_every_class_is_tinted_by_the_formula(grey, alpha):
+    """Against float64 over the whole picture, for frames that are tinted everywhere and hardly, of 255 too."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (64, 80) if grey else (64, 80, 3), dtype=np.uint8)
+    mask = rng.choice(np.array([0, 1, 2, 255], np.uint8), (16, 20)).repeat(4, 0).repeat(4, 1)
+    for names, background in ((("background", "a", "b"), 0), (("a", "b", "c"), None)):
+        classes = Classes(names)
+        colours = np.zeros((256, 3))
+        colours[:3] = classes.palette
+        shown = (mask < 3) & (mask != background)
+        strength = np.where(outlines(mask), 1.0, alpha)[..., None] * shown[..., None]
+        stacked = np.repeat(image[..., None], 3, 2) if grey else image
+        expected = np.round(stacked * (1 - strength) + colours[mask] * strength)
+        found = draw_overlay(image, mask, classes, alpha=alpha)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, expected)

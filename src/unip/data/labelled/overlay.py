@@ -41,23 +41,32 @@ def draw_overlay(image: Pixels, mask: Pixels, classes: Classes, *, alpha: float 
     A background class and pixels without a label are left as they are.
 
     Args:
-        image: uint8 ``(H, W, 3)``.
+        image: uint8 ``(H, W, 3)``, or grey ``(H, W)``.
         mask: Class ids ``(H, W)``.
         classes: Names and colours.
         alpha: Strength of the tint, 0 to 1; outlines are always opaque.
 
     Returns:
-        uint8 ``(H, W, 3)``.
+        uint8 ``(H, W, 3)``, ``round(image * (1 - alpha) + colour * alpha)`` where it is tinted.
     """
-    palette, edges, blended = palette_array(classes), outlines(mask), np.empty_like(image)
-    for first in range(0, len(mask), ROWS_AT_ONCE):  # floats of a whole large frame would take 50 bytes a pixel
+    colours, edges = palette_array(classes), outlines(mask)
+    drawn = np.zeros(256, bool)
+    drawn[: len(classes.names)] = True
+    if has_background(classes.names):
+        drawn[background_id(classes.names)] = False
+    overlay = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image.copy()
+    # every level of every class once, as most pixels of most frames are left as they are
+    levels = np.arange(256)[None, :, None]
+    tints = np.round(levels * (1 - alpha) + colours[: len(classes.names), None] * alpha).astype(np.uint8)
+    for first in range(0, len(mask), ROWS_AT_ONCE):  # places of pixels take more memory than they
         rows = slice(first, first + ROWS_AT_ONCE)
-        shown = mask[rows] < len(classes.names)
-        if has_background(classes.names):
-            shown &= mask[rows] != background_id(classes.names)
-        strength = np.where(shown, np.where(edges[rows], 1.0, alpha), 0.0)[..., None]
-        blended[rows] = np.round(image[rows] * (1 - strength) + palette[mask[rows]] * strength).astype(np.uint8)
-    return blended
+        part, ids, tinted_pixels = overlay[rows], mask[rows], drawn[mask[rows]]
+        for channel in range(3):
+            before = part[..., channel][tinted_pixels]
+            part[..., channel][tinted_pixels] = tints[..., channel][ids[tinted_pixels], before]
+        edge = edges[rows] & tinted_pixels
+        part[edge] = colours[ids[edge]]
+    return overlay
 
 
 def reduction(size: tuple[int, int], most: int) -> int:
