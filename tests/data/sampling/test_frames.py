@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from unip.data.sampling.frames import Frames, rgb
+from unip.data.sampling.frames import Frames, make_frame, rgb, unreadable_frame
 from unip.data.sampling.scaling import short_side_size, window_starts
+from unip.errors import UnipError
 
 CPU = torch.device("cpu")
 
@@ -58,3 +61,16 @@ def test_windows_cover_everything(length):
         assert start + min(16, length) <= length
         seen[start : start + 16] = True
     assert seen.all()
+
+
+@pytest.mark.parametrize(("shape", "side"), [((32, 40), 32), ((32, 40), 16), ((32, 40, 3), 32), ((40, 33), 33)])
+def test_frames_travel_between_processes(shape, side):
+    """Also those whose pixels are the image, of which one copy travels."""
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    frame = make_frame(3, image, side)
+    other = pickle.loads(pickle.dumps(frame))
+    assert torch.equal(other.pixels, frame.pixels) and other.pixels.shape == frame.pixels.shape
+    np.testing.assert_array_equal(other.image, image)
+    assert (frame.__getstate__()["pixels"] is None) == (side == min(shape[:2]) and len(shape) == 2)
+    empty = pickle.loads(pickle.dumps(unreadable_frame(1, UnipError("a", "b"))))
+    assert empty.problem.what == "a" and empty.pixels.shape == (1, 0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,17 @@ class Frame:
     problem: UnipError | None = None
     is_8_bit: bool = True
     nodata: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out pixels that are those of the image: between processes both would travel."""
+        shared = self.pixels.numel() == self.image.size > 0 and self.pixels.data_ptr() == self.image.ctypes.data
+        return vars(self) | ({"pixels": None} if shared else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`__getstate__` gave."""
+        vars(self).update(state)
+        if state["pixels"] is None:
+            self.pixels = torch.from_numpy(self.image)[None]
 
 
 class Frames(Dataset[Frame]):
