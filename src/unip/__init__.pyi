@@ -930,8 +930,10 @@ def evaluate(
     polarity: Literal["white-hot", "black-hot"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
-    window: Literal["slide", "whole"] = "slide",
+    window: Literal["auto", "slide", "whole"] = "auto",
     scale: Literal["auto", "fit", "native"] | float = "auto",
+    augment: Literal["none", "flip"] = "none",
+    augment_scales: float | Sequence[float] = (1.0,),
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -980,13 +982,17 @@ def evaluate(
         polarity: How the frames are stored; black-hot ones are inverted; none: as in training.
         out: Where results go; default: MODEL/evaluation/SPLIT, against-OLD-SPLIT.
         worst: How many frames the page shows: the worst, or where two models differ most.
-        window: Overlapping windows of the training crop's size, or the whole image at once.
+        window: Overlapping windows of the training crop's size, or the whole image at once; auto: whole where no
+            side, resized, is longer than 1.5 crops.
         scale: How frames are resized: fit: to the model's short side; native: as those of training were; auto:
             fit, and native from twice the short side of those on; or a factor.
+        augment: Test-time augmentation: flip also segments mirrored images; logits are averaged.
+        augment_scales: Test-time augmentation: factors of the short side, such as 0.75 1 1.25; logits are
+            averaged.
         batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
         device: Where to run.
-        precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
-            else fp32.
+        precision: Arithmetic; auto: bf16 where the GPU, or for segmenting the CPU, computes in it; on older GPUs
+            fp16 in training; else fp32.
         workers: Processes that decode images; auto: up to 8, none on two cores.
         corruption: Also evaluate on corrupted images: NAME, NAME:SEVERITY (1 to 5; 3 if left out), all, or
             all:SEVERITY.
@@ -1046,8 +1052,10 @@ def evaluate(
     polarity: Literal["white-hot", "black-hot"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
-    window: Literal["slide", "whole"] = "slide",
+    window: Literal["auto", "slide", "whole"] = "auto",
     scale: Literal["auto", "fit", "native"] | float = "auto",
+    augment: Literal["none", "flip"] = "none",
+    augment_scales: float | Sequence[float] = (1.0,),
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -1100,8 +1108,10 @@ def evaluate(
     polarity: Literal["white-hot", "black-hot"] | None = None,
     out: str | os.PathLike[str] | None = None,
     worst: int = 12,
-    window: Literal["slide", "whole"] = "slide",
+    window: Literal["auto", "slide", "whole"] = "auto",
     scale: Literal["auto", "fit", "native"] | float = "auto",
+    augment: Literal["none", "flip"] = "none",
+    augment_scales: float | Sequence[float] = (1.0,),
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -1151,9 +1161,15 @@ def predict(
     polarity: Literal["white-hot", "black-hot"] | None = None,
     risk: float | None = None,
     probabilities: bool = False,
+    overlays: bool = True,
+    overlay_format: Literal["jpeg", "png"] = "jpeg",
     alpha: float = 0.5,
-    window: Literal["slide", "whole"] = "slide",
+    engine: Literal["auto", "torch", "onnx", "openvino"] = "auto",
+    compile: bool = False,
+    window: Literal["auto", "slide", "whole"] = "auto",
     scale: Literal["auto", "fit", "native"] | float = "auto",
+    augment: Literal["none", "flip"] = "none",
+    augment_scales: float | Sequence[float] = (1.0,),
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -1180,14 +1196,23 @@ def predict(
         polarity: How the frames are stored; black-hot ones are inverted; none: as in training.
         risk: Wanted share of wrong pixels of each class: less sure pixels become 255; none: all get a class.
         probabilities: Also write float16 class probabilities (C, H, W) as .npz.
+        overlays: Also write images tinted by their masks, for people to look at.
+        overlay_format: Of overlays; png keeps every level, and takes ten times as long.
         alpha: Strength of the overlay's colours.
-        window: Overlapping windows of the training crop's size, or the whole image at once.
+        engine: What runs a model folder: torch, or an accepted file of unip export in its export/; auto: on the
+            CPU the fastest file whose engine is installed, else torch.
+        compile: Compile the model with torch.compile when it runs first.
+        window: Overlapping windows of the training crop's size, or the whole image at once; auto: whole where no
+            side, resized, is longer than 1.5 crops.
         scale: How frames are resized: fit: to the model's short side; native: as those of training were; auto:
             fit, and native from twice the short side of those on; or a factor.
+        augment: Test-time augmentation: flip also segments mirrored images; logits are averaged.
+        augment_scales: Test-time augmentation: factors of the short side, such as 0.75 1 1.25; logits are
+            averaged.
         batch_size: Windows that run together; auto: 8, on a GPU 24, or whole images that are as large.
         device: Where to run.
-        precision: Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training,
-            else fp32.
+        precision: Arithmetic; auto: bf16 where the GPU, or for segmenting the CPU, computes in it; on older GPUs
+            fp16 in training; else fp32.
         workers: Processes that decode images; auto: up to 8, none on two cores.
         max_pixels: Largest frame to decode, in pixels (width x height); a header that claims more is refused.
         overwrite: Also replace results in out that were changed since.
@@ -1233,9 +1258,15 @@ def predict(
     polarity: Literal["white-hot", "black-hot"] | None = None,
     risk: float | None = None,
     probabilities: bool = False,
+    overlays: bool = True,
+    overlay_format: Literal["jpeg", "png"] = "jpeg",
     alpha: float = 0.5,
-    window: Literal["slide", "whole"] = "slide",
+    engine: Literal["auto", "torch", "onnx", "openvino"] = "auto",
+    compile: bool = False,
+    window: Literal["auto", "slide", "whole"] = "auto",
     scale: Literal["auto", "fit", "native"] | float = "auto",
+    augment: Literal["none", "flip"] = "none",
+    augment_scales: float | Sequence[float] = (1.0,),
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -1277,9 +1308,15 @@ def predict(
     polarity: Literal["white-hot", "black-hot"] | None = None,
     risk: float | None = None,
     probabilities: bool = False,
+    overlays: bool = True,
+    overlay_format: Literal["jpeg", "png"] = "jpeg",
     alpha: float = 0.5,
-    window: Literal["slide", "whole"] = "slide",
+    engine: Literal["auto", "torch", "onnx", "openvino"] = "auto",
+    compile: bool = False,
+    window: Literal["auto", "slide", "whole"] = "auto",
     scale: Literal["auto", "fit", "native"] | float = "auto",
+    augment: Literal["none", "flip"] = "none",
+    augment_scales: float | Sequence[float] = (1.0,),
     batch_size: Literal["auto"] | int = "auto",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",

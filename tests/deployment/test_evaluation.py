@@ -41,7 +41,7 @@ def test_files(model, segmentation_folder):
     result = evaluate(model=model, data=segmentation_folder, device="cpu", worst=2)
     assert result.out == model / "evaluation" / "test"
     record = json.loads((result.out / "metrics.json").read_text())
-    assert record["images"] == 3 and record["window"] == "slide" and len(record["frames"]) == 3
+    assert record["images"] == 3 and record["window"] == "auto" and len(record["frames"]) == 3
     assert [c["name"] for c in record["classes"]] == ["background", "hot", "cold"]
     page = (result.out / "evaluation.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2 * 3

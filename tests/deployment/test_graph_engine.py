@@ -198,7 +198,7 @@ def test_settings_that_were_decided_by_the_export(make):
         ({"precision": "fp16"}, "computes in fp32"),
         ({"compile": True}, "of model folders"),
         ({"batch_size": 4}, "of model folders"),
-        ({"window": "whole"}, "of model folders"),
+        ({"window": "slide"}, "of model folders"),
     ):
         with pytest.raises(UnipError, match=what):
             load(graph, **settings)

@@ -10,6 +10,7 @@ from unip.data.images.orientation import as_shown, orientation_of, save_options
 from unip.data.labelled.datasets import open_segmentation
 from unip.deployment.names import name_outputs
 from unip.deployment.verbs import predict
+from unip.deployment.writing import save_picture
 from unip.errors import UnipError
 from unip.segmentation.storage import save_segmenter
 
@@ -36,7 +37,7 @@ def test_everything_is_written(model, tmp_path):
         mask = Image.open(out / "masks" / f"{name}.png")
         ids = np.asarray(mask)
         assert mask.mode == "P" and ids.shape == size and ids.max() < 3
-        overlay = Image.open(out / "overlays" / f"{name}.png")
+        overlay = Image.open(out / "overlays" / f"{name}.jpg")
         assert overlay.width == size[1] and overlay.height > size[0]
         with np.load(out / "probabilities" / f"{name}.npz") as file:
             shares = file["probabilities"]
@@ -136,7 +137,8 @@ def test_results_of_turned_frames_lie_on_them(model, tmp_path, ending, orientati
         Image.fromarray(np.asarray(Image.open(frame))).save(tmp_path / "plain" / "f.png")
     masks, overlays = [], []
     for name in ("plain", "turned"):
-        predict(model=model, images=(tmp_path / name,), out=tmp_path / "out" / name, device="cpu")
+        images, out = (tmp_path / name,), tmp_path / "out" / name
+        predict(model=model, images=images, out=out, device="cpu", overlay_format="png")
         masks.append(Image.open(tmp_path / "out" / name / "masks/f.png"))
         overlays.append(np.asarray(Image.open(tmp_path / "out" / name / "overlays/f.png")))
     np.testing.assert_array_equal(np.asarray(masks[0]), np.asarray(masks[1]))
@@ -148,3 +150,45 @@ def test_results_of_turned_frames_lie_on_them(model, tmp_path, ending, orientati
     shutil.copytree(tmp_path / "out/turned/masks", pairs / "masks")
     (pairs / "classes.json").write_text('{"names": ["background", "hot", "cold"]}')
     np.testing.assert_array_equal(open_segmentation(pairs).read_mask(0), np.asarray(masks[0]))
+
+
+def test_overlays_are_of_the_wanted_format_or_left_out(model, tmp_path):
+    frame = write(tmp_path / "a.png")
+    stored = np.asarray(Image.open(frame))
+    for name, settings in (("jpeg", {}), ("png", {"overlay_format": "png"}), ("none", {"overlays": False})):
+        predict(model=model, images=(frame,), out=tmp_path / name, device="cpu", **settings)
+    assert not (tmp_path / "none/overlays").exists()
+    assert "overlay" not in json.loads((tmp_path / "none/predictions.json").read_text())["images"][0]
+    with Image.open(tmp_path / "jpeg/overlays/a.jpg") as jpeg, Image.open(tmp_path / "png/overlays/a.png") as png:
+        assert (jpeg.format, png.format) == ("JPEG", "PNG") and jpeg.size == png.size
+        exact, near = np.asarray(png)[: stored.shape[0]], np.asarray(jpeg)[: stored.shape[0]]
+    mask = np.asarray(Image.open(tmp_path / "png/masks/a.png"))
+    np.testing.assert_array_equal(exact[mask == 0], np.repeat(stored[mask == 0][:, None], 3, 1))
+    assert np.abs(exact.astype(int) - near).mean() < 8
+
+
+def test_a_picture_too_long_for_jpeg_becomes_smaller(tmp_path):
+    save_picture(Image.new("RGB", (131_000, 4)), tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as saved:
+        assert saved.size == (65_500, 2)
+
+
+@pytest.mark.parametrize("cores", [2, 8])
+def test_threads_and_processes_write_the_same(model, tmp_path, monkeypatch, cores):
+    """Also a list of files that a second call knows, and damaged frames among good ones."""
+    for number in range(12):
+        write(tmp_path / "in" / f"{number:02}.png", 20 + number)
+    bad = tmp_path / "in" / "05.png"
+    bad.write_bytes(bad.read_bytes()[:80])
+    monkeypatch.setattr("unip.runtime.queues.usable_cores", lambda: cores)
+    monkeypatch.setattr("unip.runtime.queues.MIN_ITEMS_FOR_PROCESSES", 10)
+    for _ in range(2):
+        with pytest.raises(UnipError, match=r"1 of 12 images could not be read:\n.*05\.png"):
+            predict(model=model, images=(tmp_path / "in",), out=tmp_path / "out", device="cpu", probabilities=True)
+    record = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [Path(each["image"]).stem for each in record["images"]] == [f"{n:02}" for n in range(12) if n != 5]
+    for each in record["images"]:
+        ids = np.asarray(Image.open(tmp_path / "out" / each["mask"]))
+        with np.load(tmp_path / "out" / each["probabilities"]) as file:
+            assert file["probabilities"].shape[1:] == ids.shape == Image.open(each["image"]).size[::-1]
+        assert each["shares"]["hot"] == pytest.approx((ids == 1).mean(), abs=1e-6)

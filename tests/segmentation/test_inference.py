@@ -3,12 +3,22 @@ import pytest
 import torch
 from PIL import Image
 
-from unip.data.sampling.frames import Frames, rgb
+from unip.data.labelled.outlines import StoredPicture
+from unip.data.sampling.frames import Frames, fit_short_side, rgb
+from unip.data.sampling.scaling import window_starts
 from unip.deployment.config import PredictConfig
 from unip.errors import UnipError
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.inference import _ReplayedBatches, segment_frames
+from unip.segmentation.inference import (
+    Augmentation,
+    Inference,
+    _ReplayedBatches,
+    class_ids,
+    decoded,
+    segment_frames,
+)
+from unip.segmentation.settings import WHOLE_UP_TO, sees_whole
 from unip.segmentation.sliding import sliding_logits
 
 CPU = torch.device("cpu")
@@ -213,3 +223,120 @@ def test_a_model_that_waits_for_the_gpu_runs_without_a_graph(tmp_path, make_segm
         with torch.no_grad():
             alone = segmenter(rgb(frame.pixels.cuda())[None])[0]
         assert torch.allclose(logits, alone, atol=1e-4)
+
+
+def masks_as_before(segmenter, image, window):
+    """The masks of 0.1.0, step by step: windows one by one, sums, division, resizing, and argmax on the processor."""
+    pixels = rgb(fit_short_side(image, segmenter.spec.short_side))
+    height, width = pixels.shape[1:]
+    crop, stride = (max(height, width), 1) if window == "whole" else (segmenter.spec.crop, segmenter.spec.stride)
+    total, count = torch.zeros(3, height, width), torch.zeros(height, width)
+    for top in window_starts(height, crop, stride):
+        for left in window_starts(width, crop, stride):
+            place = (slice(top, top + crop), slice(left, left + crop))
+            with torch.no_grad():
+                total[:, *place] += segmenter(pixels[:, *place][None])[0]
+            count[place] += 1
+    stored = torch.nn.functional.interpolate((total / count)[None], size=image.shape, mode="bilinear")[0]
+    return stored.argmax(0).numpy().astype(np.uint8)
+
+
+@pytest.mark.parametrize("window", ["slide", "whole"])
+def test_masks_are_those_of_the_plain_computation(tmp_path, make_segmenter, window):
+    segmenter = make_segmenter()
+    sizes = [(32, 40), (64, 90), (32, 32), (50, 33), (20, 70)]
+    paths = [write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)]
+    found = segment_frames(segmenter, Frames(paths, 32), device=CPU, window=window, batch_size=1, workers=0)
+    for frame, logits in found:
+        np.testing.assert_array_equal(class_ids(logits).numpy(), masks_as_before(segmenter, frame.image, window))
+
+
+def test_ids_are_those_of_argmax():
+    """Where logits are equal the first class, and where they are no numbers, too."""
+    logits = torch.randint(0, 3, (5, 40, 50)).float()
+    logits[3, :5] = torch.nan
+    logits[1, 3:8, 7:] = torch.nan
+    logits[2, 20:] = torch.inf
+    logits[:, 30:] = -torch.inf
+    assert torch.equal(class_ids(logits), logits.argmax(0).byte())
+    assert torch.equal(class_ids(logits[:1]), torch.zeros(40, 50, dtype=torch.uint8))
+
+
+def test_auto_sees_whole_what_is_hardly_larger_than_the_crop(tmp_path, make_segmenter):
+    """Each frame alone, among others: as whole frames up to the bound, and in windows beyond."""
+    limit = int(WHOLE_UP_TO * 32)
+    sizes = [(32, limit), (32, limit + 1), (32, 32), (32, 96)]
+    paths = [write(tmp_path / f"{i}.png", *size, seed=i) for i, size in enumerate(sizes)]
+    segmenter = make_segmenter()
+    settings = {"device": CPU, "batch_size": 1, "workers": 0}
+    found = {
+        window: [logits for _, logits in segment_frames(segmenter, Frames(paths, 32), window=window, **settings)]
+        for window in ("auto", "slide", "whole")
+    }
+    for place, expected in enumerate(["whole", "slide", "whole", "slide"]):
+        assert torch.equal(found["auto"][place], found[expected][place])
+    assert not torch.allclose(found["slide"][0], found["whole"][0], atol=1e-3)
+    assert [sees_whole(size, 32, "auto") for size in sizes] == [True, False, True, False]
+
+
+def test_augmentation_averages_logits(tmp_path, make_segmenter):
+    """Against views made by numpy and Pillow-free code: mirrored by slicing, scaled frames as Frames makes them."""
+    segmenter = make_segmenter()
+    paths = [write(tmp_path / f"{i}.png", 32, 48, seed=i) for i in range(3)]
+    augmentation = Augmentation(flip=True, scales=(0.5, 1.0, 1.5))
+    settings = {"device": CPU, "window": "whole", "workers": 0}
+    found = segment_frames(segmenter, Frames(paths, 32), augmentation=augmentation, **settings)
+    for frame, logits in found:
+        total = np.zeros((3, 32, 48))
+        for short in (16, 32, 48):
+            for step in (1, -1):
+                seen = fit_short_side(frame.image, short).numpy()[:, :, ::step].copy()
+                with torch.no_grad():
+                    answer = segmenter(rgb(torch.from_numpy(seen))[None])
+                resized = torch.nn.functional.interpolate(answer, size=(32, 48), mode="bilinear")[0].double().numpy()
+                total += resized[:, :, ::step]
+        np.testing.assert_allclose(logits.numpy(), total / 6, atol=1e-4)
+    plain, none = (
+        [each for _, each in segment_frames(segmenter, Frames(paths, 32), augmentation=given, **settings)]
+        for given in (Augmentation(), Augmentation(scales=(1.0,)))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(plain, none, strict=True))
+
+
+def test_read_ahead_frames_are_the_same(tmp_path, make_segmenter):
+    """On two cores, threads read ahead; a broken file stays a value."""
+    paths = [write(tmp_path / f"{i:02}.png", 32, 40, seed=i) for i in range(20)]
+    paths[7].write_bytes(b"no image")
+    segmenter = make_segmenter()
+    ahead, inline = (
+        list(segment_frames(segmenter, Frames(paths, 32), device=CPU, workers=workers)) for workers in ("auto", 0)
+    )
+    assert [frame.index for frame, _ in ahead] == list(range(20))
+    assert [frame.index for frame, _ in ahead if frame.problem] == [7]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(ahead, inline, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("side", "cores", "processes", "ahead"), [(32, 16, 8, 8), (32, 2, 0, None), (4000, 16, 5, 1), (12000, 16, 0, None)]
+)
+def test_large_frames_are_read_ahead_by_fewer_processes(tmp_path, monkeypatch, side, cores, processes, ahead):
+    """A frame of 4,000 pixels a side takes 96 MB; with the stored one, the resized one is counted."""
+    made = []
+    monkeypatch.setattr("unip.segmentation.inference.usable_cores", lambda: cores)
+    monkeypatch.setattr("unip.segmentation.inference.DataLoader", lambda _, **given: made.append(given))
+    monkeypatch.setattr("unip.segmentation.inference.load", lambda _: iter([]))
+    monkeypatch.setattr("unip.segmentation.inference.map_ahead", lambda *_, **__: iter([]))
+    monkeypatch.setattr("unip.segmentation.inference.look_at_picture", lambda path: StoredPicture((side, side)))
+    found = decoded(Frames([tmp_path / f"{n}.png" for n in range(20)], 32), "auto")
+    assert list(found) == [] and bool(made) == bool(processes)
+    if made:
+        assert (made[0]["num_workers"], made[0]["prefetch_factor"]) == (processes, ahead)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_compiled_models_are_kept(make_segmenter, monkeypatch, compiled):
+    called = []
+    monkeypatch.setattr("unip.segmentation.inference.keep_compiled", lambda: called.append(1))
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    Inference(make_segmenter(), device=CPU, compiled=compiled)
+    assert bool(called) == compiled

@@ -80,12 +80,12 @@ def test_too_little_memory_to_evaluate(settings, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("unip.segmentation.inference.sliding_logits", full)
-    with pytest.raises(UnipError, match=r"in an evaluation during training, .* windows of 32 pixels") as caught:
+    with pytest.raises(UnipError, match=r"in an evaluation during training, .* windows of 40 pixels") as caught:
         finetune(**settings, steps=4, val="test", eval_every=2)
     assert "--checkpoint-activations" in caught.value.fix and "Lower --batch-size" not in caught.value.fix
     assert not (settings["out"] / "model").exists()
     again = {**settings, "out": settings["out"].parent / "again"}
-    with pytest.raises(UnipError, match=r"in the evaluation of the trained model, .* windows of 32 pixels") as caught:
+    with pytest.raises(UnipError, match=r"in the evaluation of the trained model, .* windows of 40 pixels") as caught:
         finetune(**again, steps=4, val="test")
     assert "The model is saved" in caught.value.fix and (again["out"] / "model" / "config.json").exists()
 

@@ -209,7 +209,8 @@ def test_the_choice_is_made_on_val(ran):
 def test_a_cell_is_what_the_verbs_do_by_hand(ran, tmp_path):
     cell = next(ran["out"].glob("cells/a_scenes_linear*"))
     unip.finetune(FinetuneConfig.from_yaml(cell / "run/config.yaml", out=tmp_path / "run"))
-    by_hand = unip.evaluate(model=tmp_path / "run", data=next(iter(ran["data"])).partition("=")[2], device="cpu")
+    data = next(iter(ran["data"])).partition("=")[2]
+    by_hand = unip.evaluate(model=tmp_path / "run", data=data, device="cpu", window="slide")  # as the paper
     assert by_hand.scores.matrix.tolist() == read_json(cell / RECORD)["confusion_matrix"]
 
 
@@ -264,7 +265,13 @@ def test_corruptions_are_evaluated_without_training_again(ran, tmp_path, capsys)
     assert there["fog:1"] == before[1]["fog:1"]
     data = next(iter(ran["data"])).partition("=")[2]
     by_hand = unip.evaluate(
-        model=cell / "run", data=data, device="cpu", corruption=("jpeg:2",), out=tmp_path / "x", worst=0
+        model=cell / "run",
+        data=data,
+        device="cpu",
+        corruption=("jpeg:2",),
+        out=tmp_path / "x",
+        worst=0,
+        window="slide",
     )
     assert there["jpeg:2"]["miou"] == by_hand.corrupted["jpeg:2"].miou
     rows = pq.read_table(out / "results.parquet").to_pylist()

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from unip.config import Config
 from unip.data.images.config import Conversion, PaletteChoice, Polarity
+from unip.errors import UnipError
 from unip.limits import MAX_PIXELS
 from unip.runtime.settings import Device, MaxPixels, Precision
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.settings import Scale, Window, WindowBatch, Workers
+from unip.segmentation.settings import Augment, AugmentScales, Scale, Window, WindowBatch, Workers
 
 Check = Literal["one", "all", "none"]
 ACCEPTANCE = "acceptance.json"  # how an exported file that is evaluated compares with its model
+
+EngineName = Literal["auto", "torch", "onnx", "openvino"]
+
+EngineChoice = Annotated[
+    EngineName,
+    Field(
+        description="What runs a model folder: torch, or an accepted file of unip export in its export/; auto: on the "
+        "CPU the fastest file whose engine is installed, else torch."
+    ),
+]
+
+Compile = Annotated[bool, Field(description="Compile the model with torch.compile when it runs first.")]
 
 
 class LoadConfig(Config):
@@ -23,10 +36,13 @@ class LoadConfig(Config):
 
     device: Device = "auto"
     precision: Precision = "auto"
-    compile: bool = Field(False, description="Compile the model with torch.compile when it runs first.")
+    engine: EngineChoice = "torch"
+    compile: Compile = False
     check: Check = Field("one", description="Golden frames of an exported file to segment, to say if masks differ.")
-    window: Window = "slide"
+    window: Window = "auto"
     scale: Scale = "auto"
+    augment: Augment = "none"
+    augment_scales: AugmentScales = (1.0,)
     batch_size: WindowBatch = "auto"
     palette: PaletteChoice | None = Field(None, description="As of PredictConfig.")
     polarity: Polarity | None = Field(None, description="As of PredictConfig.")
@@ -61,9 +77,17 @@ class PredictConfig(Config):
         description="Wanted share of wrong pixels of each class: less sure pixels become 255; none: all get a class.",
     )
     probabilities: bool = Field(False, description="Also write float16 class probabilities (C, H, W) as .npz.")
+    overlays: bool = Field(True, description="Also write images tinted by their masks, for people to look at.")
+    overlay_format: Literal["jpeg", "png"] = Field(
+        "jpeg", description="Of overlays; png keeps every level, and takes ten times as long."
+    )
     alpha: float = Field(0.5, ge=0, le=1, description="Strength of the overlay's colours.")
-    window: Window = "slide"
+    engine: EngineChoice = "auto"
+    compile: Compile = False
+    window: Window = "auto"
     scale: Scale = "auto"
+    augment: Augment = "none"
+    augment_scales: AugmentScales = (1.0,)
     batch_size: WindowBatch = "auto"
     device: Device = "auto"
     precision: Precision = "auto"
@@ -80,7 +104,16 @@ class PredictConfig(Config):
 
 
 def to_evaluate(config: EvaluateConfig) -> LoadConfig:
-    """Return how an exported file is loaded to evaluate it; its graph takes whole frames, whatever the window is."""
+    """Return how an exported file is loaded to evaluate it; its graph takes whole frames, whatever the window is.
+
+    Raises:
+        UnipError: Test-time augmentation is asked for, which files do not do.
+    """
+    if config.augment != "none" or config.augment_scales != (1.0,):
+        raise UnipError(
+            f"{config.model} is an exported file, and test-time augmentation is for model folders",
+            "Leave --augment and --augment-scales out, or give the model folder.",
+        )
     return LoadConfig(
         device=config.device,
         precision=config.precision,

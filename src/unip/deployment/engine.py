@@ -35,6 +35,7 @@ class ModelFacts:
         scaling: How frames are resized.
         calibration: What its confidence means; None: that was not measured.
         folder: Its model folder; None: it is a file.
+        view: In which parts frames are segmented, and how often, for messages.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ModelFacts:
     scaling: Scaling
     calibration: Calibration | None
     folder: Path | None = None
+    view: str = "whole images"
 
 
 @dataclass(frozen=True)

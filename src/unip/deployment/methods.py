@@ -28,6 +28,11 @@ def evaluate_loaded(facts: ModelFacts, loaded: LoadConfig, settings: dict[str, A
     """
     given = changed(loaded)
     _refuse(given, ("nodata",), "evaluated")
+    if given.pop("engine", None) and facts.folder is not None and facts.engine != "torch":
+        raise UnipError(
+            f"{facts.name} is run by {facts.engine} ({facts.view}), and the folder would be evaluated with torch",
+            'Load it with engine="torch".',
+        )
     config = EvaluateConfig.make(**{"model": source(facts, settings), **given, **settings})
     result: EvaluateResult = VERBS["evaluate"].run(config)
     return result

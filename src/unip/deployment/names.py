@@ -49,5 +49,7 @@ def name_outputs(locations: Sequence[Path], out: Path) -> dict[Path, str]:
 
 def result_files(name: str, config: PredictConfig) -> dict[str, str]:
     """Return the files of one image's results, in the output folder, by what they hold."""
-    files = {"mask": f"masks/{name}.png", "overlay": f"overlays/{name}.png"}
-    return files | ({"probabilities": f"probabilities/{name}.npz"} if config.probabilities else {})
+    suffix = {"jpeg": ".jpg", "png": ".png"}[config.overlay_format]
+    overlay = {"overlay": f"overlays/{name}{suffix}"} if config.overlays else {}
+    probabilities = {"probabilities": f"probabilities/{name}.npz"} if config.probabilities else {}
+    return {"mask": f"masks/{name}.png", **overlay, **probabilities}

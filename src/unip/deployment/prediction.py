@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from unip.data.images.config import Conversion
-from unip.data.images.orientation import save_options
 from unip.data.labelled.overlay import OVERLAY_PIXELS
 from unip.deployment.config import PredictConfig
 from unip.deployment.engine import Wanted
@@ -19,17 +15,15 @@ from unip.deployment.inputs import Reader
 from unip.deployment.loading import load_with
 from unip.deployment.model import Model, Unreadable
 from unip.deployment.names import result_files
-from unip.deployment.result import Result
+from unip.deployment.writing import Prediction, Writer, weight, without_rest
 from unip.errors import UnipError
-from unip.outputs import write_json, writing
+from unip.outputs import write_json
 from unip.progress import meter
+from unip.runtime.queues import Jobs, workers_for
 from unip.runtime.workers import map_threads
 from unip.segmentation.training_images import ImageWatch
 
 log = logging.getLogger(__name__)
-
-PENDING_WRITES = 16  # frames held in memory while their files are being written
-PENDING_PIXELS = 2**26  # of these frames, from where no other is segmented before they are written
 
 
 @dataclass(frozen=True)
@@ -38,33 +32,6 @@ class PredictResult:
 
     out: Path
     masks: dict[Path, Path] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was written for an image.
-
-    Attributes:
-        image: The image.
-        files: Its results in the output folder by what they hold.
-        shares: Each class's share of the pixels.
-        scale: By what it was resized for the model.
-        windows: How many windows it was segmented in.
-        unknown: The share of pixels that the model is not sure enough of; None: no risk was given.
-    """
-
-    image: Path
-    files: dict[str, str]
-    shares: dict[str, float]
-    scale: float
-    windows: int
-    unknown: float | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """Return what predictions.json says of it."""
-        unknown = {} if self.unknown is None else {"unknown": self.unknown}
-        how = {"scale": round(self.scale, 6), "windows": self.windows}
-        return {"image": str(self.image), **self.files, **how, "shares": self.shares, **unknown}
 
 
 def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResult | None:
@@ -76,8 +43,8 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     """
     model = load_with(config.model, config.loading())
     facts = model.facts
-    log.info(f"{len(names)} images, classes {', '.join(model.names)}; on {facts.device} in {facts.precision}")
-    log.info(f"images are {facts.scaling.describe()}")
+    log.info(f"{len(names)} images, classes {', '.join(model.names)}")
+    log.info(f"with {facts.engine} on {facts.device} in {facts.precision}; {facts.view}; {facts.scaling.describe()}")
     log.info(f"images of more than 8 bits, if any, become grey as in training: {model.conversion.describe()}")
     channel = None if facts.images is None else facts.images.channel
     if channel is not None:
@@ -96,25 +63,23 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     records: list[Prediction] = []
     problems: list[str] = []
     reduced = 0
-    pending: list[Future[Prediction]] = []
-    pixels: list[int] = []  # of the pending ones
     watch = ImageWatch(facts.images, scaling=facts.scaling)
     wanted = Wanted(confidence=False, probabilities=config.probabilities)
+    writer = Writer.of(config)
     results = model.segment(paths, wanted=wanted, risk=config.risk, workers=config.workers, watch=watch)
-    with ThreadPoolExecutor(4) as pool, meter("predicting", len(paths), "images") as progress:
+    with workers_for(len(paths)) as pool, meter("predicting", len(paths), "images") as progress:
+        jobs = Jobs[Prediction](pool)
         for result in results:
             if isinstance(result, Unreadable):
                 problems.append(result.problem.what)
             else:
-                pending.append(pool.submit(write_prediction, result, names, config))
-                pixels.append(result.mask.size)
-                reduced += result.mask.size > OVERLAY_PIXELS
-                del result  # a large one is in nobody's way once it is written
-            while len(pending) >= PENDING_WRITES or sum(pixels) > PENDING_PIXELS:
-                records.append(pending.pop(0).result())
-                pixels.pop(0)
+                assert result.path is not None
+                light = without_rest(result)
+                records += jobs.add(weight(light), writer.write, light, result_files(names[result.path], config))
+                reduced += config.overlays and result.mask.size > OVERLAY_PIXELS
+                del result, light  # a large one is in nobody's way once it is written
             progress.advance(note=f"{len(problems)} unreadable" if problems else "")
-        records += [job.result() for job in pending]
+        records += jobs.finish()
     watch.finish(len(paths))
     if reduced:
         log.info(f"overlays of {reduced} images were reduced to {OVERLAY_PIXELS / 1e6:g} million pixels at most")
@@ -176,22 +141,3 @@ def unreadable(problems: Sequence[str], images: int, fix: str, *, rest: str = ""
     listed = "\n".join(f"  {problem}" for problem in problems[:20])
     more = f"\n  and {len(problems) - 20} more{rest}" if len(problems) > 20 else ""
     return UnipError(f"{len(problems)} of {images} images could not be read:\n{listed}{more}", fix)
-
-
-def write_prediction(result: Result, names: dict[Path, str], config: PredictConfig) -> Prediction:
-    """Write one image's results; the mask has the image's EXIF orientation, the overlay is turned by it."""
-    assert result.path is not None
-    files = result_files(names[result.path], config)
-    with writing(config.out / files["mask"]) as temporary:
-        result.mask_image().save(temporary, **save_options(result.orientation))
-    with writing(config.out / files["overlay"]) as temporary:
-        result.plot(alpha=config.alpha).save(temporary)
-    if config.probabilities:
-        with writing(config.out / files["probabilities"]) as temporary:
-            np.savez_compressed(temporary, probabilities=result.probabilities.astype(np.float16))
-    shares = {
-        name: round(float(share), 6)
-        for name, share in zip(result.classes.names, result.counts / result.mask.size, strict=True)
-    }
-    unknown = None if config.risk is None else round(result.unknown_share, 6)
-    return Prediction(result.path, files, shares, result.scale, result.windows, unknown)

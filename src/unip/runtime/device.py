@@ -52,6 +52,19 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def choose_inference_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the type to segment in: as :func:`choose_precision`, but ``auto`` is bf16 on CPUs that compute in it.
+
+    On HIT-UAV, masks in bfloat16 lost less than 0.1 points of mIoU (docs/predict.md).
+
+    Raises:
+        UnipError: float16 was asked for on the CPU.
+    """
+    if name == "auto" and device.type == "cpu" and native_bfloat16():
+        return torch.bfloat16
+    return choose_precision(name, device)
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the type to compute in.
 

@@ -13,8 +13,8 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="Whe
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     Field(
-        description="Arithmetic; auto: bf16 where the GPU has it, fp32 on the CPU; on older GPUs fp16 in training, "
-        "else fp32."
+        description="Arithmetic; auto: bf16 where the GPU, or for segmenting the CPU, computes in it; on older GPUs "
+        "fp16 in training; else fp32."
     ),
 ]
 

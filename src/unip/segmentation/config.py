@@ -24,6 +24,8 @@ from unip.runtime.memory import Cache
 from unip.runtime.settings import Device, MaxPixels, Precision
 from unip.segmentation.settings import (
     HELD_OUT,
+    Augment,
+    AugmentScales,
     Decoder,
     Group,
     LossName,
@@ -305,8 +307,10 @@ class EvaluateConfig(Config):
     worst: int = Field(
         12, ge=0, description="How many frames the page shows: the worst, or where two models differ most."
     )
-    window: Window = "slide"
+    window: Window = "auto"
     scale: Scale = "auto"
+    augment: Augment = "none"
+    augment_scales: AugmentScales = (1.0,)
     batch_size: WindowBatch = "auto"
     device: Device = "auto"
     precision: Precision = "auto"

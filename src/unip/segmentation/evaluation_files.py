@@ -16,7 +16,7 @@ from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Scores
 from unip.segmentation.reliability import Reliability
 from unip.segmentation.robustness import Robustness
-from unip.segmentation.settings import Scale, Window
+from unip.segmentation.settings import AugmentName, Scale, WindowName
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,20 @@ class EvaluationSettings:
 
     engine: str
     weights: str
-    window: Window
+    window: WindowName
     scale: Scale
     short_side: int
     crop: int
     stride: int | None
     conversion: Conversion
     precision: str
+    augment: AugmentName = "none"
+    augment_scales: tuple[float, ...] = (1.0,)
 
     def to_dict(self) -> dict[str, object]:
         """Return it as JSON values."""
-        return {**vars(self), "conversion": self.conversion.model_dump(mode="json")}
+        scales, conversion = list(self.augment_scales), self.conversion.model_dump(mode="json")
+        return {**vars(self), "augment_scales": scales, "conversion": conversion}
 
 
 @dataclass(frozen=True)

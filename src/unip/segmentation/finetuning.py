@@ -14,7 +14,7 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 from unip.outputs import write_text
 from unip.runtime.compiling import note_compiled
-from unip.runtime.device import choose_precision
+from unip.runtime.device import choose_inference_precision
 from unip.segmentation.adapters import merge_adapters
 from unip.segmentation.calibration import FILE as CALIBRATION
 from unip.segmentation.config import EvaluateConfig, FinetuneConfig, ResolvedConfig
@@ -164,7 +164,7 @@ def make_evaluation(ready: Preparation) -> Evaluation | None:
     config, val, device = ready.config, ready.labels.val, ready.accelerator.device
     if config.eval_every is None or val is None:
         return None
-    dtype = choose_precision(config.precision, device)
+    dtype = choose_inference_precision(config.precision, device)
     return Evaluation(
         score=partial(quick_miou, ready.segmenter, val.data, device=device, dtype=dtype, workers=config.workers),
         name="val_miou",

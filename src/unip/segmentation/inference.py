@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -14,14 +16,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from unip.data.sampling.frames import Frame, Frames, rgb
+from unip.data.labelled.outlines import look_at_picture
+from unip.data.labelled.pairs import SegmentationData
+from unip.data.sampling.frames import Frame, Frames, fit_short_side, rgb
 from unip.data.sampling.scaling import window_starts
 from unip.errors import UnipError
+from unip.runtime.compile_cache import keep_compiled
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
+from unip.runtime.queues import map_ahead
 from unip.runtime.workers import load, start_of_workers, usable_cores
 from unip.segmentation.heads import resize
-from unip.segmentation.model import Segmenter
-from unip.segmentation.settings import Window, WindowBatch, Workers
+from unip.segmentation.model import Segmenter, SegmenterSpec
+from unip.segmentation.settings import WHOLE_UP_TO, Window, WindowBatch, Workers, sees_whole
 from unip.segmentation.sliding import sliding_logits
 
 log = logging.getLogger(__name__)
@@ -29,11 +35,49 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_LOGITS = 2**28  # of the images in memory at once: 1 GiB
+MAX_AHEAD_BYTES = 2**29  # of frames that processes read ahead of the model, about
+LOOKED_AT = 8  # files whose headers tell how large frames are
 CAPTURE_AFTER = 3  # times that a shape of batches comes before it is captured, which takes as long as four of them
 
 
 class OutOfMemory(UnipError):
     """The device's memory is too small for the windows that run together."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Test-time augmentation: what else an image is segmented as; the logits of all are averaged.
+
+    Attributes:
+        flip: Mirrored left to right, too.
+        scales: Factors of the size at which the model sees images.
+    """
+
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+    @property
+    def views(self) -> list[tuple[float, bool]]:
+        """Each scale, plain and mirrored."""
+        return [(scale, mirrored) for scale in self.scales for mirrored in ((False, True) if self.flip else (False,))]
+
+    def describe(self) -> str:
+        """Say what is done; empty if nothing is."""
+        if self.views == [(1.0, False)]:
+            return ""
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
+        return f"test-time augmentation: scales {scales}{', each also mirrored' * self.flip}; logits are averaged"
+
+
+PLAIN = Augmentation()
+
+
+def class_ids(logits: Tensor) -> Tensor:
+    """Return the class of the highest logit, uint8 ``(H, W)`` of ``(C, H, W)``; of equal ones the first.
+
+    On a CPU, ``max`` over the first axis is five times as fast as ``argmax``.
+    """
+    return logits.max(0).indices.byte()
 
 
 def segment_frames(
@@ -45,6 +89,7 @@ def segment_frames(
     window: Window = "slide",
     batch_size: WindowBatch = "auto",
     workers: Workers = "auto",
+    augmentation: Augmentation = PLAIN,
 ) -> Iterator[tuple[Frame, Tensor]]:
     """Run a model over frames.
 
@@ -56,6 +101,7 @@ def segment_frames(
         window: Sliding windows or whole images.
         batch_size: See :class:`Inference`.
         workers: Processes that decode images.
+        augmentation: What else each image is segmented as.
 
     Yields:
         Each frame in order, with float32 logits ``(C, H, W)`` at its stored size, on the device; no logits
@@ -64,7 +110,9 @@ def segment_frames(
     Raises:
         OutOfMemory: The device's memory is too small.
     """
-    inference = Inference(segmenter, device=device, dtype=dtype, window=window, batch_size=batch_size)
+    inference = Inference(
+        segmenter, device=device, dtype=dtype, window=window, batch_size=batch_size, augmentation=augmentation
+    )
     for group in inference.groups(decoded(frames, workers)):
         yield from inference.run(group)
 
@@ -80,6 +128,7 @@ class Inference:
         batch_size: Windows that run together; ``auto``: 8, on a GPU 24, where small batches leave it idle; of whole
             images as many as are as large.
         compiled: Compile the model with ``torch.compile`` when it runs first.
+        augmentation: What else each image is segmented as.
     """
 
     def __init__(
@@ -91,11 +140,15 @@ class Inference:
         window: Window = "slide",
         batch_size: WindowBatch = "auto",
         compiled: bool = False,
+        augmentation: Augmentation = PLAIN,
     ) -> None:
         self.spec, self.device, self.window, self.batch_size = segmenter.spec, device, window, batch_size
+        self.augmentation = augmentation
         self.together = (24 if device.type == "cuda" else 8) if batch_size == "auto" else batch_size
         self.lock = RLock()  # for callers, too, who do more than run in one go
         segmenter.to(device)
+        if compiled:
+            keep_compiled()
         forward: Callable[[Tensor], Tensor] = torch.compile(segmenter) if compiled else segmenter
 
         def logits_of(images: Tensor) -> Tensor:
@@ -128,39 +181,93 @@ class Inference:
             OutOfMemory: The device's memory is too small.
         """
         good = [frame for frame in group if frame.problem is None]
-        at_once = min(self.together, len(good) if self.window == "whole" else sum(map(self._windows, good)))
         crop = self.spec.crop
-        if self.window == "whole":
-            crop = max([1, *(max(frame.pixels.shape) for frame in good)])
-        with self.memory_told(crop, at_once):
+        longest = max((max(frame.pixels.shape) for frame in good if self.is_whole(frame)), default=crop)
+        at_once = min(self.together, len(good) if self.window == "whole" else sum(map(self._windows, good)))
+        with self.memory_told(max(crop, longest), at_once):
             with self.lock, torch.inference_mode():
-                pixels = [rgb(frame.pixels.to(self.device, non_blocking=True)) for frame in good]
-                logits = sliding_logits(self.model, pixels, crop=crop, stride=self.spec.stride, batch=self.together)
-            found = iter(logits)
+                found = iter(self._logits(good))
             for frame in group:
                 if frame.problem is not None:
                     yield frame, torch.zeros(0, 0, 0)
                 else:
-                    yield frame, resize(next(found)[None], (frame.image.shape[0], frame.image.shape[1]))[0]
+                    yield frame, resize(next(found)[None], stored_size(frame))[0]
 
     @contextmanager
-    def memory_told(self, crop: int, at_once: int) -> Iterator[None]:
+    def memory_told(self, side: int, at_once: int) -> Iterator[None]:
         """Say what helps if the device's memory is too small for so many windows of this side."""
         try:
             yield
         except torch.OutOfMemoryError as error:
-            ways = {f"a --batch-size below {at_once}": at_once > 1, "--window slide": self.window == "whole"}
+            ways = {f"a --batch-size below {at_once}": at_once > 1, "--window slide": side > self.spec.crop}
             raise OutOfMemory(
-                f"the device ran out of memory with windows of {crop} pixels, {at_once} at a time",
+                f"the device ran out of memory with windows of {side} pixels, {at_once} at a time",
                 f"Use {', or '.join(way for way, is_left in ways.items() if is_left) or '--device cpu'}.",
             ) from error
+
+    def _logits(self, frames: Sequence[Frame]) -> list[Tensor]:
+        """Return the logits of frames on the device: at the model's size, or at the stored one if they are averaged."""
+        views = self.augmentation.views
+        if views == [(1.0, False)]:
+            return self._windowed([self._move(frame.pixels) for frame in frames])
+        totals: list[Tensor] = []
+        for scale, mirrored in views:
+            seen = [self._move(frame.pixels if scale == 1 else _scaled(frame, scale)) for frame in frames]
+            for place, logits in enumerate(self._windowed([image.flip(-1) if mirrored else image for image in seen])):
+                larger = resize((logits.flip(-1) if mirrored else logits)[None], stored_size(frames[place]))[0]
+                if place == len(totals):
+                    totals.append(larger.clone())
+                else:
+                    totals[place] += larger
+        return [total.div_(len(views)) for total in totals]
+
+    def _move(self, pixels: Tensor) -> Tensor:
+        """Bring pixels to the device, with three channels; to a GPU without waiting for what it has to do."""
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        return rgb(pixels.to(self.device, non_blocking=True))
+
+    def _windowed(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Return the logits of images ``(3, H, W)`` by whole images or windows, each as is right for its size."""
+        whole = [sees_whole(image.shape[1:], self.spec.crop, self.window) for image in images]
+        found: dict[int, Tensor] = {}
+        for is_whole in (True, False):
+            places = [place for place, each in enumerate(whole) if each == is_whole]
+            chosen = [images[place] for place in places]
+            crop = max([1, *(max(image.shape) for image in chosen)]) if is_whole else self.spec.crop
+            if chosen:
+                logits = sliding_logits(self.model, chosen, crop=crop, stride=self.spec.stride, batch=self.together)
+                found |= dict(zip(places, logits, strict=True))
+        return [found[place] for place in range(len(images))]
+
+    def is_whole(self, frame: Frame) -> bool:
+        """Say whether a frame is segmented whole."""
+        return sees_whole(frame.pixels.shape[-2:], self.spec.crop, self.window)
 
     def _windows(self, frame: Frame) -> int:
         """How many windows a frame has; a whole one counts as those it is as large as, but for a given batch size."""
         sides = frame.pixels.shape[-2:]
-        if self.window == "slide":
+        if not self.is_whole(frame):
             return prod(len(window_starts(side, self.spec.crop, self.spec.stride)) for side in sides)
         return 1 if self.batch_size != "auto" else -(-prod(sides) // self.spec.crop**2)
+
+
+def describe_window(spec: SegmenterSpec, window: Window) -> str:
+    """Say in which parts images are segmented."""
+    windows = f"windows of {spec.crop} every {spec.stride} pixels"
+    if window == "auto":
+        return f"whole images up to {int(WHOLE_UP_TO * spec.crop)} pixels a side, larger ones in {windows}"
+    return windows if window == "slide" else "whole images"
+
+
+def stored_size(frame: Frame) -> tuple[int, int]:
+    """Return the height and width of a frame as it is stored."""
+    return frame.image.shape[0], frame.image.shape[1]
+
+
+def _scaled(frame: Frame, scale: float) -> Tensor:
+    """Return the pixels of a frame as a model sees them, larger or smaller by a factor."""
+    return fit_short_side(frame.image, max(1, round(scale * min(frame.pixels.shape[-2:]))))
 
 
 class _ReplayedBatches:
@@ -189,10 +296,13 @@ class _ReplayedBatches:
 
 
 def decoded(frames: Dataset[T], workers: Workers) -> Iterator[T]:
-    """Return what decodes the items of a data set ahead, in processes where there are cores for them."""
+    """Return what decodes the items of a data set ahead: in processes where there are cores for them, else threads."""
     dataset: Any = frames  # torch's class has no length
-    count = _default_workers(len(dataset)) if workers == "auto" else workers
-    ahead = 8 if count else None  # frames per worker
+    heaviest = _heaviest(dataset)
+    count = min(_default_workers(len(dataset)), MAX_AHEAD_BYTES // heaviest) if workers == "auto" else workers
+    if workers == "auto" and not count and len(dataset) > 1:
+        return map_ahead(dataset.__getitem__, range(len(dataset)), weight=_weight)
+    ahead = min(8, max(1, MAX_AHEAD_BYTES // (heaviest * count))) if count else None  # frames per worker
     loader: DataLoader[T] = DataLoader(
         dataset,
         batch_size=None,
@@ -201,6 +311,25 @@ def decoded(frames: Dataset[T], workers: Workers) -> Iterator[T]:
         worker_init_fn=start_of_workers(),
     )
     return load(loader)
+
+
+def _heaviest(dataset: Any) -> int:
+    """Return about how many bytes the frames of a data set take, by the headers of some of its files; 1: not known."""
+    images = getattr(dataset, "paths", None) or getattr(dataset, "images", None) or ()
+    paths: Sequence[Path] = images.images if isinstance(images, SegmentationData) else images
+    pixels = [0]
+    for path in paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]:
+        with suppress(UnipError):  # it is told where it is read
+            pixels.append(prod(look_at_picture(path).size))
+    return max(1, 2 * 3 * max(pixels))  # as it is stored, and resized
+
+
+def _weight(item: object) -> int:
+    """Return the bytes of a frame, or of a frame and what it was made from."""
+    parts = item if isinstance(item, tuple) else (item,)
+    frame = parts[-1]
+    arrays = [part.image for part in parts] + ([frame.pixels] if isinstance(frame, Frame) else [])
+    return max(1, sum(int(array.nbytes) for array in arrays))
 
 
 def _default_workers(images: int) -> int:

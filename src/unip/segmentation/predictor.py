@@ -14,11 +14,11 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame, Frames
 from unip.data.sampling.scaling import Scaling
 from unip.files import sha256
-from unip.runtime.device import choose_device, choose_precision
+from unip.runtime.device import choose_device, choose_inference_precision
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation_files import EvaluationSettings
-from unip.segmentation.inference import segment_frames
+from unip.segmentation.inference import Augmentation, class_ids, describe_window, segment_frames
 from unip.segmentation.model_folder import model_folder
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.training_images import TrainingImages
@@ -90,10 +90,11 @@ class SegmenterPredictor:
         self.segmenter = load_segmenter(config.model)
         spec, folder = self.segmenter.spec, model_folder(config.model)
         self.device = choose_device(config.device)
-        self.dtype = choose_precision(config.precision, self.device)
+        self.dtype = choose_inference_precision(config.precision, self.device)
         scaling = spec.scaling(config.scale, config.window)
         scaling.check(str(config.model))
-        view = f"windows of {spec.crop} every {spec.stride} pixels" if config.window == "slide" else "whole images"
+        self.augmentation = Augmentation(config.augment == "flip", config.augment_scales)
+        view = "; ".join(filter(None, (describe_window(spec, config.window), self.augmentation.describe())))
         self.facts = PredictorFacts(
             name=str(config.model),
             classes=spec.classes,
@@ -109,6 +110,8 @@ class SegmenterPredictor:
                 stride=spec.stride,
                 conversion=spec.conversion.given(palette=config.palette, polarity=config.polarity),
                 precision=str(self.dtype).removeprefix("torch."),
+                augment=config.augment,
+                augment_scales=config.augment_scales,
             ),
             scaling=scaling,
             device=str(self.device),
@@ -128,8 +131,9 @@ class SegmenterPredictor:
             window=self.config.window,
             batch_size=self.config.batch_size,
             workers=self.config.workers,
+            augmentation=self.augmentation,
         )
         for frame, logits in results:
             if frame.problem is not None:
                 raise frame.problem
-            yield frame, logits, logits.argmax(0).byte()
+            yield frame, logits, class_ids(logits)

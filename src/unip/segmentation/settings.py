@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from unip.limits import MAX_BATCH, MAX_SCALE
 
+#: Sides of a frame, in crops, up to which `auto` segments it whole: objects look as in training, and windows that
+#: overlap compute up to 1.8 times as many patches. What it does to the mIoU is in docs/evaluate.md.
+WHOLE_UP_TO = 1.5
+
 # The settings that evaluation and prediction share.
+WindowName = Literal["auto", "slide", "whole"]
+
 Window = Annotated[
-    Literal["slide", "whole"],
-    Field(description="Overlapping windows of the training crop's size, or the whole image at once."),
+    WindowName,
+    Field(
+        description="Overlapping windows of the training crop's size, or the whole image at once; auto: whole where no "
+        "side, resized, is longer than 1.5 crops."
+    ),
+]
+
+AugmentName = Literal["none", "flip"]
+
+Augment = Annotated[
+    AugmentName, Field(description="Test-time augmentation: flip also segments mirrored images; logits are averaged.")
+]
+
+AugmentScales = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=4)], ...],
+    Field(
+        min_length=1,
+        max_length=8,
+        description="Test-time augmentation: factors of the short side, such as 0.75 1 1.25; logits are averaged.",
+    ),
 ]
 
 Scale = Annotated[
@@ -49,3 +74,14 @@ Weighting = Literal["none", "balanced", "root"]
 Decoder = Literal["upernet", "light", "conv", "linear"]
 
 PyramidName = Literal["llfpn", "fpn"]
+
+
+def sees_whole(size: Sequence[int], crop: int, window: WindowName) -> bool:
+    """Say whether an image is segmented whole.
+
+    Args:
+        size: Its height and width as the model sees it, in pixels.
+        crop: Of training, in pixels.
+        window: The setting; ``auto`` is by :data:`WHOLE_UP_TO`.
+    """
+    return window == "whole" or (window == "auto" and max(size) <= WHOLE_UP_TO * crop)

@@ -15,10 +15,10 @@ def window_counts(size: Sequence[int], crop: int, stride: int, device: torch.dev
     """Return how many windows cover each pixel of an image, float32 of its ``size``."""
 
     def along(length: int) -> Tensor:
-        counts = torch.zeros(length)
+        counts = torch.zeros(length, device=device)  # there: a copy would wait for all that the device has to do
         for start in window_starts(length, crop, stride):
             counts[start : start + crop] += 1
-        return counts.to(device)
+        return counts
 
     return along(size[0])[:, None] * along(size[1])
 
@@ -52,7 +52,9 @@ def sliding_logits(
 
     # first, so that no copy waits for the model
     counts = {
-        size: window_counts(size, crop, stride, images[0].device) for size in {image.shape[1:] for image in images}
+        size: window_counts(size, crop, stride, images[0].device)
+        for size in {image.shape[1:] for image in images}
+        if max(size) > crop
     }
     sums: list[Tensor | None] = [None] * len(images)
     for (height, width), spots in by_size.items():
@@ -61,7 +63,12 @@ def sliding_logits(
             windows = [images[i][:, t : t + height, left : left + width] for i, t, left in group]
             for (i, top, left), logits in zip(group, model(torch.stack(windows)).float(), strict=True):
                 total = sums[i]
+                if images[i].shape[1:] == (height, width):  # the only window
+                    # a recorded model answers in the same memory again
+                    sums[i] = logits.clone() if logits.is_cuda else logits
+                    continue
                 if total is None:
                     total = sums[i] = logits.new_zeros((len(logits), *images[i].shape[1:]))
                 total[:, top : top + height, left : left + width] += logits
-    return [total / counts[image.shape[1:]] for total, image in zip(sums, images, strict=True) if total is not None]
+    found = [(total, image.shape[1:]) for total, image in zip(sums, images, strict=True) if total is not None]
+    return [total.div_(counts[size]) if size in counts else total for total, size in found]

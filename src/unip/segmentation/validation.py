@@ -10,7 +10,7 @@ from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
-from unip.segmentation.inference import OutOfMemory, segment_frames
+from unip.segmentation.inference import OutOfMemory, class_ids, segment_frames
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter
 from unip.segmentation.settings import Workers
@@ -42,10 +42,12 @@ def quick_miou(
     total = torch.zeros(len(names), len(names), dtype=torch.int64, device=device)
     frames = Frames(data, segmenter.spec.scaling(), segmenter.spec.conversion)
     try:
-        for frame, logits in segment_frames(segmenter, frames, device=device, dtype=dtype, workers=workers):
+        for frame, logits in segment_frames(
+            segmenter, frames, device=device, dtype=dtype, window="auto", workers=workers
+        ):
             if frame.problem is not None:
                 raise frame.problem
-            prediction = logits.argmax(0).byte()
+            prediction = class_ids(logits)
             if stopped():
                 return None
             total += confusion(prediction, prediction.new_tensor(frame.mask), len(names), IGNORE)

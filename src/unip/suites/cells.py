@@ -154,6 +154,7 @@ def _evaluation(task: CellTask, run: Path, corruptions: tuple[str, ...] = ()) ->
         mask_suffix=task.mask_suffix,
         mask_orientation=task.mask_orientation,
         split=task.test,
+        window="slide",  # the paper's protocol
         out=task.folder / "evaluation",
         device=task.device,
         precision=task.settings.get("precision", "auto"),

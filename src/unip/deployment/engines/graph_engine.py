@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from unip.data.images.blocks import is_large_file
 from unip.data.images.conversion import Values
 from unip.data.images.decoding import to_rgb8
 from unip.data.sampling.scaling import Scaling
@@ -22,9 +24,20 @@ from unip.deployment.inputs import Given, Reader
 from unip.deployment.strips import Grid, segment_in_strips
 from unip.deployment.warn import warn
 from unip.errors import UnipError
+from unip.runtime.queues import map_ahead
 from unip.segmentation.settings import Workers
 
 NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch.export"}
+
+
+class StandIn(Protocol):
+    """Segments frames that a file does not take."""
+
+    def refuses(self, given: Given) -> str:
+        """Say why a frame is not for the file; empty if it is."""
+
+    def segment_instead(self, item: object, given: Given, why: str, reader: Reader, wanted: Wanted) -> Segmented:
+        """Segment a frame, given as it is and read."""
 
 
 class GraphEngine:
@@ -56,17 +69,26 @@ class GraphEngine:
             scaling=_scaling(metadata, config, name),
             calibration=metadata.calibration,
         )
+        self.stand_in: StandIn | None = None
         if config.check != "none":
             check_golden(runner, name, every=config.check == "all")
 
     def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
         """Segment frames one by one, see :class:`unip.deployment.engine.Engine`."""
-        reader = replace(reader, needs_samples=self.runner.metadata.input != "uint8")
-        for index, item in enumerate(items):
-            given, samples = reader.read(index, item)
-            yield self._run(given, samples, wanted)
+        own = replace(reader, needs_samples=self.runner.metadata.input != "uint8")
+        for item, given, samples in _read_ahead(items, own):
+            why = self.stand_in.refuses(given) if self.stand_in and given.problem is None else ""
+            found = UnipError(why) if why else self._run(given, samples, wanted)
+            if isinstance(found, Segmented):
+                yield found
+            elif self.stand_in is not None:
+                yield self.stand_in.segment_instead(item, given, found.what, reader, wanted)
+            else:
+                problem = UnipError(f"{given.name}: {found.what}", found.fix)
+                yield Segmented.unreadable(Given(given.index, given.name, given.path, problem=problem))
 
-    def _run(self, given: Given, samples: Values, wanted: Wanted) -> Segmented:
+    def _run(self, given: Given, samples: Values, wanted: Wanted) -> Segmented | UnipError:
+        """Return the result of a frame, or why the graph does not take it."""
         if given.problem is not None:
             return Segmented.unreadable(given)
         start = time.perf_counter()
@@ -79,8 +101,7 @@ class GraphEngine:
                 ids, confidence, logits = self.runner.outputs(graph_input(given.image, samples, self.runner.metadata))
                 probabilities = softmax(logits, self.runner.metadata.temperature) if wanted.probabilities else None
         except UnipError as error:
-            problem = UnipError(f"{given.name}: {error.what}", error.fix)
-            return Segmented.unreadable(Given(given.index, given.name, given.path, problem=problem))
+            return error
         seconds, scale = time.perf_counter() - start, self.facts.scaling.by(height, width)
         windows = 1 if grid is None else grid.windows
         return Segmented(given, ids, confidence, probabilities, seconds, scale, windows)
@@ -125,6 +146,26 @@ def _scaling(metadata: ExportMetadata, config: LoadConfig, name: str) -> Scaling
     return scaling
 
 
+def _read_ahead(items: Iterable[object], reader: Reader) -> Iterator[tuple[object, Given, Values]]:
+    """Read frames; files ahead of who takes them, others, which may come from a camera, one by one."""
+    if not isinstance(items, Sequence) or not all(isinstance(item, Path) for item in items):
+        for index, item in enumerate(items):
+            yield item, *reader.read(index, item)
+        return
+
+    def read(index: int) -> tuple[Given, Values] | None:
+        item = items[index]
+        # a large one is read when it is its turn: many would fill the memory
+        return None if isinstance(item, Path) and is_large_file(item) else reader.read(index, item)
+
+    for index, found in enumerate(map_ahead(read, range(len(items)), weight=_weight)):
+        yield items[index], *(found or reader.read(index, items[index]))
+
+
+def _weight(found: tuple[Given, Values] | None) -> int:
+    return 0 if found is None else found[0].image.nbytes + found[1].nbytes
+
+
 def check_settings(metadata: ExportMetadata, config: LoadConfig, name: str) -> None:
     """Refuse what was decided when the file was exported.
 
@@ -137,7 +178,7 @@ def check_settings(metadata: ExportMetadata, config: LoadConfig, name: str) -> N
             f"{name} computes in {metadata.precision}, and precision {config.precision} was requested",
             f"Export the model with --precision {config.precision}.",
         )
-    if config.compile or config.batch_size not in ("auto", 1) or config.window != "slide":
+    if config.compile or config.batch_size not in ("auto", 1) or config.window == "slide":
         raise UnipError(
             f"{name} is an exported graph of one whole frame: compile, batch_size and window are of model folders",
             "Leave them out, or load the model folder.",
@@ -158,15 +199,24 @@ def check_golden(runner: Runner, name: str, *, every: bool) -> None:
         every: All of its frames; else the one that takes least time: all get the same short side, so the squarest.
     """
     needed = AGREEMENT[runner.metadata.precision]
+    if bad := differing_golden(runner, every=every):
+        warn(
+            f"{name} gives other masks on this device than where it was exported: of {len(bad)} of "
+            f"{len(runner.golden) if every else 1} golden frames, as few as {100 * min(bad):.2f} % of the pixels have "
+            f"the same class, and {100 * needed:g} % should. Compare it with the model folder before you use it."
+        )
+
+
+def differing_golden(runner: Runner, *, every: bool) -> list[float]:
+    """Return the shares of pixels of the same class, of those golden frames where they are fewer than they must be.
+
+    Args:
+        runner: The file.
+        every: See :func:`check_golden`.
+    """
     frames = sorted(runner.golden, key=lambda golden: max(golden.ids.shape) / min(golden.ids.shape))
     found = [each.agreement(runner.outputs(each.frame)[0]) for each in (frames if every else frames[:1])]
-    bad = [share for share in found if share < needed]
-    if bad:
-        warn(
-            f"{name} gives other masks on this device than where it was exported: of {len(bad)} of {len(found)} golden "
-            f"frames, as few as {100 * min(bad):.2f} % of the pixels have the same class, and {100 * needed:g} % "
-            "should. Compare it with the model folder before you use it."
-        )
+    return [share for share in found if share < AGREEMENT[runner.metadata.precision]]
 
 
 def graph_input(image: npt.NDArray[Any], samples: Values, metadata: ExportMetadata) -> npt.NDArray[Any]:

@@ -55,6 +55,11 @@ def open_engine(name: str, config: LoadConfig) -> Engine:
 
 def _torch_engine(folder: Path, config: LoadConfig, name: str) -> Engine:
     read_model_config(folder)
+    if config.engine != "torch":
+        from unip.deployment.engines.accepted import open_accepted
+
+        if (engine := open_accepted(folder, config, name)) is not None:
+            return engine
     from unip.deployment.engines.torch_engine import TorchEngine
 
     return TorchEngine(folder, config, name)

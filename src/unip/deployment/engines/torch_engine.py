@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,14 +24,16 @@ from unip.deployment.engines.torch_strips import segment_large
 from unip.deployment.inputs import Given, Reader
 from unip.deployment.strips import is_large
 from unip.errors import UnipError
-from unip.runtime.device import choose_device, choose_precision, device_name
+from unip.runtime.device import choose_device, choose_inference_precision, device_name
 from unip.segmentation.calibration import Calibration
-from unip.segmentation.inference import Inference, decoded
+from unip.segmentation.inference import Augmentation, Inference, class_ids, decoded, describe_window
 from unip.segmentation.model import SegmenterSpec
 from unip.segmentation.model_folder import model_folder
 from unip.segmentation.reliability import confidence_of
 from unip.segmentation.settings import Workers
 from unip.segmentation.storage import load_segmenter
+
+log = logging.getLogger(__name__)
 
 
 class TorchEngine:
@@ -47,7 +52,8 @@ class TorchEngine:
         segmenter = load_segmenter(folder)
         spec, place = segmenter.spec, model_folder(folder)
         device = choose_device(config.device)
-        dtype = choose_precision(config.precision, device)
+        dtype = choose_inference_precision(config.precision, device)
+        augmentation = Augmentation(config.augment == "flip", config.augment_scales)
         self.calibration = Calibration.read(place, len(spec.classes.names))
         self.facts = ModelFacts(
             name=name,
@@ -61,7 +67,9 @@ class TorchEngine:
             scaling=_scaling(spec, config, name),
             calibration=self.calibration,
             folder=place,
+            view="; ".join(filter(None, (describe_window(spec, config.window), augmentation.describe()))),
         )
+        self._told = False
         self.inference = Inference(
             segmenter,
             device=device,
@@ -69,34 +77,32 @@ class TorchEngine:
             window=config.window,
             batch_size=config.batch_size,
             compiled=config.compile,
+            augmentation=augmentation,
         )
 
     def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
         """Segment frames, see :class:`unip.deployment.engine.Engine`."""
         given: dict[int, Given] = {}  # by index, while their batch is collected
+        # while frames of a known number are written, a GPU runs those after them; others may come from a camera
+        behind = 1 if self.inference.device.type == "cuda" and isinstance(items, Sequence) else 0
         prepare = _Preparing(reader, self.facts.scaling, len(self.facts.classes.names))
         for are_large, run in groupby(_frames(items, prepare, workers, given), is_waiting):
             if are_large:
                 yield from (self._large(given.pop(frame.index), reader, wanted) for frame in run)
             else:
-                yield from self._together(run, given, wanted)
+                yield from self._together(run, given, wanted, behind)
 
-    def _together(self, frames: Iterable[Frame], given: dict[int, Given], wanted: Wanted) -> Iterator[Segmented]:
-        """Segment frames in batches."""
+    def _together(
+        self, frames: Iterable[Frame], given: dict[int, Given], wanted: Wanted, behind: int
+    ) -> Iterator[Segmented]:
+        """Segment frames in batches; as many as ``behind`` are started before the results of one are taken."""
+        started: deque[_Started] = deque()
         for group in self.inference.groups(frames):
-            start = time.perf_counter()
-            with self.inference.lock:  # while one thread captures a CUDA graph, no other may wait for the GPU
-                found = [(frame, self._arrays(logits, wanted)) for frame, logits in self.inference.run(group)]
-            seconds = (time.perf_counter() - start) / len(group)
-            for frame, arrays in found:
-                one = given.pop(frame.index)
-                if frame.problem:
-                    yield Segmented.unreadable(one)
-                    continue
-                size = frame.pixels.shape[-2], frame.pixels.shape[-1]
-                windows = 1 if self.inference.window == "whole" else self.facts.scaling.windows(size)
-                scale = self.facts.scaling.by(one.image.shape[0], one.image.shape[1])
-                yield Segmented(one, *arrays, seconds=seconds, scale=scale, windows=windows)
+            started.append(self._start(group, wanted))
+            if len(started) > behind:
+                yield from self._finish(started.popleft(), given)
+        for each in started:
+            yield from self._finish(each, given)
 
     def _large(self, given: Given, reader: Reader, wanted: Wanted) -> Segmented:
         """Segment a large frame in strips."""
@@ -108,20 +114,84 @@ class TorchEngine:
             size = self.facts.scaling.size(given.image.shape[0], given.image.shape[1])
         except UnipError as error:
             return Segmented.unreadable(_with_problem(given, error))
+        if self.inference.augmentation.describe() and not self._told:
+            self._told = True
+            log.warning(f"note: {given.name} is large: such frames are segmented without test-time augmentation")
         start = time.perf_counter()
         grid, arrays = segment_large(self.inference, given, size, wanted, self._arrays)
         seconds, scale = time.perf_counter() - start, self.facts.scaling.by(*grid.frame)
         return Segmented(given, *arrays, seconds=seconds, scale=scale, windows=grid.windows)
 
+    def _start(self, group: Sequence[Frame], wanted: Wanted) -> _Started:
+        """Let the device run a group, and copy what is wanted to the processor; a GPU is not waited for."""
+        begun = time.perf_counter()
+        with self.inference.lock:  # while one thread captures a CUDA graph, no other may wait for the GPU
+            found = [(frame, self._tensors(logits, wanted)) for frame, logits in self.inference.run(group)]
+            done: Any = None
+            if self.inference.device.type == "cuda":
+                done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types for it
+                done.record(torch.cuda.current_stream(self.inference.device))
+        return _Started(found, begun, done)
+
+    def _finish(self, started: _Started, given: dict[int, Given]) -> Iterator[Segmented]:
+        """Yield the results of a group as soon as they are there."""
+        if started.done is not None:
+            with self.inference.lock:
+                started.done.synchronize()
+        seconds = (time.perf_counter() - started.begun) / len(started.found)
+        for frame, tensors in started.found:
+            one = given.pop(frame.index)
+            if frame.problem is not None:
+                yield Segmented.unreadable(one)
+                continue
+            # copied, as a GPU's copies lie in pinned memory, of which there is little
+            arrays = [None if each is None else each.numpy() for each in tensors]
+            ids, confidence, probabilities = (
+                each if each is None or started.done is None else each.copy() for each in arrays
+            )
+            assert ids is not None
+            size = frame.pixels.shape[-2], frame.pixels.shape[-1]
+            windows = 1 if self.inference.is_whole(frame) else self.facts.scaling.windows(size)
+            scale = self.facts.scaling.by(one.image.shape[0], one.image.shape[1])
+            yield Segmented(one, ids, confidence, probabilities, seconds=seconds, scale=scale, windows=windows)
+
     def _arrays(self, logits: Tensor, wanted: Wanted) -> tuple[Any, Any, Any]:
-        """Return ids, confidence and probabilities on the processor, as far as they are wanted."""
+        """Return ids, confidence and probabilities as arrays, as far as they are wanted; waits for them."""
+        ids, confidence, probabilities = (
+            None if each is None else each.numpy() for each in self._tensors(logits, wanted, non_blocking=False)
+        )
+        return ids, confidence, probabilities
+
+    def _tensors(
+        self, logits: Tensor, wanted: Wanted, *, non_blocking: bool = True
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return ids, confidence and probabilities for the processor, as far as they are wanted."""
         if not logits.numel():
             return None, None, None
         temperature = 1.0 if self.calibration is None else self.calibration.temperature
-        ids = logits.argmax(0).byte().cpu().numpy()
-        confidence = confidence_of(logits, temperature).cpu().numpy() if wanted.confidence else None
-        probabilities = (logits / temperature).softmax(0).cpu().numpy() if wanted.probabilities else None
+        confidence = confidence_of(logits, temperature) if wanted.confidence else None
+        probabilities = (logits / temperature).softmax(0) if wanted.probabilities else None
+        non_blocking = non_blocking and self.inference.device.type == "cuda"
+        ids, confidence, probabilities = (
+            None if each is None else each.to("cpu", non_blocking=non_blocking)
+            for each in (class_ids(logits), confidence, probabilities)
+        )
         return ids, confidence, probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class _Started:
+    """A group of frames whose results are on their way.
+
+    Attributes:
+        found: Each frame with its ids, confidence and probabilities.
+        begun: When it was started.
+        done: Tells that they are there; None: they are.
+    """
+
+    found: list[tuple[Frame, tuple[Tensor | None, Tensor | None, Tensor | None]]]
+    begun: float
+    done: Any
 
 
 @dataclass(frozen=True)

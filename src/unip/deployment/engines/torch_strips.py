@@ -15,6 +15,7 @@ from unip.deployment.engine import Wanted
 from unip.deployment.inputs import Given
 from unip.deployment.strips import Grid, Image8, segment_in_strips
 from unip.segmentation.inference import Inference
+from unip.segmentation.settings import sees_whole
 
 Finish = Callable[[Tensor, Wanted], tuple[Any, Any, Any]]
 
@@ -67,8 +68,8 @@ def segment_large(
     """
     spec = inference.spec
     height, width = given.image.shape[:2]
-    crop = max(size) if inference.window == "whole" else spec.crop
-    stride = crop if inference.window == "whole" else spec.stride
+    is_whole = sees_whole(size, spec.crop, inference.window)
+    crop, stride = (max(size), max(size)) if is_whole else (spec.crop, spec.stride)
     grid = Grid((height, width), size, (crop, crop), (stride, stride), len(spec.classes.names))
     with inference.lock, torch.inference_mode(), inference.memory_told(crop, inference.together):
         return grid, segment_in_strips(given.image, grid, TorchStrips(inference, finish), wanted)

@@ -204,8 +204,8 @@ def describe(config: ExportConfig, metadata: ExportMetadata, files: ExportFiles)
         f"it takes frames {shape} of {metadata.input}{limit}, and resizes them to short side {metadata.short_side}"
     )
     log.info(
-        "it segments whole frames; unip predict and evaluate cut windows of the crop unless told --window whole, which "
-        "may give other masks: evaluate the model in both ways"
+        "it segments whole frames, as unip predict and evaluate do with frames of up to 1.5 crops a side; larger ones "
+        "they cut into windows unless told --window whole, which may give other masks: evaluate the model in both ways"
     )
     if metadata.input != "uint8":
         log.info(f"frames become grey in the graph, as in training: {metadata.conversion.describe()}")

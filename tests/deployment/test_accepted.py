@@ -1,0 +1,174 @@
+"""An accepted export runs `unip predict MODEL` on the CPU; the graph here is the network itself, as in ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.deployment.test_graph_engine import Graph
+from unip.deployment.config import LoadConfig
+from unip.deployment.engines import accepted
+from unip.deployment.engines.graph_engine import GraphEngine
+from unip.deployment.engines.opening import open_engine
+from unip.deployment.export.metadata import ExportMetadata, GoldenFrame
+from unip.deployment.model import Model
+from unip.deployment.verbs import predict
+from unip.errors import UnipError
+from unip.files import sha256
+from unip.segmentation.calibration import BINS, Calibration
+from unip.segmentation.storage import save_segmenter
+from unip.segmentation.training_images import TrainingImages
+
+IMAGES = TrainingImages(depth="8 bits", colours="grey", size=(32, 40))
+
+
+@pytest.fixture
+def run(tmp_path, make_segmenter, monkeypatch):
+    """A run folder with a model; exported files are empty, and what opens them gives the network."""
+    segmenter = make_segmenter(images=IMAGES)
+    save_segmenter(segmenter, tmp_path / "run/model")
+    graphs: dict[str, Graph] = {}
+    monkeypatch.setattr(accepted, "open_exported", lambda file, config: GraphEngine(graphs[file], config, file))
+    monkeypatch.setattr(accepted, "find_spec", lambda name: None if name == "openvino" else object())
+
+    def export(name="m.onnx", place="run/export", *, latency=5.0, is_accepted=True, **changes):
+        folder = tmp_path / place
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {
+            "engine": "onnx", "precision": "fp32", "input": "uint8", "channels": 1, "classes": segmenter.spec.classes,
+            "conversion": segmenter.spec.conversion, "images": IMAGES, "short_side": 32, "crop": 32, "patch": 8,
+            "longest": 200, "model": "m", "sha256": sha256(tmp_path / "run/model/model.safetensors"),
+        }  # fmt: skip
+        metadata = ExportMetadata(**{**values, **changes})
+        graphs[str(folder / name)] = Graph(segmenter, metadata)
+        (folder / name).write_bytes(b"")
+        report = {"file": name, "accepted": is_accepted, "reason": "", "metadata": metadata.model_dump(mode="json")}
+        measured = {"frames": 3, "latency_ms": {"p50": latency, "p99": latency}}
+        (folder / f"{name}.json").write_text(json.dumps(report | {"acceptance": measured}))
+        return graphs[str(folder / name)]
+
+    export.path = tmp_path / "run"
+    export.graphs = graphs
+    return export
+
+
+def engine_of(run, **settings):
+    return open_engine(str(run.path), LoadConfig(**{"engine": "auto", "device": "cpu", **settings})).facts.engine
+
+
+def test_the_fastest_accepted_file_of_these_weights_is_taken(run, capsys):
+    run("slow.onnx", latency=9.0)
+    run("other.onnx", latency=1.0, sha256="0" * 64)
+    run("bad.onnx", latency=1.0, is_accepted=False)
+    run("missing.xml", latency=1.0, engine="openvino")
+    run("fast.onnx", "run/model/export", latency=3.0)
+    engine = open_engine(str(run.path), LoadConfig(engine="auto", device="cpu"))
+    assert (engine.facts.engine, engine.facts.precision) == ("ONNX Runtime", "fp32")
+    assert engine.facts.view.endswith("model/export/fast.onnx") and engine.facts.folder == run.path / "model"
+    assert "openvino is not installed" in capsys.readouterr().out
+    assert engine_of(run, engine="torch") == "torch"
+
+
+def test_predict_uses_it_and_gives_the_same_masks(run, tmp_path, capsys):
+    graph = run()
+    (tmp_path / "in").mkdir()
+    for number, size in enumerate([(32, 40), (40, 32), (32, 120), (33, 48)]):
+        frame = np.random.default_rng(number).integers(0, 256, size, dtype=np.uint8)
+        Image.fromarray(frame).save(tmp_path / "in" / f"{number}.png")
+    (tmp_path / "in/4.png").write_bytes(b"no image")
+    for engine in ("auto", "torch"):
+        with pytest.raises(UnipError, match="1 of 5 images"):
+            predict(
+                model=run.path, images=(tmp_path / "in",), out=tmp_path / engine, device="cpu", engine=engine,
+                precision="fp32", batch_size="auto",
+            )  # fmt: skip
+    assert [shape[:2] for shape in graph.seen] == [(32, 40), (40, 32), (33, 48)]  # the long one is cut into windows
+    for number in range(4):
+        masks = [np.asarray(Image.open(tmp_path / engine / f"masks/{number}.png")) for engine in ("auto", "torch")]
+        np.testing.assert_array_equal(*masks)
+    said = capsys.readouterr().out
+    assert "with ONNX Runtime on cpu in fp32; whole images, by " in said
+    assert "torch segments frames that the exported file does not take: " in said and "2.png: 120x32 pixels" in said
+
+
+def test_frames_that_the_graph_refuses_are_run_by_torch(run):
+    run()
+    coloured = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    results = [
+        Model(open_engine(str(run.path), LoadConfig(engine=engine, device="cpu")))([coloured, coloured[..., 0]])
+        for engine in ("auto", "torch")
+    ]
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+        np.testing.assert_array_equal(one.image, other.image)
+        assert one.name == other.name
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"compile": True},
+        {"window": "slide"},
+        {"batch_size": 2},
+        {"augment": "flip"},
+        {"augment_scales": (0.5, 1.0)},
+        {"precision": "bf16"},
+    ],
+)
+def test_settings_that_no_file_has_leave_the_model_to_torch(run, settings):
+    run()
+    assert accepted.open_accepted(run.path, LoadConfig(engine="auto", device="cpu", **settings), "m") is None
+    with pytest.raises(UnipError, match=r"is for model folders|has no accepted file for onnx") as caught:
+        engine_of(run, engine="onnx", **settings)
+    assert "--engine torch" in caught.value.fix
+
+
+def test_nothing_is_used_that_may_be_wrong(run, capsys):
+    """Each in place of a good file: windows are needed, other calibration, other masks here, another file, no JSON."""
+    none = ((0,) * BINS,) * 3
+    calibration = Calibration(temperature=2.0, data="d", images=1, right=none, wrong=none, shown=(0, 0, 0))
+    cases = [
+        ({"images": IMAGES.model_copy(update={"size": (32, 80)})}, "frames of 80x32 are segmented in windows"),
+        ({"calibration": calibration}, "the model was calibrated again since"),
+    ]
+    for changes, said in cases:
+        run(**changes)
+        assert engine_of(run) == "torch" and said in capsys.readouterr().out
+    graph = run()
+    graph.golden = [
+        GoldenFrame(np.zeros((32, 40), np.uint8), np.full((32, 40), 7, np.uint8), np.zeros((32, 40), np.uint8))
+    ]
+    assert engine_of(run) == "torch" and "gives other masks on this device" in capsys.readouterr().out
+    graph = run()
+    graph.metadata = graph.metadata.model_copy(update={"short_side": 64})
+    assert engine_of(run) == "torch" and "another file than its report is of" in capsys.readouterr().out
+    (run.path / "export/m.onnx.json").write_text("{}")
+    assert engine_of(run) == "torch"
+
+
+def test_without_a_file_the_export_is_named(run, capsys):
+    assert engine_of(run) == "torch"
+    assert f"unip export {run.path} --to onnx" in capsys.readouterr().out
+    assert not (run.path / "export").exists()
+    with pytest.raises(UnipError, match="has no accepted file for openvino"):
+        engine_of(run, engine="openvino")
+
+
+def test_no_export_is_named_that_would_not_be_used(tmp_path, make_segmenter, capsys):
+    save_segmenter(make_segmenter(images=IMAGES.model_copy(update={"size": (32, 80)})), tmp_path / "long")
+    for window, is_named in (("auto", False), ("whole", True)):
+        config = LoadConfig(engine="auto", device="cpu", window=window)
+        assert open_engine(str(tmp_path / "long"), config).facts.engine == "torch"
+        assert ("unip export" in capsys.readouterr().out) == is_named
+
+
+def test_the_folder_is_not_evaluated_in_place_of_the_file(run, segmentation_folder):
+    run()
+    config = LoadConfig(engine="auto", device="cpu")
+    model = Model(open_engine(str(run.path), config), config)
+    with pytest.raises(UnipError, match="run by ONNX Runtime") as caught:
+        model.evaluate(segmentation_folder)
+    assert caught.value.fix == 'Load it with engine="torch".'
