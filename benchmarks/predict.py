@@ -292,7 +292,8 @@ def rates_alone(model: Model, paths: list[Path], out: Path) -> dict[str, float]:
 
     engine = model.engine
     assert isinstance(engine, TorchEngine)
-    files = _Files(paths, _Preparing(Reader(model.conversion), model.facts.short_side))
+    prepare = _Preparing(Reader(model.conversion), model.facts.scaling, len(NAMES))
+    files = _Files(paths, prepare)
     start = time.perf_counter()
     ready = [frame for _, frame in decoded(files, "auto")][:200]
     reading = len(paths) / (time.perf_counter() - start)
