@@ -336,7 +336,7 @@ def test_large_frames_are_read_ahead_by_fewer_processes(tmp_path, monkeypatch, s
 @pytest.mark.parametrize("compiled", [True, False])
 def test_compiled_models_are_kept(make_segmenter, monkeypatch, compiled):
     called = []
-    monkeypatch.setattr("unip.segmentation.inference.keep_compiled", lambda: called.append(1))
+    monkeypatch.setattr("unip.segmentation.inference.keep_kernels", lambda: called.append(1))
     monkeypatch.setattr(torch, "compile", lambda module: module)
     Inference(make_segmenter(), device=CPU, compiled=compiled)
     assert bool(called) == compiled

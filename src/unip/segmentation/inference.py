@@ -21,7 +21,7 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame, Frames, fit_short_side, rgb
 from unip.data.sampling.scaling import window_starts
 from unip.errors import UnipError
-from unip.runtime.compile_cache import keep_compiled
+from unip.runtime.compiling import keep_kernels
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
 from unip.runtime.queues import map_ahead
 from unip.runtime.workers import load, start_of_workers, usable_cores
@@ -148,7 +148,7 @@ class Inference:
         self.lock = RLock()  # for callers, too, who do more than run in one go
         segmenter.to(device)
         if compiled:
-            keep_compiled()
+            keep_kernels()
         forward: Callable[[Tensor], Tensor] = torch.compile(segmenter) if compiled else segmenter
 
         def logits_of(images: Tensor) -> Tensor:
