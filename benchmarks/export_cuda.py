@@ -233,13 +233,17 @@ def frames_of(options: argparse.Namespace, segmenter: Any) -> list[Any]:
 
     if not options.frames:
         return [make_frame(shape, options.input, seed) for seed, shape in enumerate(SHAPES)]
-    from unip.data.images.decoding import read_samples
+    from unip.data.images.conversion import grey8
+    from unip.data.images.decoding import is_grey, read_samples
     from unip.data.images.files import list_images
 
     paths = list_images(options.frames)
     count = min(len(paths), options.count)
     chosen = [paths[number * len(paths) // count] for number in range(count)]
-    return [np.ascontiguousarray(read_samples(path, segmenter.spec.conversion), options.input) for path in chosen]
+    samples = [read_samples(path, segmenter.spec.conversion) for path in chosen]
+    if options.input == "uint8":  # grey pictures are often stored in three equal channels
+        samples = [grey8(each) if each.ndim == 3 and is_grey(each) else each for each in samples]
+    return [np.ascontiguousarray(each, options.input) for each in samples]
 
 
 def table_of(found: list[Measured], torch_times: dict[str, list[float]]) -> Table:

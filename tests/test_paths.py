@@ -22,7 +22,19 @@ from unip.errors import UnipError
 from unip.files import read_json, read_lines, read_yaml, sha256
 from unip.opening import open_header, read_regular, read_regular_text
 from unip.outputs import output_folder, writing
-from unip.paths import exists, expand, is_dir, is_file, is_link, lexists, list_folder, look, resolve, status
+from unip.paths import (
+    exists,
+    expand,
+    is_dir,
+    is_file,
+    is_link,
+    is_writable,
+    lexists,
+    list_folder,
+    look,
+    resolve,
+    status,
+)
 
 QUESTIONS: tuple[Callable[[Path], bool], ...] = (exists, lexists, is_file, is_dir, is_link)
 NO_NAMES = ["a\0b", "\ud800", "n" * 300, "x/" * 3000]
@@ -85,6 +97,11 @@ def test_nothing_is_at_a_name_that_no_file_can_have(tmp_path: Path, name: str) -
     for read in (read_json, read_yaml, read_lines):
         with pytest.raises(UnipError, match="cannot read"):
             read(path)
+
+
+def test_where_this_user_may_write(tmp_path: Path) -> None:
+    assert is_writable(tmp_path)
+    assert not is_writable(tmp_path / "missing") and not is_writable("a\0b")
 
 
 def test_a_link_to_itself_is_a_link_to_nothing(tmp_path: Path) -> None:

@@ -140,6 +140,11 @@ def is_link(path: AnyPath) -> bool:
     return found is not None and stat.S_ISLNK(found.st_mode)
 
 
+def is_writable(path: AnyPath) -> bool:
+    """Say whether this user may write to a file or folder."""
+    return is_nameable(path) and os.access(path, os.W_OK)
+
+
 def list_folder(folder: AnyPath) -> list[Path]:
     """Return what a folder holds, sorted.
 

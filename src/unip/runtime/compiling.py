@@ -15,6 +15,7 @@ from platformdirs import user_cache_path
 
 from unip.errors import UnipError
 from unip.outputs import write_json
+from unip.paths import is_file, is_writable
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def keep_kernels() -> None:
     except OSError as error:
         log.debug(f"kernels are not kept in {folder}: {error}")
         return
-    if os.access(folder, os.W_OK):
+    if is_writable(folder):
         os.environ[CACHE_VARIABLE] = str(folder)
 
 
@@ -59,7 +60,7 @@ def was_compiled(kind: Mapping[str, str]) -> bool:
     Args:
         kind: All that the kernels depend on.
     """
-    return _note(kind).is_file()
+    return is_file(_note(kind))
 
 
 def note_compiled(kind: Mapping[str, str]) -> None:
