@@ -298,8 +298,10 @@ class _ReplayedBatches:
 def decoded(frames: Dataset[T], workers: Workers) -> Iterator[T]:
     """Return what decodes the items of a data set ahead: in processes where there are cores for them, else threads."""
     dataset: Any = frames  # torch's class has no length
-    heaviest = _heaviest(dataset)
-    count = min(_default_workers(len(dataset)), MAX_AHEAD_BYTES // heaviest) if workers == "auto" else workers
+    count = _default_workers(len(dataset)) if workers == "auto" else workers
+    heaviest = _heaviest(dataset) if count else 1  # only processes are told beforehand how many to read
+    if workers == "auto":
+        count = min(count, MAX_AHEAD_BYTES // heaviest)
     if workers == "auto" and not count and len(dataset) > 1:
         return map_ahead(dataset.__getitem__, range(len(dataset)), weight=_weight)
     ahead = min(8, max(1, MAX_AHEAD_BYTES // (heaviest * count))) if count else None  # frames per worker
