@@ -94,6 +94,19 @@ def test_predict_uses_it_and_gives_the_same_masks(run, tmp_path, capsys):
     assert "torch segments frames that the exported file does not take: " in said and "2.png: 120x32 pixels" in said
 
 
+@pytest.mark.parametrize(("size", "by_torch"), [((96, 120), False), ((40, 320), True)])
+def test_frames_are_seen_whole_as_by_torch_where_that_is_asked_for(run, size, by_torch):
+    """Large ones, which would be cut into windows; and those that are too long for the graph."""
+    graph = run()
+    frame = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    settings = {"window": "whole", "device": "cpu", "precision": "fp32"}
+    configs = [LoadConfig(engine="auto", **settings), LoadConfig(engine="torch", **settings)]
+    one, other = (Model(open_engine(str(run.path), config))(frame) for config in configs)
+    assert (one.windows, one.scale) == (other.windows, other.scale) == (1, 32 / min(size))
+    assert (size in [shape[:2] for shape in graph.seen]) != by_torch
+    np.testing.assert_array_equal(one.mask, other.mask)
+
+
 def test_frames_that_the_graph_refuses_are_run_by_torch(run):
     run()
     coloured = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)

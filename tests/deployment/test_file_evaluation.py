@@ -211,6 +211,7 @@ def test_a_file_against_its_model(place, file, tmp_path):
     assert abs(result.comparison.miou.change.mean) < 1e-3
     record = json.loads((tmp_path / "one/comparison.json").read_text())
     assert (record["old"]["engine"], record["new"]["engine"]) == ("torch", "ONNX Runtime")
+    assert (record["old"]["scale"], record["new"]["scale"]) == ("fit", "fit")  # large frames are seen whole by both
     from unip.deployment.verbs import sort_models
     from unip.segmentation.config import EvaluateConfig
 
@@ -222,6 +223,7 @@ def test_a_file_against_its_model(place, file, tmp_path):
     ("settings", "what"),
     [
         ({"calibrate": True}, "is an exported file, which says what its confidence means"),
+        ({"window": "slide"}, "sees frames whole, and sliding windows were requested"),
         ({"batch_size": 4}, "are of model folders"),
         ({"precision": "fp16"}, "computes in fp32, and precision fp16 was requested"),
         ({"against": "x", "reference": "y"}, "reference is of one model, and two are compared"),

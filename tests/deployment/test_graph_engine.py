@@ -154,6 +154,17 @@ def test_long_frames_are_cut_into_windows_of_the_same_scale(make, turned):
     np.testing.assert_allclose(result.probabilities, np.exp(logits) / np.exp(logits).sum(0), atol=1e-5)
 
 
+def test_large_frames_are_seen_whole_where_that_is_asked_for_as_by_model_folders(make):
+    graph, model = make(images=TrainingImages(depth="8 bits", colours="grey", size=(32, 40)))
+    large = RNG.integers(0, 255, (80, 100), np.uint8)
+    with pytest.warns(UserWarning, match="objects look smaller"):
+        whole = load(graph, window="whole")(large)
+    assert (whole.windows, whole.scale) == (1, 32 / 80)
+    alike(whole, model(large))
+    with pytest.warns(UserWarning, match="cut into"):
+        assert load(graph)(large).windows > 1
+
+
 def test_long_frames_whose_contrast_is_the_whole_frames_are_refused(make):
     long = np.zeros((40, 300), np.uint16)
     graph, _ = make(input="int32", longest=64)

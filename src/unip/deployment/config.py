@@ -104,7 +104,9 @@ class PredictConfig(Config):
 
 
 def to_evaluate(config: EvaluateConfig) -> LoadConfig:
-    """Return how an exported file is loaded to evaluate it; its graph takes whole frames, whatever the window is.
+    """Return how an exported file is loaded to evaluate it.
+
+    Its graph takes whole frames; ``window`` slide is for the model folder beside which it is evaluated.
 
     Raises:
         UnipError: Test-time augmentation is asked for, which files do not do.
@@ -117,6 +119,7 @@ def to_evaluate(config: EvaluateConfig) -> LoadConfig:
     return LoadConfig(
         device=config.device,
         precision=config.precision,
+        window="whole" if config.window == "whole" else "auto",
         scale=config.scale,
         batch_size=config.batch_size,
         palette=config.palette,

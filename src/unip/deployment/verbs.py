@@ -76,6 +76,11 @@ def check_kind(config: EvaluateConfig, exported: bool) -> None:
             f"{config.model} is an exported file, which says what its confidence means since it was made",
             "Calibrate the model folder, and export it again.",
         )
+    if exported and config.window == "slide":
+        raise UnipError(
+            f"{config.model} is an exported file, which sees frames whole, and sliding windows were requested",
+            "Leave --window out, or give the model folder.",
+        )
     given = [name for name in ("reference", "tolerance") if name in config.model_fields_set]
     if not exported and given:
         raise UnipError(

@@ -20,7 +20,7 @@ from unip.limits import MAX_CROP, MAX_OVERLAP, MAX_SIDE, MAX_TOKENS, MAX_WIDTH
 from unip.segmentation.heads import ConvHead, FCNHead, LightHead, LinearHead, UPerNetHead, resize, upsample
 from unip.segmentation.losses import PixelLoss, total
 from unip.segmentation.pyramid import FPN, LLFPN, spread_layers
-from unip.segmentation.settings import Decoder, PyramidName, Scale, Window
+from unip.segmentation.settings import Decoder, PyramidName, Scale, Window, meant_scale
 from unip.segmentation.training_images import TrainingImages
 from unip.vit.architecture import BackboneSpec
 from unip.vit.shape import depth_of, patch_size, width_of
@@ -55,11 +55,9 @@ class SegmenterSpec(Config):
     images: TrainingImages | None = Field(None, description="What the images of training were like, if it is known.")
 
     def scaling(self, scale: Scale = "auto", window: Window = "slide") -> Scaling:
-        """Return how frames are resized; whole ones are fitted unless another scale is asked for."""
-        if scale == "auto" and window == "whole":
-            scale = "fit"
+        """Return how frames are resized, see :func:`.meant_scale`."""
         trained = None if self.images is None else min(self.images.size)
-        return Scaling(self.short_side, trained, scale, self.crop, self.stride)
+        return Scaling(self.short_side, trained, meant_scale(scale, window), self.crop, self.stride)
 
     @model_validator(mode="after")
     def _check_overlap(self) -> Self:

@@ -104,7 +104,7 @@ class SegmenterPredictor:
                 engine="torch",
                 weights=sha256(folder / WEIGHTS_NAME),
                 window=config.window,
-                scale=config.scale,
+                scale=scaling.scale,
                 short_side=spec.short_side,
                 crop=spec.crop,
                 stride=spec.stride,

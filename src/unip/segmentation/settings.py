@@ -76,6 +76,14 @@ Decoder = Literal["upernet", "light", "conv", "linear"]
 PyramidName = Literal["llfpn", "fpn"]
 
 
+def meant_scale(scale: Scale, window: WindowName) -> Scale:
+    """Return how frames are resized if ``scale`` and ``window`` are these.
+
+    Frames that are to be seen whole are fitted, whatever their size, unless another scale is asked for.
+    """
+    return "fit" if scale == "auto" and window == "whole" else scale
+
+
 def sees_whole(size: Sequence[int], crop: int, window: WindowName) -> bool:
     """Say whether an image is segmented whole.
 

@@ -233,9 +233,10 @@ class AcceptedFile:
             size = self.facts.scaling.size(height, width)
         except UnipError as error:
             return error.what
-        if sees_whole(size, self.graph.runner.metadata.crop, self.config.window):
-            return ""
-        return f"{width}x{height} pixels are segmented in windows"
+        metadata = self.graph.runner.metadata
+        if not sees_whole(size, metadata.crop, self.config.window):
+            return f"{width}x{height} pixels are segmented in windows"
+        return "" if max(size) <= metadata.longest else f"{width}x{height} pixels are too long for the file at once"
 
     def segment_instead(self, item: object, given: Given, why: str, reader: Reader, wanted: Wanted) -> Segmented:
         """Let torch segment a frame.

@@ -25,7 +25,7 @@ from unip.deployment.strips import Grid, segment_in_strips
 from unip.deployment.warn import warn
 from unip.errors import UnipError
 from unip.runtime.queues import map_ahead
-from unip.segmentation.settings import Workers
+from unip.segmentation.settings import Workers, meant_scale
 
 NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch.export"}
 
@@ -141,7 +141,8 @@ def _scaling(metadata: ExportMetadata, config: LoadConfig, name: str) -> Scaling
     """
     short = metadata.short_side
     trained = None if metadata.images is None else min(metadata.images.size)
-    scaling = Scaling(short, trained, config.scale, short, max(1, short - short // OVERLAP))
+    scale = meant_scale(config.scale, config.window)
+    scaling = Scaling(short, trained, scale, short, max(1, short - short // OVERLAP))
     scaling.check(name)
     return scaling
 
