@@ -73,15 +73,9 @@ def test_what_it_must_not_say(change, message):
     assert caught.value.fix
 
 
-def test_frames_beyond_those_of_training_are_named():
+def test_limits_follow_from_the_frames_of_training():
     largest, longest = size_limits(512, 512, IMAGES)
     assert (largest, longest) == ((480, 640), 1365)
-    limited = metadata(largest=largest, longest=longest)
-    for size in ((240, 320), (480, 640), (640, 480), (17, 19), (1, 1)):
-        assert limited.beyond(*size) == ""
-    assert limited.beyond(481, 600) == "600x481 pixels, and the graph is right for up to 640x480"
-    assert limited.beyond(100, 641) == "641x100 pixels, and the graph is right for up to 640x480"
-    assert limited.beyond(100, 300) == "300x100 pixels become 1536x512, and 1365 is the limit"
     assert size_limits(512, 320, None) == (None, 1024)
     assert size_limits(256, 512, None) == (None, 1024)
 

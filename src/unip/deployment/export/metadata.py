@@ -74,24 +74,6 @@ class ExportMetadata(Config):
     lineage: Lineage | None = Field(None, description="What the model was made from.")
     versions: dict[str, str] = Field({}, description="Of the programs that made the file.")
 
-    def beyond(self, height: int, width: int) -> str:
-        """Say in which way a frame is too large for the graph alone; empty if it is not.
-
-        Larger frames have to be cut into tiles: objects would become smaller than those of training, or the graph would
-        see more patches at once than it ever did.
-
-        Args:
-            height: Of the frame, in pixels.
-            width: Of the frame, in pixels.
-        """
-        short, long = sorted((height, width))
-        if self.largest is not None and (short > self.largest[0] or long > self.largest[1]):
-            return f"{width}x{height} pixels, and the graph is right for up to {self.largest[1]}x{self.largest[0]}"
-        resized = long * self.short_side / short
-        if resized > self.longest:
-            return f"{width}x{height} pixels become {resized:.0f}x{self.short_side}, and {self.longest} is the limit"
-        return ""
-
     def check_pictures(self) -> None:
         """Refuse to corrupt the frames of a graph that takes others than 8-bit ones.
 
