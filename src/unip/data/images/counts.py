@@ -108,7 +108,7 @@ class Sampled:
     """What is kept of the counts of a frame beside their histogram, to see what is strange about them.
 
     Attributes:
-        histogram: Of all counts, those without a measurement too, ``(65536,)``.
+        histogram: Of all counts but those without a measurement, ``(65536,)``.
         border: The outermost samples of the four sides.
         some: Every eighth sample of every eighth row.
     """
