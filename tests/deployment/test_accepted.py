@@ -89,6 +89,10 @@ def test_predict_uses_it_and_gives_the_same_masks(run, tmp_path, capsys):
     for number in range(4):
         masks = [np.asarray(Image.open(tmp_path / engine / f"masks/{number}.png")) for engine in ("auto", "torch")]
         np.testing.assert_array_equal(*masks)
+    record = json.loads((tmp_path / "auto/predictions.json").read_text())
+    assert (record["engine"], record["precision"]) == ("ONNX Runtime", "fp32")
+    assert record["view"] == f"whole images, by {run.path / 'export/m.onnx'}"
+    assert [each["engine"] for each in record["images"]] == [*["ONNX Runtime"] * 2, "torch", "ONNX Runtime"]
     said = capsys.readouterr().out
     assert "with ONNX Runtime on cpu in fp32; whole images, by " in said
     assert "torch segments frames that the exported file does not take: " in said and "2.png: 120x32 pixels" in said

@@ -79,6 +79,7 @@ class Segmented:
         seconds: How long the model took for it, its share of the batch.
         scale: By what it was resized.
         windows: How many windows it was segmented in; 1: as a whole.
+        engine: What ran it in place of the model's engine; empty: that did.
     """
 
     given: Given
@@ -88,6 +89,7 @@ class Segmented:
     seconds: float = 0.0
     scale: float = 1.0
     windows: int = 1
+    engine: str = ""
 
     @classmethod
     def unreadable(cls, given: Given) -> Segmented:

@@ -343,6 +343,7 @@ class Model:
             risk=risk,
             scale=found.scale,
             windows=found.windows,
+            engine=found.engine or self.facts.engine,
             found_confidence=found.confidence,
             found_probabilities=found.probabilities,
             given_kelvin=given.kelvin,

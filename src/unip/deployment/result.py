@@ -99,6 +99,7 @@ class Result:
         risk: The share of wrong pixels that was wanted at most, if one was.
         scale: By what the frame was resized for the model.
         windows: How many windows it was segmented in; 1: as a whole.
+        engine: What ran it, such as ``torch``.
     """
 
     mask: Ids
@@ -112,6 +113,7 @@ class Result:
     risk: float | None = None
     scale: float = 1.0
     windows: int = 1
+    engine: str = ""
     found_confidence: Floats | None = field(default=None, repr=False)
     found_probabilities: Floats | None = field(default=None, repr=False)
     given_kelvin: Floats | None = field(default=None, repr=False)

@@ -28,6 +28,7 @@ class Prediction:
         shares: Each class's share of the pixels.
         scale: By what it was resized for the model.
         windows: How many windows it was segmented in.
+        engine: What ran it.
         unknown: The share of pixels that the model is not sure enough of; None: no risk was given.
     """
 
@@ -36,12 +37,13 @@ class Prediction:
     shares: dict[str, float]
     scale: float
     windows: int
+    engine: str
     unknown: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return what predictions.json says of it."""
         unknown = {} if self.unknown is None else {"unknown": self.unknown}
-        how = {"scale": round(self.scale, 6), "windows": self.windows}
+        how = {"scale": round(self.scale, 6), "windows": self.windows, "engine": self.engine}
         return {"image": str(self.image), **self.files, **how, "shares": self.shares, **unknown}
 
 
@@ -83,7 +85,7 @@ class Writer:
             for name, share in zip(result.classes.names, result.counts / result.mask.size, strict=True)
         }
         unknown = None if result.risk is None else round(result.unknown_share, 6)
-        return Prediction(result.path, files, shares, result.scale, result.windows, unknown)
+        return Prediction(result.path, files, shares, result.scale, result.windows, result.engine, unknown)
 
 
 def weight(result: Result) -> int:

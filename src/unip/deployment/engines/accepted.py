@@ -254,4 +254,4 @@ class AcceptedFile:
 
                 log.warning(f"note: torch segments frames that the exported file does not take: {given.name}: {why}")
                 self._torch = TorchEngine(self.model, self.config, self.name)
-        return replace(next(iter(self._torch.segment([item], reader, wanted, 0))), given=given)
+        return replace(next(iter(self._torch.segment([item], reader, wanted, 0))), given=given, engine="torch")
