@@ -96,7 +96,7 @@ class GraphEngine:
         try:
             grid = graph_grid(self.runner.metadata, self.facts.scaling, height, width)
             if grid is not None:
-                ids, confidence, probabilities = self._in_windows(given, samples, wanted, grid)
+                ids, confidence, probabilities = segment_windows(self.runner, given.image, samples, grid, wanted)
             else:
                 ids, confidence, logits = self.runner.outputs(graph_input(given.image, samples, self.runner.metadata))
                 probabilities = softmax(logits, self.runner.metadata.temperature) if wanted.probabilities else None
@@ -106,31 +106,41 @@ class GraphEngine:
         windows = 1 if grid is None else grid.windows
         return Segmented(given, ids, confidence, probabilities, seconds, scale, windows)
 
-    def _in_windows(self, given: Given, samples: Values, wanted: Wanted, grid: Grid) -> tuple[Any, Any, Any]:
-        """Run the graph on the windows of a frame.
 
-        Raises:
-            UnipError: Its graph would take some windows for grey ones, and invert them.
-        """
-        metadata, image = self.runner.metadata, given.image
-        check_windows(image, metadata)
-        pixels = image if metadata.input == "uint8" else samples
-        backend = GraphStrips(self.runner, lambda window: graph_input(window, window, metadata), min(grid.window))
-        return segment_in_strips(pixels, grid, backend, wanted)
+def segment_windows(
+    runner: Runner,
+    image: npt.NDArray[Any],
+    samples: Values,
+    grid: Grid,
+    wanted: Wanted,
+    strips: type[GraphStrips] = GraphStrips,
+) -> tuple[Any, Any, Any]:
+    """Run a graph on the windows of a frame.
 
+    Args:
+        runner: Runs it.
+        image: The frame's 8-bit image.
+        samples: Its samples, of which windows are cut if the graph takes no pictures.
+        grid: Where the windows lie.
+        wanted: What to compute.
+        strips: Makes it of the logits.
 
-def check_windows(image: npt.NDArray[Any], metadata: ExportMetadata) -> None:
-    """Refuse a frame that must not be cut into windows.
+    Returns:
+        What :func:`.segment_in_strips` does.
 
     Raises:
         UnipError: The graph would take some windows for grey ones, and invert them.
     """
+    metadata = runner.metadata
     if image.ndim == 3 and metadata.conversion.polarity == "black-hot":
         raise UnipError(
             f"{image.shape[1]}x{image.shape[0]} pixels in colour have to be cut into windows, and the graph inverts "
             "those that are grey",
             "Load the model folder, or give the grey frame.",
         )
+    pixels = image if metadata.input == "uint8" else samples
+    backend = strips(runner, lambda window: graph_input(window, window, metadata), min(grid.window))
+    return segment_in_strips(pixels, grid, backend, wanted)
 
 
 def _scaling(metadata: ExportMetadata, config: LoadConfig, name: str) -> Scaling:

@@ -21,12 +21,11 @@ from unip.data.labelled.pairs import SegmentationData, check_pair
 from unip.data.sampling.frames import Frame
 from unip.data.sampling.scaling import Scaling
 from unip.deployment.engine import Wanted
-from unip.deployment.engines.graph_engine import GraphEngine, check_windows, graph_input
+from unip.deployment.engines.graph_engine import GraphEngine, graph_input, segment_windows
 from unip.deployment.engines.graph_strips import GraphStrips, graph_grid
 from unip.deployment.export.parity import ParityCounter
 from unip.deployment.export.reference import ReferenceRunner
 from unip.deployment.export.runners import Outputs, Runner
-from unip.deployment.strips import segment_in_strips
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.paths import is_file
@@ -171,15 +170,12 @@ def run(runner: Runner, labelled: Labelled, data: SegmentationData, scaling: Sca
     Raises:
         UnipError: The graph cannot take it.
     """
-    metadata, image = runner.metadata, labelled.frame.image
+    image = labelled.frame.image
     try:
-        grid = graph_grid(metadata, scaling, *image.shape[:2])
+        grid = graph_grid(runner.metadata, scaling, *image.shape[:2])
         if grid is None:
             return Outputs(*runner.outputs(labelled.array))
-        check_windows(image, metadata)
-        pixels = image if metadata.input == "uint8" else labelled.samples
-        strips = LogitStrips(runner, lambda window: graph_input(window, window, metadata), min(grid.window))
-        ids, confidence, logits = segment_in_strips(pixels, grid, strips, ALL)
+        ids, confidence, logits = segment_windows(runner, image, labelled.samples, grid, ALL, LogitStrips)
     except UnipError as error:
         raise UnipError(f"{data.images[labelled.frame.index]}: {error.what}", error.fix) from None
     assert confidence is not None and logits is not None
