@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from unip.errors import UnipError
 from unip.pretraining import adapting, label_probe, program
 from unip.pretraining.adapting import choose, scale_of, size_of_training
 from unip.pretraining.config import PretrainConfig
+from unip.pretraining.guard import judge
+from unip.pretraining.preparing import FEWEST_TO_HOLD_OUT, PretrainPlan
 from unip.pretraining.recipes import ADAPT, START, as_infrared
 from unip.pretraining.timing import Costs, fit
 from unip.pretraining.verbs import pretrain
@@ -223,6 +226,26 @@ def test_a_better_start_comes_out_and_the_run_goes_on_as_it_began(place, tmp_pat
     monkeypatch.setattr(adapting, "TEACHER", str(tmp_path / "gone.safetensors"))
     pretrain(**settings(place, again))
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(again).items())
+
+
+def test_it_is_said_what_kind_of_frames_the_guard_looked_at(place):
+    start = load_backbone(str(place / "start.safetensors"))
+    frames = torch.randint(0, 256, (3, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert judge(start, start, frames, None).reason.startswith("no collapse on 3 held-out frames: ")
+    trained = judge(start, start, frames, None, held_out=False).reason
+    assert trained.startswith("no collapse on 3 frames, which were trained on: ")
+
+
+@pytest.mark.parametrize("frames", [FEWEST_TO_HOLD_OUT - 1, FEWEST_TO_HOLD_OUT])
+def test_of_few_frames_none_is_held_out(place, tmp_path, offline, frames, monkeypatch):
+    (tmp_path / "frames").mkdir()
+    for file in sorted((place / "frames").iterdir())[:frames]:
+        shutil.copy(file, tmp_path / "frames")
+    plans: list[PretrainPlan] = []
+    describe = program.describe
+    monkeypatch.setattr(program, "describe", lambda plan: plans.append(plan) or describe(plan))
+    pretrain(**settings(place, tmp_path / "run", data=(str(tmp_path / "frames"),), dry_run=True))
+    assert plans[0].holds_out == (frames == FEWEST_TO_HOLD_OUT)
 
 
 def test_a_collapsed_start_is_not_saved(place, tmp_path, offline, caplog):

@@ -51,7 +51,7 @@ class Verdict:
         saved: The adapted weights, or those of the start as they were.
         by: What decided.
         reason: In a sentence.
-        images: Held-out frames without labels that were looked at.
+        images: Frames without labels that were looked at.
         before: What they show of the start.
         after: What they show of the adapted weights.
         probes: What labelled frames say, if there are any.
@@ -78,14 +78,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def judge(old: Backbone, new: Backbone, frames: torch.Tensor, halves: ProbeHalves | None) -> Verdict:
+def judge(
+    old: Backbone, new: Backbone, frames: torch.Tensor, halves: ProbeHalves | None, *, held_out: bool = True
+) -> Verdict:
     """Decide between two backbones.
 
     Args:
         old: The start.
         new: The adapted one, on the device to compute on.
-        frames: That were not trained on, grey (N, 1, S, S) uint8.
+        frames: Without labels, grey (N, 1, S, S) uint8.
         halves: Labelled frames, if there are any.
+        held_out: Whether ``frames`` were not trained on.
     """
     device = next(new.model.parameters()).device
     old.model.to(device)
@@ -93,8 +96,9 @@ def judge(old: Backbone, new: Backbone, frames: torch.Tensor, halves: ProbeHalve
     if problem := collapse(before, after):
         return Verdict("start", "collapse", problem, len(frames), before, after)
     if halves is None:
+        kind = "held-out frames" if held_out else "frames, which were trained on"
         reason = (
-            f"no collapse on {len(frames)} held-out frames: effective rank {after.rank:.0f} (start {before.rank:.0f}), "
+            f"no collapse on {len(frames)} {kind}: effective rank {after.rank:.0f} (start {before.rank:.0f}), "
             f"NMI {after.mean_nmi:.3f} (start {before.mean_nmi:.3f}). Without labels that is all that is guarded; "
             "--probe-data lets labelled frames decide"
         )

@@ -73,7 +73,7 @@ class PretrainPlan:
         finished: Whether the run has its model, and no checkpoints to go on from.
         lineage: What the student is made from.
         chosen: What the recipe adapt chose, in lines.
-        held: For the recipe adapt, frames that are not trained on, of which the guard looks at some; else nothing.
+        held: For the recipe adapt, frames that the guard looks at; else nothing.
         halves: Labelled frames that judge the student, if some are given.
     """
 
@@ -99,6 +99,11 @@ class PretrainPlan:
     def layer_numbers(self) -> tuple[int, ...]:
         """The layer of each teacher."""
         return tuple(found.layer for found in self.layers)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether some images are not trained on."""
+        return bool(self.trained.num_rows < self.table.num_rows)
 
 
 def prepare(config: PretrainConfig, run: RunFolder, accelerator: Accelerator) -> PretrainPlan:

@@ -172,7 +172,9 @@ def guard(plan: PretrainPlan, run: RunFolder) -> Verdict:
     assert plan.held is not None
     config = plan.config
     start = load_backbone(config.init, patch=config.patch_size)
-    verdict = judge(start, as_backbone(plan.student, start, INFMIX_RGB), plan.held, plan.halves)
+    verdict = judge(
+        start, as_backbone(plan.student, start, INFMIX_RGB), plan.held, plan.halves, held_out=plan.holds_out
+    )
     write_json(run.path / GUARD, verdict.to_dict())
     return verdict
 
