@@ -86,9 +86,9 @@ def test_further_columns_are_errors():
     assert scores.pixel_accuracy == pytest.approx(12 / 18)
 
 
-@pytest.mark.parametrize(("truth", "predicted"), [(4, 0), (250, 1), (3, 4)])
+@pytest.mark.parametrize(("truth", "predicted"), [(4, 0), (250, 1), (3, 4), (0, 4), (1, 255)])
 def test_ids_of_no_class_are_not_counted_as_others(truth, predicted):
-    """The highest truth with a prediction beyond, and every truth beyond, have no place in the matrix."""
+    """A prediction beyond the classes would be counted as one of the next true class; a truth beyond has no place."""
     masks = [torch.full((2, 3), value, dtype=torch.uint8) for value in (predicted, truth)]
     with pytest.raises(ValueError, match="none of the 4 classes"):
         confusion(*masks, 4)

@@ -34,7 +34,9 @@ def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int
         ValueError: A pixel that counts has an id of no class.
     """
     # 0: left out; the others in the order of the matrix. No pixels are picked, for which a GPU would be waited
-    pairs = torch.where(truth == ignore_index, 0, truth.long() * classes + prediction + 1)
+    pairs = truth.long() * classes + prediction + 1
+    pairs = torch.where(prediction < classes, pairs, classes**2 + 1)  # another true class would be counted
+    pairs = torch.where(truth == ignore_index, 0, pairs)
     counts = torch.bincount(pairs.flatten(), minlength=classes**2 + 1)
     if len(counts) > classes**2 + 1:
         raise ValueError(f"a pixel has an id of none of the {classes} classes")
