@@ -8,12 +8,21 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unip.config import Config
-from unip.data.images.config import Conversion, PaletteChoice, Polarity
+from unip.data.images.config import Conversion
 from unip.errors import UnipError
 from unip.limits import MAX_PIXELS
 from unip.runtime.settings import Device, MaxPixels, Precision
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.settings import Augment, AugmentScales, Scale, Window, WindowBatch, Workers
+from unip.segmentation.settings import (
+    Augment,
+    AugmentScales,
+    PaletteGiven,
+    PolarityGiven,
+    Scale,
+    Window,
+    WindowBatch,
+    Workers,
+)
 
 Check = Literal["one", "all", "none"]
 ACCEPTANCE = "acceptance.json"  # how an exported file that is evaluated compares with its model
@@ -25,6 +34,14 @@ EngineChoice = Annotated[
     Field(
         description="What runs a model folder: torch, or an accepted file of unip export in its export/; auto: on the "
         "CPU the fastest file whose engine is installed, else torch."
+    ),
+]
+
+NodataGiven = Annotated[
+    float | None,
+    Field(
+        allow_inf_nan=False,
+        description="Value of samples without a measurement, such as a border of 0; none: as in training.",
     ),
 ]
 
@@ -44,9 +61,9 @@ class LoadConfig(Config):
     augment: Augment = "none"
     augment_scales: AugmentScales = (1.0,)
     batch_size: WindowBatch = "auto"
-    palette: PaletteChoice | None = Field(None, description="As of PredictConfig.")
-    polarity: Polarity | None = Field(None, description="As of PredictConfig.")
-    nodata: float | None = Field(None, allow_inf_nan=False, description="As of PredictConfig.")
+    palette: PaletteGiven = None
+    polarity: PolarityGiven = None
+    nodata: NodataGiven = None
 
     def convert(self, conversion: Conversion) -> Conversion:
         """Return a model's conversion for frames that are stored in another way than those of training."""
@@ -59,17 +76,9 @@ class PredictConfig(Config):
     model: Path = Field(description="Folder of a fine-tuning run, its model/, or a file of unip export.")
     images: tuple[Path, ...] = Field(min_length=1, description="Image files and folders of images.")
     out: Path = Field(Path("predictions"), description="Folder for masks/, overlays/ and probabilities/.")
-    palette: PaletteChoice | None = Field(
-        None, description="Turn colours of a palette back into grey (invert, or its name); none: as in training."
-    )
-    nodata: float | None = Field(
-        None,
-        allow_inf_nan=False,
-        description="Value of samples without a measurement, such as a border of 0; none: as in training.",
-    )
-    polarity: Polarity | None = Field(
-        None, description="How the frames are stored; black-hot ones are inverted; none: as in training."
-    )
+    palette: PaletteGiven = None
+    nodata: NodataGiven = None
+    polarity: PolarityGiven = None
     risk: float | None = Field(
         None,
         gt=0,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from unip.config import Config, NameOrPath, Setting
-from unip.data.images.config import ConversionOptions, PaletteChoice, Polarity
+from unip.data.images.config import ConversionOptions
 from unip.data.labelled.settings import (
     DATA_HELP,
     ImagesFolder,
@@ -29,6 +29,8 @@ from unip.segmentation.settings import (
     Decoder,
     Group,
     LossName,
+    PaletteGiven,
+    PolarityGiven,
     PyramidName,
     Scale,
     Weighting,
@@ -297,12 +299,8 @@ class EvaluateConfig(Config):
     masks: MasksFolder = None
     mask_suffix: MaskSuffix = None
     mask_orientation: MaskOrientationGiven = None
-    palette: PaletteChoice | None = Field(
-        None, description="Turn colours of a palette back into grey (invert, or its name); none: as in training."
-    )
-    polarity: Polarity | None = Field(
-        None, description="How the frames are stored; black-hot ones are inverted; none: as in training."
-    )
+    palette: PaletteGiven = None
+    polarity: PolarityGiven = None
     out: Path | None = Field(None, description="Where results go; default: MODEL/evaluation/SPLIT, against-OLD-SPLIT.")
     worst: int = Field(
         12, ge=0, description="How many frames the page shows: the worst, or where two models differ most."

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from unip.data.images.config import PaletteChoice, Polarity
 from unip.limits import MAX_BATCH, MAX_SCALE
 
 #: Sides of a frame, in crops, up to which `auto` segments it whole: objects look as in training, and windows that
@@ -45,6 +46,16 @@ Scale = Annotated[
         description="How frames are resized: fit: to the model's short side; native: as those of training were; auto: "
         "fit, and native from twice the short side of those on; or a factor."
     ),
+]
+
+PaletteGiven = Annotated[
+    PaletteChoice | None,
+    Field(description="Turn colours of a palette back into grey (invert, or its name); none: as in training."),
+]
+
+PolarityGiven = Annotated[
+    Polarity | None,
+    Field(description="How the frames are stored; black-hot ones are inverted; none: as in training."),
 ]
 
 WindowBatch = Annotated[
