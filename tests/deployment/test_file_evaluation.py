@@ -215,6 +215,8 @@ def test_a_file_against_its_model(place, file, tmp_path):
     from unip.deployment.verbs import sort_models
     from unip.segmentation.config import EvaluateConfig
 
+    beside = unip.evaluate(model=file, against=place / "ft", **settings)
+    assert beside.out == place / "ft/export/results/ft-fp32.onnx/against-ft-test"
     words = EvaluateConfig.make(model=place / "ft", data=file, against=place / "data")
     assert (sort_models(words).model, sort_models(words).against) == (file, place / "ft")
 

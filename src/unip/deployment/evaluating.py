@@ -15,7 +15,7 @@ from unip.files import sha256
 from unip.outputs import output_folder
 from unip.runtime.memory import resident_bytes
 from unip.segmentation.config import EvaluateConfig
-from unip.segmentation.evaluating import files_of, results_beside
+from unip.segmentation.evaluating import evaluations_of, files_of
 from unip.segmentation.held_out import open_evaluated
 from unip.segmentation.model_folder import is_model, model_folder, read_model_config
 from unip.vit.sources import WEIGHTS_NAME
@@ -39,7 +39,7 @@ def evaluate_file(config: EvaluateConfig) -> EvaluateResult | None:
         UnipError: File or data are missing, damaged, or have other classes than each other; the model that was given is
             another one; or the file loses too much against it, after all was written.
     """
-    out = config.out or results_beside(config.model) / (config.split or "all")
+    out = config.out or evaluations_of(config.model) / (config.split or "all")
     with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check(*files_of(config), ACCEPTANCE)
         before = resident_bytes()

@@ -41,7 +41,7 @@ def evaluate_model(config: EvaluateConfig) -> EvaluateResult | None:
         Interrupted: Stopped by Ctrl-C or SIGTERM among corruptions; the same call goes on with the next one.
     """
     read_model_config(config.model)  # refuses what is no model
-    out = config.out or results_beside(config.model) / "evaluation" / (config.split or "all")
+    out = config.out or evaluations_of(config.model) / (config.split or "all")
     with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check(*files_of(config))
         opened = open_evaluated(config)
@@ -143,7 +143,7 @@ def compare_models(
         UnipError: As :func:`evaluate_model` does; or the models share no class but the background.
     """
     name = f"against-{short_name(old)}-{config.split or 'all'}"
-    out = config.out or results_beside(config.model) / "evaluation" / name
+    out = config.out or evaluations_of(config.model) / name
     with output_folder(out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check("comparison.json", "comparison.html")
         by_old = config.split == HELD_OUT and recorded_with(config.model) is None and recorded_with(old) is not None
@@ -169,3 +169,9 @@ def results_beside(model: Path) -> Path:
     if shipped_folder(str(model)):
         return Path("runs") / model
     return model.parent / "results" / model.name if is_file(model) else model
+
+
+def evaluations_of(model: Path) -> Path:
+    """Return the folder of a model's evaluations: ``evaluation/`` among the results of a folder, or those of a file."""
+    results = results_beside(model)
+    return results if is_file(model) else results / "evaluation"
