@@ -322,7 +322,7 @@ def test_a_model_is_compiled_on_request(folder, frames, monkeypatch):
 
 def test_a_model_shows_itself(folder):
     model = unip.load(folder, device="cpu")
-    assert "background, hot, cold" in repr(model) and "with torch on cpu in float32" in repr(model)
+    assert "background, hot, cold" in repr(model) and "with torch on cpu in fp32" in repr(model)
     html = model._repr_html_()
     assert "<table>" in html and "0 background" in html and str(folder) in html
     assert model.names == ("background", "hot", "cold")

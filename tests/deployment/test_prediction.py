@@ -48,7 +48,7 @@ def test_everything_is_written(model, tmp_path):
     record = json.loads((out / "predictions.json").read_text())
     assert record["classes"]["names"] == ["background", "hot", "cold"]
     assert (record["engine"], record["device"], record["scale"]) == ("torch", "cpu", "auto")
-    assert record["precision"] in ("float32", "bfloat16") and record["view"].startswith("whole images up to ")
+    assert record["precision"] in ("fp32", "bf16") and record["view"].startswith("whole images up to ")
     for entry in record["images"]:
         ids = np.asarray(Image.open(out / entry["mask"]))
         assert entry["shares"]["hot"] == pytest.approx((ids == 1).mean(), abs=1e-6)

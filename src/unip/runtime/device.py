@@ -6,6 +6,8 @@ import torch
 
 from unip.errors import UnipError
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device to run on; ``auto`` prefers CUDA, then MPS, then the CPU.
@@ -75,4 +77,9 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     if name == "fp16" and device.type == "cpu":
         raise UnipError("precision fp16 needs a GPU", "Use bf16 or fp32 on the CPU.")
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return PRECISIONS[name]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """Return what the settings call a type to compute in, such as ``bf16``."""
+    return next(name for name, each in PRECISIONS.items() if each == dtype)

@@ -14,7 +14,7 @@ from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame, Frames
 from unip.data.sampling.scaling import Scaling
 from unip.files import sha256
-from unip.runtime.device import choose_device, choose_inference_precision
+from unip.runtime.device import choose_device, choose_inference_precision, precision_name
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation_files import EvaluationSettings
@@ -109,7 +109,7 @@ class SegmenterPredictor:
                 crop=spec.crop,
                 stride=spec.stride,
                 conversion=spec.conversion.given(palette=config.palette, polarity=config.polarity),
-                precision=str(self.dtype).removeprefix("torch."),
+                precision=precision_name(self.dtype),
                 augment=config.augment,
                 augment_scales=config.augment_scales,
             ),

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from unip.errors import UnipError
-from unip.runtime.device import choose_device, choose_precision, device_name
+from unip.runtime.device import choose_device, choose_precision, device_name, precision_name
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.suites.suite import SpeedBatch
 from unip.suites.tasks import CostTask
@@ -33,7 +33,7 @@ class Cost:
         images_per_second: Crops.
         speed_batch: Crops at once when that was timed.
         speed_size: Side of the crops, in pixels.
-        speed_precision: Such as ``bfloat16``.
+        speed_precision: Such as ``bf16``.
         speed_device: Name of what it ran on.
     """
 
@@ -66,7 +66,7 @@ def measure_cost(task: CostTask) -> Cost:
         return seconds_per_call(run, device)
 
     batch, taken = time_batch(seconds, task.batch, device)
-    precision = str(dtype).removeprefix("torch.")
+    precision = precision_name(dtype)
     return Cost(flops, parameters, batch / taken, batch, spec.crop, precision, device_name(device))
 
 

@@ -252,6 +252,9 @@ class AcceptedFile:
             if self._torch is None:
                 from unip.deployment.engines.torch_engine import TorchEngine
 
-                log.warning(f"note: torch segments frames that the exported file does not take: {given.name}: {why}")
                 self._torch = TorchEngine(self.model, self.config, self.name)
+                log.warning(
+                    f"note: torch segments frames that the exported file does not take: {given.name}: {why} (in "
+                    f"{self._torch.facts.precision})"
+                )
         return replace(next(iter(self._torch.segment([item], reader, wanted, 0))), given=given, engine="torch")

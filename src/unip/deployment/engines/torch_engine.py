@@ -24,7 +24,7 @@ from unip.deployment.engines.torch_strips import segment_large
 from unip.deployment.inputs import Given, Reader
 from unip.deployment.strips import is_large
 from unip.errors import UnipError
-from unip.runtime.device import choose_device, choose_inference_precision, device_name
+from unip.runtime.device import choose_device, choose_inference_precision, device_name, precision_name
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.inference import Augmentation, Inference, class_ids, decoded, describe_window
 from unip.segmentation.model import SegmenterSpec
@@ -59,7 +59,7 @@ class TorchEngine:
             name=name,
             engine="torch",
             device=device_name(device),
-            precision=str(dtype).removeprefix("torch."),
+            precision=precision_name(dtype),
             classes=spec.classes,
             conversion=config.convert(spec.conversion),
             images=spec.images,
