@@ -26,7 +26,8 @@ class Parity:
     Attributes:
         frames: Of how many frames.
         agreement: Share of their pixels that have the same class.
-        logit_difference: The largest difference of two logits, in spreads (largest less least) of the frame's logits.
+        logit_difference: The largest difference of two logits, in spreads (largest less least) of the frame's logits;
+            infinite where a logit of the file is no number.
         scores: Of the file, if there are labels.
         model_scores: Of the model in torch.
         ece: Expected calibration error of the file's confidence, by the calibration that both have; None: no labels.
@@ -53,7 +54,7 @@ class Parity:
         found: dict[str, object] = {
             "frames": self.frames,
             "pixel_agreement": self.agreement,
-            "largest_logit_difference": self.logit_difference,
+            "largest_logit_difference": self.logit_difference if math.isfinite(self.logit_difference) else None,
         }
         if self.scores is not None and self.model_scores is not None:
             found |= {
@@ -91,7 +92,8 @@ class ParityCounter:
         self.same += int((found.ids == expected.ids).sum())
         self.pixels += expected.ids.size
         spread = max(float(expected.logits.max() - expected.logits.min()), 1e-9)
-        self.difference = max(self.difference, float(np.abs(found.logits - expected.logits).max()) / spread)
+        difference = float(np.abs(found.logits - expected.logits).max()) / spread
+        self.difference = math.inf if math.isnan(difference) else max(self.difference, difference)
         if truth is None:
             return
         self.labelled = True
