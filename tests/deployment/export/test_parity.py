@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.deployment.export.test_metadata import metadata
+from unip.deployment.export.acceptance import Acceptance
 from unip.deployment.export.parity import ParityCounter
 from unip.deployment.export.runners import Outputs
 
@@ -38,3 +39,14 @@ def test_the_largest_difference_is_in_spreads_of_the_models_logits():
     for by in (0.5, 2, 1):
         counter.add(outputs(model + np.float32(by)), outputs(model))
     assert counter.finish().to_dict()["largest_logit_difference"] == 0.25
+
+
+@pytest.mark.parametrize(("label", "agrees", "within"), [(0, True, True), (0, False, False), (255, False, None)])
+def test_what_a_corruption_costs_is_not_known_without_labels(label, agrees, within):
+    logits = np.zeros((2, 4, 5), np.float32)
+    logits[0] = 1
+    counter = ParityCounter(metadata())
+    counter.add(outputs(logits if agrees else logits[::-1].copy()), outputs(logits), np.full((4, 5), label, np.uint8))
+    accepted = Acceptance(counter.finish(), (0.1,), 1, None, (), {"fog:3": counter.finish()})
+    (told,) = accepted.to_dict(0.5)["corrupted"]
+    assert (told["corruption"], told["within_tolerance"]) == ("fog:3", within)

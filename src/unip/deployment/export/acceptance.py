@@ -87,7 +87,10 @@ class Acceptance:
             found["end_to_end_ms"] = _percentiles(self.end_to_end)
         if self.corrupted:
             found["corrupted"] = [
-                {"corruption": name, **each.to_dict(), "within_tolerance": (each.lost or 0.0) <= tolerance}
+                {
+                    **{"corruption": name, **each.to_dict()},
+                    "within_tolerance": None if each.lost is None else each.lost <= tolerance,
+                }
                 for name, each in self.corrupted.items()
             ]
         return found
