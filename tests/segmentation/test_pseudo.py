@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import unip
+from unip.data.images.config import Conversion
+from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.segmentation_crops import SegmentationTrainDataset, SegmentationTrainTransform
 from unip.errors import UnipError
@@ -61,8 +64,22 @@ def test_frames_are_read_as_labelled_ones_are_but_for_those_that_have_labels(seg
     pair = found.data.read(0)
     assert (pair.mask[10, 10], pair.mask[0, 0], pair.mask[0, 1]) == (1, 255, 0)
     assert "2 more are labelled or evaluated on" in found.describe(0.5)[1]
+    assert not found.stored_otherwise and found.data.conversion == DEFAULT
     unsure = open_pseudo(predictions(tmp_path / "q", frames, risk=None), labelled, [])
     assert "note: unsure pixels count like sure ones" in unsure.describe(0.25)[-1]
+
+
+def test_frames_that_are_stored_in_another_way_are_read_as_predict_read_them(segmentation_folder, frames, tmp_path):
+    """As predict --polarity says of the frames; how counts become grey stays that of the labelled ones."""
+    window = Conversion(method="window", window=(0, 9000))
+    labelled = replace(open_segmentation(segmentation_folder, "train"), conversion=window)
+    stored = DEFAULT.given(polarity="black-hot", nodata=7)
+    folder = predictions(tmp_path / "p", frames, conversion=stored.model_dump(mode="json"))
+    found = open_pseudo(folder, labelled, [])
+    assert found.data.conversion == window.given(polarity="black-hot", nodata=7)
+    white = np.asarray(Image.open(found.data.images[0]))
+    np.testing.assert_array_equal(found.data.read(0).image, 255 - white)
+    assert any("read as unip predict read them" in line and "black-hot" in line for line in found.describe(0.5))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from unip.data.images.config import Conversion
+from unip.data.images.conversion import DEFAULT
 from unip.data.labelled.masks import MaskFile
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.labelled.turning import turn_masks
@@ -43,6 +45,7 @@ class Predictions:
     classes: PredictedClasses
     images: list[PredictedImage] = field(default_factory=list)
     risk: float | None = None
+    conversion: Conversion | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,14 @@ class PseudoLabels:
         model: Which made the masks, as it was given then.
         risk: Wanted share of wrong pixels, at most; None: unsure pixels have a class, too.
         left_out: Frames that are labelled or evaluated on, and so are not among them.
+        stored_otherwise: Whether they have another polarity, palette or value of missing samples than labelled ones.
     """
 
     data: SegmentationData
     model: str
     risk: float | None
     left_out: int
+    stored_otherwise: bool = False
 
     def describe(self, share: float) -> list[str]:
         """Say what is trained on."""
@@ -69,6 +74,11 @@ class PseudoLabels:
         ]
         if self.left_out:
             lines.append(f"{self.left_out} more are labelled or evaluated on, and their pseudo-labels are not used")
+        if self.stored_otherwise and self.data.conversion is not None:
+            how = self.data.conversion.describe()
+            lines.append(
+                f"they are stored in another way than labelled ones, and read as unip predict read them: {how}"
+            )
         if self.risk is None:
             lines.append("note: unsure pixels count like sure ones: unip predict --risk 0.05 leaves them out")
         return lines
@@ -109,6 +119,8 @@ def check_pseudo(folder: Path) -> None:
 def open_pseudo(folder: Path, labelled: SegmentationData, others: Iterable[Path]) -> PseudoLabels:
     """Open what `unip predict` wrote, for the classes and the conversion of labelled frames.
 
+    Polarity, palette and the value of missing samples are those that predict read the frames with.
+
     Args:
         folder: Its output folder.
         labelled: The frames to train on.
@@ -136,6 +148,18 @@ def open_pseudo(folder: Path, labelled: SegmentationData, others: Iterable[Path]
     if gone := [file for pair in files for file in pair if not is_file(file)]:
         raise UnipError(f"pseudo: {gone[0]} is gone", f"Put it back, or run unip predict again into {folder}.")
     images, masks = zip(*files, strict=True)
-    data = replace(labelled, images=images, masks=tuple(map(MaskFile, masks)), ids=(), assumed_ignore=None)
+    own = labelled.conversion or DEFAULT
+    conversion = own
+    if found.conversion is not None:  # that of the frames may have been given to predict
+        stored = found.conversion
+        conversion = own.given(palette=stored.palette, polarity=stored.polarity, nodata=stored.nodata)
+    data = replace(
+        labelled,
+        images=images,
+        masks=tuple(map(MaskFile, masks)),
+        ids=(),
+        assumed_ignore=None,
+        conversion=conversion,
+    )
     turned = turn_masks(data, "stored", str(folder))
-    return PseudoLabels(turned, found.model, found.risk, len(found.images) - len(kept))
+    return PseudoLabels(turned, found.model, found.risk, len(found.images) - len(kept), conversion != own)
