@@ -34,7 +34,7 @@ def run(tmp_path, make_segmenter, monkeypatch):
     monkeypatch.setattr(accepted, "open_exported", lambda file, config: GraphEngine(graphs[file], config, file))
     monkeypatch.setattr(accepted, "find_spec", lambda name: None if name == "openvino" else object())
 
-    def export(name="m.onnx", place="run/export", *, latency=5.0, is_accepted=True, **changes):
+    def export(name="m.onnx", place="run/export", *, latency=5.0, is_accepted=True, lost=None, **changes):
         folder = tmp_path / place
         folder.mkdir(parents=True, exist_ok=True)
         values = {
@@ -46,7 +46,7 @@ def run(tmp_path, make_segmenter, monkeypatch):
         graphs[str(folder / name)] = Graph(segmenter, metadata)
         (folder / name).write_bytes(b"")
         report = {"file": name, "accepted": is_accepted, "reason": "", "metadata": metadata.model_dump(mode="json")}
-        measured = {"frames": 3, "latency_ms": {"p50": latency, "p99": latency}}
+        measured = {"frames": 3, "latency_ms": {"p50": latency, "p99": latency}, "lost_miou": lost}
         (folder / f"{name}.json").write_text(json.dumps(report | {"acceptance": measured}))
         return graphs[str(folder / name)]
 
@@ -70,6 +70,14 @@ def test_the_fastest_accepted_file_of_these_weights_is_taken(run, capsys):
     assert engine.facts.view.endswith("model/export/fast.onnx") and engine.facts.folder == run.path / "model"
     assert "openvino is not installed" in capsys.readouterr().out
     assert engine_of(run, engine="torch") == "torch"
+
+
+def test_a_file_that_loses_more_than_half_a_point_is_taken_only_when_asked_for(run, capsys):
+    run(latency=1.0, lost=0.6)
+    assert engine_of(run) == "torch" and "it loses 0.60 points of mIoU" in capsys.readouterr().out
+    assert engine_of(run, engine="onnx") == "ONNX Runtime"
+    run(latency=1.0, lost=0.5)
+    assert engine_of(run) == "ONNX Runtime"
 
 
 def test_predict_uses_it_and_gives_the_same_masks(run, tmp_path, capsys):

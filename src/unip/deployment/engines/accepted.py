@@ -31,6 +31,8 @@ from unip.vit.sources import WEIGHTS_NAME
 
 log = logging.getLogger(__name__)
 
+#: Points of mIoU that a file may have lost to be taken unasked; `unip export --tolerance` may have allowed more.
+MAX_LOST = 0.5
 RUNS_IN = {"onnx": "onnxruntime", "openvino": "openvino"}  # engines and the packages that run their files
 
 
@@ -42,6 +44,7 @@ class _Latency:
 @dataclass(frozen=True)
 class _Measured:
     latency_ms: _Latency
+    lost_miou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,13 @@ class Accepted:
         file: Where it is.
         metadata: What it says about itself.
         latency_ms: The median that its engine took for a frame, in milliseconds.
+        lost: Points of mIoU that it lost against the model; None: that was not measured.
     """
 
     file: Path
     metadata: ExportMetadata
     latency_ms: float
+    lost: float | None
 
     def describe(self) -> str:
         """Name it."""
@@ -102,7 +107,8 @@ def _read(path: Path) -> Accepted | None:
     if report is None or not report.accepted or Path(report.file).name != report.file:
         return None
     file = path.parent / report.file
-    return Accepted(file, report.metadata, report.acceptance.latency_ms.p50) if is_file(file) else None
+    measured = report.acceptance
+    return Accepted(file, report.metadata, measured.latency_ms.p50, measured.lost_miou) if is_file(file) else None
 
 
 def open_accepted(model: Path, config: LoadConfig, name: str) -> Engine | None:
@@ -162,6 +168,8 @@ def _unfit(one: Accepted, config: LoadConfig) -> str | None:
     metadata = one.metadata
     if metadata.engine not in RUNS_IN:
         return "it would be run by torch, as the model folder is"
+    if config.engine == "auto" and one.lost is not None and one.lost > MAX_LOST:
+        return f"it loses {one.lost:.2f} points of mIoU, more than {MAX_LOST}; --engine {metadata.engine} takes it"
     if config.engine not in ("auto", metadata.engine):
         return f"--engine {config.engine} was requested"
     if config.precision not in ("auto", metadata.precision):
