@@ -156,8 +156,9 @@ def test_every_split_gets_a_group() -> None:
     counts = np.ones((5, 2), np.int64)
     chosen = assign(list("abcde"), ("x", "x", "x", "y", "z"), counts, (0.98, 0.01, 0.01), 0)
     assert sorted(set(chosen)) == [0, 1, 2] and chosen[0] == chosen[1] == chosen[2]
-    with pytest.raises(UnipError, match="2 groups of images cannot be divided into 3 splits"):
+    with pytest.raises(UnipError, match="2 groups of images cannot be divided into 3 splits") as caught:
         assign(list("abcde"), ("x", "x", "x", "y", "y"), counts, (0.6, 0.2, 0.2), 0)
+    assert "folds" in caught.value.fix
 
 
 def test_names() -> None:

@@ -45,7 +45,7 @@ def assign(
     if len(unique) < len(wanted):
         raise UnipError(
             f"{len(unique)} group{'s' * (len(unique) > 1)} of images cannot be divided into {len(wanted)} splits",
-            "Name finer groups, or set a share to 0.",
+            "Name finer groups, or ask for fewer splits: set a share to 0, or give a smaller number of folds.",
         )
     place = {group: i for i, group in enumerate(unique)}
     member = np.array([place[group] for group in groups])
