@@ -176,3 +176,9 @@ def test_a_model_teaches_the_next_one(segmentation_folder, backbone_folder, fram
 def test_a_folder_that_predict_did_not_write_is_refused_early(segmentation_folder, tmp_path):
     with pytest.raises(UnipError, match=r"pseudo: .* has no predictions\.json"):
         unip.finetune(data=segmentation_folder, out=tmp_path / "o", pseudo=tmp_path)
+
+
+def test_a_share_of_no_pseudo_labels_is_refused(small_run):
+    with pytest.raises(UnipError, match=r"pseudo_share 0\.3 is of pseudo-labels, and none are given"):
+        unip.finetune(**small_run, pseudo_share=0.3)
+    assert not small_run["out"].exists()

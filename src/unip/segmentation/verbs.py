@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from unip.config import verb
 from unip.data.labelled.settings import Places, check_data
+from unip.errors import UnipError
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.settings import HELD_OUT
 from unip.training.run_folder import run_folder
@@ -35,6 +36,11 @@ def finetune(config: FinetuneConfig) -> FinetuneResult | None:
         from unip.segmentation.pseudo import check_pseudo  # needs numpy
 
         check_pseudo(config.pseudo)
+    elif config.pseudo_share != FinetuneConfig.model_fields["pseudo_share"].default:
+        raise UnipError(
+            f"pseudo_share {config.pseudo_share:g} is of pseudo-labels, and none are given",
+            "Give the output folder of `unip predict` with --pseudo, or leave --pseudo-share out.",
+        )
     config = without_splits(config)
     with run_folder(config) as run:
         config = run.adopt(config)
