@@ -37,6 +37,14 @@ def test_what_is_no_exported_file(tmp_path):
         unip.predict(model=tmp_path / "m.xml", images=(tmp_path,), out=tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["m.onnx", "m.xml"])
+def test_torch_is_not_said_to_run_what_it_does_not(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UnipError, match="which torch does not run"):
+        unip.predict(model=tmp_path / name, images=(tmp_path,), out=tmp_path / "out", engine="torch")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A calibrated model."""

@@ -210,6 +210,9 @@ def test_settings_that_were_decided_by_the_export(make):
         ({"compile": True}, "of model folders"),
         ({"batch_size": 4}, "of model folders"),
         ({"window": "slide"}, "of model folders"),
+        ({"augment": "flip"}, "is for model folders"),
+        ({"augment_scales": (0.75, 1.0)}, "is for model folders"),
+        ({"engine": "openvino"}, "is run by ONNX Runtime, and engine openvino was requested"),
     ):
         with pytest.raises(UnipError, match=what):
             load(graph, **settings)

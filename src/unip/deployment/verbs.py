@@ -142,6 +142,11 @@ def predict(config: PredictConfig) -> PredictResult | None:
         UnipError: The model or an image folder is missing; or, after all others were written, some images are damaged.
     """
     check_model(str(config.model))
+    if config.engine == "torch" and is_exported(config.model) and config.model.suffix.lower() != ".pt2":
+        raise UnipError(
+            f"{config.model} is an exported file, which torch does not run",
+            "Leave --engine out, or give the model folder.",
+        )
     names = name_outputs(config.images, config.out)
     with output_folder(config.out, overwrite=config.overwrite, dry_run=config.dry_run) as outputs:
         outputs.check(

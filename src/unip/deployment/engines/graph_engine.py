@@ -184,6 +184,12 @@ def check_settings(metadata: ExportMetadata, config: LoadConfig, name: str) -> N
         UnipError: A setting asks for something else.
     """
     fixed = metadata.conversion
+    if config.augment != "none" or config.augment_scales != (1.0,):
+        raise UnipError(
+            f"{name} is an exported file, and test-time augmentation is for model folders",
+            "Leave augment and augment_scales out, or load the model folder.",
+        )
+    check_engine(metadata, config, name)
     if config.precision not in ("auto", metadata.precision):
         raise UnipError(
             f"{name} computes in {metadata.precision}, and precision {config.precision} was requested",
@@ -198,6 +204,19 @@ def check_settings(metadata: ExportMetadata, config: LoadConfig, name: str) -> N
         raise UnipError(
             f"{name} converts frames itself: {fixed.describe()}",
             "Leave palette, polarity and nodata out, load the model folder, or export it with --input uint8.",
+        )
+
+
+def check_engine(metadata: ExportMetadata, config: LoadConfig, name: str) -> None:
+    """Refuse another engine than the file is for; torch is what `unip.load` has where none is asked for.
+
+    Raises:
+        UnipError: Another one is asked for.
+    """
+    if config.engine not in ("auto", "torch", metadata.engine):
+        raise UnipError(
+            f"{name} is run by {NAMES[metadata.engine]}, and engine {config.engine} was requested",
+            f"Leave engine out, or export the model with --to {config.engine}.",
         )
 
 
