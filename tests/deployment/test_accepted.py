@@ -19,6 +19,7 @@ from unip.deployment.verbs import predict
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.segmentation.calibration import BINS, Calibration
+from unip.segmentation.model_folder import read_model_config, spec_digest
 from unip.segmentation.storage import save_segmenter
 from unip.segmentation.training_images import TrainingImages
 
@@ -41,6 +42,7 @@ def run(tmp_path, make_segmenter, monkeypatch):
             "engine": "onnx", "precision": "fp32", "input": "uint8", "channels": 1, "classes": segmenter.spec.classes,
             "conversion": segmenter.spec.conversion, "images": IMAGES, "short_side": 32, "crop": 32, "patch": 8,
             "longest": 200, "model": "m", "sha256": sha256(tmp_path / "run/model/model.safetensors"),
+            "spec_sha256": spec_digest(read_model_config(tmp_path / "run")[1]),
         }  # fmt: skip
         metadata = ExportMetadata(**{**values, **changes})
         graphs[str(folder / name)] = Graph(segmenter, metadata)
@@ -158,6 +160,8 @@ def test_nothing_is_used_that_may_be_wrong(run, capsys):
     cases = [
         ({"images": IMAGES.model_copy(update={"size": (32, 80)})}, "frames of 80x32 are segmented in windows"),
         ({"calibration": calibration}, "the model was calibrated again since"),
+        ({"spec_sha256": "0" * 64}, "the model's config.json (classes, conversion, sizes) was changed since"),
+        ({"spec_sha256": None}, "the model's config.json (classes, conversion, sizes) was changed since"),
     ]
     for changes, said in cases:
         run(**changes)
@@ -172,6 +176,23 @@ def test_nothing_is_used_that_may_be_wrong(run, capsys):
     assert engine_of(run) == "torch" and "another file than its report is of" in capsys.readouterr().out
     (run.path / "export/m.onnx.json").write_text("{}")
     assert engine_of(run) == "torch"
+
+
+@pytest.mark.parametrize("part", ["classes", "conversion", "mean", "crop"])
+def test_a_model_whose_description_was_changed_is_not_run_by_its_old_file(run, part, capsys):
+    run()
+    assert engine_of(run) == "ONNX Runtime"
+    file = run.path / "model/config.json"
+    record = json.loads(file.read_text())
+    spec = record["spec"]
+    spec[part] = {
+        "classes": {**spec["classes"], "names": ["background", "cold", "hot"]},
+        "conversion": {**spec["conversion"], "polarity": "black-hot"},
+        "mean": [0.9, 0.9, 0.9],
+        "crop": 24,
+    }[part]
+    file.write_text(json.dumps(record))
+    assert engine_of(run) == "torch" and "was changed since" in capsys.readouterr().out
 
 
 def test_without_a_file_the_export_is_named(run, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,11 @@ def read_model_config(path: Path) -> tuple[Path, dict[str, Any]]:
     except OSError as error:
         raise unreadable_weights(folder / WEIGHTS_NAME, error) from error
     return folder, record
+
+
+def spec_digest(record: dict[str, Any]) -> str:
+    """Return the SHA-256 of what a ``config.json`` says of its model: architecture, classes, conversion, sizes."""
+    return hashlib.sha256(json.dumps(record.get("spec"), sort_keys=True).encode()).hexdigest()
 
 
 def is_model(path: Path) -> bool:

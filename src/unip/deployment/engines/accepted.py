@@ -25,7 +25,7 @@ from unip.runtime.device import choose_device, native_bfloat16
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.evaluating import results_beside
 from unip.segmentation.model import SegmenterSpec
-from unip.segmentation.model_folder import model_folder, read_model_config
+from unip.segmentation.model_folder import model_folder, read_model_config, spec_digest
 from unip.segmentation.settings import Workers, sees_whole
 from unip.vit.sources import WEIGHTS_NAME
 
@@ -221,6 +221,8 @@ class AcceptedFile:
             raise UnipError(f"{accepted.file} is another file than its report is of", again)
         if metadata.calibration != Calibration.read(folder, len(metadata.classes.names)):
             raise UnipError("the model was calibrated again since", again)
+        if metadata.spec_sha256 != spec_digest(read_model_config(model)[1]):
+            raise UnipError("the model's config.json (classes, conversion, sizes) was changed since", again)
         if bad := differing_golden(self.graph.runner, every=config.check == "all"):
             raise UnipError(f"of {len(bad)} frames that it carries it gives other masks on this device", again)
         facts = self.graph.facts

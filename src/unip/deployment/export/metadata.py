@@ -70,6 +70,9 @@ class ExportMetadata(Config):
     calibration: Calibration | None = Field(None, description="What confidence means; None: that was not measured.")
     model: str = Field(description="What the model was called.")
     sha256: str | None = Field(None, description="Of the weights that were exported.")
+    spec_sha256: str | None = Field(
+        None, description="Of what the model's config.json said: classes, conversion, sizes."
+    )
     licence: str | None = Field(None, description="Of the model, as its source states it.")
     lineage: Lineage | None = Field(None, description="What the model was made from.")
     versions: dict[str, str] = Field({}, description="Of the programs that made the file.")

@@ -54,7 +54,7 @@ from unip.runtime.memory import resident_bytes
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.held_out import Evaluated
 from unip.segmentation.model import Segmenter
-from unip.segmentation.model_folder import model_folder
+from unip.segmentation.model_folder import model_folder, spec_digest
 from unip.segmentation.storage import load_segmenter
 from unip.version import __version__
 from unip.vit.sources import WEIGHTS_NAME
@@ -160,6 +160,7 @@ def describe_file(config: ExportConfig, segmenter: Segmenter) -> ExportMetadata:
         calibration=Calibration.read(folder, len(spec.classes.names)),
         model=str(config.model),
         sha256=sha256(folder / WEIGHTS_NAME),
+        spec_sha256=spec_digest(record),
         licence=None if entry is None else entry.licence,
         lineage=read_lineage(record, str(folder / "config.json")),
         versions={"unip": __version__, **_versions()},
