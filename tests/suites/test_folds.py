@@ -69,7 +69,7 @@ def test_a_seed_without_all_folds_is_left_out(tmp_path: Path) -> None:
 def test_the_table_compares_with_the_baseline(tmp_path: Path) -> None:
     suite = Suite(inits={"a": {"model": "m"}, "b": {"model": "m"}}, datasets=FOLDS, protocols={"all": {}}, baseline="a")
     every = [cell for seed in (0, 1) for init in "ab" for cell in cells(tmp_path, init, seed, 40 * (init == "b"))]
-    (table,) = fold_tables(suite, "all, {}, 100 %", every)
+    (table,) = fold_tables(suite, "all", "100 %", every)
     assert table.title == "All folds: all, set, 100 %" and [row[:2] for row in table.rows] == [("a", "2"), ("b", "2")]
     runs = {init: pooled_over_folds([c for c in every if c.axes.init == init], FOLDS) for init in "ab"}
     gain = np.mean([b.scores.miou - a.scores.miou for a, b in zip(runs["a"], runs["b"], strict=True)])
@@ -81,5 +81,15 @@ def test_the_table_compares_with_the_baseline(tmp_path: Path) -> None:
 def test_sets_without_folds_have_no_such_table(tmp_path: Path, fold_of: str | None) -> None:
     entries = {name: entry.model_copy(update={"fold_of": fold_of}) for name, entry in FOLDS.items()}
     suite = Suite(inits={"a": {"model": "m"}}, datasets=entries, protocols={"all": {}})
-    found = fold_tables(suite, "{}", cells(tmp_path, "a", 0)[:1])
+    found = fold_tables(suite, "all", "100 %", cells(tmp_path, "a", 0)[:1])
     assert found == []
+
+
+def test_runs_of_other_images_have_no_interval_over_images(tmp_path: Path) -> None:
+    suite = Suite(inits={"a": {"model": "m"}, "b": {"model": "m"}}, datasets=FOLDS, protocols={"all": {}}, baseline="a")
+    every = [*cells(tmp_path, "a", 0), cells(tmp_path, "b", 0)[0]]
+    fewer = np.ones((2, 2, 2), np.int64)
+    every.append(done(tmp_path, "b", "set-2", 1, fewer, ["10_x.png", "11_x.png"]))
+    every[-1] = DoneCell(Axes("b", "set-2", "all", 1.0, 0), every[-1].folder, every[-1].record, {}, None)
+    (table,) = fold_tables(suite, "all", "100 %", every)
+    assert table.rows[1][3] != "-" and table.rows[1][5] == "-"

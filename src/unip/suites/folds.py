@@ -1,4 +1,7 @@
-"""Results of all folds of a set together: each image is tested once, and pixels are added up before they are scored."""
+"""Results of all folds of a set together: each image is tested once, and pixels are added up before they are scored.
+
+A data set without folds is a set of one.
+"""
 
 from __future__ import annotations
 

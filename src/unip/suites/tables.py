@@ -95,7 +95,7 @@ def all_tables(suite: Suite, done: list[DoneCell]) -> list[ReportTable]:
                 found.append(corruptions_table(title, group, suite.corruptions_of(protocol)))
             if any(cell.record.layers_miou for cells in group.values() for cell in cells):
                 found.append(layers_table(title, group))
-        found += fold_tables(suite, f"{protocol}, {{}}, {labels}", inside)
+        found += fold_tables(suite, protocol, labels, inside)
         published = suite.published is not None and label_budget == 1 and bool(suite.published.miou.get(protocol))
         if len(datasets) > 1 or published:
             found.append(average_table(suite, protocol, label_budget, inside))
@@ -149,15 +149,16 @@ def results_table(suite: Suite, title: str, group: dict[str, list[DoneCell]]) ->
     return ReportTable(title, tuple(head), tuple(body), " ".join(notes))
 
 
-def fold_tables(suite: Suite, title: str, inside: list[DoneCell]) -> list[ReportTable]:
+def fold_tables(suite: Suite, protocol: str, labels: str, inside: list[DoneCell]) -> list[ReportTable]:
     """Compare inits over all folds of a set: the pixels of the folds are added up, then scored.
 
     A seed counts where it has every fold, so that each image of the set is tested once.
 
     Args:
         suite: Says which entries are folds of one set.
-        title: Of the tables, with ``{}`` for the name of the set.
-        inside: Cells of one protocol and label budget.
+        protocol: Of the cells, for the titles.
+        labels: How many labels they had, for the titles.
+        inside: The cells.
     """
     folds: dict[str, list[str]] = {}
     for name, source in suite.datasets.items():
@@ -171,7 +172,7 @@ def fold_tables(suite: Suite, title: str, inside: list[DoneCell]) -> list[Report
         }
         group = {init: runs for init, runs in group.items() if runs}
         if group:
-            found.append(_fold_table(title.format(whole), group, suite.baseline, len(names)))
+            found.append(_fold_table(f"{protocol}, {whole}, {labels}", group, suite.baseline, len(names)))
     return found
 
 
@@ -194,13 +195,15 @@ def _fold_table(title: str, group: dict[str, list[PooledRun]], baseline: str | N
 
 
 def pooled_differences(ours: list[PooledRun], theirs: list[PooledRun]) -> list[str]:
-    """Return the paired difference in mIoU of pooled runs, and its intervals over seeds and images."""
+    """Return the paired difference in mIoU of runs, and its intervals over seeds and images, if those are the same."""
     base = {run.seed: run for run in theirs}
     pairs = [(run, base[run.seed]) for run in ours if run.seed in base]
     if not pairs:
         return ["-", "-", "-"]
     seeds = paired_over_seeds([a.scores.miou for a, _ in pairs], [b.scores.miou for _, b in pairs])
-    images = paired_over_images([a.matrices for a, _ in pairs], [b.matrices for _, b in pairs], pairs[0][0].groups)
+    mine, others = ([side.matrices for side in sides] for sides in zip(*pairs, strict=True))
+    same = len({matrices.shape for matrices in mine + others}) == 1
+    images = paired_over_images(mine, others, pairs[0][0].groups) if same else Interval(math.nan, math.nan, math.nan)
     return [number(seeds.mean, sign=True), limits(seeds), limits(images)]
 
 
@@ -220,17 +223,8 @@ def _chosen(group: dict[str, list[DoneCell]]) -> str:
 
 def differences(cells: list[DoneCell], baseline: list[DoneCell], source: DatasetEntry) -> list[str]:
     """Return the paired difference in mIoU and its intervals over seeds and over the test images of ``source``."""
-    theirs = {cell.axes.seed: cell for cell in baseline}
-    pairs = [(cell, theirs[cell.axes.seed]) for cell in cells if cell.axes.seed in theirs]
-    if not pairs:
-        return ["-", "-", "-"]
-    ours, base = zip(*pairs, strict=True)
-    seeds = paired_over_seeds([value(c.record.miou) for c in ours], [value(c.record.miou) for c in base])
-    mine, others = ([cell.frames() for cell in side] for side in (ours, base))
-    same = len({matrices.shape for matrices in mine + others}) == 1
-    groups = source.groups(ours[0].images())
-    images = paired_over_images(mine, others, groups) if same else Interval(math.nan, math.nan, math.nan)
-    return [number(seeds.mean, sign=True), limits(seeds), limits(images)]
+    one = {cells[0].axes.dataset: source}
+    return pooled_differences(pooled_over_folds(cells, one), pooled_over_folds(baseline, one))
 
 
 def classes_table(title: str, group: dict[str, list[DoneCell]]) -> ReportTable:
