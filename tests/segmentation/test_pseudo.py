@@ -182,3 +182,17 @@ def test_a_share_of_no_pseudo_labels_is_refused(small_run):
     with pytest.raises(UnipError, match=r"pseudo_share 0\.3 is of pseudo-labels, and none are given"):
         unip.finetune(**small_run, pseudo_share=0.3)
     assert not small_run["out"].exists()
+
+
+def test_a_list_that_predict_does_not_write_is_refused(segmentation_folder, frames, tmp_path):
+    labelled = open_segmentation(segmentation_folder, "train")
+    other = predictions(tmp_path / "other", frames)
+    images = json.loads((other / "predictions.json").read_text())["images"]
+    elsewhere = [{**images[0], "mask": f"../other/{images[0]['mask']}"}, *images[1:]]
+    for name, listed, message in (
+        ("twice", [*images, images[0]], "new0.png twice"),
+        ("elsewhere", elsewhere, "outside of the folder"),
+        ("absolute", [{**images[0], "mask": str(other / images[0]["mask"])}], "outside of the folder"),
+    ):
+        with pytest.raises(UnipError, match=message):
+            open_pseudo(predictions(tmp_path / name, frames, images=listed), labelled, ())

@@ -116,6 +116,22 @@ def check_pseudo(folder: Path) -> None:
         )
 
 
+def _check_listed(images: Iterable[PredictedImage], folder: Path) -> None:
+    """Refuse a list that `unip predict` does not write: an image twice, or a mask of another folder.
+
+    Raises:
+        UnipError: It names the image.
+    """
+    seen = set[str]()
+    for each in images:
+        wrong = "twice" if each.image in seen else ""
+        if not Path(os.path.normpath(folder / each.mask)).is_relative_to(os.path.normpath(folder)):
+            wrong = f"with a mask outside of the folder, {each.mask}"
+        if wrong:
+            raise UnipError(f"pseudo: {folder / FILE} lists {each.image} {wrong}", "Run unip predict again.")
+        seen.add(each.image)
+
+
 def open_pseudo(folder: Path, labelled: SegmentationData, others: Iterable[Path]) -> PseudoLabels:
     """Open what `unip predict` wrote, for the classes and the conversion of labelled frames.
 
@@ -127,10 +143,11 @@ def open_pseudo(folder: Path, labelled: SegmentationData, others: Iterable[Path]
         others: Images that are evaluated on: they must not be trained on in this way either.
 
     Raises:
-        UnipError: The classes are others, a file is gone, or no frame is left.
+        UnipError: The classes are others, a file is gone, listed twice or elsewhere, or no frame is left.
     """
     check_pseudo(folder)
     found = read_json(folder / FILE, Predictions, file_names=True, fix="Run unip predict again.")
+    _check_listed(found.images, folder)
     if tuple(found.classes.names) != labelled.classes.names:
         raise UnipError(
             f"pseudo: the classes of {folder} are {', '.join(found.classes.names)}, and those of the labelled frames "
