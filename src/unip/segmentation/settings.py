@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unip.data.images.config import PaletteChoice, Polarity
+from unip.data.sampling.scaling import ScaleName
 from unip.limits import MAX_BATCH, MAX_SCALE
 
 #: Sides of a frame, in crops, up to which `auto` segments it whole: objects look as in training, and windows that
@@ -41,7 +42,7 @@ AugmentScales = Annotated[
 ]
 
 Scale = Annotated[
-    Literal["auto", "fit", "native"] | Annotated[float, Field(gt=0, le=MAX_SCALE, allow_inf_nan=False)],
+    ScaleName | Annotated[float, Field(gt=0, le=MAX_SCALE, allow_inf_nan=False)],
     Field(
         description="How frames are resized: fit: to the model's short side; native: as those of training were; auto: "
         "fit, and native from twice the short side of those on; or a factor."

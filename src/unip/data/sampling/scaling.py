@@ -17,7 +17,7 @@ from unip.limits import check_pixels
 #: frames of training at random by 0.5 to 2 at most.
 FAR = 2.0
 
-Scale = Literal["auto", "fit", "native"] | float
+ScaleName = Literal["auto", "fit", "native"]
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -62,7 +62,7 @@ class Scaling:
 
     short_side: int
     trained: int | None
-    scale: Scale = "auto"
+    scale: ScaleName | float = "auto"
     crop: int = 512
     stride: int = 341
 
