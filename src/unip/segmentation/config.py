@@ -24,6 +24,7 @@ from unip.runtime.memory import Cache
 from unip.runtime.settings import Device, MaxPixels, Precision
 from unip.segmentation.settings import (
     HELD_OUT,
+    TOLERANCE,
     Augment,
     AugmentScales,
     Decoder,
@@ -291,7 +292,9 @@ class EvaluateConfig(Config):
         "still there.",
     )
     tolerance: float = Field(
-        0.5, ge=0, description="Points of mIoU that an exported file may lose against that model; else exit code 2."
+        TOLERANCE,
+        ge=0,
+        description="Points of mIoU that an exported file may lose against that model; else exit code 2.",
     )
     group: Group = None
     remap: Remap = ()

@@ -15,6 +15,9 @@ from unip.limits import MAX_BATCH, MAX_SCALE
 #: overlap compute up to 1.8 times as many patches. What it does to the mIoU is in docs/evaluate.md.
 WHOLE_UP_TO = 1.5
 
+#: Points of mIoU that an exported file may lose against its model, unless a user says otherwise.
+TOLERANCE = 0.5
+
 # The settings that evaluation and prediction share.
 WindowName = Literal["auto", "slide", "whole"]
 

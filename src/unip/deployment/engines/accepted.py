@@ -26,13 +26,11 @@ from unip.segmentation.calibration import Calibration
 from unip.segmentation.evaluating import results_beside
 from unip.segmentation.model import SegmenterSpec
 from unip.segmentation.model_folder import model_folder, read_model_config, spec_digest
-from unip.segmentation.settings import Workers, sees_whole
+from unip.segmentation.settings import TOLERANCE, Workers, sees_whole
 from unip.vit.sources import WEIGHTS_NAME
 
 log = logging.getLogger(__name__)
 
-#: Points of mIoU that a file may have lost to be taken unasked; `unip export --tolerance` may have allowed more.
-MAX_LOST = 0.5
 RUNS_IN = {"onnx": "onnxruntime", "openvino": "openvino"}  # engines and the packages that run their files
 
 
@@ -168,8 +166,8 @@ def _unfit(one: Accepted, config: LoadConfig) -> str | None:
     metadata = one.metadata
     if metadata.engine not in RUNS_IN:
         return "it would be run by torch, as the model folder is"
-    if config.engine == "auto" and one.lost is not None and one.lost > MAX_LOST:
-        return f"it loses {one.lost:.2f} points of mIoU, more than {MAX_LOST}; --engine {metadata.engine} takes it"
+    if config.engine == "auto" and one.lost is not None and one.lost > TOLERANCE:  # --tolerance may have allowed more
+        return f"it loses {one.lost:.2f} points of mIoU, more than {TOLERANCE}; --engine {metadata.engine} takes it"
     if config.engine not in ("auto", metadata.engine):
         return f"--engine {config.engine} was requested"
     if config.precision not in ("auto", metadata.precision):

@@ -12,6 +12,7 @@ from unip.data.labelled.settings import DATA_HELP
 from unip.errors import UnipError
 from unip.limits import MAX_PIXELS
 from unip.runtime.settings import MaxPixels
+from unip.segmentation.settings import TOLERANCE
 
 Engine = Literal["onnx", "openvino", "torch"]
 ExportPrecision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -45,7 +46,9 @@ class ExportConfig(Config):
     split: str | None = Field("test", description='Which split of data; "" for a folder without splits.')
     max_images: int = Field(200, ge=0, description="Of data, at most so many, evenly spread; 0: all.")
     tolerance: float = Field(
-        0.5, ge=0, description="Points of mIoU that the file may lose against the model on data; else it is rejected."
+        TOLERANCE,
+        ge=0,
+        description="Points of mIoU that the file may lose against the model on data; else it is rejected.",
     )
     calibration: tuple[Path, ...] = Field(
         (), description="int8: frames, files or folders, that ranges are measured on; take them from training."
