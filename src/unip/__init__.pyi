@@ -513,6 +513,7 @@ def finetune(
     flip: Literal["auto"] | float = "auto",
     photometric: bool | Literal["auto"] = "auto",
     corrupt: float | None = None,
+    inverted: float = 0.0,
     rare_crops: Literal["auto"] | float = "auto",
     cache: Literal["auto", "ram", "none", "gpu"] = "auto",
     cache_features: bool | Literal["auto"] = "auto",
@@ -630,6 +631,7 @@ def finetune(
         flip: Probability of a horizontal flip; auto: 0.5, or 0 where minutes leave no time.
         photometric: Distort brightness and contrast (and colours); auto: paper always, fast in natural colours.
         corrupt: Probability of one random corruption of severity 1 to 3.
+        inverted: Share of the crops shown inverted, so that black-hot frames are segmented, too.
         rare_crops: Share of the crops drawn to show a class, each foreground class as often; auto: 0, fast 0.33
             for rare classes.
         cache: Keep decoded pairs in memory; gpu: grey ones on the GPU, which then cuts the crops too.
@@ -724,6 +726,7 @@ def finetune(
     flip: Literal["auto"] | float = "auto",
     photometric: bool | Literal["auto"] = "auto",
     corrupt: float | None = None,
+    inverted: float = 0.0,
     rare_crops: Literal["auto"] | float = "auto",
     cache: Literal["auto", "ram", "none", "gpu"] = "auto",
     cache_features: bool | Literal["auto"] = "auto",
@@ -829,6 +832,7 @@ def finetune(
     flip: Literal["auto"] | float = "auto",
     photometric: bool | Literal["auto"] = "auto",
     corrupt: float | None = None,
+    inverted: float = 0.0,
     rare_crops: Literal["auto"] | float = "auto",
     cache: Literal["auto", "ram", "none", "gpu"] = "auto",
     cache_features: bool | Literal["auto"] = "auto",

@@ -42,6 +42,7 @@ def settled(*, on_gpu=False, ranks=1, **given):
         ({"corrupt": 0.2}, ("fast", "full", 0.0), "corrupt is given"),
         ({"rare_crops": 0.3}, ("fast", "full", 0.0), "rare_crops is given"),
         ({"photometric": True}, ("fast", "full", 0.0), "photometric is given"),
+        ({"inverted": 0.25}, ("fast", "full", 0.0), "inverted is given"),
         ({"cache_features": False}, ("fast", "full", 0.0), "cache_features is given"),
         ({"model": "unip_tiny"}, ("fast", "full", 0.0), "weights of unip_tiny are random"),
     ],

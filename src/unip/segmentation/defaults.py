@@ -342,6 +342,8 @@ def changing_setting(config: FinetuneConfig) -> str | None:
         return "only those of a frozen backbone stay the same"
     if config.photometric:
         return "frames are distorted at random (photometric)"
+    if config.inverted:
+        return "frames are inverted at random (inverted)"
     if config.pseudo is not None:
         return "frames with pseudo-labels are distorted at random (pseudo)"
     if config.corrupt:

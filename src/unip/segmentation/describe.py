@@ -37,6 +37,7 @@ def describe_training(ready: Preparation) -> list[str]:
     nodata = [facts.nodata for facts in ready.labels.train.facts if facts.nodata is not None]
     idle = spec.conversion.method != DEFAULT.method and ready.labels.train.facts[0].is_8_bit
     corrupt = f", {percent(config.corrupt)} % of them corrupted" if config.corrupt else ""
+    inverted = f", {percent(config.inverted)} % of them inverted" if config.inverted else ""
     judged = f"every {config.eval_every} steps and after the last one on {config.val}; the best weights are the result"
     patience = f"; the end after {config.patience} evaluations without better ones" if config.patience else ""
     rare = f", {percent(config.rare_crops)} % of them drawn for a class" if config.rare_crops else ""
@@ -61,7 +62,7 @@ def describe_training(ready: Preparation) -> list[str]:
         * (config.freeze_layers > 0),
         *[f"LoRA of rank {config.lora} on {ready.adapted} weights of the frozen backbone, merged in the end"]
         * (ready.adapted > 0),
-        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt} "
+        f"{config.steps} steps of {config.batch_size} crops of {config.crop}{rare}{corrupt}{inverted} "
         f"({config.steps * config.batch_size / len(data):.1f} epochs), lr {config.lr:g}, "
         f"layer decay {config.layer_decay:g}, warm-up {config.warmup}, drop path {drop_path:g}",
         *[f"evaluation {judged}{patience}"] * (config.eval_every is not None),

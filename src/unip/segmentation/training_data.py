@@ -133,6 +133,7 @@ def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> 
         cat_max_ratio=config.cat_max_ratio,
         flip=config.flip,
         photometric=config.photometric,
+        inverted=config.inverted,
         fill=(round(255 * red), round(255 * green), round(255 * blue)),
     )
 

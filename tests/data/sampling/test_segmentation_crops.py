@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -293,3 +294,20 @@ def test_a_class_that_the_resize_made_vanish_leaves_an_ordinary_crop() -> None:
     for seed in range(5):
         pairs = zip(tiny(image, mask, generator(seed), 3), tiny(image, mask, generator(seed)), strict=True)
         assert all(torch.equal(with_label, without) for with_label, without in pairs)
+
+
+def test_a_share_of_the_crops_is_inverted_and_the_others_stay_as_they_were():
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 64, 80), dtype=np.uint8))
+    mask = torch.zeros((64, 80), dtype=torch.uint8)
+    plain = replace(PLAIN, crop=96, fill=(9, 9, 9))  # so that there is padding
+    mixed = replace(plain, inverted=0.25)
+    inverted = 0
+    for seed in range(200):
+        before, ids = plain(image, mask, np.random.default_rng(seed))
+        after, labels = mixed(image, mask, np.random.default_rng(seed))
+        shown = (ids == 0).expand_as(before)
+        assert torch.equal(ids, labels) and torch.equal(after[~shown], before[~shown])
+        if not torch.equal(after, before):
+            inverted += 1
+            assert torch.equal(after[shown], 255 - before[shown])
+    assert 30 < inverted < 70

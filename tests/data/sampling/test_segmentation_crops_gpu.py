@@ -42,6 +42,8 @@ def write(folder: Path, *, colour: bool = False) -> Path:
     [
         {"crop": 48, "base": (256, 48), "ratio": (0.5, 2.0)},  # smaller and larger than the frames, padded and cut
         {"crop": 32, "base": (400, 100), "ratio": (0.9, 1.1), "photometric": False, "cat_max_ratio": 1.0},
+        {"crop": 32, "base": (256, 48), "inverted": 0.5},
+        {"crop": 32, "photometric": False, "inverted": 0.5},
         {"crop": 24, "base": (64, 12), "ratio": (0.5, 1.0), "fill": (97, 98, 99)},
     ],
 )

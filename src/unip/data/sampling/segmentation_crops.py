@@ -42,7 +42,8 @@ class SegmentationTrainTransform:
     3. A horizontal flip.
     4. Photometric distortion, each piece with probability 1/2: brightness plus -32..32 levels, contrast times 0.5..1.5
        (before or after the colours), and for colour images saturation times 0.5..1.5 and hue by -36..36 degrees.
-    5. Padding at the right and the bottom: images with ``fill``, masks with ``ignore_index``.
+    5. Inversion with probability ``inverted``, so that black-hot frames are seen, too; not of the paper.
+    6. Padding at the right and the bottom: images with ``fill``, masks with ``ignore_index``.
 
     Attributes:
         crop: Side of the square that is given out, pixels.
@@ -51,6 +52,7 @@ class SegmentationTrainTransform:
         cat_max_ratio: Largest share of one class in a crop; 1 switches redrawing off.
         flip: Probability of a flip.
         photometric: Whether to distort brightness, contrast and colours.
+        inverted: Probability that dark and bright change places.
         ignore_index: Id of mask pixels without a label.
         fill: RGB levels of padding, 0..255; best the mean that the model subtracts, which is also what it pads with.
     """
@@ -61,6 +63,7 @@ class SegmentationTrainTransform:
     cat_max_ratio: float = 0.75
     flip: float = 0.5
     photometric: bool = True
+    inverted: float = 0.0
     ignore_index: int = IGNORE
     fill: tuple[int, int, int] = (0, 0, 0)
 
@@ -89,6 +92,8 @@ class SegmentationTrainTransform:
             out, labels = out.flip(-1), labels.flip(-1)
         if drawn.distortion is not None:
             out = drawn.distortion(out)
+        if drawn.inverted:
+            out = 255 - out
         canvas, ids = self.padded(out, labels, self.crop, self.crop)
         return tv_tensors.Image(canvas), tv_tensors.Mask(ids)
 
@@ -97,7 +102,9 @@ class SegmentationTrainTransform:
         height, width = self.resized(ids.shape[0], ids.shape[1], rng.uniform(*self.ratio))
         top, left = self._choose_crop(ids, nearest(ids.shape[0], height), nearest(ids.shape[1], width), rng, class_id)
         flip = bool(rng.random() < self.flip)
-        return Crop(height, width, top, left, flip, draw_distortion(rng) if self.photometric else None)
+        distortion = draw_distortion(rng) if self.photometric else None
+        inverted = self.inverted > 0 and bool(rng.random() < self.inverted)
+        return Crop(height, width, top, left, flip, distortion, inverted)
 
     def padded(self, image: Tensor, mask: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Pad an image ``(1 or 3, h, w)`` and its mask ``(h, w)``, uint8, at the right and below; grey becomes RGB."""
@@ -199,6 +206,7 @@ class Crop(NamedTuple):
         left: Likewise.
         flip: Whether it is mirrored.
         distortion: The photometric distortion, if there is one.
+        inverted: Whether dark and bright change places.
     """
 
     height: int
@@ -207,6 +215,7 @@ class Crop(NamedTuple):
     left: int
     flip: bool
     distortion: PhotometricDistortion | None
+    inverted: bool = False
 
 
 def draw_distortion(rng: np.random.Generator) -> PhotometricDistortion:

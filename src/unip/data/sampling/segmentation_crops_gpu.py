@@ -58,6 +58,7 @@ class DeviceCrops:
                 drawn.flip,
                 distortion.brightness,
                 distortion.contrast,
+                drawn.inverted,
             ],
             dtype=torch.float64,
         )
@@ -66,7 +67,7 @@ class DeviceCrops:
         """Cut a batch of crops.
 
         Args:
-            batch: The numbers of each sample, ``(B, 8)``, on the device.
+            batch: The numbers of each sample, ``(B, 9)``, on the device.
 
         Returns:
             Images ``(B, 3, crop, crop)`` uint8 and masks ``(B, crop, crop)`` uint8, as the data set gives them.
@@ -74,7 +75,7 @@ class DeviceCrops:
         (numbers,) = batch
         transform = self.dataset.transform
         index = numbers[:, 0].long()
-        size, new, corner, (flip, brightness, contrast) = (
+        size, new, corner, (flip, brightness, contrast, inverted) = (
             self.sizes[index],
             numbers[:, 1:3],
             numbers[:, 3:5],
@@ -99,6 +100,8 @@ class DeviceCrops:
         if transform.photometric:
             brighter = (grey + brightness.float()[:, None, None]).clamp(0, 255)
             grey = (brighter * contrast.float()[:, None, None]).clamp(0, 255)
+        if transform.inverted:
+            grey = torch.where(inverted[:, None, None] > 0, 255 - grey, grey)
         top, left = (
             centre.floor().long().clamp_(min=0).minimum(size[:, axis, None].long() - 1)
             for axis, centre in enumerate(centres)
