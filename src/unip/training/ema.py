@@ -46,9 +46,20 @@ class WeightAverage:
         if isinstance(share, float):
             torch._foreach_lerp_(average, current, share)
             return
-        change = torch._foreach_sub(current, average)
-        torch._foreach_mul_(change, share)
-        torch._foreach_add_(average, change)
+        # torch's lerp takes no tensor here; this does the same in one pass: a step of SGD of that rate, upwards along
+        # (current - average), the weight decay being 1
+        torch._fused_sgd_(
+            average,
+            current,
+            [],
+            weight_decay=1.0,
+            momentum=0.0,
+            lr=share,
+            dampening=0.0,
+            nesterov=False,
+            maximize=True,
+            is_first_step=False,
+        )
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over a stored average.

@@ -1,0 +1,59 @@
+"""bfloat16 copies of weights, made once a step in one pass instead of one by one where each is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+#: Modules of which autocast casts weights and biases.
+CAST = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
+class HalfWeights:
+    """What autocast would cast of a model, cast beforehand, and the gradients of it cast back together.
+
+    Autocast starts a kernel for each weight, and another for its gradient: hundreds in a step, each shorter than the
+    time between two. The numbers are the same. Copies stand in the model's place only while a pass runs, so
+    the optimiser, checkpoints and evaluations see float32 weights with float32 gradients.
+
+    Args:
+        model: Whose trained float32 weights of linear layers and convolutions are copied, on their device. They must
+            be used under bfloat16 autocast, and gradients of several passes must not be added up.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.places = [
+            (module, name)
+            for module in model.modules()
+            if isinstance(module, CAST)
+            for name, parameter in module._parameters.items()
+            if parameter is not None and parameter.requires_grad and parameter.dtype == torch.float32
+        ]
+        self.weights: list[Tensor] = [module.get_parameter(name) for module, name in self.places]
+        self.copies: list[Tensor] = [nn.Parameter(weight.detach().to(torch.bfloat16)) for weight in self.weights]
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """While the body runs, forward and backward, the model holds copies; then the weights have the gradients."""
+        with torch.no_grad():
+            torch._foreach_copy_(self.copies, self.weights)
+        self._place(self.copies)
+        try:
+            yield
+        finally:
+            self._place(self.weights)
+        found, wanted = [], []
+        for weight, copy in zip(self.weights, self.copies, strict=True):
+            if copy.grad is not None:
+                found.append(copy.grad)
+                weight.grad = torch.empty_like(weight)
+                wanted.append(weight.grad)
+            copy.grad = None
+        torch._foreach_copy_(wanted, found)
+
+    def _place(self, tensors: list[Tensor]) -> None:
+        for (module, name), tensor in zip(self.places, tensors, strict=True):
+            module._parameters[name] = tensor  # type: ignore[assignment]  # nn.Parameters, all of them
