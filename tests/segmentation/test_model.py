@@ -54,6 +54,15 @@ def test_features_are_block_outputs_without_norm_and_prefix(make_segmenter):
         assert found.shape == (2, 16, 2, 3)
 
 
+@pytest.mark.parametrize("backbone", [None, REGISTERS, ROPE], ids=["vit", "registers", "rope"])
+def test_training_sees_the_same_features(make_segmenter, backbone):
+    segmenter = make_segmenter(decoder="linear", layers=(4, 2), **({"backbone": backbone} if backbone else {})).double()
+    images = some_images(30, 45)
+    expected = segmenter.features(segmenter.normalise(images))
+    for ours, theirs in zip(SegmentationLoss(segmenter).features(images), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 def test_blocks_after_the_last_wanted_layer_do_not_run(make_segmenter):
     segmenter = make_segmenter(decoder="linear", layers=(2,))
     segmenter.backbone.blocks[2].register_forward_hook(lambda *_: pytest.fail("block 3 ran"))
@@ -129,11 +138,11 @@ def test_regions_compile_once_and_compute_the_same(make_segmenter, frozen_layers
         graphs.append(graph)
         return graph.forward
 
-    assert len(loss.regions) == 1 + loss.segmenter.used_layers[-1]
+    assert len(loss.regions) == 2 + loss.segmenter.used_layers[-1]
     for region in loss.regions:
         region.compile(backend=count, fullgraph=True, dynamic=False)
     found = loss(images, masks)
-    assert len(graphs) == kinds + 1
+    assert len(graphs) == kinds + 2  # with the embedding and the decoder
     for name, value in found.items():
         assert value.item() == pytest.approx(expected[name].item(), rel=1e-6), name
 
@@ -144,8 +153,8 @@ def test_the_decoder_is_compiled_in_the_layout_of_its_weights(make_segmenter, mo
     loss = SegmentationLoss(make_segmenter())
     for region in loss.regions:
         region.compile(dynamic=False)
-    *blocks, decoder = given
-    assert blocks == [{"dynamic": False}] * len(blocks)
+    embedding, *blocks, decoder = given
+    assert [embedding, *blocks] == [{"dynamic": False}] * (1 + len(blocks))
     assert decoder == {"dynamic": False, "options": {"force_layout_optimization": True}}
     assert set(decoder["options"]) <= set(torch._inductor.list_options())
 

@@ -23,7 +23,8 @@ from unip.segmentation.pyramid import FPN, LLFPN, spread_layers
 from unip.segmentation.settings import Decoder, PyramidName, Scale, Window, meant_scale
 from unip.segmentation.training_images import TrainingImages
 from unip.vit.architecture import BackboneSpec
-from unip.vit.shape import depth_of, patch_size, width_of
+from unip.vit.forward import embed, run_block
+from unip.vit.shape import depth_of, patch_size, prefix_tokens, width_of
 from unip.vit.spec import blocks, build_backbone
 
 Positive = Annotated[float, Field(gt=0)]
@@ -195,6 +196,22 @@ class Segmenter(nn.Module):
         return larger[..., : images.shape[-2], : images.shape[-1]]
 
 
+class Embedding(nn.Module):
+    """From uint8 images to the tokens that enter the first block, in one piece that can be compiled.
+
+    Args:
+        segmenter: Whose backbone embeds them.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return tokens ``(B, L, width)``, prefix tokens first, and the rotary positions that blocks take, or None."""
+        return embed(self.segmenter.backbone, self.segmenter.normalise(images), product=True)
+
+
 class DecoderLoss(nn.Module):
     """From the backbone's features to the loss: what comes after the blocks, in one piece that can be compiled.
 
@@ -247,6 +264,7 @@ class SegmentationLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.segmenter = segmenter
+        self.embedding = Embedding(segmenter)
         self.decoder_loss = DecoderLoss(segmenter, pixel_loss or PixelLoss())
         if frozen_backbone:
             segmenter.backbone.requires_grad_(False)
@@ -255,12 +273,13 @@ class SegmentationLoss(nn.Module):
     def regions(self) -> tuple[nn.Module, ...]:
         """The parts to compile, each on its own.
 
-        The blocks are alike, so torch compiles one and takes it for all: the first step comes much sooner than
-        with the whole model as one. Not so with adapters: with one, each weight is of a class of its own.
+        They are the embedding, the blocks, and the decoder with its loss. The blocks are alike, so torch compiles one
+        and takes it for all: the first step comes much sooner than with the whole model as one. Not so with adapters:
+        with one, each weight is of a class of its own.
         """
         if any(map(parametrize.is_parametrized, self.segmenter.backbone.modules())):
             return (self,)
-        return (*blocks(self.segmenter.backbone)[: self.segmenter.used_layers[-1]], self.decoder_loss)
+        return (self.embedding, *blocks(self.segmenter.backbone)[: self.segmenter.used_layers[-1]], self.decoder_loss)
 
     def train(self, mode: bool = True) -> SegmentationLoss:
         """Set training mode, except where a backbone or a block of it is frozen (its drop path must stay off)."""
@@ -271,8 +290,17 @@ class SegmentationLoss(nn.Module):
         return self
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Return the maps ``(B, width, h, w)`` of the layers that the decoder sees."""
-        return self.segmenter.features(self.segmenter.normalise(images))
+        """Return the maps ``(B, width, h, w)`` of the layers that the decoder sees: :meth:`Segmenter.features`'s."""
+        backbone, spec = self.segmenter.backbone, self.segmenter.spec
+        grid = [side // self.segmenter.patch for side in self.segmenter.padded_size(images)]
+        tokens, rope = self.embedding(images)
+        maps = {}
+        for index, block in enumerate(blocks(backbone)[: self.segmenter.used_layers[-1]]):
+            tokens = run_block(backbone, block, tokens, rope, index=index)
+            if index + 1 in spec.layers:
+                patches = tokens[:, prefix_tokens(backbone) :]
+                maps[index + 1] = patches.transpose(1, 2).reshape(len(images), -1, *grid).contiguous()
+        return [maps[layer] for layer in spec.layers]
 
     def forward(self, images: Tensor, masks: Tensor) -> dict[str, Tensor]:
         """Compute the losses.

@@ -12,51 +12,54 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 
-def embed(model: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+def embed(model: Any, images: torch.Tensor, *, product: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Turn images into the tokens that enter the first block.
 
     Args:
         model: A timm ``VisionTransformer`` or ``Eva``.
         images: Normalised, (B, 3, H, W), or (B, 1, H, W): grey, which stands for three equal channels.
+        product: Embed patches of three channels by :func:`embed_patches`, too: faster to train on GPUs, other rounding.
 
     Returns:
         Tokens (B, L, C), class token and registers first, and the rotary positions that the blocks take (or None).
     """
-    patches = grey_patches(model.patch_embed, images) if images.shape[1] == 1 else model.patch_embed(images)
-    placed = model._pos_embed(patches)
+    multiplied = product or images.shape[1] == 1
+    placed = model._pos_embed(embed_patches(model.patch_embed, images) if multiplied else model.patch_embed(images))
     tokens, rope = placed if isinstance(placed, tuple) else (placed, None)
     return model.norm_pre(tokens), rope
 
 
-def grey_patches(patch_embed: Any, images: torch.Tensor) -> torch.Tensor:
-    """Embed the patches of grey images as a timm ``PatchEmbed`` does those of images with three equal channels.
+def embed_patches(patch_embed: Any, images: torch.Tensor) -> torch.Tensor:
+    """Embed patches as a timm ``PatchEmbed`` does; where they do not overlap, the convolution is one product.
 
-    The kernel's channels are added up first, and where patches do not overlap, the convolution is one product, which
-    takes next to no time.
+    For grey images the kernel's channels are added up first, and the product takes next to no time.
 
     Args:
         patch_embed: timm's module.
-        images: (B, 1, H, W), sides of whole patches.
+        images: (B, 3, H, W), or (B, 1, H, W), which stands for three equal channels.
 
     Returns:
         What the module returns: (B, L, C), or (B, h, w, C) where positions are fitted to the image's size.
     """
-    project = patch_embed.proj
+    project, grey = patch_embed.proj, images.shape[1] == 1
     channels_last = str(getattr(patch_embed, "output_fmt", "")).rpartition(".")[2] == "NHWC"
-    if project.stride != project.kernel_size or not (patch_embed.flatten or channels_last):
-        as_rgb: torch.Tensor = patch_embed(images.expand(-1, 3, -1, -1))
-        return as_rgb
-    tokens = F.linear(patchify(images, *project.kernel_size), project.weight.sum(dim=1).flatten(1), project.bias)
+    cut_up = all(side % patch == 0 for side, patch in zip(images.shape[2:], project.kernel_size, strict=True))
+    if not cut_up or project.stride != project.kernel_size or not (patch_embed.flatten or channels_last):
+        whole: torch.Tensor = patch_embed(images.expand(-1, 3, -1, -1) if grey else images)
+        return whole
+    kernel = project.weight.sum(dim=1) if grey else project.weight
+    tokens = F.linear(patchify(images, *project.kernel_size), kernel.flatten(1), project.bias)
     normed: torch.Tensor = patch_embed.norm(tokens)
     rows = images.shape[2] // project.kernel_size[0]
     return normed if patch_embed.flatten else normed.reshape(len(images), rows, -1, normed.shape[-1])
 
 
 def patchify(images: torch.Tensor, high: int, wide: int) -> torch.Tensor:
-    """Cut (B, 1, H, W), sides of whole patches, into (B, L, high * wide), row by row."""
-    rows, columns = images.shape[2] // high, images.shape[3] // wide
-    cut = images.reshape(-1, rows, high, columns, wide).transpose(2, 3)
-    return cut.reshape(-1, rows * columns, high * wide)
+    """Cut (B, C, H, W), sides of whole patches, into (B, L, C * high * wide), row by row."""
+    count, channels, height, width = images.shape
+    rows, columns = height // high, width // wide
+    cut = images.reshape(count, channels, rows, high, columns, wide).permute(0, 2, 4, 1, 3, 5)
+    return cut.reshape(count, rows * columns, channels * high * wide)
 
 
 def run_block(
