@@ -9,7 +9,14 @@ import pytest
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from unip.runtime import compiling
-from unip.runtime.compiling import CACHE_VARIABLE, keep_kernels, note_compiled, obstacle_to_compiling, was_compiled
+from unip.runtime.compiling import (
+    CACHE_VARIABLE,
+    keep_kernels,
+    note_compiled,
+    obstacle_to_compiling,
+    start_compilers,
+    was_compiled,
+)
 
 
 @pytest.fixture
@@ -64,3 +71,11 @@ def test_where_nothing_can_be_noted_nothing_fails(cache):
     (cache / "unip").write_text("a file is in the way")
     note_compiled({"gpu": "G"})
     assert not was_compiled({"gpu": "G"})
+
+
+def test_the_compiling_processes_are_torchs(monkeypatch):
+    """It has a function that starts them, which is called."""
+    started = []
+    monkeypatch.setattr("torch._inductor.async_compile.maybe_warm_pool", lambda: started.append(True))
+    start_compilers()
+    assert started == [True]

@@ -54,6 +54,16 @@ def keep_kernels() -> None:
         os.environ[CACHE_VARIABLE] = str(folder)
 
 
+def start_compilers() -> None:
+    """Start the processes that make kernels for a GPU: they take seconds, in which other things can be done.
+
+    Else torch.compile starts them when it compiles for the first time.
+    """
+    from torch._inductor.async_compile import maybe_warm_pool  # here: it takes a second
+
+    maybe_warm_pool()
+
+
 def was_compiled(kind: Mapping[str, str]) -> bool:
     """Whether a training with kernels of this kind was compiled here before, so that most of them are kept.
 

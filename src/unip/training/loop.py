@@ -21,7 +21,7 @@ from torch import nn
 from unip.errors import Interrupted, UnipError
 from unip.outputs import writing
 from unip.progress import meter
-from unip.runtime.compiling import keep_kernels
+from unip.runtime.compiling import keep_kernels, start_compilers
 from unip.runtime.device import training_precision
 from unip.runtime.seeds import seed_for
 from unip.runtime.signals import StopRequest, stop_on_signals
@@ -202,6 +202,8 @@ class _Loop:
             # torch's splitting of a graph along DDP's buckets refuses blocks that are computed again
             torch._dynamo.config.optimize_ddp = False
         keep_kernels()
+        if self.accelerator.device.type == "cuda":
+            start_compilers()
         for part in self.trainable.compiled:
             part.compile(dynamic=False)
 
