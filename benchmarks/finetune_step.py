@@ -5,7 +5,8 @@
 Both ways start from the same weights and see the same crops, in processes of their own, without dropout. Printed are
 crops/s with all that a run does, the seconds to the first step (with an empty cache of compiled kernels, and with a
 kept one), the kernels of a step in groups, what the GPU could do it in, and how far the losses are apart.
-Older checkouts run with --compile graphs, this one with compiled-graphs or what --compile says.
+Older checkouts run with --compile graphs or what --old-compile says, this one with compiled-graphs or what --compile
+says; with --variant once more, with other settings of torch's compiler.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,10 @@ from unip.vit.backbone import load_backbone
 HERE = Path(__file__).resolve().parent
 MODEL, BATCH, CROP = "unip_tiny", 8, 512
 CURVE = 100  # steps
-TIMED = (CURVE, 200)
+TIMED = 200  # the steps from CURVE to this one
 PROFILED = 10
 LEAST_S = 16  # for a run
+RUNS = ("new", "cached", "old", "variant")
 #: Dense bfloat16 products in TFLOP/s and memory in TB/s, of the vendor's data sheets.
 PEAKS = {"H200": (989.0, 4.8), "H100": (989.0, 3.35), "A100": (312.0, 2.0)}
 #: What a kernel is for, by its name; the first that fits.
@@ -64,12 +67,23 @@ def group_of(kernel: str) -> str:
 class Runs:
     """Starts runs one after the other within the time, and keeps what they found in a file."""
 
-    def __init__(self, folder: Path, data: Path, out: Path, limit: float) -> None:
-        self.folder, self.data, self.out, self.limit = folder, data, out, limit
+    def __init__(self, folder: Path, data: Path, options: argparse.Namespace) -> None:
+        self.folder, self.data, self.out, self.limit = folder, data, options.out.resolve(), options.limit
+        self.steps = options.steps
         self.begun = time.monotonic()
         self.found: dict[str, dict[str, Any]] = {}
 
-    def run(self, name: str, source: Path, decoder: str, compiled: str, cache: Path, *, first_only: bool) -> None:
+    def run(
+        self,
+        name: str,
+        source: Path,
+        decoder: str,
+        compiled: str,
+        cache: Path,
+        *,
+        first_only: bool = False,
+        inductor: dict[str, Any] | None = None,
+    ) -> None:
         """Run once; what it found is kept under ``name``, or nothing if the time is up or it fails."""
         left = self.limit - (time.monotonic() - self.begun)
         if left < LEAST_S:
@@ -77,14 +91,15 @@ class Runs:
             return
         settings = {
             **{"model": MODEL, "data": str(self.data), "decoder": decoder, "recipe": "fast", "mode": "full"},
-            **{"batch_size": BATCH, "crop": CROP, "steps": TIMED[1] + PROFILED + 2, "ema": 0.995, "val_share": 0},
+            **{"batch_size": BATCH, "crop": CROP, "steps": self.steps + PROFILED + 2, "ema": 0.995, "val_share": 0},
             **{"loss": "ce+dice", "compile": compiled, "log_every": 50, "tensorboard": False, "device": "cuda"},
             **{"out": str(self.folder / name)},
         }
         if first_only:
             settings["steps"] = 2
         given, result = self.folder / f"{name}.in.json", self.folder / f"{name}.json"
-        facts = {"settings": settings, "timed": TIMED, "profiled": PROFILED, "result": str(result)}
+        facts = {"settings": settings, "timed": (CURVE, self.steps), "profiled": PROFILED, "result": str(result)}
+        facts |= {"inductor": inductor or {}}
         given.write_text(json.dumps(facts | {"started": time.time()}))
         environment = os.environ | {"PYTHONPATH": str(source / "src"), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
         command = [sys.executable, str(HERE / "finetune_step_run.py"), str(given)]
@@ -194,6 +209,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("finetune-step.json"), help="for all that was measured")
     parser.add_argument("--decoders", nargs="+", default=["light", "upernet"])
     parser.add_argument("--compile", choices=["graphs", "compiled-graphs"], default="compiled-graphs")
+    parser.add_argument("--old-compile", choices=["graphs", "compiled-graphs"], default="graphs")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS, help="which, in their order")
+    parser.add_argument("--steps", type=int, default=TIMED, help=f"timed are those from {CURVE} on")
+    parser.add_argument(
+        "--variant", type=json.loads, help='also with these settings of torch._inductor.config, {"NAME": VALUE}'
+    )
     parser.add_argument("--data", type=Path, help="labelled frames; default: synthetic ones, made for it")
     parser.add_argument("--limit", type=float, default=235, help="seconds for all runs; later ones are left out")
     options = parser.parse_args()
@@ -202,15 +223,17 @@ def main() -> None:
         data = options.data or folder / "scenes"
         if not options.data:
             unip.data.scenes(out=data, count=64, size=(512, 640), splits=(1.0, 0.0, 0.0))
-        runs = Runs(folder, data.resolve(), options.out.resolve(), options.limit)
-        for decoder in options.decoders:
-            cache = folder / f"cache-{decoder}"
-            runs.run(f"{decoder}-new", HERE.parent, decoder, options.compile, cache, first_only=False)
-            if options.compile == "compiled-graphs":
-                runs.run(f"{decoder}-cached", HERE.parent, decoder, options.compile, cache, first_only=True)
-            if options.old:
+        runs = Runs(folder, data.resolve(), options)
+        for decoder, kind in product(options.decoders, options.runs):
+            name, cache = f"{decoder}-{kind}", folder / f"cache-{decoder}"
+            if kind == "old" and options.old:
                 unused = folder / f"unused-{decoder}"
-                runs.run(f"{decoder}-old", options.old.resolve(), decoder, "graphs", unused, first_only=False)
+                runs.run(name, options.old.resolve(), decoder, options.old_compile, unused)
+            elif kind == "variant" and options.variant:
+                unused = folder / f"variant-{decoder}"
+                runs.run(name, HERE.parent, decoder, options.compile, unused, inductor=options.variant)
+            elif kind == "new" or (kind == "cached" and options.compile == "compiled-graphs"):
+                runs.run(name, HERE.parent, decoder, options.compile, cache, first_only=kind == "cached")
     floors = {decoder: floor_of(decoder) for decoder in options.decoders}
     runs.found["floors"] = floors
     runs.keep()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._inductor import config as inductor
 from torch.profiler import ProfilerActivity, profile
 
 import unip
@@ -88,6 +89,8 @@ def main() -> None:
     """Run it."""
     given = json.loads(Path(sys.argv[1]).read_text())
     torch.nn.Dropout2d.forward = lambda module, maps: maps  # compiled kernels draw other numbers: losses would differ
+    for name, value in given["inductor"].items():
+        setattr(inductor, name, value)
     watch = Watch(given)
     _Loop._one_step = lambda loop, feed: watch.step(loop, feed)
     unip.finetune(**given["settings"])
