@@ -13,7 +13,7 @@ from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.inference import (
     Augmentation,
     Inference,
-    _ReplayedBatches,
+    ReplayedBatches,
     class_ids,
     decoded,
     segment_frames,
@@ -159,7 +159,7 @@ class Recording:
 def test_batches_of_a_shape_that_keeps_coming_are_replayed(monkeypatch):
     monkeypatch.setattr("unip.segmentation.inference.CudaGraph", Recording)
     monkeypatch.setattr(Recording, "made", 0)
-    model = _ReplayedBatches(lambda images: images * 2.0)
+    model = ReplayedBatches(lambda images: images * 2.0)
     for shape in [(2, 3), (4, 3), (4, 5), (4, 3), (4, 5), (4, 3), (3, 3), (4, 5), (4, 5), (4, 3)]:
         images = torch.rand(shape)
         assert torch.equal(model(images), images * 2)
@@ -175,7 +175,7 @@ def test_what_cannot_be_recorded_runs_all_the_same(monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setattr("unip.segmentation.inference.CudaGraph", fails)
-    model = _ReplayedBatches(lambda images: images * 2.0)
+    model = ReplayedBatches(lambda images: images * 2.0)
     for _ in range(5):
         assert torch.equal(model(torch.ones(4, 3)), torch.full((4, 3), 2.0))
     assert len(made) == 1
@@ -202,7 +202,7 @@ def test_replayed_batches_give_what_the_model_does(tmp_path, make_segmenter, mon
     found = []
     for graphs in (True, False):
         if not graphs:
-            monkeypatch.setattr("unip.segmentation.inference._ReplayedBatches", lambda model: model)
+            monkeypatch.setattr("unip.segmentation.inference.ReplayedBatches", lambda model: model)
         results, junk = segment_frames(segmenter, frames, **settings), []
         found.append([])
         for _, logits in results:
@@ -317,7 +317,8 @@ def test_read_ahead_frames_are_the_same(tmp_path, make_segmenter):
 
 
 @pytest.mark.parametrize(
-    ("side", "cores", "processes", "ahead"), [(32, 16, 8, 8), (32, 2, 0, None), (4000, 16, 5, 1), (12000, 16, 0, None)]
+    ("side", "cores", "processes", "ahead"),
+    [(32, 16, 8, [4, 4]), (32, 2, 0, []), (4000, 16, 5, [1]), (12000, 16, 0, [])],
 )
 def test_large_frames_are_read_ahead_by_fewer_processes(tmp_path, monkeypatch, side, cores, processes, ahead):
     """A frame of 4,000 pixels a side takes 96 MB; with the stored one, the resized one is counted."""
@@ -330,7 +331,10 @@ def test_large_frames_are_read_ahead_by_fewer_processes(tmp_path, monkeypatch, s
     found = decoded(Frames([tmp_path / f"{n}.png" for n in range(20)], 32), "auto")
     assert list(found) == [] and bool(made) == bool(processes)
     if made:
-        assert (made[0]["num_workers"], made[0]["prefetch_factor"]) == (processes, ahead)
+        batches = list(made[0]["batch_sampler"])
+        assert (made[0]["num_workers"], made[0]["prefetch_factor"]) == (processes, len(ahead))
+        assert all(len(batch) == size for batch, size in zip(batches, ahead, strict=False))
+        assert [place for batch in batches for place, _ in batch] == list(range(20))
 
 
 @pytest.mark.parametrize("compiled", [True, False])

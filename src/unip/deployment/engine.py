@@ -14,6 +14,7 @@ from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes
 from unip.data.sampling.scaling import Scaling
 from unip.deployment.inputs import Given, Reader
+from unip.runtime.shared import Arena
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.settings import Workers
 from unip.segmentation.training_images import TrainingImages
@@ -104,7 +105,14 @@ class Engine(Protocol):
     def facts(self) -> ModelFacts:
         """What is known of the model."""
 
-    def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
+    def segment(
+        self,
+        items: Iterable[object],
+        reader: Reader,
+        wanted: Wanted,
+        workers: Workers,
+        arena: Arena | None = None,
+    ) -> Iterator[Segmented]:
         """Segment frames; the results come in their order.
 
         Args:
@@ -112,6 +120,7 @@ class Engine(Protocol):
             reader: Reads them.
             wanted: What to compute.
             workers: Processes that decode files, if the engine uses any.
+            arena: Memory shared with processes that were or will be forked: frames and their ids may lie there.
 
         Raises:
             UnipError: The device's memory is too small.

@@ -24,6 +24,7 @@ from unip.deployment.warn import warn
 from unip.errors import UnipError
 from unip.hints import MODEL, missing
 from unip.paths import is_dir
+from unip.runtime.shared import Arena
 from unip.segmentation.calibration import Calibration, unsure
 from unip.segmentation.settings import Workers
 from unip.segmentation.training_images import ImageWatch, Remedies
@@ -213,6 +214,7 @@ class Model:
         wanted: Wanted = MASK_AND_CONFIDENCE,
         workers: Workers = "auto",
         watch: ImageWatch | None = None,
+        arena: Arena | None = None,
     ) -> Iterator[Result | Unreadable]:
         """Segment frames one by one; one that cannot be read is a value, so that the others are still segmented.
 
@@ -223,6 +225,7 @@ class Model:
             wanted: What to compute beside the mask.
             workers: Processes that decode files.
             watch: Says in which way frames differ from those of training; left out, by a warning of Python.
+            arena: See :meth:`unip.deployment.engine.Engine.segment`.
 
         Raises:
             UnipError: The risk cannot be kept to; or, while it runs, the memory is too small.
@@ -233,7 +236,7 @@ class Model:
         wanted = replace(wanted, confidence=wanted.confidence or risk is not None)
 
         def results() -> Iterator[Result | Unreadable]:
-            for found in self.engine.segment(items, reader, wanted, workers):
+            for found in self.engine.segment(items, reader, wanted, workers, arena):
                 if found.given.problem is not None:
                     yield Unreadable(found.given, found.given.problem)
                     continue

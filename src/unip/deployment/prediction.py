@@ -15,11 +15,12 @@ from unip.deployment.inputs import Reader
 from unip.deployment.loading import load_with
 from unip.deployment.model import Model, Unreadable
 from unip.deployment.names import result_files
-from unip.deployment.writing import Prediction, Writer, weight, without_rest
+from unip.deployment.sharing import arena_for
+from unip.deployment.writing import Prediction, Writer, Writing
 from unip.errors import UnipError
 from unip.outputs import write_json
 from unip.progress import meter
-from unip.runtime.queues import Jobs, workers_for
+from unip.runtime.queues import workers_for
 from unip.runtime.workers import map_threads
 from unip.segmentation.training_images import ImageWatch
 
@@ -65,21 +66,20 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     reduced = 0
     watch = ImageWatch(facts.images, scaling=facts.scaling)
     wanted = Wanted(confidence=False, probabilities=config.probabilities)
-    writer = Writer.of(config)
-    results = model.segment(paths, wanted=wanted, risk=config.risk, workers=config.workers, watch=watch)
+    arena = arena_for(paths, facts.scaling)  # before the processes
+    results = model.segment(paths, wanted=wanted, risk=config.risk, workers=config.workers, watch=watch, arena=arena)
     with workers_for(len(paths)) as pool, meter("predicting", len(paths), "images") as progress:
-        jobs = Jobs[Prediction](pool)
+        writing = Writing(Writer.of(config), pool)
         for result in results:
             if isinstance(result, Unreadable):
                 problems.append(result.problem.what)
             else:
                 assert result.path is not None
-                light = without_rest(result)
-                records += jobs.add(weight(light), writer.write, light, result_files(names[result.path], config))
+                records += writing.add(result, result_files(names[result.path], config))
                 reduced += config.overlays and result.mask.size > OVERLAY_PIXELS
-                del result, light  # a large one is in nobody's way once it is written
+                del result  # a large one is in nobody's way once it is written
             progress.advance(note=f"{len(problems)} unreadable" if problems else "")
-        records += jobs.finish()
+        records += writing.finish()
     watch.finish(len(paths))
     if reduced:
         log.info(f"overlays of {reduced} images were reduced to {OVERLAY_PIXELS / 1e6:g} million pixels at most")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +13,15 @@ from unip.data.images.orientation import save_options
 from unip.deployment.config import PredictConfig
 from unip.deployment.result import Result
 from unip.outputs import writing
+from unip.runtime.queues import Jobs
+from unip.runtime.shared import slot_of
 
 JPEG_QUALITY = 90
 JPEG_MAX_SIDE = 65_500  # pixels that the format can have
 PNG_LEVEL = 1  # of compression; the usual 6 takes four times as long for files that are 6 % smaller
+
+RESULTS_A_JOB = 4
+BYTES_A_JOB = 2**24  # from where on a job is not made larger
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,10 @@ class Writer:
         """Return what writes the results that are wanted."""
         return cls(config.out, config.alpha)
 
+    def write_all(self, results: list[tuple[Result, dict[str, str]]]) -> list[Prediction]:
+        """Write several images' results, one after the other."""
+        return [self.write(*each) for each in results]
+
     def write(self, result: Result, files: dict[str, str]) -> Prediction:
         """Write one image's results; the mask has the image's EXIF orientation, the overlay is turned by it.
 
@@ -88,15 +98,46 @@ class Writer:
         return Prediction(result.path, files, shares, result.scale, result.windows, result.engine, unknown)
 
 
+class Writing:
+    """Lets others write results beside the model, several at a time: a job costs as much as dozens of files' names.
+
+    Args:
+        writer: What writes them.
+        pool: Who does it.
+    """
+
+    def __init__(self, writer: Writer, pool: Executor) -> None:
+        self.writer, self.jobs = writer, Jobs[list[Prediction]](pool)
+        self._together: list[tuple[Result, dict[str, str]]] = []
+        self._bytes = 0
+
+    def add(self, result: Result, files: dict[str, str]) -> list[Prediction]:
+        """Have a result written, see :meth:`Writer.write`; return what was written since."""
+        self._together.append((without_rest(result), files))
+        self._bytes += weight(result)
+        return self._flush() if len(self._together) == RESULTS_A_JOB or self._bytes >= BYTES_A_JOB else []
+
+    def finish(self) -> list[Prediction]:
+        """Wait until all is written; return what :meth:`add` has not."""
+        return self._flush() + [each for job in self.jobs.finish() for each in job]
+
+    def _flush(self) -> list[Prediction]:
+        together, size = self._together, self._bytes
+        self._together, self._bytes = [], 0
+        return [each for job in self.jobs.add(size, self.writer.write_all, together) for each in job]
+
+
 def weight(result: Result) -> int:
-    """Return the bytes of a result."""
-    arrays = (result.mask, result.image, result.found_confidence, result.found_probabilities, result.given_kelvin)
-    return sum(each.nbytes for each in arrays if each is not None)
+    """Return the bytes of a result, or those that it keeps from others in memory that processes share."""
+    slot = slot_of(result.image)
+    shared = 0 if slot is None else slot.used
+    arrays = (result.mask, result.image, result.found_probabilities, result.given_kelvin)
+    return shared + sum(each.nbytes for each in arrays if each is not None and slot_of(each) is None)
 
 
 def without_rest(result: Result) -> Result:
     """Return a result without what :meth:`Writer.write` has no use for, since it may travel to a process."""
-    return replace(result, found_confidence=None)
+    return result if result.found_confidence is None else replace(result, found_confidence=None)
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

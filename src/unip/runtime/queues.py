@@ -68,6 +68,8 @@ def map_ahead(
 class Jobs(Generic[R]):
     """Jobs that others do; what they were given is bounded by its bytes, and results come in order.
 
+    What a job was given is kept until it is done, as it may lie in memory that is shared with who does it.
+
     Args:
         pool: Does them.
         max_bytes: That wait at most; a single job may be heavier.
@@ -75,7 +77,7 @@ class Jobs(Generic[R]):
 
     def __init__(self, pool: Executor, max_bytes: int = MAX_WAITING_BYTES) -> None:
         self.pool, self.max_bytes = pool, max_bytes
-        self._waiting: deque[tuple[Future[R], int]] = deque()
+        self._waiting: deque[tuple[Future[R], int, tuple[object, ...]]] = deque()
         self._bytes = 0
 
     def add(self, weight: int, function: Callable[..., R], *arguments: object) -> list[R]:
@@ -96,7 +98,7 @@ class Jobs(Generic[R]):
         while self._waiting and (self._waiting[0][0].done() or self._bytes + weight > self.max_bytes):
             found.append(self._next())
         try:
-            self._waiting.append((self.pool.submit(function, *arguments), weight))
+            self._waiting.append((self.pool.submit(function, *arguments), weight, arguments))
         except BrokenProcessPool as error:
             raise _lost(error) from error
         self._bytes += weight
@@ -107,7 +109,7 @@ class Jobs(Generic[R]):
         return [self._next() for _ in range(len(self._waiting))]
 
     def _next(self) -> R:
-        job, weight = self._waiting.popleft()
+        job, weight, _ = self._waiting.popleft()
         self._bytes -= weight
         try:
             return job.result()
@@ -119,6 +121,12 @@ def _lost(error: Exception) -> UnipError:
     return UnipError(f"a process that writes results ended: {error}", "Memory may have run out: free some.")
 
 
+def uses_processes(jobs: int) -> bool:
+    """Say whether :func:`workers_for` gives forked processes for so many jobs."""
+    may_fork = sys.platform == "linux" and not multiprocessing.current_process().daemon
+    return usable_cores() > MAX_THREADS and jobs >= MIN_ITEMS_FOR_PROCESSES and may_fork
+
+
 @contextmanager
 def workers_for(jobs: int) -> Iterator[Executor]:
     """Give what does so many jobs beside a model: threads, or processes where there are more cores than they can use.
@@ -126,12 +134,11 @@ def workers_for(jobs: int) -> Iterator[Executor]:
     Jobs must have no effect on this process but their results.
     """
     cores = usable_cores()
-    may_fork = sys.platform == "linux" and not multiprocessing.current_process().daemon
     pool: Executor
-    if cores > MAX_THREADS and jobs >= MIN_ITEMS_FOR_PROCESSES and may_fork:
+    if uses_processes(jobs):
         with signals_put_off():  # processes that are half made
             context: Any = multiprocessing.get_context("fork")
-            pool = ProcessPoolExecutor(min(MAX_PROCESSES, cores // 2), context, start_of_workers(), (0,))
+            pool = ProcessPoolExecutor(min(MAX_PROCESSES, cores * 3 // 4), context, start_of_workers(), (0,))
             pool.submit(int).result()
     else:
         pool = ThreadPoolExecutor(min(MAX_THREADS, cores))

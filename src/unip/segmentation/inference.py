@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -24,11 +25,12 @@ from unip.errors import UnipError
 from unip.runtime.compiling import keep_kernels
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
 from unip.runtime.queues import map_ahead
+from unip.runtime.shared import Arena, Slot
 from unip.runtime.workers import load, start_of_workers, usable_cores
 from unip.segmentation.heads import resize
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.settings import WHOLE_UP_TO, Window, WindowBatch, Workers, sees_whole
-from unip.segmentation.sliding import sliding_logits
+from unip.segmentation.sliding import sliding_logits, sliding_logits_of_batch
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ T = TypeVar("T")
 
 MAX_LOGITS = 2**28  # of the images in memory at once: 1 GiB
 MAX_AHEAD_BYTES = 2**29  # of frames that processes read ahead of the model, about
+MAX_AHEAD = 8  # frames that a process reads ahead
+BATCHES_AHEAD = 2  # in so many parts
 LOOKED_AT = 8  # files whose headers tell how large frames are
 CAPTURE_AFTER = 3  # times that a shape of batches comes before it is captured, which takes as long as four of them
 
@@ -75,7 +79,7 @@ PLAIN = Augmentation()
 def class_ids(logits: Tensor) -> Tensor:
     """Return the class of the highest logit, uint8 ``(H, W)`` of ``(C, H, W)``; of equal ones the first.
 
-    On a CPU, ``max`` over the first axis is five times as fast as ``argmax``.
+    On a CPU, ``max`` over the first axis is five times as fast as ``argmax``. There may be more axes.
     """
     return logits.max(0).indices.byte()
 
@@ -155,7 +159,8 @@ class Inference:
             with _arithmetic(device, dtype):  # here: what it casts and keeps must not outlive a recording
                 return forward(images)
 
-        self.model = _ReplayedBatches(logits_of) if device.type == "cuda" else logits_of
+        self.forward = logits_of
+        self.model = ReplayedBatches(logits_of) if device.type == "cuda" else logits_of
 
     def groups(self, frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         """Collect frames until they weigh as much as a batch, or their logits would take much memory.
@@ -181,10 +186,7 @@ class Inference:
             OutOfMemory: The device's memory is too small.
         """
         good = [frame for frame in group if frame.problem is None]
-        crop = self.spec.crop
-        longest = max((max(frame.pixels.shape) for frame in good if self.is_whole(frame)), default=crop)
-        at_once = min(self.together, len(good) if self.window == "whole" else sum(map(self._windows, good)))
-        with self.memory_told(max(crop, longest), at_once):
+        with self.memory_told_of(good):
             with self.lock, torch.inference_mode():
                 found = iter(self._logits(good))
             for frame in group:
@@ -192,6 +194,44 @@ class Inference:
                     yield frame, torch.zeros(0, 0, 0)
                 else:
                     yield frame, resize(next(found)[None], stored_size(frame))[0]
+
+    def are_alike(self, frames: Sequence[Frame]) -> bool:
+        """Say whether :meth:`batch_logits` can segment frames: of one size, seen once, and of logits that fit."""
+        kinds = {(frame.pixels.shape, stored_size(frame)) for frame in frames}
+        if len(kinds) != 1 or self.augmentation.describe():
+            return False
+        largest = max(prod(sides[-2:]) for sides in kinds.pop())
+        return len(frames) * len(self.spec.classes.names) * largest <= MAX_LOGITS
+
+    def batch(self, group: Sequence[Frame]) -> Tensor:
+        """Return the pixels of frames that are alike, on the device, uint8 ``(N, 1 or 3, h, w)``."""
+        on_gpu = self.device.type == "cuda"  # which is not waited for if what it copies is in pinned memory
+        pixels = torch.empty((len(group), *group[0].pixels.shape), dtype=torch.uint8, pin_memory=on_gpu)
+        np.stack([frame.pixels.numpy() for frame in group], out=pixels.numpy())
+        return pixels.to(self.device, non_blocking=True)
+
+    def batch_logits(self, pixels: Tensor, size: tuple[int, int], model: Callable[[Tensor], Tensor]) -> Tensor:
+        """Segment frames of one size in steps that depend on nothing else: they can be captured as a CUDA graph.
+
+        Args:
+            pixels: uint8 ``(N, 1 or 3, h, w)``, on the device.
+            size: Height and width as they are stored.
+            model: ``self.model``; or ``self.forward``, where all of it is captured.
+
+        Returns:
+            float32 logits ``(N, C, H, W)``, those that :meth:`run` gives.
+        """
+        is_whole = sees_whole(pixels.shape[-2:], self.spec.crop, self.window)
+        crop = max(pixels.shape[-2:]) if is_whole else self.spec.crop
+        logits = sliding_logits_of_batch(model, pixels, crop=crop, stride=self.spec.stride, batch=self.together)
+        return resize(logits, size)
+
+    def memory_told_of(self, frames: Sequence[Frame]) -> AbstractContextManager[None]:
+        """Say what helps if the device's memory is too small for frames that run together."""
+        crop = self.spec.crop
+        longest = max((max(frame.pixels.shape) for frame in frames if self.is_whole(frame)), default=crop)
+        windows = len(frames) if self.window == "whole" else sum(map(self._windows, frames))
+        return self.memory_told(max(crop, longest), min(self.together, windows))
 
     @contextmanager
     def memory_told(self, side: int, at_once: int) -> Iterator[None]:
@@ -270,32 +310,52 @@ def _scaled(frame: Frame, scale: float) -> Tensor:
     return fit_short_side(frame.image, max(1, round(scale * min(frame.pixels.shape[-2:]))))
 
 
-class _ReplayedBatches:
-    """A model whose batches of the first shape that keeps coming are a CUDA graph each; others run as ever."""
+class ReplayedBatches(Generic[T]):
+    """A computation whose batches of the first shape that keeps coming are a CUDA graph each; others run as ever.
 
-    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
-        self.model = model
-        self.seen: Counter[torch.Size] = Counter()
-        self.shape: torch.Size | None = None
-        self.graph: CudaGraph[Tensor] | None = None
+    Args:
+        compute: Called with a batch, and with what else its steps depend on.
+        captured: The same computation without graphs in it, to be captured; None: it has none.
+    """
 
-    def __call__(self, images: Tensor) -> Tensor:
-        self.seen[images.shape] += 1
-        if self.shape is None and self.seen[images.shape] == CAPTURE_AFTER:
-            self.shape = images.shape
+    def __init__(self, compute: Callable[..., T], captured: Callable[..., T] | None = None) -> None:
+        self.compute, self.captured = compute, captured or compute
+        self.seen: Counter[Hashable] = Counter()
+        self.kind: Hashable = None
+        self.graph: CudaGraph[T] | None = None
+
+    def __call__(self, images: Tensor, *settings: Hashable) -> T:
+        """Compute; what a graph returns is overwritten by the next call."""
+        kind = images.shape, settings
+        self.seen[kind] += 1
+        if self.kind is None and self.seen[kind] == CAPTURE_AFTER:
+            self.kind = kind
             try:
-                self.graph = CudaGraph(self.model, (images,))
+                self.graph = CudaGraph(lambda batch: self.captured(batch, *settings), (images,))
             except torch.OutOfMemoryError:
                 pass  # a recording keeps memory of its own; without it there may be enough
             except NotCapturable as error:
                 why = str(error).partition("\n")[0]
                 log.warning(f"note: windows run kernel by kernel, as they cannot be captured as a CUDA graph: {why}")
-        if self.graph is None or images.shape != self.shape:
-            return self.model(images)
+        if self.graph is None or kind != self.kind:
+            return self.compute(images, *settings)
         return self.graph(images)
 
 
-def decoded(frames: Dataset[T], workers: Workers) -> Iterator[T]:
+@dataclass(frozen=True)
+class Sharing(Generic[T]):
+    """How what processes read comes to this one without being copied.
+
+    Attributes:
+        arena: The memory that they share.
+        move: Moves an item to a slot of it, as far as there is room.
+    """
+
+    arena: Arena
+    move: Callable[[T, Slot], T]
+
+
+def decoded(frames: Dataset[T], workers: Workers, sharing: Sharing[T] | None = None) -> Iterator[T]:
     """Return what decodes the items of a data set ahead: in processes where there are cores for them, else threads."""
     dataset: Any = frames  # torch's class has no length
     count = _default_workers(len(dataset)) if workers == "auto" else workers
@@ -304,15 +364,59 @@ def decoded(frames: Dataset[T], workers: Workers) -> Iterator[T]:
         count = min(count, MAX_AHEAD_BYTES // heaviest)
     if workers == "auto" and not count and len(dataset) > 1:
         return map_ahead(dataset.__getitem__, range(len(dataset)), weight=_weight)
-    ahead = min(8, max(1, MAX_AHEAD_BYTES // (heaviest * count))) if count else None  # frames per worker
-    loader: DataLoader[T] = DataLoader(
-        dataset,
-        batch_size=None,
+    ahead = min(MAX_AHEAD, max(1, MAX_AHEAD_BYTES // (heaviest * count))) if count else 1  # frames per worker
+    sharing = sharing if count else None
+    loader: DataLoader[Any] = DataLoader(
+        _Keyed(frames, sharing),
+        batch_sampler=_Keys(len(dataset), max(1, ahead // BATCHES_AHEAD), sharing),
+        collate_fn=list,
         num_workers=count,
-        prefetch_factor=ahead,
+        prefetch_factor=min(ahead, BATCHES_AHEAD) if count else None,
         worker_init_fn=start_of_workers(),
+        multiprocessing_context="fork" if sharing else None,  # others would not have its memory
     )
-    return load(loader)
+    return _taken(load(loader), sharing)
+
+
+Key = tuple[int, int | None]  # the place of an item, and the slot that it is moved to
+
+
+@dataclass(frozen=True)
+class _Keys(Generic[T]):
+    """The items that a process reads at once, so that they travel together."""
+
+    items: int
+    together: int
+    sharing: Sharing[T] | None
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for first in range(0, self.items, self.together):
+            places = range(first, min(first + self.together, self.items))
+            yield [(place, None if self.sharing is None else self.sharing.arena.lend()) for place in places]
+
+
+class _Keyed(Dataset[tuple[T, int | None]]):
+    """Items with the slots that they were moved to."""
+
+    def __init__(self, items: Dataset[T], sharing: Sharing[T] | None) -> None:
+        self.items, self.sharing = items, sharing
+
+    def __getitem__(self, key: Key) -> tuple[T, int | None]:
+        place, slot = key
+        item = self.items[place]
+        if self.sharing is not None and slot is not None:
+            item = self.sharing.move(item, self.sharing.arena.fill(slot))
+        return item, slot
+
+
+def _taken(batches: Iterator[list[tuple[T, int | None]]], sharing: Sharing[T] | None) -> Iterator[T]:
+    for batch in batches:
+        while batch:  # nothing keeps an item, or its slot, that was handed over
+            item, slot = batch.pop(0)
+            if sharing is not None:
+                sharing.arena.take_back(slot)
+            yield item
+            del item
 
 
 def _heaviest(dataset: Any) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from unip.data.sampling.frames import rgb
 from unip.data.sampling.scaling import window_starts
 
 
@@ -72,3 +73,41 @@ def sliding_logits(
                 total[:, top : top + height, left : left + width] += logits
     found = [(total, image.shape[1:]) for total, image in zip(sums, images, strict=True) if total is not None]
     return [total.div_(counts[size]) if size in counts else total for total, size in found]
+
+
+@torch.no_grad()
+def sliding_logits_of_batch(
+    model: Callable[[Tensor], Tensor], images: Tensor, *, crop: int, stride: int, batch: int = 8
+) -> Tensor:
+    """Do what :func:`sliding_logits` does with images of one size, in steps that are the same for each such batch.
+
+    Args:
+        model: As there.
+        images: uint8 ``(N, 1 or 3, H, W)`` on the model's device.
+        crop: As there.
+        stride: As there.
+        batch: As there.
+
+    Returns:
+        float32 ``(N, C, H, W)``.
+    """
+    height, width = images.shape[-2:]
+    tall, wide = min(crop, height), min(crop, width)
+    places = [
+        (..., slice(top, top + tall), slice(left, left + wide))
+        for top in window_starts(height, crop, stride)
+        for left in window_starts(width, crop, stride)
+    ]
+    windows = torch.stack([images[place] for place in places], 1).flatten(0, 1)  # image by image
+    total: Tensor | None = None
+    for first in range(0, len(windows), batch):
+        found = model(rgb(windows[first : first + batch]).contiguous())
+        if total is None:
+            total = torch.zeros((len(images), found.shape[1], height, width), device=images.device)
+        if len(places) == 1:
+            total[first : first + batch] = found
+            continue
+        for number, logits in enumerate(found, first):
+            total[number // len(places)][places[number % len(places)]] += logits
+    assert total is not None
+    return total if len(places) == 1 else total.div_(window_counts((height, width), crop, stride, images.device))

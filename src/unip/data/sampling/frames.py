@@ -23,6 +23,7 @@ from unip.data.labelled.pairs import SegmentationData, read_one
 from unip.data.sampling.scaling import Scaling, short_side_size
 from unip.errors import UnipError
 from unip.limits import check_pixels
+from unip.runtime.shared import Slot, slot_of
 
 
 def fit_short_side(image: npt.NDArray[np.uint8], short_side: int) -> Tensor:
@@ -77,14 +78,23 @@ class Frame:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out pixels that are those of the image: between processes both would travel."""
-        shared = self.pixels.numel() == self.image.size > 0 and self.pixels.data_ptr() == self.image.ctypes.data
-        return vars(self) | ({"pixels": None} if shared else {})
+        if self.pixels.numel() == self.image.size > 0 and self.pixels.data_ptr() == self.image.ctypes.data:
+            return vars(self) | {"pixels": None}
+        slot = slot_of(self.image)
+        there = None if slot is None else slot.same(self.pixels.numpy())
+        return vars(self) | ({} if there is None else {"pixels": there})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`__getstate__` gave."""
         vars(self).update(state)
-        if state["pixels"] is None:
-            self.pixels = torch.from_numpy(self.image)[None]
+        if not isinstance(state["pixels"], Tensor):
+            self.pixels = torch.from_numpy(self.image[None] if state["pixels"] is None else state["pixels"])
+
+    def move(self, slot: Slot) -> None:
+        """Put the image and its pixels into memory that processes share, as far as there is room."""
+        is_same = self.pixels.data_ptr() == self.image.ctypes.data
+        self.image = slot.put(self.image)
+        self.pixels = torch.from_numpy(self.image[None] if is_same else slot.put(self.pixels.numpy()))
 
 
 class Frames(Dataset[Frame]):

@@ -22,6 +22,7 @@ from unip.files import sha256
 from unip.opening import read_regular
 from unip.paths import is_dir, is_file
 from unip.runtime.device import choose_device, native_bfloat16
+from unip.runtime.shared import Arena
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.evaluating import results_beside
 from unip.segmentation.model import SegmenterSpec
@@ -230,7 +231,14 @@ class AcceptedFile:
         self._torch: Engine | None = None
         self._lock = Lock()
 
-    def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
+    def segment(
+        self,
+        items: Iterable[object],
+        reader: Reader,
+        wanted: Wanted,
+        workers: Workers,
+        arena: Arena | None = None,
+    ) -> Iterator[Segmented]:
         """Segment frames, see :class:`unip.deployment.engine.Engine`."""
         return self.graph.segment(items, reader, wanted, workers)
 

@@ -25,6 +25,7 @@ from unip.deployment.strips import Grid, segment_in_strips
 from unip.deployment.warn import warn
 from unip.errors import UnipError
 from unip.runtime.queues import map_ahead
+from unip.runtime.shared import Arena
 from unip.segmentation.settings import Workers, meant_scale
 
 NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch.export"}
@@ -73,7 +74,14 @@ class GraphEngine:
         if config.check != "none":
             check_golden(runner, name, every=config.check == "all")
 
-    def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
+    def segment(
+        self,
+        items: Iterable[object],
+        reader: Reader,
+        wanted: Wanted,
+        workers: Workers,
+        arena: Arena | None = None,
+    ) -> Iterator[Segmented]:
         """Segment frames one by one, see :class:`unip.deployment.engine.Engine`."""
         own = replace(reader, needs_samples=self.runner.metadata.input != "uint8")
         for item, given, samples in _read_ahead(items, own):

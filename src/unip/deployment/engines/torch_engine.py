@@ -20,20 +20,24 @@ from unip.data.sampling.frames import Frame, is_waiting, make_frame, unreadable_
 from unip.data.sampling.scaling import Scaling
 from unip.deployment.config import LoadConfig
 from unip.deployment.engine import ModelFacts, Segmented, Wanted
+from unip.deployment.engines.torch_batches import Batches, Finish, Found, to_processor
 from unip.deployment.engines.torch_strips import segment_large
 from unip.deployment.inputs import Given, Reader
 from unip.deployment.strips import is_large
 from unip.errors import UnipError
 from unip.runtime.device import choose_device, choose_inference_precision, device_name, precision_name
+from unip.runtime.shared import Arena, Slot, slot_of
 from unip.segmentation.calibration import Calibration
-from unip.segmentation.inference import Augmentation, Inference, class_ids, decoded, describe_window
+from unip.segmentation.inference import Augmentation, Inference, Sharing, decoded, describe_window
 from unip.segmentation.model import SegmenterSpec
 from unip.segmentation.model_folder import model_folder
-from unip.segmentation.reliability import confidence_of
 from unip.segmentation.settings import Workers
 from unip.segmentation.storage import load_segmenter
 
 log = logging.getLogger(__name__)
+
+GROUPS_BEHIND = 2  # of frames, that a GPU has to do while the results of others are taken
+NOTHING: Found = (None, None, None)
 
 
 class TorchEngine:
@@ -70,6 +74,7 @@ class TorchEngine:
             view="; ".join(filter(None, (describe_window(spec, config.window), augmentation.describe()))),
         )
         self._told = False
+        self.finish = Finish(1.0 if self.calibration is None else self.calibration.temperature)
         self.inference = Inference(
             segmenter,
             device=device,
@@ -79,14 +84,23 @@ class TorchEngine:
             compiled=config.compile,
             augmentation=augmentation,
         )
+        # a processor is no faster with batches, and they would need more memory
+        self.batches = Batches(self.inference, self.finish) if device.type == "cuda" else None
 
-    def segment(self, items: Iterable[object], reader: Reader, wanted: Wanted, workers: Workers) -> Iterator[Segmented]:
+    def segment(
+        self,
+        items: Iterable[object],
+        reader: Reader,
+        wanted: Wanted,
+        workers: Workers,
+        arena: Arena | None = None,
+    ) -> Iterator[Segmented]:
         """Segment frames, see :class:`unip.deployment.engine.Engine`."""
         given: dict[int, Given] = {}  # by index, while their batch is collected
         # while frames of a known number are written, a GPU runs those after them; others may come from a camera
-        behind = 1 if self.inference.device.type == "cuda" and isinstance(items, Sequence) else 0
+        behind = GROUPS_BEHIND if self.inference.device.type == "cuda" and isinstance(items, Sequence) else 0
         prepare = _Preparing(reader, self.facts.scaling, len(self.facts.classes.names))
-        for are_large, run in groupby(_frames(items, prepare, workers, given), is_waiting):
+        for are_large, run in groupby(_frames(items, prepare, workers, given, arena), is_waiting):
             if are_large:
                 yield from (self._large(given.pop(frame.index), reader, wanted) for frame in run)
             else:
@@ -126,12 +140,20 @@ class TorchEngine:
         """Let the device run a group, and copy what is wanted to the processor; a GPU is not waited for."""
         begun = time.perf_counter()
         with self.inference.lock:  # while one thread captures a CUDA graph, no other may wait for the GPU
-            found = [(frame, self._tensors(logits, wanted)) for frame, logits in self.inference.run(group)]
+            found = self._found(group, wanted)
             done: Any = None
             if self.inference.device.type == "cuda":
-                done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types for it
+                done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types for it
                 done.record(torch.cuda.current_stream(self.inference.device))
         return _Started(found, begun, done)
+
+    def _found(self, group: Sequence[Frame], wanted: Wanted) -> list[tuple[Frame, Found]]:
+        """Return each frame of a group with what is on its way to the processor."""
+        good = [frame for frame in group if frame.problem is None]
+        if self.batches is None or not self.inference.are_alike(good):
+            return [(frame, to_processor(self.finish(logits, wanted))) for frame, logits in self.inference.run(group)]
+        found = iter(self.batches(good, wanted))
+        return [(frame, next(found) if frame.problem is None else NOTHING) for frame in group]
 
     def _finish(self, started: _Started, given: dict[int, Given]) -> Iterator[Segmented]:
         """Yield the results of a group as soon as they are there."""
@@ -144,37 +166,23 @@ class TorchEngine:
             if frame.problem is not None:
                 yield Segmented.unreadable(one)
                 continue
-            # copied, as a GPU's copies lie in pinned memory, of which there is little
-            arrays = [None if each is None else each.numpy() for each in tensors]
-            ids, confidence, probabilities = (
-                each if each is None or started.done is None else each.copy() for each in arrays
-            )
+            ids, confidence, probabilities = (None if each is None else each.numpy() for each in tensors)
             assert ids is not None
+            slot = slot_of(one.image)
+            kept = ids if slot is None else slot.put(ids)
+            if started.done is not None:  # a GPU's copies lie in pinned memory, of which there is little
+                kept = kept.copy() if kept is ids else kept
+                confidence = None if confidence is None else confidence.copy()
+                probabilities = None if probabilities is None else probabilities.copy()
             size = frame.pixels.shape[-2], frame.pixels.shape[-1]
             windows = 1 if self.inference.is_whole(frame) else self.facts.scaling.windows(size)
             scale = self.facts.scaling.by(one.image.shape[0], one.image.shape[1])
-            yield Segmented(one, ids, confidence, probabilities, seconds=seconds, scale=scale, windows=windows)
+            yield Segmented(one, kept, confidence, probabilities, seconds=seconds, scale=scale, windows=windows)
 
     def _arrays(self, logits: Tensor, wanted: Wanted) -> tuple[Any, Any, Any]:
         """Return ids, confidence and probabilities as arrays, as far as they are wanted; waits for them."""
         ids, confidence, probabilities = (
-            None if each is None else each.numpy() for each in self._tensors(logits, wanted, non_blocking=False)
-        )
-        return ids, confidence, probabilities
-
-    def _tensors(
-        self, logits: Tensor, wanted: Wanted, *, non_blocking: bool = True
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return ids, confidence and probabilities for the processor, as far as they are wanted."""
-        if not logits.numel():
-            return None, None, None
-        temperature = 1.0 if self.calibration is None else self.calibration.temperature
-        confidence = confidence_of(logits, temperature) if wanted.confidence else None
-        probabilities = (logits / temperature).softmax(0) if wanted.probabilities else None
-        non_blocking = non_blocking and self.inference.device.type == "cuda"
-        ids, confidence, probabilities = (
-            None if each is None else each.to("cpu", non_blocking=non_blocking)
-            for each in (class_ids(logits), confidence, probabilities)
+            None if each is None else each.numpy() for each in to_processor(self.finish(logits, wanted), wait=True)
         )
         return ids, confidence, probabilities
 
@@ -189,7 +197,7 @@ class _Started:
         done: Tells that they are there; None: they are.
     """
 
-    found: list[tuple[Frame, tuple[Tensor | None, Tensor | None, Tensor | None]]]
+    found: list[tuple[Frame, Found]]
     begun: float
     done: Any
 
@@ -250,12 +258,24 @@ class _Files(Dataset[tuple[Given, Frame]]):
         return self.prepare(index, self.paths[index])
 
 
-def _frames(items: Iterable[object], prepare: _Preparing, workers: Workers, given: dict[int, Given]) -> Iterator[Frame]:
+def _moved(pair: tuple[Given, Frame], slot: Slot) -> tuple[Given, Frame]:
+    """Move a frame to memory that processes share; its ids go there, too."""
+    given, frame = pair
+    if frame.problem is not None or not frame.pixels.numel():
+        return pair
+    frame.move(slot)
+    return replace(given, image=frame.image), frame
+
+
+def _frames(
+    items: Iterable[object], prepare: _Preparing, workers: Workers, given: dict[int, Given], arena: Arena | None
+) -> Iterator[Frame]:
     """Yield frames to run, and keep what each was made from in ``given``."""
     paths = [item for item in items if isinstance(item, Path)] if isinstance(items, Sequence) else []
     pairs: Iterable[tuple[Given, Frame]]
     if isinstance(items, Sequence) and len(paths) == len(items):
-        pairs = decoded(_Files(paths, prepare), workers)
+        sharing = None if arena is None else Sharing(arena, _moved)
+        pairs = decoded(_Files(paths, prepare), workers, sharing)
     else:
         pairs = (prepare(index, item) for index, item in enumerate(items))
     for one, frame in pairs:
