@@ -12,9 +12,10 @@ random weights, which changes no time but says nothing about masks. Frames are m
 OpenVINO are exported first; what cannot be is left out with its reason. Give a file that was exported elsewhere with
 --file MODEL=FILE, such as vit_t-light=runs/a/export/a-int8.xml.
 
-`gpu` tells frames/s, the share of the time in which the GPU computes (torch.profiler, in a run over fewer frames), and
-how fast reading, model and writing are alone: the slowest of them gives out first. It does so for frames of 12 windows
-(short side 1,024) and of one (512).
+`gpu` tells frames/s, how fast reading, model and writing are alone (the slowest of them gives out first), and the share
+of the time in which the GPU computes (torch.profiler, in a run over fewer frames). It does so for frames of 12 windows
+(short side 1,024) and of one (512), with a compiled model and without; --short-sides, --modes and --parts leave some of
+it out. What is known of a row is printed at once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -45,12 +49,13 @@ from unip.deployment.engine import Wanted
 from unip.deployment.model import Model, Unreadable
 from unip.deployment.names import name_outputs, result_files
 from unip.deployment.prediction import segment_images
-from unip.deployment.writing import Writer, weight, without_rest
+from unip.deployment.sharing import arena_for
+from unip.deployment.writing import Writer, Writing
 from unip.outputs import output_folder
 from unip.runtime.device import native_bfloat16
-from unip.runtime.queues import Jobs, workers_for
+from unip.runtime.queues import workers_for
 from unip.runtime.workers import usable_cores
-from unip.segmentation.inference import decoded
+from unip.segmentation.inference import Sharing, decoded
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.storage import save_segmenter
 from unip.segmentation.training_images import TrainingImages
@@ -63,6 +68,7 @@ MODELS = {
     "vit_s-light": ("deit_small_patch16_224", "light"),
     "vit_s-upernet": ("deit_small_patch16_224", "upernet"),
 }
+MODES, PARTS = ("eager", "compiled"), ("whole", "alone", "busy")
 EXPORTS = (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 HERE = Path(__file__).resolve().parents[1]
 
@@ -79,18 +85,21 @@ class Row:
 def make_frames(folder: Path, count: int) -> Path:
     """Write grey PNG frames with smooth grounds, noise and some warm rectangles."""
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    height, width = SIZE
-    for number in range(count):
-        ground = Image.fromarray(rng.integers(60, 160, (8, 10), np.uint8)).resize(
-            (width, height), Image.Resampling.BICUBIC
-        )
-        frame = np.asarray(ground).astype(np.float32) + rng.normal(0, 3, SIZE)
-        for _ in range(12):
-            top, left = rng.integers(0, height - 40), rng.integers(0, width - 40)
-            frame[top : top + rng.integers(8, 40), left : left + rng.integers(8, 40)] += 80
-        Image.fromarray(frame.clip(0, 255).astype(np.uint8)).save(folder / f"{number:05}.png")
+    with ProcessPoolExecutor(usable_cores(), get_context("fork")) as pool:
+        list(pool.map(partial(make_frame, folder), range(count), chunksize=8))
     return folder
+
+
+def make_frame(folder: Path, number: int) -> None:
+    """Write one of them."""
+    rng = np.random.default_rng(number)
+    height, width = SIZE
+    ground = Image.fromarray(rng.integers(60, 160, (8, 10), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    frame = np.asarray(ground).astype(np.float32) + rng.normal(0, 3, SIZE)
+    for _ in range(12):
+        top, left = rng.integers(0, height - 40), rng.integers(0, width - 40)
+        frame[top : top + rng.integers(8, 40), left : left + rng.integers(8, 40)] += 80
+    Image.fromarray(frame.clip(0, 255).astype(np.uint8)).save(folder / f"{number:05}.png")
 
 
 def make_model(folder: Path, name: str, short_side: int = 512) -> Path:
@@ -260,65 +269,81 @@ def measure_cpu(options: argparse.Namespace, work: Path) -> None:
 
 def measure_gpu(options: argparse.Namespace, work: Path) -> None:
     """Print a table of both sizes."""
-    import unip
-
     frames = options.images or make_frames(work / "frames", min(options.frames, 500))
     few, many = split_frames(frames, work, options.few, options.few + options.frames)
     print(f"{torch.cuda.get_device_name()}, {usable_cores()} cores of {processor()}, torch {torch.__version__}\n")
-    print(
-        "| ViT-T, light decoder | frames/s | GPU computes | reading alone | model alone | writing alone | "
-        "gives out first |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for short_side, windows in ((1024, 12), (512, 1)):
+    print("| ViT-T, light decoder | frames/s | reading alone | model alone | writing alone | GPU computes |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for short_side in options.short_sides:
         folder = make_model(work / f"vit_t-{short_side}", "vit_t-light", short_side)
-        for compiled in (False, True):
-            words = (str(folder), "--device", "cuda", *(["--compile"] if compiled else []))
-            row = Row("gpu", HERE, words)
-            found = [seconds_a_frame(row, few, many, options.frames) for _ in range(options.repeat)]
-            model = unip.load(folder, device="cuda", compile=compiled)
-            alone = rates_alone(model, list_images(many), work / f"writing-{short_side}-{compiled}")
-            share = busy_share(folder, many, work / f"profile-{short_side}-{compiled}", compiled=compiled)
-            name = f"{windows} window{'s' * (windows > 1)} a frame{', compiled' * compiled}"
-            rates = " | ".join(f"{rate:,.0f}/s" for rate in alone.values())
-            worst = min(alone, key=lambda key: alone[key])
-            print(f"| {name} | {1 / median(found):,.1f} | {100 * share:.0f} % | {rates} | {worst} |", flush=True)
+        for mode in options.modes:
+            windows = {1024: "12 windows", 512: "1 window"}.get(short_side, f"short side {short_side}")
+            print(f"| {windows} a frame, {mode}", end="", flush=True)
+            for cell in cells(options, folder, few, many, work / f"{short_side}-{mode}", compiled=mode == "compiled"):
+                print(f" | {cell}", end="", flush=True)
+            print(" |", flush=True)
 
 
-def rates_alone(model: Model, paths: list[Path], out: Path) -> dict[str, float]:
-    """Return frames/s of each part of prediction when nothing else is done."""
-    from unip.deployment.engines.torch_engine import TorchEngine, _Files, _Preparing
+def cells(
+    options: argparse.Namespace, folder: Path, few: Path, many: Path, work: Path, *, compiled: bool
+) -> Iterator[str]:
+    """Yield what is told of a model in a row of the table."""
+    import unip
+
+    work.mkdir()
+    if "whole" in options.parts:
+        row = Row("gpu", HERE, (str(folder), "--device", "cuda", *(["--compile"] if compiled else [])))
+        found = [seconds_a_frame(row, few, many, options.frames) for _ in range(options.repeat)]
+        yield f"{1 / median(found):,.1f}"
+    else:
+        yield "-"
+    if "alone" in options.parts:
+        model = unip.load(folder, device="cuda", compile=compiled)
+        yield from (f"{rate:,.0f}/s" for rate in rates_alone(model, list_images(many), work / "writing"))
+        del model
+    else:
+        yield from ("-", "-", "-")
+    yield (
+        f"{100 * busy_share(folder, many, work / 'busy', compiled=compiled):.0f} %" if "busy" in options.parts else "-"
+    )
+
+
+def rates_alone(model: Model, paths: list[Path], out: Path) -> Iterator[float]:
+    """Yield frames/s of reading, model and writing when nothing else is done."""
+    from unip.deployment.engines.torch_engine import TorchEngine, _Files, _moved, _Preparing
     from unip.deployment.inputs import Reader
 
     engine = model.engine
     assert isinstance(engine, TorchEngine)
     prepare = _Preparing(Reader(model.conversion), model.facts.scaling, len(NAMES))
-    files = _Files(paths, prepare)
-    start = time.perf_counter()
-    ready = [frame for _, frame in decoded(files, "auto")][:200]
-    reading = len(paths) / (time.perf_counter() - start)
-    inference = engine.inference
-    for repeats in (2, 6):  # the first time, graphs are captured and kernels compiled
+    arena = arena_for(paths, model.facts.scaling)
+    start, ready = time.perf_counter(), []
+    for _, frame in decoded(_Files(paths, prepare), "auto", None if arena is None else Sharing(arena, _moved)):
+        ready += [frame] if len(ready) < 100 else []  # the others make room for those that follow
+    yield len(paths) / (time.perf_counter() - start)
+
+    repeats = 4, max(8, len(paths) // len(ready))
+    for repeat in repeats:  # the first time, graphs are captured and kernels compiled
         torch.cuda.synchronize()
         start = time.perf_counter()
-        for group in inference.groups(ready * repeats):
-            for _, logits in inference.run(group):
-                logits.max(0)
+        for group in engine.inference.groups(ready * repeat):
+            engine._found(group, Wanted(confidence=False))
         torch.cuda.synchronize()
-        running = len(ready) * repeats / (time.perf_counter() - start)
-    wanted = Wanted(confidence=False)
-    results = [each for each in model.segment(paths[:200], wanted=wanted) if not isinstance(each, Unreadable)]
+    yield len(ready) * repeats[1] / (time.perf_counter() - start)
+
+    del ready, frame
+    arena = arena_for(paths, model.facts.scaling)
+    found = model.segment(paths[:100], wanted=Wanted(confidence=False), arena=arena)
+    results = [each for each in found if not isinstance(each, Unreadable)]
     config = PredictConfig(model=Path("m"), images=tuple(paths), out=out)
     names = name_outputs([paths[0].parent], out)
     with output_folder(out), workers_for(len(paths)) as pool:
-        jobs, writer = Jobs[object](pool), Writer.of(config)
+        writing = Writing(Writer.of(config), pool)
         start = time.perf_counter()
         for number, path in enumerate(paths):
-            light = without_rest(results[number % len(results)])
-            jobs.add(weight(light), writer.write, light, result_files(names[path], config))
-        jobs.finish()
-        writing = len(paths) / (time.perf_counter() - start)
-    return {"reading": reading, "model": running, "writing": writing}
+            writing.add(results[number % len(results)], result_files(names[path], config))
+        writing.finish()
+        yield len(paths) / (time.perf_counter() - start)
 
 
 def busy_share(folder: Path, images: Path, out: Path, *, compiled: bool) -> float:
@@ -357,14 +382,19 @@ def main() -> None:
     parser.add_argument("where", choices=("cpu", "gpu"))
     parser.add_argument("--old", type=Path, help="an older checkout to compare with")
     parser.add_argument("--images", type=Path, help="a folder of frames; left out, 640x512 ones are made")
-    parser.add_argument("--frames", type=int, help="over which times are measured (cpu: 40, gpu: 4000)")
-    parser.add_argument("--few", type=int, help="frames of the shorter run (cpu: 8, gpu: 400)")
+    parser.add_argument("--frames", type=int, help="over which times are measured (cpu: 40, gpu: 2000)")
+    parser.add_argument("--few", type=int, help="frames of the shorter run (cpu: 8, gpu: 200)")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each row")
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=list(MODELS))
     parser.add_argument("--file", nargs="*", default=[], help="further exported files, MODEL=FILE")
+    parser.add_argument(
+        "--short-sides", nargs="+", type=int, default=[1024, 512], help="gpu: to which frames are resized"
+    )
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="gpu: of the model")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="gpu: what is measured")
     options = parser.parse_args()
-    options.frames = options.frames or (40 if options.where == "cpu" else 4000)
-    options.few = options.few or (8 if options.where == "cpu" else 400)
+    options.frames = options.frames or (40 if options.where == "cpu" else 2000)
+    options.few = options.few or (8 if options.where == "cpu" else 200)
     if options.where == "gpu" and not torch.cuda.is_available():
         parser.error("torch finds no GPU")
     if options.old and not (options.old / "src/unip").is_dir():
