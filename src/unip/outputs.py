@@ -21,6 +21,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from unip.written import (
 )
 
 _open: list[OutputFolder] = []  # of this process
+_shared: ContextVar[tuple[OutputFolder, Path] | None] = ContextVar("_shared", default=None)
 
 
 @contextmanager
@@ -119,6 +121,28 @@ def write_for_parent(path: Path) -> None:
 
 
 @contextmanager
+def written_together(path: Path) -> Iterator[None]:
+    """Let files that are written one after the other, into an open output folder, use one temporary folder.
+
+    Making and deleting one for each may take longer than the files.
+    """
+    folder = _folder_of(path / "file")
+    try:
+        temporary = None if folder is None else _temporary_folder(folder.hidden / "tmp")
+    except OSError:  # it is told of the file that cannot be written
+        temporary = None
+    if folder is None or temporary is None:
+        yield
+        return
+    before = _shared.set((folder, temporary))
+    try:
+        yield
+    finally:
+        _shared.reset(before)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Give a temporary path; move it to ``path`` if the body succeeds, else delete it.
 
@@ -138,11 +162,14 @@ def writing(path: Path) -> Iterator[Path]:
     if folder is None and lexists(path):
         raise UnipError(f"{path} exists", "Move it away, or choose another place.")
     temporary: Path | None = None
+    shared = _shared.get()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        place = path.parent if folder is None else folder.hidden / "tmp"
-        place.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
+        if shared is not None and shared[0] is folder:
+            temporary = shared[1]
+        else:
+            shared = None
+            temporary = _temporary_folder(path.parent if folder is None else folder.hidden / "tmp")
         target = temporary / path.name
         if folder is not None and not private:
             folder.check(*([name] if not is_dir(path) else []), folders=(name,))
@@ -161,8 +188,23 @@ def writing(path: Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror or error}", f"{advice(error)}; what was there before is untouched."
         ) from error
     finally:
-        if temporary is not None:
+        if temporary is not None and shared is None:
             shutil.rmtree(temporary, ignore_errors=True)
+        elif temporary is not None:
+            _delete(temporary / path.name)
+
+
+def _temporary_folder(place: Path) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
+
+
+def _delete(path: Path) -> None:
+    """Delete what may be left of a file or folder."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from unip.data.images.orientation import save_options
 from unip.deployment.config import PredictConfig
 from unip.deployment.result import Result
-from unip.outputs import writing
+from unip.outputs import writing, written_together
 from unip.runtime.queues import Jobs
 from unip.runtime.shared import slot_of
 
@@ -72,7 +72,8 @@ class Writer:
 
     def write_all(self, results: list[tuple[Result, dict[str, str]]]) -> list[Prediction]:
         """Write several images' results, one after the other."""
-        return [self.write(*each) for each in results]
+        with written_together(self.out):
+            return [self.write(*each) for each in results]
 
     def write(self, result: Result, files: dict[str, str]) -> Prediction:
         """Write one image's results; the mask has the image's EXIF orientation, the overlay is turned by it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from unip.data.labelled.classes import IGNORE, Classes, background_id, foreground_ids, has_background
 
 Pixels = npt.NDArray[np.uint8]
+Palette = tuple[tuple[int, int, int], ...]
 OVERLAY_PIXELS = 16_000_000  # beyond which a frame is drawn reduced
 ROWS_AT_ONCE = 256
 
@@ -49,24 +51,40 @@ def draw_overlay(image: Pixels, mask: Pixels, classes: Classes, *, alpha: float 
     Returns:
         uint8 ``(H, W, 3)``, ``round(image * (1 - alpha) + colour * alpha)`` where it is tinted.
     """
-    colours, edges = palette_array(classes), outlines(mask)
-    drawn = np.zeros(256, bool)
-    drawn[: len(classes.names)] = True
-    if has_background(classes.names):
-        drawn[background_id(classes.names)] = False
-    overlay = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image.copy()
-    # every level of every class once, as most pixels of most frames are left as they are
-    levels = np.arange(256)[None, :, None]
-    tints = np.round(levels * (1 - alpha) + colours[: len(classes.names), None] * alpha).astype(np.uint8)
-    for first in range(0, len(mask), ROWS_AT_ONCE):  # places of pixels take more memory than they
+    tints, edges, outlined = _tints(classes, alpha), outlines(mask), _is_tinted(classes)
+    overlay = np.empty((*mask.shape, 3), np.uint8)
+    for first in range(0, len(mask), ROWS_AT_ONCE):  # places in the table take more memory than pixels
         rows = slice(first, first + ROWS_AT_ONCE)
-        part, ids, tinted_pixels = overlay[rows], mask[rows], drawn[mask[rows]]
+        place = mask[rows].astype(np.intp) << 8
+        grey = None  # looked up once for all channels
+        if image.ndim == 2:
+            grey = tints.view(np.uint32)[..., 0].take(place | image[rows])[..., None].view(np.uint8)
         for channel in range(3):
-            before = part[..., channel][tinted_pixels]
-            part[..., channel][tinted_pixels] = tints[..., channel][ids[tinted_pixels], before]
-        edge = edges[rows] & tinted_pixels
-        part[edge] = colours[ids[edge]]
+            overlay[rows, :, channel] = (
+                tints[..., channel].take(place | image[rows, :, channel]) if grey is None else grey[..., channel]
+            )
+        at = np.flatnonzero(edges[rows])
+        at = at[outlined[mask[rows].ravel()[at]]]
+        overlay[rows].reshape(-1, 3)[at] = palette_array(classes)[mask[rows].ravel()[at]]
     return overlay
+
+
+def _is_tinted(classes: Classes) -> npt.NDArray[np.bool_]:
+    """Say which of all 256 label values ``(256,)`` are tinted."""
+    tinted_ids = np.zeros(256, bool)
+    tinted_ids[: len(classes.names)] = True
+    if has_background(classes.names):
+        tinted_ids[background_id(classes.names)] = False
+    return tinted_ids
+
+
+def _tints(classes: Classes, alpha: float) -> Pixels:
+    """Return the colour ``(256, 256, 4)`` of each label value and level of grey; the last channel means nothing."""
+    levels = np.arange(256)[None, :, None]
+    tints = np.repeat(np.broadcast_to(levels, (256, 256, 1)).astype(np.uint8), 4, axis=2)
+    ids = np.flatnonzero(_is_tinted(classes))
+    tints[ids, :, :3] = np.round(levels * (1 - alpha) + palette_array(classes)[ids, None] * alpha)
+    return tints
 
 
 def reduction(size: tuple[int, int], most: int) -> int:
@@ -133,12 +151,17 @@ def add_legend(image: Pixels, classes: Classes, present: Sequence[int]) -> Pixel
     Returns:
         uint8 ``(H + strip, W, 3)``.
     """
-    width = image.shape[1]
+    return np.concatenate([image, _legend(image.shape[1], classes.names, classes.palette, tuple(present))])
+
+
+@lru_cache(maxsize=64)  # most frames of a folder have the same, and letters take longer than pixels
+def _legend(width: int, names: tuple[str, ...], palette: Palette, present: tuple[int, ...]) -> Pixels:
+    """Return the strip of a legend, ``(strip, width, 3)``."""
     size = int(np.clip(width // 40, 10, 28))
     font = ImageFont.load_default(size)
     places, x, y = [], size // 2, size // 2
     for index in present:
-        label = classes.names[index]
+        label = names[index]
         step = round(size * 1.4 + font.getlength(label) + size)
         if x > size and x + step > width:
             x, y = size // 2, y + round(size * 1.6)
@@ -147,6 +170,6 @@ def add_legend(image: Pixels, classes: Classes, present: Sequence[int]) -> Pixel
     strip = Image.new("RGB", (width, y + 2 * size), "white")
     draw = ImageDraw.Draw(strip)
     for index, label, x, y in places:
-        draw.rectangle((x, y, x + size, y + size), fill=tuple(classes.palette[index]), outline="black")
+        draw.rectangle((x, y, x + size, y + size), fill=palette[index], outline="black")
         draw.text((x + round(size * 1.4), y + size // 2), label, fill="black", font=font, anchor="lm")
-    return np.concatenate([image, np.asarray(strip)])
+    return np.asarray(strip)
