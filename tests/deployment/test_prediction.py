@@ -9,6 +9,7 @@ from PIL import Image
 from unip.data.images.orientation import as_shown, orientation_of, save_options
 from unip.data.labelled.datasets import open_segmentation
 from unip.deployment.names import name_outputs
+from unip.deployment.sharing import arena_for
 from unip.deployment.verbs import predict
 from unip.deployment.writing import save_picture
 from unip.errors import UnipError
@@ -194,3 +195,37 @@ def test_threads_and_processes_write_the_same(model, tmp_path, monkeypatch, core
         with np.load(tmp_path / "out" / each["probabilities"]) as file:
             assert file["probabilities"].shape[1:] == ids.shape == Image.open(each["image"]).size[::-1]
         assert each["shares"]["hot"] == pytest.approx((ids == 1).mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("slots", [1, 3, 512])
+def test_frames_in_shared_memory_give_the_same_files(model, tmp_path, monkeypatch, slots):
+    """Grey and coloured frames of several sizes, some larger than a slot, a damaged one; also where slots run out."""
+    rng = np.random.default_rng(0)
+    sizes = [(32, 40), (48, 40), (20, 90), (64, 64, 3), (32, 40, 3)]
+    for number in range(30):
+        size = (150, 150, 3) if number == 17 else sizes[number % len(sizes)]
+        image = Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8))
+        image.save(tmp_path / f"{number:02}.png")
+    paths = tuple(sorted(tmp_path.glob("*.png")))
+    paths[5].write_bytes(b"no image")
+    arenas = []
+
+    def noted(*arguments):
+        arenas.append(arena_for(*arguments))
+        return arenas[-1]
+
+    monkeypatch.setattr("unip.deployment.prediction.arena_for", noted)
+    monkeypatch.setattr("unip.deployment.sharing.LOOKED_AT", 5)  # not the largest one
+    monkeypatch.setattr("unip.runtime.shared.MAX_SLOTS", slots)
+    monkeypatch.setattr("unip.runtime.queues.MIN_ITEMS_FOR_PROCESSES", 10)
+    for cores in (2, 8):
+        monkeypatch.setattr("unip.runtime.queues.usable_cores", lambda count=cores: count)
+        monkeypatch.setattr("unip.segmentation.inference.usable_cores", lambda count=cores: count)
+        with pytest.raises(UnipError, match="1 of 30 images could not be read"):
+            predict(model=model, images=paths, out=tmp_path / str(cores), device="cpu", engine="torch")
+    assert arenas[0] is None and len(arenas[1].free) == slots and not arenas[1].lent
+    few, many = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.[pj][np]g")}
+        for name in ("2", "8")
+    )
+    assert few == many and len(few) == 58

@@ -7,6 +7,7 @@ import mmap
 import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from math import prod
 from typing import Any
 from weakref import WeakValueDictionary
@@ -78,8 +79,8 @@ class Slot:
             "version": 3,
         }
 
-    def __del__(self) -> None:
-        if os.getpid() == self.arena.owner:
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        if getpid() == self.arena.owner:  # at Python's end, modules may be gone
             self.arena.free.append(self.number)
 
     def put(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
