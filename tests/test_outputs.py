@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import unip.outputs
 from unip.errors import UnipError
 from unip.files import advice, read_json
-from unip.outputs import OutputFolder, output_folder, remove, write_json, write_text, writing
+from unip.outputs import OutputFolder, output_folder, remove, write_json, write_text, writing, written_together
 from unip.written import HIDDEN
 
 
@@ -53,6 +53,42 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
         assert read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir() if p.name != HIDDEN] == ["value.json"]
     assert not (tmp_path / HIDDEN / "tmp").exists()
+
+
+def test_files_written_together_share_a_temporary_folder(tmp_path):
+    """Of equal names, replaced ones, folders, failures in between; others go on on their own."""
+    places = []
+
+    def write(path, text):
+        with writing(path) as temporary:
+            places.append(temporary.parent)
+            temporary.write_text(text)
+
+    with output_folder(tmp_path / "out") as folder, output_folder(tmp_path / "other"):
+        with written_together(tmp_path / "out"):
+            for name in ("a/1", "b/1", "a/1"):
+                write(tmp_path / "out" / name, f"{name} {len(places)}")
+            with pytest.raises(ZeroDivisionError), writing(tmp_path / "out/a/1") as temporary:
+                temporary.write_text("half")
+                raise ZeroDivisionError
+            with writing(tmp_path / "out/folder") as temporary:
+                temporary.mkdir()
+                (temporary / "2").write_text("2")
+            with pytest.raises(ZeroDivisionError), writing(tmp_path / "out/folder") as temporary:
+                temporary.mkdir()
+                (temporary / "2").write_text("half")
+                raise ZeroDivisionError
+            write(tmp_path / "out/folder/3", "3")
+            assert len(set(places)) == 1 and not list(places[0].iterdir())
+            write(tmp_path / "other/1", "elsewhere")
+            thread = threading.Thread(target=write, args=(tmp_path / "out/c", "c"))
+            thread.start()
+            thread.join()
+        write(tmp_path / "out/d", "d")
+        assert len(set(places)) == 4 and not any(place.exists() for place in places)
+        assert {folder.state(name) for name in ("a/1", "b/1", "folder/2", "folder/3", "c", "d")} == {"ours"}
+    content = {"a/1": "a/1 2", "b/1": "b/1 1", "c": "c", "d": "d", "folder/2": "2", "folder/3": "3"}
+    assert visible(tmp_path / "out") == content and not (tmp_path / "out" / HIDDEN / "tmp").exists()
 
 
 def test_outside_of_an_output_folder_nothing_is_replaced(tmp_path):

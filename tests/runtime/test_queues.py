@@ -1,6 +1,8 @@
+import gc
 import os
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -79,3 +81,21 @@ def test_many_cores_are_used_by_processes_and_a_lost_one_is_told(monkeypatch):
             jobs.finish()
     with workers_for(3) as pool:  # few jobs are not worth it
         assert pool.submit(os.getpid).result() == os.getpid()
+
+
+def test_what_a_job_was_given_is_kept_until_it_is_done():
+    class Bytes:
+        pass
+
+    gate = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        jobs = Jobs[bool](pool)
+        for _ in range(2):
+            jobs.add(1, lambda given: gate.wait(5), held := Bytes())
+        watched = weakref.ref(held)
+        del held
+        assert watched() is not None
+        gate.set()
+        assert jobs.finish() == [True, True]
+    gc.collect()
+    assert watched() is None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from unip.segmentation.sliding import sliding_logits
+from unip.segmentation.sliding import sliding_logits, sliding_logits_of_batch
 
 
 def per_pixel(images):
@@ -37,3 +37,22 @@ def test_overlaps_are_averaged():
 
 def test_no_images_no_answers():
     assert sliding_logits(per_pixel, [], crop=8, stride=4) == []
+
+
+@pytest.mark.parametrize("batch", [1, 5, 100])
+@pytest.mark.parametrize("size", [(40, 33), (16, 50), (7, 9), (16, 16)])
+def test_images_of_one_size_go_through_together(size, batch):
+    """Grey or coloured; a model that sees more than a pixel, and answers in the same memory again."""
+    answer = {}
+
+    def mean_model(images):
+        found = images.float().mean((1, 2, 3), keepdim=True) * torch.tensor([1.0, 2.0])[:, None, None] + images[:, :1]
+        return answer.setdefault(found.shape, found).copy_(found)
+
+    for channels in (1, 3):
+        images = torch.randint(0, 256, (4, channels, *size), dtype=torch.uint8)
+        found = sliding_logits_of_batch(mean_model, images, crop=16, stride=11, batch=batch)
+        assert found.dtype == torch.float32
+        for image, logits in zip(images, found, strict=True):
+            (alone,) = sliding_logits(mean_model, [image.expand(3, -1, -1)], crop=16, stride=11, batch=1000)
+            assert torch.equal(logits, alone)

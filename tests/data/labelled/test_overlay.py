@@ -78,3 +78,43 @@ def test_every_level_of_every_class_is_tinted_by_the_formula(grey, alpha):
         found = draw_overlay(image, mask, classes, alpha=alpha)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("names", [("background", "a", "b"), ("a", "b", "c"), ("a", "b", "Background")])
+@pytest.mark.parametrize("colour", [False, True])
+def test_overlays_are_those_of_the_formula(names, colour):
+    """Pixel by pixel in float64, of ids that are no classes, too, and over several blocks of rows."""
+    rng = np.random.default_rng(0)
+    classes = Classes(names, palette=((10, 200, 30), (255, 0, 5), (0, 77, 255)))
+    image = rng.integers(0, 256, (300, 20, 3) if colour else (300, 20), dtype=np.uint8)
+    mask = np.kron(rng.choice([0, 1, 2, 17, 255], (60, 5)), np.ones((5, 4))).astype(np.uint8)
+    background = [name.lower() for name in names].index("background") if "c" not in names else None
+    padded = np.pad(mask.astype(int), 1, mode="edge")
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    is_edge = np.any([each != mask for each in around], axis=0)
+    expected = np.broadcast_to(image if colour else image[..., None], (300, 20, 3)).astype(np.float64)
+    for number, rgb in enumerate(classes.palette):
+        if number != background:
+            inside = (mask == number)[..., None]
+            expected = np.where(
+                inside, np.where(is_edge[..., None], rgb, expected * (1 - 0.3) + np.multiply(rgb, 0.3)), expected
+            )
+    found = draw_overlay(image, mask, classes, alpha=0.3)
+    np.testing.assert_array_equal(found, np.round(expected).astype(np.uint8))
+
+
+def test_legends_differ_by_width_classes_and_what_is_there():
+    image = np.zeros((4, 300, 3), np.uint8)
+    other = Classes(CLASSES.names, palette=((0, 0, 0), (0, 255, 0), (0, 0, 255)))
+    made = [
+        add_legend(shown, classes, present)
+        for shown, classes, present in (
+            (image, CLASSES, [1]),
+            (image, CLASSES, [2]),
+            (image, CLASSES, [1, 2]),
+            (image, other, [1]),
+            (image[:, :200], CLASSES, [1]),
+        )
+    ]
+    assert len({each.tobytes() for each in made}) == len(made)
+    np.testing.assert_array_equal(add_legend(image + 9, CLASSES, [1])[4:], made[0][4:])

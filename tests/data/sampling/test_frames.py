@@ -10,6 +10,7 @@ from PIL import Image
 from unip.data.sampling.frames import Frames, make_frame, rgb, unreadable_frame
 from unip.data.sampling.scaling import short_side_size, window_starts
 from unip.errors import UnipError
+from unip.runtime.shared import Arena, slot_of
 
 CPU = torch.device("cpu")
 
@@ -74,3 +75,18 @@ def test_frames_travel_between_processes(shape, side):
     assert (frame.__getstate__()["pixels"] is None) == (side == min(shape[:2]) and len(shape) == 2)
     empty = pickle.loads(pickle.dumps(unreadable_frame(1, UnipError("a", "b"))))
     assert empty.problem.what == "a" and empty.pixels.shape == (1, 0, 0)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (40, 60), (20, 30, 3)])
+def test_a_frame_in_shared_memory_is_pickled_as_places(shape):
+    slot = Arena(2**16, 1).fill(0)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    frame = make_frame(0, image, 20)
+    pixels = frame.pixels.clone()
+    frame.move(slot)
+    pickled = pickle.dumps(frame)
+    again = pickle.loads(pickled)
+    assert len(pickled) < 1000 and slot_of(again.image) is slot
+    assert slot.begin_of(again.pixels.numpy()) is not None
+    np.testing.assert_array_equal(again.image, image)
+    assert torch.equal(again.pixels, pixels) and torch.equal(frame.pixels, pixels)
