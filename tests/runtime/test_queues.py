@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from unip.errors import UnipError
-from unip.runtime.queues import MAX_AHEAD, Jobs, map_ahead, workers_for
+from unip.runtime.queues import MAX_AHEAD, Jobs, garbage_left_aside, map_ahead, workers_for
 
 
 def weigh(item: int) -> int:
@@ -99,3 +99,17 @@ def test_what_a_job_was_given_is_kept_until_it_is_done():
         assert jobs.finish() == [True, True]
     gc.collect()
     assert watched() is None
+
+
+def test_garbage_is_collected_again_afterwards():
+    class Cycle:
+        def __init__(self):
+            self.me = self
+
+    before = weakref.ref(Cycle())
+    with garbage_left_aside():
+        made = weakref.ref(Cycle())
+        gc.collect()
+        assert before() is not None and made() is None
+    gc.collect()
+    assert before() is None and gc.get_freeze_count() == 0
