@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -281,3 +282,38 @@ def test_labels_decide_where_there_are_some(place, tmp_path, offline, monkeypatc
     assert probes["low"] <= probes["difference"] <= probes["high"] and (probes["high"] < 0) == worse
     mean = [sum(probes[name]) / 3 for name in ("after", "before")]
     assert probes["difference"] == pytest.approx(mean[0] - mean[1])
+
+
+@pytest.mark.parametrize("where", ["features", "scores"])
+def test_a_start_that_is_not_finite_on_labelled_frames_is_not_saved(place, tmp_path, offline, monkeypatch, where):
+    """It was finite on those without labels, so it did not look collapsed."""
+    monkeypatch.setattr(label_probe, "SHORT_SIDE", 64)
+    probe, calls = label_probe.probe, []
+
+    def broken(backbone, *arguments):
+        calls.append(backbone)
+        if len(calls) == 2:  # the new one
+            module = label_probe.ProbedBackbone
+            if where == "features":
+                features = module.features
+                monkeypatch.setattr(
+                    module, "features", lambda self, images: [m * torch.nan for m in features(self, images)]
+                )
+            else:
+                fitted = label_probe.train_probes
+                monkeypatch.setattr(
+                    label_probe,
+                    "train_probes",
+                    lambda *given: [replace(each, bias=each.bias * torch.inf) for each in fitted(*given)],
+                )
+        return probe(backbone, *arguments)
+
+    monkeypatch.setattr(label_probe, "probe", broken)
+    run = tmp_path / "run"
+    pretrain(**settings(place, run, probe_data=str(place / "labelled")))
+    verdict = json.loads((run / "guard.json").read_text())
+    assert (verdict["by"], verdict["saved"]) == ("labels", "start")
+    assert "features or scores of the new weights are not finite" in verdict["reason"]
+    assert verdict["probes"]["difference"] is verdict["probes"]["high"] is None
+    start, saved = load_file(place / "start.safetensors"), weights(run)
+    assert all(torch.equal(saved[name], tensor) for name, tensor in start.items())

@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 from unip.errors import UnipError
-from unip.pretraining.guard import Health, Verdict, collapse, effective_rank
-from unip.pretraining.label_probe import miou_of_draws, open_halves
+from unip.pretraining import guard
+from unip.pretraining.guard import Health, Verdict, collapse, effective_rank, judge
+from unip.pretraining.label_probe import ProbeComparison, interval, miou_of_draws, open_halves
+from unip.vit.backbone import Backbone
 
 
 def test_the_effective_rank_is_the_entropy_of_singular_values():
@@ -63,6 +65,56 @@ def test_the_miou_of_draws():
             total = sum(count * each[layer] for count, each in zip(counts, matrices, strict=True))
             ious = [total[c, c] / (total[c].sum() + total[:, c].sum() - total[c, c]) for c in range(2)]
             assert found[draw, layer] == pytest.approx(np.mean(ious))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_start_whose_own_features_are_not_finite_is_kept_too(value):
+    problem = "the start's features are not finite"
+    assert collapse(Health(value, (0.1,)), Health(3.0, (0.1,))) == problem
+    assert collapse(Health(3.0, (0.1, value)), Health(3.0, (0.1, 0.1))) == problem
+
+
+def test_draws_without_a_labelled_patch_and_layers_that_are_not_finite_have_no_miou():
+    matrices = np.ones((3, 2, 2, 2))
+    matrices[0] = 0
+    weights = np.array([[1, 1, 1], [3, 0, 0]])
+    assert np.isnan(miou_of_draws(matrices, weights)).tolist() == [[False, False], [True, True]]
+    for bad in (math.nan, math.inf):
+        matrices[2, 1, 0, 1] = bad
+        # not even where the frame is not drawn: the probe is broken
+        assert np.isnan(miou_of_draws(matrices, np.array([[1, 1, 1], [0, 3, 0]]))).tolist() == [[False, True]] * 2
+
+
+def test_the_interval_leaves_out_draws_that_say_nothing():
+    changes = np.random.default_rng(0).normal(size=300)
+    assert interval(np.append(changes, [np.nan] * 50)) == pytest.approx(np.percentile(changes, [2.5, 97.5]))
+    assert np.isnan(interval(np.full(5, np.nan))).all()
+
+
+@pytest.mark.parametrize(
+    ("probes", "why"),
+    [
+        ({"low": math.nan, "high": math.nan}, "no draw of them has a labelled patch, so there is no interval"),
+        ({"high": math.nan}, "no draw of them has a labelled patch, so there is no interval"),
+        ({"low": -math.inf}, "no draw of them has a labelled patch, so there is no interval"),
+        ({"difference": math.nan, "after": (0.5, math.nan)}, "features or scores of the new weights are not finite"),
+        ({"difference": math.nan, "before": (math.inf, 0.5)}, "features or scores of the start are not finite"),
+        (
+            {"difference": math.nan, "before": (math.nan,), "after": (math.nan,)},
+            "features or scores of the start and of the new weights are not finite",
+        ),
+    ],
+)
+def test_probes_without_a_number_keep_the_start(monkeypatch, probes, why):
+    plain = {"before": (0.5, 0.5), "after": (0.6, 0.6), "difference": 0.1, "low": 0.05, "high": 0.2}
+    found = ProbeComparison(layers=(1, 2), images=6, drawn=6, **{**plain, **probes})
+    monkeypatch.setattr(guard, "measure_health", lambda *_: Health(5.0, (0.1,)))
+    monkeypatch.setattr(guard, "compare", lambda *_: found)
+    backbone = Backbone(torch.nn.Linear(1, 1), None, (), (), 0, "")
+    verdict = judge(backbone, backbone, torch.zeros(2, 1, 8, 8, dtype=torch.uint8), object())
+    assert (verdict.saved, verdict.by) == ("start", "labels")
+    assert verdict.reason == f"linear probes on 6 labelled frames decide nothing: {why}"
+    json.dumps(verdict.to_dict(), allow_nan=False)
 
 
 @pytest.fixture

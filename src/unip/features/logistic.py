@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from unip.data.labelled.pairs import SegmentationData
-from unip.errors import UnipError
 from unip.features.config import ProbeSettings
 from unip.features.model import FeatureModel
-from unip.features.patches import Floats, class_shares, layer_maps
+from unip.features.patches import FeaturesOutOfRange, Floats, class_shares, layer_maps
 from unip.features.store import FeatureStore
 from unip.progress import meter
 
@@ -89,7 +88,7 @@ def scaled_features(
             stretch = torch.where(quiet > 0, deviation.maximum(quiet), torch.ones_like(deviation))
         halves = ((tokens - shift[:, None]) / stretch[:, None]).half()
         if not halves.isfinite().all():
-            raise UnipError(
+            raise FeaturesOutOfRange(
                 f"{data.images[frame.index]} gives features more than 65504 deviations away from those of "
                 f"{data.images[0]}",
                 "Look at both images: one may be damaged. Otherwise the model's weights are damaged.",

@@ -23,6 +23,10 @@ from unip.runtime.workers import map_threads
 Floats = npt.NDArray[np.float32]
 
 
+class FeaturesOutOfRange(UnipError):
+    """Features of an image are not finite, or far from those of other images."""
+
+
 def class_shares(segmenter: FeatureModel, data: SegmentationData) -> tuple[Floats, list[int]]:
     """Count the classes below each patch.
 
@@ -64,7 +68,8 @@ def layer_maps(
     Frames of a batch that have one size run together.
 
     Raises:
-        UnipError: An image is damaged, or the model's features are not finite.
+        UnipError: An image is damaged.
+        FeaturesOutOfRange: The model's features are not finite.
     """
     frames = Frames(data, segmenter.spec.short_side)
     with meter(what, len(frames), "images") as progress:
@@ -79,7 +84,7 @@ def layer_maps(
                 group = [frame for frame in group if frame.pixels.shape[-2:] != size]
                 maps = layer_features(segmenter, torch.stack([rgb(frame.pixels) for frame in same]))
                 if not maps.isfinite().all():
-                    raise UnipError(
+                    raise FeaturesOutOfRange(
                         f"the model gives values that are not finite for {data.images[same[0].index]}",
                         "Check its weights, and that its normalisation is the one it was trained with.",
                     )

@@ -104,6 +104,8 @@ def judge(
         )
         return Verdict("adapted", "collapse", reason, len(frames), before, after)
     probes = compare(old, new, halves, device)
+    if not all(map(math.isfinite, (probes.difference, probes.low, probes.high))):
+        return Verdict("start", "labels", undecided(probes), len(frames), before, after, probes)
     worse = probes.high < 0
     reason = (
         f"linear probes on {probes.images} labelled frames: {100 * probes.difference:+.1f} mIoU, 95 % interval "
@@ -112,10 +114,23 @@ def judge(
     return Verdict("start" if worse else "adapted", "labels", reason, len(frames), before, after, probes)
 
 
+def undecided(probes: ProbeComparison) -> str:
+    """Say why linear probes decide nothing: a number of theirs is not finite."""
+    sides = {"the start": probes.before, "the new weights": probes.after}
+    bad = [name for name, scores in sides.items() if not all(map(math.isfinite, scores))]
+    why = (
+        f"features or scores of {' and of '.join(bad)} are not finite"
+        if bad
+        else "no draw of them has a labelled patch, so there is no interval"
+    )
+    return f"linear probes on {probes.images} labelled frames decide nothing: {why}"
+
+
 def collapse(before: Health, after: Health) -> str:
     """Say in what a backbone has collapsed beside the one before it; empty: in nothing."""
-    if not all(map(math.isfinite, (after.rank, *after.nmi))):
-        return "its features are not finite"
+    for whose, health in (("its", after), ("the start's", before)):  # a start that cannot be compared with is kept, too
+        if not all(map(math.isfinite, (health.rank, *health.nmi))):
+            return f"{whose} features are not finite"
     if after.rank < LEAST_RANK * before.rank:
         return f"collapse: the effective rank of its tokens is {after.rank:.1f}, that of the start {before.rank:.1f}"
     if after.mean_nmi < LEAST_NMI * before.mean_nmi:

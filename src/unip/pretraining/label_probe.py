@@ -6,6 +6,7 @@ one class, which is right for the share of its pixels that have it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from unip.data.labelled.drawing import choose
 from unip.data.labelled.pairs import SegmentationData
 from unip.errors import UnipError
 from unip.features.config import ProbeSettings
-from unip.features.logistic import train_probes
-from unip.features.patches import class_shares, layer_maps
+from unip.features.logistic import Probe, train_probes
+from unip.features.patches import FeaturesOutOfRange, class_shares, layer_maps
 from unip.vit.backbone import Backbone
 from unip.vit.shape import depth_of, patch_size
 
@@ -55,8 +56,9 @@ class ProbeComparison:
         layers: That were probed, 1-based.
         before: mIoU of each layer's probe, old backbone.
         after: The same of the new one.
-        difference: Of the means over the layers.
-        low: Lower limit of its 95 % interval: bootstrap over the judged videos, or frames where those are few.
+        difference: Of the means over the layers; NaN: features or scores were not finite.
+        low: Lower limit of its 95 % interval: bootstrap over the judged videos, or frames where those are few; NaN:
+            there is none.
         high: Upper limit.
         images: Frames that were judged.
         drawn: How many videos or frames the bootstrap draws from.
@@ -159,35 +161,61 @@ def compare(old: Backbone, new: Backbone, halves: ProbeHalves, device: torch.dev
     weights = np.concatenate([np.ones((1, count)), drawn])[:, units]
     of_layers = [miou_of_draws(matrices, weights) for matrices in (before, after)]
     change = (of_layers[1] - of_layers[0]).mean(1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(change[1:], [tail, 1 - tail])
+    low, high = interval(change[1:]) if np.isfinite(change[0]) else (np.nan, np.nan)
     shown = [tuple(float(value) for value in values[0]) for values in of_layers]
     return ProbeComparison(
         layers, shown[0], shown[1], float(change[0]), float(low), float(high), len(halves.judged), count
     )
 
 
+def interval(changes: Floats) -> tuple[float, float]:
+    """Return the limits of what draws ``(draws,)`` show; those without a labelled patch (NaN) are left out."""
+    shown = changes[np.isfinite(changes)]
+    if not len(shown):
+        return np.nan, np.nan
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(shown, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def probe(backbone: Backbone, layers: tuple[int, ...], halves: ProbeHalves, device: torch.device) -> Floats:
-    """Fit a probe for each layer on one half; return confusion matrices ``(images, layers, C, C)``, in patches."""
+    """Fit a probe for each layer on one half; return confusion matrices ``(images, layers, C, C)``, in patches.
+
+    They are NaN where features or a probe's scores are not finite.
+    """
     model = ProbedBackbone(backbone.model.to(device).eval(), layers, list(backbone.mean), list(backbone.std))
     model = model.to(device).eval()
-    probes = train_probes(model, halves.fitted, ProbeSettings(data=Path()))
     shares, counts = class_shares(model, halves.judged)
     truths = np.split(shares.astype(np.float64), np.cumsum(counts)[:-1])
     classes = shares.shape[1]
     found = np.zeros((len(truths), len(layers), classes, classes))
+    try:
+        _judge(model, train_probes(model, halves.fitted, ProbeSettings(data=Path())), halves.judged, truths, found)
+    except FeaturesOutOfRange:  # hours of training are not lost to it: the guard keeps the start
+        found[...] = np.nan
+    return found
+
+
+def _judge(
+    model: ProbedBackbone, probes: Sequence[Probe], data: SegmentationData, truths: Sequence[Floats], found: Floats
+) -> None:
+    """Count in ``found`` what probes give for frames whose patches have these shares of classes."""
     with torch.inference_mode():
-        for frame, maps in layer_maps(model, halves.judged, 4, "judging probes"):
+        for frame, maps in layer_maps(model, data, 4, "judging probes"):
             for layer, (fitted, tokens) in enumerate(zip(probes, maps.flatten(2).transpose(1, 2).cpu(), strict=True)):
                 scores = (tokens - fitted.mean) / fitted.scale @ fitted.weight + fitted.bias
+                if not scores.isfinite().all():  # the largest of them would be any class
+                    found[frame.index, layer] = np.nan
+                    continue
                 predicted = fitted.classes[scores.argmax(1)].numpy()
                 for class_id in np.unique(predicted):
                     found[frame.index, layer, :, class_id] = truths[frame.index][predicted == class_id].sum(0)
-    return found
 
 
 def miou_of_draws(matrices: Floats, weights: Floats) -> Floats:
     """Return the mean IoU ``(draws, layers)``, over the classes in truth or prediction.
+
+    It is NaN for a draw without a labelled patch, and for all draws of a layer of which a matrix is not finite.
 
     Args:
         matrices: Confusion matrices, rows are true classes, ``(images, layers, C, C)``.
@@ -195,6 +223,9 @@ def miou_of_draws(matrices: Floats, weights: Floats) -> Floats:
     """
     hits = np.einsum("di,ilc->dlc", weights, np.diagonal(matrices, axis1=2, axis2=3))
     union = np.einsum("di,ilc->dlc", weights, matrices.sum(2) + matrices.sum(3)) - hits
-    iou = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
-    means: Floats = np.nanmean(iou, axis=2)
+    there = union > 0
+    iou = np.divide(hits, union, out=np.zeros_like(hits), where=there)
+    count = there.sum(2)
+    means: Floats = np.divide(iou.sum(2), count, out=np.full(count.shape, np.nan), where=count > 0)
+    means[:, ~np.isfinite(matrices).all((0, 2, 3))] = np.nan
     return means
