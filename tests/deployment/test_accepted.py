@@ -174,8 +174,66 @@ def test_nothing_is_used_that_may_be_wrong(run, capsys):
     graph = run()
     graph.metadata = graph.metadata.model_copy(update={"short_side": 64})
     assert engine_of(run) == "torch" and "another file than its report is of" in capsys.readouterr().out
-    (run.path / "export/m.onnx.json").write_text("{}")
-    assert engine_of(run) == "torch"
+
+
+GOOD = '{"file": "m.onnx", "accepted": true, "metadata": METADATA, "acceptance": {"latency_ms": {"p50": 5.0}}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is not valid JSON"),
+        (b"{}", "file"),
+        (b"[1]", ""),
+        (b"null", ""),
+        (b"\xff\xfe\x00", "UTF-8"),
+        (b"[" * 100_000, "not valid JSON"),
+        (GOOD[:-9].encode(), "it is not valid JSON"),
+        (GOOD.replace("METADATA", "{}").encode(), "metadata"),
+        (GOOD.replace("METADATA", '{"engine": "tensorrt"}').encode(), "metadata"),
+        (GOOD.replace("true", '"perhaps"').encode(), "accepted"),
+        (GOOD.replace("5.0", "NaN").encode(), "NaN"),
+        (GOOD.replace("5.0", '"fast"').encode(), "latency_ms"),
+        (GOOD.replace("5.0", "9" * 5000).encode(), "digits"),
+        (GOOD.replace('"m.onnx"', '"../m.onnx"').encode(), "it is of another file, '../m.onnx'"),
+        (GOOD.replace('"m.onnx"', '"other.onnx"').encode(), "it is of another file, 'other.onnx'"),
+        (GOOD.replace('"m.onnx"', '"a\\u0000b"').encode(), ""),
+        (GOOD.replace('"m.onnx"', '""').encode(), "it is of another file, ''"),
+        (None, "directory"),
+    ],
+)
+def test_a_report_that_cannot_be_read_is_said_once(run, capsys, content, why):
+    """The file is not used, others are, and nothing stops."""
+    run()
+    report = run.path / "export/m.onnx.json"
+    metadata = json.dumps(json.loads(report.read_text())["metadata"])
+    report.unlink()
+    if content is None:
+        report.mkdir()
+    else:
+        report.write_bytes(content.replace(b"METADATA", metadata.encode()))
+    for others in (False, True):
+        if others:
+            run("other.onnx")
+        assert engine_of(run) == ("ONNX Runtime" if others else "torch")
+        said = capsys.readouterr()
+        text = " ".join((said.out + said.err).split())
+        assert text.count(f"{report} does not say whether the exported file beside it was accepted") == 1
+        assert why in text and "Export the model again, or delete both" in text
+    with pytest.raises(UnipError, match="has no accepted file for openvino"):
+        engine_of(run, engine="openvino")
+
+
+def test_other_json_beside_exported_files_is_nobody_s_business(run, capsys):
+    run()
+    for name in ("acceptance.json", "notes.json", "m.json"):
+        (run.path / "export" / name).write_text("{")
+    run("bad.onnx", is_accepted=False)
+    run("gone.onnx")
+    (run.path / "export/gone.onnx").unlink()
+    assert engine_of(run) == "ONNX Runtime"
+    said = capsys.readouterr()
+    assert "does not say" not in said.out + said.err
 
 
 @pytest.mark.parametrize("part", ["classes", "conversion", "mean", "crop"])

@@ -14,9 +14,10 @@ from unip.deployment.config import LoadConfig
 from unip.deployment.engine import Engine, Segmented, Wanted
 from unip.deployment.engines.exported import open_exported
 from unip.deployment.engines.graph_engine import GraphEngine, differing_golden
+from unip.deployment.export.files import SUFFIXES
 from unip.deployment.export.metadata import ExportMetadata
 from unip.deployment.inputs import Given, Reader
-from unip.documents import try_fit, try_json
+from unip.documents import parse_json, try_fit
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.opening import read_regular
@@ -80,7 +81,8 @@ class Accepted:
 def accepted_files(model: Path) -> list[Accepted]:
     """Return the files that were exported from the weights of a model folder and accepted, the fastest first.
 
-    They are looked for in ``export/`` of the run or model folder, by their reports.
+    They are looked for in ``export/`` of the run or model folder, by their reports. Reports that cannot be read are
+    said.
 
     Raises:
         UnipError: There is no such model.
@@ -99,15 +101,32 @@ def accepted_files(model: Path) -> list[Accepted]:
 
 
 def _read(path: Path) -> Accepted | None:
+    """Return what a report is of; None: of no file that was accepted, or nobody knows."""
     try:
-        report = try_json(read_regular(path), _Report)
-    except OSError:
+        report = parse_json(read_regular(path), "it", _Report)
+    except OSError as error:
+        _tell_damaged(path, error.strerror or str(error))
         return None
-    if report is None or not report.accepted or Path(report.file).name != report.file:
+    except UnipError as error:
+        _tell_damaged(path, error.what)
         return None
-    file = path.parent / report.file
+    if not report.accepted:
+        return None
+    if path.name != f"{report.file}.json":
+        _tell_damaged(path, f"it is of another file, {report.file!r}")
+        return None
+    file = path.with_name(report.file)
     measured = report.acceptance
     return Accepted(file, report.metadata, measured.latency_ms.p50, measured.lost_miou) if is_file(file) else None
+
+
+def _tell_damaged(path: Path, why: str) -> None:
+    """Say that a report is no use; other JSON in the folder is none of unip export's."""
+    if path.with_suffix("").suffix in SUFFIXES.values():
+        log.warning(
+            f"note: {path} does not say whether the exported file beside it was accepted, so that file is not used: "
+            f"{why}. Export the model again, or delete both"
+        )
 
 
 def open_accepted(model: Path, config: LoadConfig, name: str) -> Engine | None:
