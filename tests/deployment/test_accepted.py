@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import unip
 from tests.deployment.test_graph_engine import Graph
-from unip.deployment.config import LoadConfig
+from unip.deployment.config import LoadConfig, PredictConfig
 from unip.deployment.engines import accepted
 from unip.deployment.engines.graph_engine import GraphEngine
 from unip.deployment.engines.opening import open_engine
@@ -269,10 +271,52 @@ def test_no_export_is_named_that_would_not_be_used(tmp_path, make_segmenter, cap
         assert ("unip export" in capsys.readouterr().out) == is_named
 
 
-def test_the_folder_is_not_evaluated_in_place_of_the_file(run, segmentation_folder):
+def test_it_is_said_that_the_folder_is_evaluated_in_place_of_the_file(run, segmentation_folder, tmp_path, capsys):
     run()
-    config = LoadConfig(engine="auto", device="cpu")
-    model = Model(open_engine(str(run.path), config), config)
+    found = [
+        unip.load(run.path, device="cpu", **given).evaluate(segmentation_folder, out=tmp_path / f"{number}")
+        for number, given in enumerate([{}, {"engine": "torch"}])
+    ]
+    np.testing.assert_array_equal(*[each.scores.matrix for each in found])
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert said.count("evaluated with torch, as unip evaluate does with model folders") == 1
+    model = unip.load(run.path, device="cpu", engine="onnx")
     with pytest.raises(UnipError, match="run by ONNX Runtime") as caught:
         model.evaluate(segmentation_folder)
     assert caught.value.fix == 'Load it with engine="torch".'
+
+
+def test_load_takes_what_predict_takes(run, tmp_path, capsys):
+    """One default, one choice and one notice: for a folder, a name of a folder, and settings that no file has."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 40), dtype=np.uint8)).save(tmp_path / "a.png")
+    assert LoadConfig().engine == PredictConfig.model_fields["engine"].default == "auto"
+    assert signature(unip.load).parameters["engine"].default == "auto"
+    for is_there in (False, True):
+        if is_there:
+            run()
+        for settings in ({}, {"augment": "flip"}, {"batch_size": 1}, {"window": "slide"}, {"engine": "torch"}):
+            capsys.readouterr()
+            model = unip.load(run.path, device="cpu", precision="fp32", **settings)
+            loaded = "".join(capsys.readouterr())
+            predict(
+                model=run.path, images=(tmp_path / "a.png",), out=tmp_path / "out", device="cpu", precision="fp32",
+                **{"batch_size": "auto", **settings},
+            )  # fmt: skip
+            record = json.loads((tmp_path / "out/predictions.json").read_text())
+            assert model.facts.engine == record["engine"] == ("ONNX Runtime" if is_there and not settings else "torch")
+            np.testing.assert_array_equal(
+                model(tmp_path / "a.png").mask, np.asarray(Image.open(tmp_path / "out/masks/a.png"))
+            )
+            assert ("torch runs the model" in loaded) == (not is_there and not settings)
+            assert loaded in "".join(capsys.readouterr()) or not loaded
+
+
+def test_probabilities_and_confidence_are_those_of_torch(run):
+    run()
+    frame = np.random.default_rng(0).integers(0, 256, (32, 40), dtype=np.uint8)
+    one, other = (
+        unip.load(run.path, device="cpu", precision="fp32", engine=engine)(frame) for engine in ("auto", "torch")
+    )
+    assert (one.engine, other.engine) == ("ONNX Runtime", "torch")
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+    np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-6)

@@ -213,6 +213,7 @@ def test_settings_that_were_decided_by_the_export(make):
         ({"augment": "flip"}, "is for model folders"),
         ({"augment_scales": (0.75, 1.0)}, "is for model folders"),
         ({"engine": "openvino"}, "is run by ONNX Runtime, and engine openvino was requested"),
+        ({"engine": "torch"}, "is run by ONNX Runtime, and engine torch was requested"),
     ):
         with pytest.raises(UnipError, match=what):
             load(graph, **settings)

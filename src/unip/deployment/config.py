@@ -53,7 +53,7 @@ class LoadConfig(Config):
 
     device: Device = "auto"
     precision: Precision = "auto"
-    engine: EngineChoice = "torch"
+    engine: EngineChoice = "auto"
     compile: Compile = False
     check: Check = Field("one", description="Golden frames of an exported file to segment, to say if masks differ.")
     window: Window = "auto"

@@ -17,7 +17,7 @@ def load(
     *,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    engine: Literal["auto", "torch", "onnx", "openvino"] = "torch",
+    engine: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     compile: bool = False,
     check: Literal["one", "all", "none"] = "one",
     window: Literal["auto", "slide", "whole"] = "auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from unip.deployment.export.program import ExportResult
     from unip.segmentation.evaluation import EvaluateResult
 
+log = logging.getLogger(__name__)
+
 NO_MATTER = ("compile", "check")  # how a model is loaded that changes no mask
 
 
@@ -28,10 +31,14 @@ def evaluate_loaded(facts: ModelFacts, loaded: LoadConfig, settings: dict[str, A
     """
     given = changed(loaded)
     _refuse(given, ("nodata",), "evaluated")
-    if given.pop("engine", None) and facts.folder is not None and facts.engine != "torch":
-        raise UnipError(
-            f"{facts.name} is run by {facts.engine} ({facts.view}), and the folder would be evaluated with torch",
-            'Load it with engine="torch".',
+    engine = given.pop("engine", "auto")
+    if facts.folder is not None and facts.engine != "torch":
+        what = f"{facts.name} is run by {facts.engine} ({facts.view}), and"
+        if engine != "auto":
+            raise UnipError(f"{what} the folder would be evaluated with torch", 'Load it with engine="torch".')
+        log.warning(
+            f"note: {what} evaluated with torch, as unip evaluate does with model folders. To evaluate the exported "
+            "file: unip.load(FILE).evaluate(...)"
         )
     config = EvaluateConfig.make(**{"model": source(facts, settings), **given, **settings})
     result: EvaluateResult = VERBS["evaluate"].run(config)

@@ -163,6 +163,8 @@ def open_accepted(model: Path, config: LoadConfig, name: str) -> Engine | None:
             f"Make one: unip export {name} --to {wanted}. Or choose --engine torch.",
         )
     spec = try_fit(read_model_config(model)[1].get("spec"), SegmenterSpec)
+    if name.startswith("hf:"):  # nobody looks for an export of a model in the hub's cache
+        return None
     if spec is None or spec.images is None or _fits(spec, spec.images.size, config):
         log.info(f"torch runs the model; {_advice(name)}")
     return None

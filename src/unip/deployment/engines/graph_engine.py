@@ -216,15 +216,17 @@ def check_settings(metadata: ExportMetadata, config: LoadConfig, name: str) -> N
 
 
 def check_engine(metadata: ExportMetadata, config: LoadConfig, name: str) -> None:
-    """Refuse another engine than the file is for; torch is what `unip.load` has where none is asked for.
+    """Refuse another engine than the file is for.
 
     Raises:
         UnipError: Another one is asked for.
     """
-    if config.engine not in ("auto", "torch", metadata.engine):
+    if config.engine not in ("auto", metadata.engine):
         raise UnipError(
             f"{name} is run by {NAMES[metadata.engine]}, and engine {config.engine} was requested",
-            f"Leave engine out, or export the model with --to {config.engine}.",
+            "Leave engine out, or load the model folder."
+            if config.engine == "torch"
+            else f"Leave engine out, or export the model with --to {config.engine}.",
         )
 
 
