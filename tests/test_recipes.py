@@ -206,3 +206,45 @@ def test_a_suite_in_a_file_names_recipes_beside_it(here: Path) -> None:
     suite = read_suite(find_recipe("suites/mine.yaml", "bench"))
     assert suite.pretrain["nmi-had"]["steps"] == 1000
     assert all("lr" not in settings for settings in suite.pretrain.values())  # of the file here, not of the package
+
+
+# Suites -----------------------------------------------------------------------------------------------------------
+
+START_SUITES = ("zoo", "streets", "tirss", "large_teacher")
+
+
+@pytest.mark.parametrize("name", START_SUITES)
+def test_suites_take_the_settings_of_the_shipped_start_from_its_recipe(name: str) -> None:
+    """They hold where images and weights are, and nothing that the recipe says."""
+    held = read_yaml(FOLDER / "suites" / f"{name}.yaml")["pretrain"]["tiny"]
+    assert set(held) == {"recipe", "data", "teacher", "init"} and held["recipe"] == "../start_tiny.yaml"
+    places = {"data", "teacher", "init", "out"}
+    own, filled = load("start_tiny"), read_suite(find_recipe(name, "bench")).pretrain["tiny"]
+    assert isinstance(own, PretrainConfig)
+    found = PretrainConfig.make(**filled, out="x")
+    assert found.model_dump(exclude=places) == own.model_dump(exclude=places)
+    assert [source.partition("@")[0] for source in (*found.teacher, found.init)] == [*own.teacher, own.init]
+
+
+def test_the_shipped_start_is_made_as_it_was() -> None:
+    """By these settings the cells of the suites, and the lineage of unip-ir-tiny, are known: keys hold them."""
+    config = load("start_tiny").model_dump(mode="json")
+    assert {name: config[name] for name in read_yaml(FOLDER / "start_tiny.yaml") if name not in ("out", "data")} == {
+        "objective": "nmi_had+values",
+        "teacher": ["timm:vit_small_patch14_dinov2.lvd142m", "timm:deit_tiny_patch16_224"],
+        "teacher_layer": [10, 8],
+        "init": "timm:deit_tiny_patch16_224",
+        "init_share": 0.75,
+        "distort": 0.5,
+        "drop_path": 0.2,
+        "scale": [0.05, 0.6],
+        "steps": 800,
+        "batch_size": 512,
+        "lr": 5e-4,
+        "clip": 1.0,
+        "compile": "compiled-graphs",
+        "log_every": 100,
+        "checkpoint_every": 1000,
+        "picture_every": 0,
+        "seed": 0,
+    }
