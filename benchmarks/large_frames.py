@@ -1,6 +1,7 @@
 """Memory and time of large frames: `unip predict` on a 10,000 x 8,000 frame, 8 and 16 bit, TIFF and PNG.
 
     python benchmarks/large_frames.py
+    python benchmarks/large_frames.py --model micro --verb evaluate
     python benchmarks/large_frames.py --model runs/ft --size 5000 4000 --scale native
     python benchmarks/large_frames.py --model micro --out /tmp/large
 
@@ -84,22 +85,41 @@ def make_micro(folder: Path) -> Path:
     return folder
 
 
-def measure(model: str, image: Path, out: Path, scale: str) -> tuple[int, float, int]:
-    """Run predict in a process of its own; return its peak of memory in bytes, its seconds, and the windows."""
-    command = [sys.executable, __file__, "--child", model, str(image), str(out), scale]
+def measure(verb: str, model: str, image: Path, out: Path, scale: str) -> tuple[int, float, int]:
+    """Run a verb in a process of its own; return its peak of memory in bytes, its seconds, and the windows if known."""
+    command = [sys.executable, __file__, "--child", verb, model, str(image), str(out), scale]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     return found["bytes"], found["seconds"], found["windows"]
 
 
-def child(model: str, image: str, out: str, scale: str) -> None:
+def write_labelled(image: Path, folder: Path) -> Path:
+    """Write labelled data of one image, whose mask is made up; return its folder."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "images" / image.name).unlink(missing_ok=True)
+    (folder / "images" / image.name).symlink_to(image.absolute())
+    with Image.open(image) as opened:
+        width, height = opened.size
+    mask = (np.arange(height)[:, None] // 100 + np.arange(width) // 100) % CLASSES
+    Image.fromarray(mask.astype(np.uint8)).save(folder / "masks" / f"{image.stem}.png", compress_level=1)
+    names = ["background", *(f"class {number}" for number in range(1, CLASSES))]
+    (folder / "classes.json").write_text(json.dumps({"names": names}))
+    return folder
+
+
+def child(verb: str, model: str, image: str, out: str, scale: str) -> None:
     """Segment one frame and print what it took."""
     import unip
 
     start = time.perf_counter()
     given = scale if scale in ("auto", "fit", "native") else float(scale)
-    unip.predict(model=model, images=(image,), out=out, device="cpu", scale=given, overwrite=True)
+    windows = 0
+    if verb == "predict":
+        unip.predict(model=model, images=(image,), out=out, device="cpu", scale=given, overwrite=True)
+        windows = json.loads((Path(out) / "predictions.json").read_text())["images"][0]["windows"]
+    else:
+        unip.evaluate(model=model, data=image, split=None, out=out, device="cpu", scale=given, overwrite=True)
     seconds = time.perf_counter() - start
-    windows = json.loads((Path(out) / "predictions.json").read_text())["images"][0]["windows"]
     # not getrusage, which begins with the peak of the process that started this one
     (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(json.dumps({"bytes": 1024 * int(peak.split()[1]), "seconds": seconds, "windows": windows}))
@@ -110,9 +130,12 @@ def main() -> None:
     parser.add_argument("--model", default="unip-aerial-tiny", help="as of unip predict, or micro")
     parser.add_argument("--size", type=int, nargs=2, default=(10_000, 8_000), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--scale", default="auto", help="as of unip predict")
+    parser.add_argument(
+        "--verb", choices=("predict", "evaluate"), default="predict", help="evaluate: with a made-up mask"
+    )
     parser.add_argument("--kinds", default="", help="only kinds of files whose name has this in it")
     parser.add_argument("--out", type=Path, help="keep frames and results here")
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         return child(*given.child)
@@ -121,15 +144,20 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         model = str(make_micro(folder / "micro")) if given.model == "micro" else given.model
         Image.fromarray((make_frame(*SMALL, 1) >> 6).astype(np.uint8)).save(folder / "small.png")
-        own, _, _ = measure(model, folder / "small.png", folder / "results", given.scale)
+
+        def measured(image: Path) -> tuple[int, float, int]:
+            data = image if given.verb == "predict" else write_labelled(image, folder / f"labelled-{image.stem}")
+            return measure(given.verb, model, data, folder / "results", given.scale)
+
+        own, _, _ = measured(folder / "small.png")
         print(f"{given.model}: {own / 1e6:.0f} MB on a frame of {SMALL[0]}x{SMALL[1]}, which is the model's own")
         print(
             f"\n{'{} x {}'.format(*given.size):28s} {'file':>8s} {'memory beyond':>14s} {'windows':>8s} {'seconds':>8s}"
         )
         for kind, file in write_frames(folder, *given.size, given.kinds).items():
-            peak, seconds, windows = measure(model, file, folder / "results", given.scale)
+            peak, seconds, windows = measured(file)
             size, more = f"{file.stat().st_size / 1e6:.0f} MB", f"{(peak - own) / 1e6:.0f} MB"
-            print(f"{kind:28s} {size:>8s} {more:>14s} {windows:8d} {seconds:8.1f}", flush=True)
+            print(f"{kind:28s} {size:>8s} {more:>14s} {windows or '-':>8} {seconds:8.1f}", flush=True)
     return None
 
 

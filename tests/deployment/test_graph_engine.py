@@ -242,9 +242,10 @@ def test_a_graph_of_counts_is_evaluated_beside_its_model(make, segmentation_fold
     assert found.corrupted == {} and found.clean.agreement == 1.0 and found.clean.lost == 0
     assert {shape[2] for shape in graph.seen} == {"uint16"}  # what runs a real file gives it the type of the graph
     assert "corruptions are of 8-bit frames" in capsys.readouterr().out
-    for (frame, _, ids), path in zip(both.file.segment(data), data.images, strict=True):
+    for each, path in zip(both.file.segment(data), data.images, strict=True):
+        ((_, _, ids),) = each.parts
         np.testing.assert_array_equal(ids.numpy(), model(path).mask)
-        assert not frame.is_8_bit
+        assert not each.frame.is_8_bit
     with pytest.raises(UnipError, match="corruptions are of 8-bit frames, but this file takes int32"):
         next(both.segment(data, CorruptFrames("fog")))
 
@@ -255,9 +256,11 @@ def test_long_frames_are_compared_in_the_same_tiles(make, segmentation_folder):
     data = open_segmentation(segmentation_folder, "test")
     reference = ReferenceRunner(graph.segmenter, graph.metadata)
     both = BesideModel(FilePredictor(engine, data.images[0]), reference)
-    found = list(both.segment(data))
+    found = [[(rows, logits.clone(), ids) for rows, logits, ids in each.parts] for each in both.segment(data)]
     assert len(graph.seen) == 2 * len(found) and both.counted[None].finish().agreement >= 0.999
-    for (_, logits, ids), path in zip(found, data.images, strict=True):
+    for parts, path in zip(found, data.images, strict=True):
         result = Model(engine)(path)
-        np.testing.assert_array_equal(ids.numpy(), result.mask)
-        np.testing.assert_allclose(logits.softmax(0).numpy(), result.probabilities, atol=1e-6)
+        assert sum(len(ids) for _, _, ids in parts) == len(result.mask)
+        for rows, logits, ids in parts:
+            np.testing.assert_array_equal(ids.numpy(), result.mask[rows])
+            np.testing.assert_allclose(logits.softmax(0).numpy(), result.probabilities[:, rows], atol=1e-6)

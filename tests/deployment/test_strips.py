@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,22 +17,36 @@ from PIL import Image
 
 import unip
 from tests.deployment.test_graph_engine import Graph, load
+from unip.data.corruptions import CorruptFrames
 from unip.data.images import blocks
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import grey8
 from unip.data.labelled.classes import Classes
+from unip.data.labelled.datasets import open_segmentation
 from unip.data.labelled.overlay import reduce_mask, reduction
-from unip.data.sampling.frames import resize_image, rgb
+from unip.data.sampling.frames import Frame, resize_image, rgb
 from unip.deployment import result as result_module
-from unip.deployment import strips
+from unip.deployment.config import LoadConfig
 from unip.deployment.engine import Wanted
+from unip.deployment.engines.graph_engine import GraphEngine
 from unip.deployment.engines.graph_strips import confidence_of, softmax
+from unip.deployment.export.file_predictor import BesideModel, FilePredictor
 from unip.deployment.export.metadata import ExportMetadata
-from unip.deployment.strips import Grid, resize_rows, segment_in_strips
+from unip.deployment.export.parity import ParityCounter
+from unip.deployment.export.reference import ReferenceRunner
+from unip.deployment.strips import segment_in_strips
 from unip.errors import UnipError
+from unip.segmentation import gallery, strips
+from unip.segmentation.calibrating import PixelSample
+from unip.segmentation.config import EvaluateConfig
+from unip.segmentation.evaluation import score_parts
 from unip.segmentation.heads import resize
+from unip.segmentation.inference import class_ids
+from unip.segmentation.predictor import Rows, SegmentedFrame, SegmenterPredictor
+from unip.segmentation.reliability import FramePart, ReliabilityCounter
 from unip.segmentation.sliding import sliding_logits
 from unip.segmentation.storage import load_segmenter, save_segmenter
+from unip.segmentation.strips import Grid, resize_rows
 from unip.segmentation.training_images import TrainingImages
 
 RNG = np.random.default_rng(0)
@@ -358,3 +375,196 @@ def test_small_regions_stay_visible():
     reduced = reduce_mask(mask, classes, 3)
     assert reduced.shape == (3, 4)
     assert reduced.tolist() == [[0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Three labelled frames of several sizes, one of them in counts."""
+    for name in ("images", "masks"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "data/classes.json").write_text(json.dumps({"names": ["background", "hot", "cold"]}))
+    frame, _ = mosaic()
+    for number, part in enumerate([frame, frame[:300, :200].astype(np.uint16) * 40, frame[100:230, 30:430]]):
+        Image.fromarray(part).save(tmp_path / f"data/images/{number}.png")
+        mask = (part // (part.max() // 3 + 1)).astype(np.uint8)
+        mask[:5] = 255
+        Image.fromarray(mask).save(tmp_path / f"data/masks/{number}.png")
+    return tmp_path / "data"
+
+
+def predictor(kind: str, folder, graph, **settings):
+    """What evaluates a model folder, or an exported file."""
+    if kind == "torch":
+        return SegmenterPredictor(EvaluateConfig(model=folder, data=folder, device="cpu", workers=0, **settings))
+    engine = GraphEngine(graph, LoadConfig(check="none"), "m.onnx")
+    return FilePredictor(engine, folder / "model/config.json")
+
+
+def scored(predictor, data, corruption=None, calibrate=False):
+    """Return the scores of labelled frames, what is said of confidence, how many parts there were, and the ids."""
+    opened = replace(open_segmentation(data, None), conversion=predictor.facts.settings.conversion)
+    names, parts, masks = opened.classes.names, [], []
+    look = PixelSample(names, len(opened)) if calibrate else ReliabilityCounter(names, None)
+    total = np.zeros((3, 3), np.int64)
+    for found in predictor.segment(opened, corruption):
+        parts.append([])
+
+        def taken(found=found):
+            for each in found.parts:
+                parts[-1].append(tuple(each.logits.shape))
+                yield each
+
+        matrix, ids = score_parts(SegmentedFrame(found.frame, taken()), 3, [look])
+        total += matrix
+        masks.append(ids)
+    return total, look.measure("d") if calibrate else look.finish(), parts, masks
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("corruption", [None, CorruptFrames("stripes", 3)])
+@pytest.mark.parametrize("kind", ["torch", "graph"])
+def test_an_evaluation_in_strips_has_the_numbers_of_one_of_whole_frames(
+    monkeypatch, folder, graph, labelled, kind, corruption
+):
+    one = scored(predictor(kind, folder, graph), labelled, corruption)
+    monkeypatch.setattr(strips, "MAX_WHOLE_LOGITS", 0)
+    monkeypatch.setattr(strips, "BLOCK_LOGITS", 30_000)
+    for name, value in (("LARGE_PIXELS", 1000), ("LARGE_BYTES", 10)):
+        monkeypatch.setattr(blocks, name, value)
+    other = scored(predictor(kind, folder, graph), labelled, corruption)
+    assert [len(each) for each in one[2]] == ([1, 1, 1] if kind == "torch" else [len(each) for each in one[2]])
+    assert all(len(parts) > 5 for parts in other[2])
+    for parts, (height, width) in zip(other[2], [(384, 512), (300, 200), (130, 400)], strict=True):
+        assert sum(rows for _, rows, _ in parts) == height and {wide for _, _, wide in parts} == {width}
+        assert max(rows for _, rows, _ in parts) * 3 * width <= 30_000  # what is held, whatever the frame's height
+    assert one[0].sum() == other[0].sum() == 379 * 512 + 295 * 200 + 125 * 400
+    assert np.abs(one[0] - other[0]).sum() <= 0.005 * one[0].sum()
+    for mask, again in zip(one[3], other[3], strict=True):
+        assert mask.shape == again.shape and (mask == again).mean() > 0.995
+    assert other[1].ece == pytest.approx(one[1].ece, abs=2e-3)
+    assert (other[1].right + other[1].wrong).sum() == one[0].sum()
+
+
+def test_what_is_counted_in_parts_is_what_is_counted_at_once():
+    """Exactly, whatever the parts: confusion, confidence by class, the calibration error, and parity of two models."""
+    rng = np.random.default_rng(3)
+    logits, others = (rng.normal(0, 2, (3, 60, 40)).astype(np.float32) for _ in range(2))
+    others[:, 31:] = logits[:, 31:]
+    truth = rng.integers(0, 3, (60, 40)).astype(np.uint8)
+    truth[rng.random(truth.shape) < 0.1] = 255
+    frame = Frame(0, truth, torch.zeros(1, 0, 0), truth)
+    names = ("a", "b", "c")
+
+    def counted(cuts):
+        sure, sample = ReliabilityCounter(names, None), PixelSample(names, 1)
+        sample.per_class = 10**6  # all
+        parity = ParityCounter(SimpleNamespace(classes=Classes(names), calibration=None))
+        parts = [slice(*each) for each in pairwise(cuts)]
+        rows = [
+            Rows(each, torch.from_numpy(logits[:, each]), class_ids(torch.from_numpy(logits[:, each])))
+            for each in parts
+        ]
+        matrix, ids = score_parts(SegmentedFrame(frame, iter(rows)), 3, [sure, sample])
+        for each in parts:
+            both = (
+                SimpleNamespace(logits=all_[:, each], ids=all_[:, each].argmax(0).astype(np.uint8))
+                for all_ in (logits, others)
+            )
+            parity.add_rows(*both, truth[each])
+        parity.end_frame()
+        return matrix, ids, sure.finish(), sample.measure("d"), parity.finish()
+
+    whole = counted([0, 60])
+    known = truth != 255
+    expected = np.zeros((3, 3), np.int64)
+    np.add.at(expected, (truth[known], logits.argmax(0)[known]), 1)
+    np.testing.assert_array_equal(whole[0], expected)
+    assert whole[4].logit_difference == pytest.approx(np.abs(logits - others).max() / (others.max() - others.min()))
+    for cuts in ([0, 1, 60], [0, 20, 40, 60], list(range(61))):
+        parts = counted(cuts)
+        np.testing.assert_array_equal(parts[0], whole[0])
+        np.testing.assert_array_equal(parts[1], whole[1])
+        for one, other in zip(parts[2:4], whole[2:4], strict=True):
+            np.testing.assert_array_equal(one.right, other.right)
+            np.testing.assert_array_equal(one.wrong, other.wrong)
+            assert one.ece == pytest.approx(other.ece, abs=1e-6)
+        assert parts[3].calibration.images == 1 and parts[3].calibration.shown == (1, 1, 1)
+        assert (parts[4].agreement, parts[4].logit_difference) == (whole[4].agreement, whole[4].logit_difference)
+        assert (parts[4].frames, parts[4].lost) == (1, whole[4].lost)
+
+
+def test_pixels_for_calibration_are_of_all_parts_and_not_more_than_of_a_whole_frame():
+    names, rng = ("a", "b"), np.random.default_rng(0)
+    sample = PixelSample(names, 1)
+    sample.per_class = 500
+    for part in range(50):
+        logits = torch.from_numpy(rng.normal(size=(2, 20, 100)).astype(np.float32))
+        sample.add(logits, class_ids(logits), torch.zeros(20, 100, dtype=torch.uint8), FramePart(part == 0, 1 / 50))
+    kept = [len(ids) for _, ids, _, _ in sample.kept]
+    assert kept == [10] * 100 and sample.images == 1 and sample.shown.tolist() == [1, 1]
+    measured = sample.measure("d")
+    assert abs((measured.right + measured.wrong).sum() - 50 * 20 * 100) < 10  # each stands for those beside it
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_predict_and_evaluate_leave_augmentation_of_large_frames_out_and_say_so(
+    monkeypatch, folder, labelled, tmp_path, caplog
+):
+    monkeypatch.setattr(strips, "MAX_WHOLE_LOGITS", 3 * 150 * 500)  # the first alone
+    settings = {"model": folder, "device": "cpu", "workers": 0}
+    found = unip.evaluate(
+        **settings, data=labelled, split=None, augment="flip", augment_scales=(0.75, 1.0), out=tmp_path / "e", worst=3
+    )
+    said = [each.message for each in caplog.records if "without test-time augmentation" in each.message]
+    assert said == [
+        f"note: {labelled / 'images/0.png'} is large: such frames are segmented without test-time augmentation"
+    ]
+    caplog.clear()
+    unip.predict(
+        **settings, images=(labelled / "images",), augment="flip", augment_scales=(0.75, 1.0), out=tmp_path / "p"
+    )
+    assert [each.message for each in caplog.records if "without test-time augmentation" in each.message] == said
+    for number in range(3):
+        mask, truth = (
+            np.asarray(Image.open(place))
+            for place in (tmp_path / f"p/masks/{number}.png", labelled / f"masks/{number}.png")
+        )
+        matrix = np.zeros((3, 3), np.int64)
+        np.add.at(matrix, (truth[truth != 255], mask[truth != 255]), 1)
+        np.testing.assert_array_equal(found.matrices[str(labelled / f"images/{number}.png")], matrix)
+    assert (tmp_path / "e/evaluation.html").read_text().count("data:image/jpeg;base64,") == 9
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pages_show_large_frames_reduced(monkeypatch, folder, labelled, tmp_path):
+    monkeypatch.setattr(strips, "MAX_WHOLE_LOGITS", 0)
+    monkeypatch.setattr(gallery, "OVERLAY_PIXELS", 10_000)
+    shown = []
+    monkeypatch.setattr(
+        "unip.segmentation.evaluation_files.render_evaluation", lambda *given, **_: shown.append(given) or ""
+    )
+    unip.evaluate(model=folder, data=labelled, split=None, device="cpu", workers=0, out=tmp_path / "e", worst=3)
+    frames = {each.path.name: each for each in shown[-1][3]}
+    assert {name: each.image.shape for name, each in frames.items()} == {
+        "0.png": (77, 103),
+        "1.png": (100, 67),
+        "2.png": (44, 134),
+    }
+    assert all(each.truth.shape == each.prediction.shape == each.image.shape for each in frames.values())
+    unip.evaluate(
+        model=folder, against=folder, data=labelled, split=None, device="cpu", workers=0, out=tmp_path / "c", worst=3
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_is_compared_with_its_model_strip_by_strip(monkeypatch, folder, graph, labelled):
+    data = replace(open_segmentation(labelled, None), conversion=graph.metadata.conversion)
+    found = []
+    for most in (strips.MAX_WHOLE_LOGITS, 0):
+        monkeypatch.setattr(strips, "MAX_WHOLE_LOGITS", most)
+        monkeypatch.setattr(strips, "BLOCK_LOGITS", 30_000)
+        both = BesideModel(predictor("graph", folder, graph), ReferenceRunner(graph.segmenter, graph.metadata))
+        assert len(list(both.count(data))) == len(both.latency) == len(both.end_to_end) == 3
+        found.append(both.counted[None].finish())
+    for each in found:
+        assert (each.frames, each.agreement, each.lost) == (3, 1.0, 0.0) and each.logit_difference < 1e-5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log
+from math import ceil, exp, log
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unip.data.labelled.classes import IGNORE
 from unip.segmentation.calibration import Calibration
-from unip.segmentation.reliability import Reliability, weighted_counts, weighted_error
+from unip.segmentation.reliability import WHOLE, FramePart, Reliability, weighted_counts, weighted_error
 
 BUDGET = 400_000  # pixels that are kept of all frames together, about
 MIN_PIXELS = 8  # of each predicted class of a frame
@@ -65,17 +65,22 @@ class PixelSample:
         self.random = np.random.default_rng(seed)
         self.images = 0
         self.shown = np.zeros(len(names), np.int64)
+        self._seen: set[int] = set()  # classes that the frame shows, as far as it came
         self.kept: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]] = []
 
-    def add(self, logits: Tensor, ids: Tensor, truth: Tensor) -> None:
-        """Take pixels of a frame.
+    def add(self, logits: Tensor, ids: Tensor, truth: Tensor, part: FramePart = WHOLE) -> None:
+        """Take pixels of a frame, or of rows of one: of its parts together about as many as of the whole.
 
         Args:
             logits: float32 ``(C, H, W)``.
             ids: Predicted class ids ``(H, W)``.
             truth: Class ids ``(H, W)``, 255 without a label.
+            part: Which part of the frame it is.
         """
-        self.images += 1
+        if part.is_first:
+            self.images += 1
+            self._seen = set()
+        most = max(1, ceil(self.per_class * part.share))
         ids, truth, flat = ids.flatten().long(), truth.flatten().long(), logits.flatten(1)
         predicted = torch.where(truth == IGNORE, len(self.names), ids)
         for class_id in range(len(self.names)):
@@ -83,9 +88,10 @@ class PixelSample:
             count = len(places)
             if not count:
                 continue
-            self.shown[class_id] += 1
-            if count > self.per_class:
-                chosen = self.random.choice(count, self.per_class, replace=False)
+            self.shown[class_id] += class_id not in self._seen
+            self._seen.add(class_id)
+            if count > most:
+                chosen = self.random.choice(count, most, replace=False)
                 places = places[torch.from_numpy(chosen).to(places.device)]
             self.kept.append(
                 (

@@ -26,8 +26,9 @@ from unip.segmentation.evaluation import (
     describe,
     fit_to_data,
     score_frames,
+    score_parts,
 )
-from unip.segmentation.gallery import Pixels
+from unip.segmentation.gallery import Pixels, reduced
 from unip.segmentation.held_out import Evaluated, trained_on
 from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Matrix, score
@@ -213,11 +214,12 @@ def most_different(
     with meter("drawing where they differ most", 2 * len(chosen), "images") as progress:
         for side in sides:
             data = side.ready.data.take(chosen)
-            for frame, _, prediction in side.ready.model.segment(data):
+            for found in side.ready.model.segment(data):
+                frame = found.frame
                 assert frame.mask is not None
-                place = chosen[frame.index]
-                images[place], truths[place] = frame.image, side.as_shared(frame.mask)
-                masks[place, side.role] = side.as_shared(prediction.cpu().numpy())
+                place, (_, ids) = chosen[frame.index], score_parts(found, len(data.classes.names))
+                images[place], truth, mask = reduced(frame.image, (frame.mask, ids), data.classes)
+                truths[place], masks[place, side.role] = side.as_shared(truth), side.as_shared(mask)
                 progress.advance()
     names = list(old)
     return [

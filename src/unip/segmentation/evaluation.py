@@ -29,12 +29,12 @@ from unip.segmentation.calibrating import PixelSample
 from unip.segmentation.comparison import Comparison
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation_files import EvaluationFiles, Subject
-from unip.segmentation.gallery import WorstFrame
+from unip.segmentation.gallery import Pixels, WorstFrame, reduced
 from unip.segmentation.held_out import Evaluated, open_evaluated
 from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
-from unip.segmentation.predictor import Predictor, PredictorFacts, SegmenterPredictor
-from unip.segmentation.reliability import Reliability, ReliabilityCounter
+from unip.segmentation.predictor import Predictor, PredictorFacts, SegmentedFrame, SegmenterPredictor
+from unip.segmentation.reliability import FramePart, Reliability, ReliabilityCounter
 from unip.segmentation.robustness import Robustness, read_robustness, robustness_table
 from unip.segmentation.training_images import ImageWatch, TrainingImages
 
@@ -247,10 +247,10 @@ def _corrupted(
 
 
 class Looker(Protocol):
-    """Looks at what a model found in each frame."""
+    """Looks at what a model found in each frame, which may come in parts."""
 
-    def add(self, logits: Tensor, ids: Tensor, truth: Tensor) -> None:
-        """Look at logits ``(C, H, W)``, predicted and true class ids ``(H, W)``."""
+    def add(self, logits: Tensor, ids: Tensor, truth: Tensor, part: FramePart, /) -> None:
+        """Look at logits ``(C, n, W)``, predicted and true class ids ``(n, W)`` of rows."""
 
 
 def score_frames(
@@ -267,13 +267,11 @@ def score_frames(
     worst: list[tuple[float, int, WorstFrame]] = []
     watch = ImageWatch(ready.facts.images, scaling=ready.facts.scaling)
     with meter(f"evaluating {corruption}" if corruption else "evaluating", len(data), "images") as progress:
-        for frame, logits, prediction in ready.model.segment(data, corruption):
+        for found in ready.model.segment(data, corruption):
+            frame = found.frame
             watch.look(frame, data.images[frame.index])
             assert frame.mask is not None
-            truth = prediction.new_tensor(frame.mask)
-            for each in look:
-                each.add(logits, prediction, truth)
-            matrix = confusion(prediction, truth, count, IGNORE).cpu().numpy()
+            matrix, ids = score_parts(found, count, look, keep=config.worst > 0)
             total += matrix
             ignored += int((frame.mask == IGNORE).sum())
             path = data.images[frame.index]
@@ -282,7 +280,7 @@ def score_frames(
                 value = score(matrix, data.classes.names).miou
                 room = len(worst) < config.worst
                 if not np.isnan(value) and (room or (-value, -frame.index) > worst[0][:2]):
-                    shown = WorstFrame(path, value, frame.image, frame.mask, prediction.cpu().numpy())
+                    shown = WorstFrame(path, value, *reduced(frame.image, (frame.mask, ids), data.classes))
                     push = heapq.heappush if room else heapq.heapreplace
                     push(worst, (-value, -frame.index, shown))
             progress.advance()
@@ -293,6 +291,36 @@ def score_frames(
         matrices,
         [item[2] for item in sorted(worst, key=lambda item: (-item[0], -item[1]))],
     )
+
+
+def score_parts(
+    found: SegmentedFrame, classes: int, look: Sequence[Looker] = (), *, keep: bool = True
+) -> tuple[Matrix, Pixels]:
+    """Count the pixels of a frame, part by part.
+
+    Args:
+        found: The frame, whose parts are taken.
+        classes: How many there are.
+        look: What else looks at them.
+        keep: Also return the ids.
+
+    Returns:
+        The confusion matrix, and class ids uint8 ``(H, W)``; without rows if they are not kept.
+    """
+    mask = found.frame.mask
+    assert mask is not None
+    matrix = np.zeros((classes, classes), np.int64)
+    kept: list[Pixels] = []
+    for rows, logits, ids in found.parts:
+        truth = ids.new_tensor(mask[rows])
+        for each in look:
+            each.add(logits, ids, truth, FramePart(rows.start == 0, len(truth) / len(mask)))
+        matrix += confusion(ids, truth, classes, IGNORE).cpu().numpy()
+        if keep:
+            kept.append(ids.cpu().numpy())
+    if len(kept) == 1:
+        return matrix, kept[0]
+    return matrix, np.concatenate(kept) if kept else np.zeros((0, mask.shape[1]), np.uint8)
 
 
 def check_channel(images: TrainingImages | None, data: SegmentationData, config: EvaluateConfig) -> None:

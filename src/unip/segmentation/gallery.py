@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from unip.data.images.decoding import to_rgb8
 from unip.data.labelled.classes import IGNORE, Classes, has_background
-from unip.data.labelled.overlay import draw_overlay
+from unip.data.labelled.overlay import OVERLAY_PIXELS, draw_overlay, reduce_mask, reduce_picture, reduction
 from unip.data.labelled.shares import percent_of_pixels
 from unip.pages import data_uri, page_template
 from unip.segmentation.intervals import MiouInterval
@@ -30,6 +30,12 @@ class WorstFrame:
     image: Pixels
     truth: Pixels
     prediction: Pixels
+
+
+def reduced(image: Pixels, masks: Sequence[Pixels], classes: Classes) -> tuple[Pixels, ...]:
+    """Return an image and masks of it, at most :data:`OVERLAY_PIXELS` large: a page holds several."""
+    by = reduction((image.shape[0], image.shape[1]), OVERLAY_PIXELS)
+    return reduce_picture(image, by), *(reduce_mask(mask, classes, by) for mask in masks)
 
 
 def render_evaluation(

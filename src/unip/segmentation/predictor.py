@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import groupby
+from typing import NamedTuple, Protocol, Self
 
 from torch import Tensor
 
 from unip.data.corruptions import CorruptFrames
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.frames import Frame, Frames
+from unip.data.sampling.frames import Frame, Frames, is_waiting
 from unip.data.sampling.scaling import Scaling
 from unip.files import sha256
 from unip.runtime.device import choose_device, choose_inference_precision, precision_name
 from unip.segmentation.calibration import Calibration
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation_files import EvaluationSettings
-from unip.segmentation.inference import Augmentation, class_ids, describe_window, segment_frames
+from unip.segmentation.inference import Augmentation, Inference, class_ids, decoded, describe_window
 from unip.segmentation.model_folder import model_folder
 from unip.segmentation.storage import load_segmenter
+from unip.segmentation.strips import InStrips
+from unip.segmentation.torch_strips import logits_in_strips, without_augmentation
 from unip.segmentation.training_images import TrainingImages
 from unip.vit.sources import WEIGHTS_NAME
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,39 @@ class PredictorFacts:
     view: str
 
 
+class Rows(NamedTuple):
+    """Rows of a frame, at the size of the stored image, and what a model gives for them.
+
+    Attributes:
+        rows: Which.
+        logits: float32 ``(C, n, W)``; those of a large frame hold only until the next part is taken.
+        ids: Class ids, uint8 ``(n, W)``.
+    """
+
+    rows: slice
+    logits: Tensor
+    ids: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedFrame:
+    """A labelled frame that is segmented.
+
+    Attributes:
+        frame: With its mask.
+        parts: What was found, from top to bottom: the frame at once; of a large one strips, which are run as they are
+            taken, so that its logits are never held as a whole.
+    """
+
+    frame: Frame
+    parts: Iterable[Rows]
+
+    @classmethod
+    def whole(cls, frame: Frame, logits: Tensor, ids: Tensor) -> Self:
+        """Return a frame with its logits ``(C, H, W)`` and class ids ``(H, W)``."""
+        return cls(frame, (Rows(slice(0, ids.shape[0]), logits, ids),))
+
+
 class Predictor(Protocol):
     """A model that can be evaluated."""
 
@@ -57,9 +96,7 @@ class Predictor(Protocol):
     def facts(self) -> PredictorFacts:
         """What is known of it."""
 
-    def segment(
-        self, data: SegmentationData, corruption: CorruptFrames | None = None
-    ) -> Iterator[tuple[Frame, Tensor, Tensor]]:
+    def segment(self, data: SegmentationData, corruption: CorruptFrames | None = None) -> Iterator[SegmentedFrame]:
         """Segment labelled images in their order.
 
         Args:
@@ -67,8 +104,7 @@ class Predictor(Protocol):
             corruption: Of the 8-bit images, at their own size.
 
         Yields:
-            Each frame with its mask; its logits, float32 ``(C, H, W)``; and its class ids, uint8 ``(H, W)``. Sizes
-            are those of the stored image.
+            Each frame, whose parts must be taken before the next.
 
         Raises:
             UnipError: An image or a mask is damaged, or cannot be given to the model.
@@ -94,6 +130,7 @@ class SegmenterPredictor:
         scaling = spec.scaling(config.scale, config.window)
         scaling.check(str(config.model))
         self.augmentation = Augmentation(config.augment == "flip", config.augment_scales)
+        self._told = False
         view = "; ".join(filter(None, (describe_window(spec, config.window), self.augmentation.describe())))
         self.facts = PredictorFacts(
             name=str(config.model),
@@ -118,22 +155,38 @@ class SegmenterPredictor:
             view=view,
         )
 
-    def segment(
-        self, data: SegmentationData, corruption: CorruptFrames | None = None
-    ) -> Iterator[tuple[Frame, Tensor, Tensor]]:
+    def segment(self, data: SegmentationData, corruption: CorruptFrames | None = None) -> Iterator[SegmentedFrame]:
         """Segment labelled images, see :class:`Predictor`; logits and ids are where the model is."""
-        facts = self.facts
-        results = segment_frames(
+        facts, config = self.facts, self.config
+        inference = Inference(
             self.segmenter,
-            Frames(data, facts.scaling, facts.settings.conversion, corruption=corruption),
             device=self.device,
             dtype=self.dtype,
-            window=self.config.window,
-            batch_size=self.config.batch_size,
-            workers=self.config.workers,
+            window=config.window,
+            batch_size=config.batch_size,
             augmentation=self.augmentation,
         )
-        for frame, logits in results:
-            if frame.problem is not None:
-                raise frame.problem
-            yield frame, logits, class_ids(logits)
+        waits = InStrips(len(facts.classes.names), facts.scaling)
+        frames = Frames(data, facts.scaling, facts.settings.conversion, corruption=corruption, waits=waits)
+        for are_large, run in groupby(decoded(frames, config.workers), is_waiting):
+            if are_large:
+                for frame in run:
+                    self._tell(data, frame)
+                    yield SegmentedFrame(frame, self._strips(inference, frame))
+                continue
+            for group in inference.groups(run):
+                for frame, logits in inference.run(group):
+                    if frame.problem is not None:
+                        raise frame.problem
+                    yield SegmentedFrame.whole(frame, logits, class_ids(logits))
+
+    def _strips(self, inference: Inference, frame: Frame) -> Iterator[Rows]:
+        size = self.facts.scaling.size(frame.image.shape[0], frame.image.shape[1])
+        for rows, logits in logits_in_strips(inference, frame.image, size):
+            yield Rows(rows, logits, class_ids(logits))
+
+    def _tell(self, data: SegmentationData, frame: Frame) -> None:
+        """Say once that large frames are not augmented, as predict does."""
+        if self.augmentation.describe() and not self._told:
+            self._told = True
+            log.warning(without_augmentation(data.images[frame.index]))

@@ -1,8 +1,8 @@
 """Segmenting large frames: windows are run one row of windows after the other, and only that strip's logits are held.
 
 The result is that of sliding windows over the whole resized frame: logits are averaged where windows overlap, enlarged
-to the frame's own size, and only then reduced to classes. So there are no seams, and memory grows with the width of the
-frame but not with its height; ids, and what else is wanted of each pixel, are whole.
+to the frame's own size, and only then reduced: to classes by the engines of deployment/, to counts by an evaluation. So
+there are no seams, and memory grows with the width of the frame but not with its height.
 
 Works on the arrays of whatever runs the windows, numpy's or torch's, and needs no torch itself.
 """
@@ -10,15 +10,14 @@ Works on the arrays of whatever runs the windows, numpy's or torch's, and needs 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from unip.data.sampling.scaling import window_starts
-from unip.deployment.engine import Wanted
+from unip.data.sampling.scaling import Scaling, window_starts
 
 Image8 = npt.NDArray[Any]  # (H, W) or (H, W, 3)
 Logits = Any  # (C, rows, columns) float32, an array of numpy or torch
@@ -40,9 +39,6 @@ class Backend(Protocol):
 
     def run(self, windows: Sequence[Image8]) -> Iterator[Logits]:
         """Yield the logits ``(C, h, w)`` of windows of one size."""
-
-    def finish(self, logits: Logits, wanted: Wanted) -> tuple[Any, Any, Any]:
-        """Return ids ``(n, W)``, confidence and probabilities of logits ``(C, n, W)``, of numpy, as far as wanted."""
 
 
 @dataclass(frozen=True)
@@ -84,38 +80,39 @@ def is_large(classes: int, *sizes: tuple[int, int]) -> bool:
     return max(classes * height * width for height, width in sizes) > MAX_WHOLE_LOGITS
 
 
-def segment_in_strips(
-    image: Image8, grid: Grid, backend: Backend, wanted: Wanted
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
+@dataclass(frozen=True)
+class InStrips:
+    """Says which frames are to be run in strips, so that nobody resizes them as a whole.
+
+    Attributes:
+        classes: How many there are.
+        scaling: How frames are resized.
+    """
+
+    classes: int
+    scaling: Scaling
+
+    def __call__(self, height: int, width: int) -> bool:
+        """Say it of a frame of this size.
+
+        Raises:
+            UnipError: It cannot be resized so.
+        """
+        return is_large(self.classes, (height, width), self.scaling.size(height, width))
+
+
+def rows_in_strips(image: Image8, grid: Grid, backend: Backend) -> Iterator[tuple[int, Logits]]:
     """Segment a frame.
 
     Args:
         image: The frame, uint8 ``(H, W)`` or ``(H, W, 3)``; of other types only if it is not resized.
         grid: Where its windows lie.
         backend: Runs them.
-        wanted: What to compute.
 
-    Returns:
-        Ids uint8 ``(H, W)``; confidence float32 ``(H, W)`` and probabilities float32 ``(C, H, W)`` if they are wanted.
+    Yields:
+        Blocks of rows of the frame, from top to bottom: where each begins, and its logits ``(C, n, W)``, which hold
+        only until the next.
     """
-    if not wanted.of_large and is_large(grid.classes, grid.frame):
-        wanted = replace(wanted, probabilities=False)
-    ids = np.zeros(grid.frame, np.uint8)
-    confidence = np.zeros(grid.frame, np.float32) if wanted.confidence else None
-    probabilities = np.zeros((grid.classes, *grid.frame), np.float32) if wanted.probabilities else None
-    for first, logits in _frame_rows(image, grid, backend):
-        found_ids, found_confidence, found_probabilities = backend.finish(logits, wanted)
-        rows = slice(first, first + found_ids.shape[0])
-        ids[rows] = found_ids
-        if confidence is not None:
-            confidence[rows] = found_confidence
-        if probabilities is not None:
-            probabilities[:, rows] = found_probabilities
-    return ids, confidence, probabilities
-
-
-def _frame_rows(image: Image8, grid: Grid, backend: Backend) -> Iterator[tuple[int, Logits]]:
-    """Yield blocks of rows of the frame, from top to bottom: where each begins, and its logits ``(C, n, W)``."""
     enlarger = _Enlarger(grid, backend)
     for top, strip in _resized_rows(image, grid, backend):
         yield from enlarger.rows(strip, top)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from unip.data.images.blocks import read_large
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import DEFAULT
 from unip.data.images.decoding import Pixels, Pixels8, read_samples, to_image8
 from unip.data.images.formats import open_image
-from unip.data.images.nodata import suspected_nodata
+from unip.data.images.nodata import suspected_nodata, suspected_nodata_of_counts
 from unip.data.images.orientation import load_as_stored
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.masks import Ids, MaskSource, plain_ids, translate
@@ -124,17 +125,29 @@ class SegmentationData:
         source = self.masks[index]
         return translate(source.read(), self.ids, self.classes, source.path)
 
-    def read(self, index: int, conversion: Conversion | None = None) -> Pair:
+    def read(self, index: int, conversion: Conversion | None = None, *, in_parts: bool = False) -> Pair:
         """Return an image and its mask; see :meth:`read_image` and :meth:`read_mask`.
+
+        Args:
+            index: Which.
+            conversion: How counts become 8 bits; left out, as the data says, or by default.
+            in_parts: Read a large image in parts, so that its samples are never held whole; the result is the same.
 
         Raises:
             UnipError: One of them is damaged, they have two sizes, or the mask an unknown id.
         """
         conversion = conversion or self.conversion or DEFAULT
-        samples = self.read_samples(index, conversion)
-        image, mask = to_image8(samples, conversion), self.read_mask(index)
+        large = read_large(self.images[index], conversion) if in_parts and self.channel is None else None
+        if large is None:
+            samples = self.read_samples(index, conversion)
+            image, is_8_bit = to_image8(samples, conversion), samples.dtype == np.uint8
+            nodata = suspected_nodata(samples, conversion)
+        else:
+            image, is_8_bit = large.image, large.sampled is None
+            nodata = None if large.sampled is None else suspected_nodata_of_counts(large.sampled, conversion)
+        mask = self.read_mask(index)
         check_pair(image, mask, self.images[index], self.masks[index].path)
-        return Pair(image, mask, samples.dtype == np.uint8, suspected_nodata(samples, conversion))
+        return Pair(image, mask, is_8_bit, nodata)
 
 
 def read_channel(path: Path, channel: int, alone: Conversion | None = None) -> Pixels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,8 @@ class Frames(Dataset[Frame]):
         conversion: How counts become 8 bits; left out, as pairs say, or by default.
         channel: The channel of image files to read, from 0; None: all. Pairs say it themselves.
         corruption: Corruption of the 8-bit images, at their own size.
+        waits: Says of a height and width which pairs are not resized here: their frames have no pixels, and large files
+            of them are read in parts. None: all are.
     """
 
     def __init__(
@@ -115,10 +117,11 @@ class Frames(Dataset[Frame]):
         conversion: Conversion | None = None,
         corruption: CorruptFrames | None = None,
         channel: int | None = None,
+        waits: Callable[[int, int], bool] | None = None,
     ) -> None:
         self.images, self.conversion, self.corruption = images, conversion, corruption
         self.scaling = Scaling(short_side, None, "fit") if isinstance(short_side, int) else short_side
-        self.channel = channel
+        self.channel, self.waits = channel, waits
 
     def __len__(self) -> int:
         return len(self.images)
@@ -126,13 +129,16 @@ class Frames(Dataset[Frame]):
     def __getitem__(self, index: int) -> Frame:
         try:
             if isinstance(self.images, SegmentationData):
-                pixels8, mask, is_8_bit, nodata = self.images.read(index, self.conversion)
+                in_parts = self.waits is not None
+                pixels8, mask, is_8_bit, nodata = self.images.read(index, self.conversion, in_parts=in_parts)
             else:
                 conversion = self.conversion or DEFAULT
                 samples, mask = read_one(self.images[index], conversion, self.channel), None
                 pixels8, is_8_bit = to_image8(samples, conversion), samples.dtype == np.uint8
                 nodata = suspected_nodata(samples, conversion)
             image = pixels8 if self.corruption is None else self.corruption(pixels8, index)
+            if self.waits is not None and self.waits(image.shape[0], image.shape[1]):
+                return Frame(index, image, torch.zeros(1, 0, 0), mask, is_8_bit=is_8_bit, nodata=nodata)
             return make_frame(index, image, self.scaling, mask=mask, is_8_bit=is_8_bit, nodata=nodata)
         except UnipError as error:
             # as a value: raised in a worker it would arrive with that worker's traceback as its text
@@ -175,5 +181,5 @@ def waiting_frame(index: int) -> Frame:
 
 
 def is_waiting(frame: Frame) -> bool:
-    """Say whether a frame is only the place of a large one."""
+    """Say whether a frame is large, and was not resized: it may also be only the place of one."""
     return frame.problem is None and not frame.pixels.numel()

@@ -21,12 +21,13 @@ from unip.deployment.engines.graph_strips import OVERLAP, GraphStrips, graph_gri
 from unip.deployment.export.metadata import AGREEMENT, ExportMetadata
 from unip.deployment.export.runners import Runner
 from unip.deployment.inputs import Given, Reader
-from unip.deployment.strips import Grid, segment_in_strips
+from unip.deployment.strips import segment_in_strips
 from unip.deployment.warn import warn
 from unip.errors import UnipError
 from unip.runtime.queues import map_ahead
 from unip.runtime.shared import Arena
 from unip.segmentation.settings import Workers, meant_scale
+from unip.segmentation.strips import Grid, Image8
 
 NAMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch.export"}
 
@@ -116,12 +117,7 @@ class GraphEngine:
 
 
 def segment_windows(
-    runner: Runner,
-    image: npt.NDArray[Any],
-    samples: Values,
-    grid: Grid,
-    wanted: Wanted,
-    strips: type[GraphStrips] = GraphStrips,
+    runner: Runner, image: npt.NDArray[Any], samples: Values, grid: Grid, wanted: Wanted
 ) -> tuple[Any, Any, Any]:
     """Run a graph on the windows of a frame.
 
@@ -131,7 +127,6 @@ def segment_windows(
         samples: Its samples, of which windows are cut if the graph takes no pictures.
         grid: Where the windows lie.
         wanted: What to compute.
-        strips: Makes it of the logits.
 
     Returns:
         What :func:`.segment_in_strips` does.
@@ -139,6 +134,12 @@ def segment_windows(
     Raises:
         UnipError: The graph would take some windows for grey ones, and invert them.
     """
+    pixels, backend = windowed(runner, image, samples, grid)
+    return segment_in_strips(pixels, grid, backend, wanted)
+
+
+def windowed(runner: Runner, image: npt.NDArray[Any], samples: Values, grid: Grid) -> tuple[Image8, GraphStrips]:
+    """Return what windows of a frame are cut from, and what runs them; see :func:`segment_windows`."""
     metadata = runner.metadata
     if image.ndim == 3 and metadata.conversion.polarity == "black-hot":
         raise UnipError(
@@ -147,8 +148,7 @@ def segment_windows(
             "Load the model folder, or give the grey frame.",
         )
     pixels = image if metadata.input == "uint8" else samples
-    backend = strips(runner, lambda window: graph_input(window, window, metadata), min(grid.window))
-    return segment_in_strips(pixels, grid, backend, wanted)
+    return pixels, GraphStrips(runner, lambda window: graph_input(window, window, metadata), min(grid.window))
 
 
 def _scaling(metadata: ExportMetadata, config: LoadConfig, name: str) -> Scaling:

@@ -17,15 +17,15 @@ from unip.data.sampling.scaling import Scaling
 from unip.deployment.engine import Wanted
 from unip.deployment.export.metadata import ExportMetadata
 from unip.deployment.export.runners import Runner
-from unip.deployment.strips import Grid, Image8, is_large
 from unip.errors import UnipError
+from unip.segmentation.strips import Grid, Image8, is_large
 
 Floats = npt.NDArray[np.float32]
 OVERLAP = 3  # windows share a third of their length with the next one, as those of model folders do
 
 
 class GraphStrips:
-    """A :class:`unip.deployment.strips.Backend` on an exported graph.
+    """A :class:`unip.deployment.strips.Finisher` on an exported graph.
 
     Args:
         runner: Runs the graph.

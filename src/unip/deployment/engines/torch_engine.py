@@ -23,7 +23,6 @@ from unip.deployment.engine import ModelFacts, Segmented, Wanted
 from unip.deployment.engines.torch_batches import Batches, Finish, Found, to_processor
 from unip.deployment.engines.torch_strips import segment_large
 from unip.deployment.inputs import Given, Reader
-from unip.deployment.strips import is_large
 from unip.errors import UnipError
 from unip.runtime.device import choose_device, choose_inference_precision, device_name, precision_name
 from unip.runtime.shared import Arena, Slot, slot_of
@@ -33,6 +32,8 @@ from unip.segmentation.model import SegmenterSpec
 from unip.segmentation.model_folder import model_folder
 from unip.segmentation.settings import Workers
 from unip.segmentation.storage import load_segmenter
+from unip.segmentation.strips import InStrips
+from unip.segmentation.torch_strips import without_augmentation
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ class TorchEngine:
         given: dict[int, Given] = {}  # by index, while their batch is collected
         # while frames of a known number are written, a GPU runs those after them; others may come from a camera
         behind = GROUPS_BEHIND if self.inference.device.type == "cuda" and isinstance(items, Sequence) else 0
-        prepare = _Preparing(reader, self.facts.scaling, len(self.facts.classes.names))
+        waits = InStrips(len(self.facts.classes.names), self.facts.scaling)
+        prepare = _Preparing(reader, self.facts.scaling, waits)
         for are_large, run in groupby(_frames(items, prepare, workers, given, arena), is_waiting):
             if are_large:
                 yield from (self._large(given.pop(frame.index), reader, wanted) for frame in run)
@@ -130,7 +132,7 @@ class TorchEngine:
             return Segmented.unreadable(_with_problem(given, error))
         if self.inference.augmentation.describe() and not self._told:
             self._told = True
-            log.warning(f"note: {given.name} is large: such frames are segmented without test-time augmentation")
+            log.warning(without_augmentation(given.name))
         start = time.perf_counter()
         grid, arrays = segment_large(self.inference, given, size, wanted, self._arrays)
         seconds, scale = time.perf_counter() - start, self.facts.scaling.by(*grid.frame)
@@ -208,7 +210,7 @@ class _Preparing:
 
     reader: Reader
     scaling: Scaling
-    classes: int
+    waits: InStrips
 
     def __call__(self, index: int, item: object) -> tuple[Given, Frame]:
         if isinstance(item, Path) and is_large_file(item):
@@ -218,8 +220,7 @@ class _Preparing:
         if given.problem is not None:
             return given, unreadable_frame(index, given.problem)
         try:
-            height, width = given.image.shape[:2]
-            if is_large(self.classes, (height, width), self.scaling.size(height, width)):
+            if self.waits(*given.image.shape[:2]):
                 return given, waiting_frame(index)
             return given, make_frame(index, given.image, self.scaling)
         except UnipError as error:  # it would be too large for the memory

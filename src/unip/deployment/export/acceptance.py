@@ -162,7 +162,7 @@ def compare_on_data(both: BesideModel, memory: int | None, data: SegmentationDat
     """
     if None not in both.counted:
         with meter("comparing", len(data), "frames") as progress:
-            for _ in both.segment(data):
+            for _ in both.count(data):
                 progress.advance()
     if both.takes_pictures:
         compare_corrupted(both, data)
@@ -181,7 +181,7 @@ def compare_corrupted(both: BesideModel, data: SegmentationData) -> None:
     missing = [each for each in parse_corruptions(CORRUPTIONS) if each not in both.counted]
     with meter("comparing corrupted", count * len(missing), "frames") as progress:
         for each in missing:
-            for _ in both.segment(some, each):
+            for _ in both.count(some, each):
                 progress.advance()
 
 

@@ -7,33 +7,32 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from unip.data.corruptions import CorruptFrames
-from unip.data.images.decoding import to_image8
-from unip.data.images.nodata import suspected_nodata
+from unip.data.images.blocks import read_large
+from unip.data.images.conversion import Values
+from unip.data.images.decoding import Pixels8, to_image8
+from unip.data.images.nodata import suspected_nodata, suspected_nodata_of_counts
 from unip.data.labelled.pairs import SegmentationData, check_pair
 from unip.data.sampling.frames import Frame
-from unip.data.sampling.scaling import Scaling
-from unip.deployment.engine import Wanted
-from unip.deployment.engines.graph_engine import GraphEngine, graph_input, segment_windows
-from unip.deployment.engines.graph_strips import GraphStrips, graph_grid
+from unip.deployment.engines.graph_engine import GraphEngine, graph_input, windowed
+from unip.deployment.engines.graph_strips import graph_grid
 from unip.deployment.export.parity import ParityCounter
 from unip.deployment.export.reference import ReferenceRunner
-from unip.deployment.export.runners import Outputs, Runner
+from unip.deployment.export.runners import Runner
 from unip.errors import UnipError
 from unip.files import sha256
 from unip.paths import is_file
 from unip.segmentation.evaluation_files import EvaluationSettings
-from unip.segmentation.predictor import PredictorFacts
+from unip.segmentation.predictor import PredictorFacts, Rows, SegmentedFrame
+from unip.segmentation.strips import Grid, rows_in_strips
 
 Floats = npt.NDArray[np.float32]
-ALL = Wanted(probabilities=True)
 NO_PIXELS = torch.zeros(1, 0, 0, dtype=torch.uint8)  # the graph resizes frames itself
 
 
@@ -43,14 +42,16 @@ class Labelled:
 
     Attributes:
         frame: With its mask.
-        array: ``(H, W)`` or ``(H, W, 3)``, of the type that the graph takes.
+        array: ``(H, W)`` or ``(H, W, 3)``, of the type that the graph takes; None: it is cut into windows.
         samples: Of its file, from which windows are cut if the graph takes no pictures.
+        grid: Where its windows lie; None: the graph runs it as a whole.
         seconds: How long it took to read and convert it.
     """
 
     frame: Frame
-    array: npt.NDArray[Any]
+    array: npt.NDArray[Any] | None
     samples: npt.NDArray[Any]
+    grid: Grid | None
     seconds: float
 
 
@@ -86,13 +87,10 @@ class FilePredictor:
             view="whole frames",
         )
 
-    def segment(
-        self, data: SegmentationData, corruption: CorruptFrames | None = None
-    ) -> Iterator[tuple[Frame, Tensor, Tensor]]:
+    def segment(self, data: SegmentationData, corruption: CorruptFrames | None = None) -> Iterator[SegmentedFrame]:
         """Segment labelled images, see :class:`unip.segmentation.predictor.Predictor`."""
         for labelled in self.read(data, corruption):
-            found = run(self.runner, labelled, data, self.facts.scaling)
-            yield labelled.frame, torch.from_numpy(found.logits), torch.from_numpy(found.ids)
+            yield SegmentedFrame(labelled.frame, map(as_tensors, run(self.runner, labelled, data)))
 
     def read(self, data: SegmentationData, corruption: CorruptFrames | None = None) -> Iterator[Labelled]:
         """Read labelled images as the graph takes them.
@@ -100,24 +98,36 @@ class FilePredictor:
         Raises:
             UnipError: One is damaged, or is not of the type that the graph takes.
         """
-        metadata, conversion = self.runner.metadata, self.facts.settings.conversion
+        metadata = self.runner.metadata
         for index, path in enumerate(data.images):
             start = time.perf_counter()
-            samples = data.read_samples(index, conversion)
-            image = to_image8(samples, conversion)
+            image, samples, is_8_bit, nodata = self._read(data, index)
             if corruption is not None:
                 metadata.check_pictures()
                 image = corruption(image, index)
-            is_8_bit, nodata = samples.dtype == np.uint8, suspected_nodata(samples, conversion)
             try:
-                array = graph_input(image, samples, metadata)
+                grid = graph_grid(metadata, self.facts.scaling, image.shape[0], image.shape[1])
+                array = graph_input(image, samples, metadata) if grid is None else None
             except UnipError as error:
                 raise UnipError(f"{path}: {error.what}", error.fix) from None
             seconds = time.perf_counter() - start
             mask = data.read_mask(index)
             check_pair(image, mask, path, data.masks[index].path)
             frame = Frame(index, image, NO_PIXELS, mask, is_8_bit=is_8_bit, nodata=nodata)
-            yield Labelled(frame, array, samples, seconds)
+            yield Labelled(frame, array, samples, grid, seconds)
+
+    def _read(self, data: SegmentationData, index: int) -> tuple[Pixels8, Values, bool, float | None]:
+        """Return an image, its samples if the graph takes them, whether it has 8 bits, and its no-data value."""
+        conversion = self.facts.settings.conversion
+        if self.runner.metadata.input == "uint8" and data.channel is None:
+            large = read_large(data.images[index], conversion)
+            if large is not None:
+                sampled = large.sampled
+                nodata = None if sampled is None else suspected_nodata_of_counts(sampled, conversion)
+                return large.image, large.image, sampled is None, nodata
+        samples = data.read_samples(index, conversion)
+        image = to_image8(samples, conversion)
+        return image, samples, samples.dtype == np.uint8, suspected_nodata(samples, conversion)
 
 
 class BesideModel:
@@ -140,46 +150,70 @@ class BesideModel:
         """Whether the graph takes 8-bit frames, which can be corrupted."""
         return self.file.runner.metadata.input == "uint8"
 
-    def segment(
-        self, data: SegmentationData, corruption: CorruptFrames | None = None
-    ) -> Iterator[tuple[Frame, Tensor, Tensor]]:
+    def segment(self, data: SegmentationData, corruption: CorruptFrames | None = None) -> Iterator[SegmentedFrame]:
         """Segment labelled images with the file, see :class:`unip.segmentation.predictor.Predictor`."""
         counter = self.counted[corruption] = ParityCounter(self.file.runner.metadata)
         for labelled in self.file.read(data, corruption):
+            yield SegmentedFrame(labelled.frame, self._run(labelled, data, counter, is_timed=corruption is None))
+
+    def count(self, data: SegmentationData, corruption: CorruptFrames | None = None) -> Iterator[None]:
+        """Compare both on labelled images, see :attr:`counted`; yields after each."""
+        for found in self.segment(data, corruption):
+            for _ in found.parts:
+                pass
+            yield
+
+    def _run(
+        self, labelled: Labelled, data: SegmentationData, counter: ParityCounter, *, is_timed: bool
+    ) -> Iterator[Rows]:
+        """Give a frame to both, part by part, as the parts are taken."""
+        mask, parts, seconds = labelled.frame.mask, run(self.file.runner, labelled, data), 0.0
+        for expected in run(self.reference, labelled, data):  # in the same rows
             start = time.perf_counter()
-            found = run(self.file.runner, labelled, data, self.facts.scaling)
-            seconds = time.perf_counter() - start
-            if corruption is None:
-                self.latency.append(seconds)
-                self.end_to_end.append(labelled.seconds + seconds)
-            counter.add(found, run(self.reference, labelled, data, self.facts.scaling), labelled.frame.mask)
-            yield labelled.frame, torch.from_numpy(found.logits), torch.from_numpy(found.ids)
+            found = next(parts)
+            seconds += time.perf_counter() - start
+            counter.add_rows(found, expected, None if mask is None else mask[found.rows])
+            yield as_tensors(found)
+        counter.end_frame()
+        if is_timed:
+            self.latency.append(seconds)
+            self.end_to_end.append(labelled.seconds + seconds)
 
 
-class LogitStrips(GraphStrips):
-    """Windows of a large frame, of which scores want the logits in place of the probabilities."""
+class FoundRows(NamedTuple):
+    """Rows of a frame, and what a graph gives for them: float32 ``(C, n, W)`` and uint8 ``(n, W)``."""
 
-    def finish(self, logits: Floats, wanted: Wanted) -> tuple[Any, Any, Any]:
-        """Return ids, confidence and logits."""
-        return *super().finish(logits, wanted)[:2], logits
+    rows: slice
+    logits: Floats
+    ids: npt.NDArray[np.uint8]
 
 
-def run(runner: Runner, labelled: Labelled, data: SegmentationData, scaling: Scaling) -> Outputs:
+def as_tensors(found: FoundRows) -> Rows:
+    """Return the same for an evaluation."""
+    return Rows(found.rows, torch.from_numpy(np.ascontiguousarray(found.logits)), torch.from_numpy(found.ids))
+
+
+def run(runner: Runner, labelled: Labelled, data: SegmentationData) -> Iterator[FoundRows]:
     """Run a graph on a labelled frame, in windows where it is large, as the engine does it.
+
+    Yields:
+        The frame, or rows of it from top to bottom.
 
     Raises:
         UnipError: The graph cannot take it.
     """
-    image = labelled.frame.image
+    image, grid = labelled.frame.image, labelled.grid
     try:
-        grid = graph_grid(runner.metadata, scaling, *image.shape[:2])
         if grid is None:
-            return Outputs(*runner.outputs(labelled.array))
-        ids, confidence, logits = segment_windows(runner, image, labelled.samples, grid, ALL, LogitStrips)
+            assert labelled.array is not None
+            ids, _, logits = runner.outputs(labelled.array)
+            yield FoundRows(slice(0, len(ids)), logits, ids)
+            return
+        pixels, backend = windowed(runner, image, labelled.samples, grid)
+        for first, logits in rows_in_strips(pixels, grid, backend):
+            yield FoundRows(slice(first, first + logits.shape[1]), logits, logits.argmax(0).astype(np.uint8))
     except UnipError as error:
         raise UnipError(f"{data.images[labelled.frame.index]}: {error.what}", error.fix) from None
-    assert confidence is not None and logits is not None
-    return Outputs(ids, confidence, logits)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,6 @@ import torch
 
 from unip.data.labelled.classes import IGNORE
 from unip.deployment.export.metadata import ExportMetadata
-from unip.deployment.export.runners import Outputs
 from unip.segmentation.metrics import Scores, confusion, score
 from unip.segmentation.reliability import ReliabilityCounter
 
@@ -65,6 +64,18 @@ class Parity:
         return found
 
 
+class Compared(Protocol):
+    """What a file or a model gives for a frame, or rows of one."""
+
+    @property
+    def ids(self) -> npt.NDArray[np.uint8]:
+        """Class ids ``(n, W)``."""
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Float32 ``(C, n, W)``."""
+
+
 class ParityCounter:
     """Adds up frame by frame what :class:`Parity` tells.
 
@@ -79,21 +90,37 @@ class ParityCounter:
         self.matrices = np.zeros((2, len(self.names), len(self.names)), np.int64)
         self.sure = [ReliabilityCounter(self.names, metadata.calibration) for _ in range(2)]
         self.labelled = False
+        self._begin_frame()
 
-    def add(self, found: Outputs, expected: Outputs, truth: Array | None = None) -> None:
-        """Compare a frame.
+    def add(self, found: Compared, expected: Compared, truth: Array | None = None) -> None:
+        """Compare a frame, see :meth:`add_rows`."""
+        self.add_rows(found, expected, truth)
+        self.end_frame()
+
+    def _begin_frame(self) -> None:
+        self._least, self._most, self._apart = math.inf, -math.inf, 0.0
+
+    def end_frame(self) -> None:
+        """Compare logits of the frame whose rows were added."""
+        self.frames += 1
+        difference = self._apart / max(self._most - self._least, 1e-9)
+        self.difference = math.inf if math.isnan(difference) else max(self.difference, difference)
+        self._begin_frame()
+
+    def add_rows(self, found: Compared, expected: Compared, truth: Array | None = None) -> None:
+        """Compare rows of a frame.
 
         Args:
             found: What the file gives.
             expected: What the model gives in torch.
-            truth: Class ids ``(H, W)``, 255 without a label; None: there are no labels.
+            truth: Class ids ``(n, W)``, 255 without a label; None: there are no labels.
         """
-        self.frames += 1
         self.same += int((found.ids == expected.ids).sum())
         self.pixels += expected.ids.size
-        spread = max(float(expected.logits.max() - expected.logits.min()), 1e-9)
-        difference = float(np.abs(found.logits - expected.logits).max()) / spread
-        self.difference = math.inf if math.isnan(difference) else max(self.difference, difference)
+        self._least = min(self._least, float(expected.logits.min()))
+        self._most = max(self._most, float(expected.logits.max()))
+        # NaN stays
+        self._apart = float(np.maximum(self._apart, np.abs(found.logits - expected.logits).max()))
         if truth is None:
             return
         self.labelled = True
