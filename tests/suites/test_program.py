@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,7 +30,7 @@ from unip.suites.attempts import attempt
 from unip.suites.cells import run_cell
 from unip.suites.config import BenchConfig
 from unip.suites.grid import BenchPlan
-from unip.suites.pool import VisibleDevice, Worker, find_devices, run_queue
+from unip.suites.pool import VisibleDevice, Worker, close_all, find_devices, run_queue
 from unip.suites.records import CORRUPTED, FRAMES, RECORD, read_corrupted
 from unip.suites.suite import Locations, read_suite
 from unip.suites.tasks import CellTask, PretrainTask
@@ -470,6 +473,67 @@ def test_a_bench_that_ends_half_way_goes_on(make_suite, scenes, weights, tmp_pat
     result = finish(given)
     assert (result.run, result.kept) == (1, 0)
     assert "continuing from" in next(given["out"].glob("cells/*/log.txt")).read_text()
+
+
+def test_many_workers_are_stopped_at_the_same_time_with_their_states_saved(make_suite, scenes, weights, tmp_path):
+    settings = {**LONG, "steps": 100_000, "checkpoint_every": 100_000, "log_every": 1, "workers": 0}
+    suite = make_suite(
+        inits={"a": "{weights}/a"}, baseline=None, seeds=[0, 1, 2], protocols={"p": {"settings": settings}}
+    )
+    out = tmp_path / "out"
+    options = ["--data", f"scenes={scenes}", "--weights", weights, "--out", out, "--device", "cpu"]
+    process = run_unip("bench", suite, *options, "--workers-per-device", "4")  # more than there are cells
+    deadline = time.monotonic() + 120
+    while len([log for log in out.glob("cells/*/run/log.jsonl") if log.stat().st_size]) < 3:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = process.finish()
+    assert code == 130 and "interrupted: 0 of 3 cells are done" in err
+    assert len(list(out.glob("cells/*/run/checkpoints/step-*"))) == 3
+    assert all("Traceback" not in log.read_text() for log in out.glob("cells/*/log.txt"))
+
+
+def test_a_worker_leaves_without_taking_the_interpreter_down_and_ends_its_loaders():
+    """Objects that would be deleted at the end cost seconds where torch is among them."""
+    code = """
+import multiprocessing, os, sys, time
+from torch.utils.data import DataLoader
+from unip.runtime.workers import load, start_of_workers
+from unip.suites.worker import leave
+
+class Slow:
+    def __del__(self): print("deleted", flush=True)
+
+slow = Slow()
+batches = load(DataLoader(range(100), num_workers=1, worker_init_fn=start_of_workers()))
+next(batches)
+print(multiprocessing.active_children()[0].pid)
+leave()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    (loader,) = done.stdout.split()
+    assert not Path(f"/proc/{loader}").exists()
+
+
+def test_all_workers_are_told_to_end_before_one_is_waited_for(monkeypatch):
+    happened = []
+
+    class Process:
+        def __init__(self, name):
+            self.name = name
+            self.stdin = self.stdout = SimpleNamespace(close=lambda: happened.append("told"))
+
+        def wait(self, timeout):
+            happened.append("waited")
+
+    workers = [Worker(VisibleDevice("")) for _ in range(4)]
+    for number, each in enumerate(workers[:3]):  # one was never started
+        each.process = Process(number)
+    close_all(workers)
+    assert happened[:6] == ["told"] * 6 and happened.count("waited") == 3
+    assert all(each.process is None for each in workers)
 
 
 def test_a_log_is_never_in_the_way_of_the_next_call(tmp_path, monkeypatch):

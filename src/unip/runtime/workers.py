@@ -149,8 +149,8 @@ def load(loader: Iterable[T]) -> Iterator[T]:
     live until then are killed, which torch answers with a traceback.
     """
     if not _loading:
-        atexit.unregister(_end_loading)
-        atexit.register(_end_loading)  # after torch's functions, so called before them
+        atexit.unregister(end_all_loading)
+        atexit.register(end_all_loading)  # after torch's functions, so called before them
     with signals_put_off():  # an iterator that is half made prints a traceback when it is deleted
         batches = iter(loader)
         _loading.add(batches)
@@ -169,7 +169,8 @@ def end_loading(batches: Iterator[Any]) -> None:
             raise
 
 
-def _end_loading() -> None:
+def end_all_loading() -> None:
+    """End the processes of all loaders, as at Python's end."""
     for batches in list(_loading):
         end_loading(batches)
 

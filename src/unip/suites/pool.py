@@ -81,13 +81,18 @@ class Worker:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return Outcome(state="died", what=f"its process {how}", fix="SIGKILL often means that memory ran out.")
 
+    def close_pipes(self) -> None:
+        """Tell the process to end as soon as it has saved its state."""
+        if self.process is not None:
+            for pipe in (self.process.stdin, self.process.stdout):
+                assert pipe is not None
+                pipe.close()
+
     def close(self) -> None:
         """Let the process end."""
         if self.process is None:
             return
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
+        self.close_pipes()
         try:
             self.process.wait(SAVE_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -127,6 +132,14 @@ class Worker:
             pass_fds=self.keep_open,
             start_new_session=True,  # Ctrl-C is the parent's to hear
         )
+
+
+def close_all(workers: Sequence[Worker]) -> None:
+    """Let processes end, all at the same time: each may have a state to save."""
+    for worker in workers:
+        worker.close_pipes()
+    for worker in workers:
+        worker.close()
 
 
 class Job(Protocol):

@@ -18,7 +18,7 @@ from unip.progress import meter
 from unip.runtime.signals import stop_on_signals
 from unip.suites.config import PAGE, RESULTS, BenchConfig
 from unip.suites.grid import BenchPlan, CellJob, PretrainJob, Remaining
-from unip.suites.pool import Job, JobResult, VisibleDevice, Worker, find_devices, run_queue
+from unip.suites.pool import Job, JobResult, VisibleDevice, Worker, close_all, find_devices, run_queue
 from unip.suites.report import write_report
 from unip.suites.results import cost_task, read_done
 from unip.suites.suite import Axes, budget_text
@@ -112,8 +112,7 @@ def run(work: BenchWork, outputs: OutputFolder) -> BenchResult | None:
             if not stop:  # alone on the device, so that nothing else slows the model down
                 ended += run_queue(cost_jobs(work.plan), workers[:1], lambda: bool(stop))
         finally:
-            for worker in workers:
-                worker.close()
+            close_all(workers)
         done = [each for each in ended if isinstance(each.job, CellJob) and each.outcome.state == "done"]
         if stop:
             raise Interrupted(f"interrupted: {_progress(work, len(done))}", "Run the same command again to continue.")
