@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import IO
 
 from unip import cli
+from unip.runtime.workers import compute_alone
 
 
 class Forked:
@@ -83,6 +84,7 @@ def _live(run: Callable[[], object]) -> None:
     """Run in the child, and end it without what the tests' process would do at its end."""
     code = 1
     try:
+        compute_alone()
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)
         run()
         code = 0

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,3 +125,73 @@ sys.exit(2)
 def test_a_loader_that_is_left_open_ends_in_order() -> None:
     done = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True, timeout=60)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+
+
+FORKED = """
+import sys, torch
+from torch.utils.data import DataLoader
+from unip.data.synthetic import files
+from unip.runtime import queues, workers
+from unip.runtime.workers import load, map_processes, start_of_workers
+sys.path.insert(0, sys.argv[2])
+values = torch.rand(2000, 2000)
+
+def compute(item):
+    return float(torch.sin(values).sum() * 0) + item
+
+def forked():
+    from tests.forked import Forked
+    child = Forked(lambda: print(compute(7.0)))
+    try:
+        code = child.wait(30)
+    finally:
+        child.kill()
+    assert code == 0 and child.stdout.read() == b"7.0\\n"
+
+def pooled():
+    with queues.workers_for(100) as pool:
+        assert pool.submit(compute, 7).result(30) == 7
+
+def mapped():
+    assert list(map_processes(compute, range(300), "numbers", workers=5)) == list(range(300))
+
+def scenes():
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+    from pathlib import Path
+    files.write_for_parent = lambda out: None
+    with ProcessPoolExecutor(2, get_context("fork"), files._start_worker, (Path(),)) as pool:
+        assert pool.submit(compute, 7).result(30) == 7
+
+class Numbers:
+    def __len__(self): return 3
+    def __getitem__(self, item): return compute(item)
+
+def loaded():
+    assert len(list(load(DataLoader(Numbers(), num_workers=1, worker_init_fn=start_of_workers(), timeout=30)))) == 3
+
+if __name__ == "__main__":
+    torch.set_num_threads(4)
+    queues.usable_cores = workers.usable_cores = lambda: 8
+    compute(0)  # begins the threads of OpenMP, which are not forked
+    globals()[sys.argv[1]]()
+    print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize("how", ["forked", "pooled", "mapped", "scenes", "loaded"])
+def test_a_forked_process_computes_though_the_threads_of_its_parent_are_gone(how: str, tmp_path: Path) -> None:
+    """With more than one thread it would wait for them forever."""
+    (tmp_path / "fork.py").write_text(FORKED)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    command = [sys.executable, str(tmp_path / "fork.py"), how, str(Path(__file__).parents[2])]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        out, err = process.communicate(timeout=90)
+    finally:
+        with suppress(ProcessLookupError):  # one that hangs, and what it forked
+            os.killpg(process.pid, signal.SIGKILL)
+    assert out.endswith("done\n"), err

@@ -137,8 +137,20 @@ def start_of_workers() -> Callable[[int], None]:
     return functools.partial(_start_worker, max_pixels())
 
 
+def compute_alone() -> None:
+    """Let torch compute with one thread in a process that was forked.
+
+    Threads of OpenMP are not forked, and a child that shares work among them waits for them forever. torch does so for
+    the processes of its loaders; others have to.
+    """
+    torch = sys.modules.get("torch")  # one that is imported later begins with threads of its own
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
 def _start_worker(pixels: int, worker: int) -> None:
     follow_parent(worker)
+    compute_alone()
     set_max_pixels(pixels)
 
 

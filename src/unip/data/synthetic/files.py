@@ -28,7 +28,7 @@ from unip.outputs import OutputFolder, output_folder, write_for_parent, write_js
 from unip.paths import exists, is_dir, is_file
 from unip.progress import meter
 from unip.runtime.signals import follow_parent
-from unip.runtime.workers import usable_cores
+from unip.runtime.workers import compute_alone, usable_cores
 
 log = logging.getLogger(__name__)
 SCENE_IMAGES = ("thermal16", "visible", "masks", "images")  # images last: its presence says that a frame is whole
@@ -214,6 +214,7 @@ def _generate(frames: list[_SceneFile], workers: int, out: Path, *, overwrite: b
 def _start_worker(out: Path) -> None:
     write_for_parent(out)
     follow_parent()
+    compute_alone()
 
 
 def _write_batch(frames: list[_SceneFile]) -> int:
