@@ -15,11 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from unip.data.labelled.classes import Classes
+from finetune_model import make_model
 from unip.runtime.device import native_bfloat16
-from unip.segmentation.losses import PixelLoss
-from unip.segmentation.model import SegmentationLoss, Segmenter, SegmenterSpec
-from unip.vit.backbone import load_backbone
 
 CLASSES = ("a", "b", "c", "d", "e")
 
@@ -29,18 +26,7 @@ class Training:
 
     def __init__(self, decoder: str, *, bf16: bool) -> None:
         torch.manual_seed(0)
-        backbone, upernet = load_backbone("unip_tiny", drop_path=0.0), decoder == "upernet"
-        spec = SegmenterSpec(
-            backbone=backbone.spec,
-            classes=Classes(names=CLASSES),
-            decoder=decoder,
-            layers=(12,),
-            channels=192 if upernet else 128,
-            auxiliary_weight=0.4 if upernet else 0.0,
-            mean=backbone.mean,
-            std=backbone.std,
-        )
-        self.model = SegmentationLoss(Segmenter(spec, backbone.model), PixelLoss(dice=True)).train()
+        self.model = make_model(decoder, CLASSES)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=4e-4, weight_decay=0.05)
         self.bf16, self.seconds, self.losses = bf16, [], []
 

@@ -29,15 +29,12 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 import unip
-from unip.data.labelled.classes import Classes
+from finetune_model import MODEL, make_model
 from unip.data.synthetic.materials import SCENE_CLASSES
-from unip.segmentation.losses import PixelLoss
-from unip.segmentation.model import SegmentationLoss, Segmenter, SegmenterSpec
 from unip.training.optim import count_parameters
-from unip.vit.backbone import load_backbone
 
 HERE = Path(__file__).resolve().parent
-MODEL, BATCH, CROP = "unip_tiny", 8, 512
+BATCH, CROP = 8, 512
 CURVE = 100  # steps
 TIMED = 200  # the steps from CURVE to this one
 PROFILED = 10
@@ -126,19 +123,7 @@ class Runs:
 
 def floor_of(decoder: str) -> dict[str, float]:
     """Return what a step cannot do without: products, in TFLOP, and bytes, kept for the backward pass and updated."""
-    backbone = load_backbone(MODEL)
-    upernet = decoder == "upernet"
-    spec = SegmenterSpec(
-        backbone=backbone.spec,
-        classes=Classes(names=tuple(SCENE_CLASSES)),
-        decoder=decoder,
-        layers=(12,),
-        channels=192 if upernet else 128,
-        auxiliary_weight=0.4 if upernet else 0.0,
-        mean=backbone.mean,
-        std=backbone.std,
-    )
-    model = SegmentationLoss(Segmenter(spec, backbone.model), PixelLoss(dice=True)).cuda().train()
+    model = make_model(decoder, SCENE_CLASSES).cuda()
     images = torch.zeros(BATCH, 3, CROP, CROP, dtype=torch.uint8, device="cuda")
     own = {parameter.data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
