@@ -10,8 +10,10 @@ import pytest
 from tests.data.examination.made import SIZE, frames, judge
 from tests.data.examination.made import scene as scene_of
 from unip.data.corruptions import CorruptFrames
+from unip.data.examination.frames import measure_frame
 from unip.data.examination.records import Box
-from unip.data.examination.symptoms import ADVICE, SYMPTOMS, find_symptoms, kinds_of
+from unip.data.examination.sensor_defects import beyond_texture, impulses
+from unip.data.examination.symptoms import ADVICE, MAX_IMPULSES, SYMPTOMS, find_symptoms, kinds_of
 
 # The symptom that tells a corruption; polarity cannot be told.
 TOLD = {
@@ -77,6 +79,32 @@ def test_few_dead_pixels_are_placed():
     camera, symptoms = judge(images)[1][0], judge(images)[2]
     assert camera.dead == tuple(sorted(places, key=lambda place: place[1]))
     assert "3 pixels at the same place" in symptoms["dead pixels"].detail
+
+
+def test_leaves_are_no_dead_pixels_of_a_frame():
+    """Points one pixel large, each above all its neighbours, which differ as much; the same points in calm are dead."""
+    rng = np.random.default_rng(5)
+    places = [(y, x) for y in range(10, SIZE[0] - 10, 12) for x in range(10, SIZE[1] - 10, 12)]
+    images = {name: frames(1)[0].astype(np.float32) for name in ("leaves", "calm")}
+    for name, image in images.items():
+        for y, x in places:
+            around = rng.permutation(np.linspace(70, 140, 9) if name == "leaves" else np.linspace(100, 110, 9))
+            image[y - 1 : y + 2, x - 1 : x + 2] = around.reshape(3, 3)
+            image[y, x] = 180
+    for name, image in images.items():
+        levels = image.astype(np.uint8).astype(np.float32)
+        found = impulses(levels, 24.0)
+        assert found[tuple(np.transpose(places))].all()
+        expected = 0
+        for y, x in np.argwhere(found):
+            others = np.delete(levels[y - 1 : y + 2, x - 1 : x + 2].ravel(), 4)
+            margin = max(levels[y, x] - others.max(), others.min() - levels[y, x])
+            expected += margin > others.max() - others.min()
+        assert beyond_texture(levels, found) == expected
+        assert (expected >= len(places)) == (name == "calm")
+        measures = measure_frame(image.astype(np.uint8), "x")
+        assert (measures.measures.impulses > MAX_IMPULSES) == (name == "calm")
+    assert beyond_texture(levels, np.zeros_like(found)) == 0
 
 
 def test_a_ragged_edge_is_no_dead_pixel():

@@ -15,7 +15,7 @@ from unip.data.examination.detail import power_spectrum, smear, smoothness
 from unip.data.examination.image_quality import edge_width, noise, second_differences, squares
 from unip.data.examination.likeness import features_of
 from unip.data.examination.records import FrameMeasures, Sample, Unreadable
-from unip.data.examination.sensor_defects import impulses, stripe_bands, stripe_spread
+from unip.data.examination.sensor_defects import beyond_texture, impulses, stripe_bands, stripe_spread
 from unip.data.images.addresses import read_bytes
 from unip.data.images.config import Conversion
 from unip.data.images.conversion import Values, grey8, luma
@@ -158,7 +158,7 @@ def measure_frame(samples: Pixels, path: str, maker: Maker | None = None) -> Rea
         empty=_empty(counts) if kind == "uint8" else 0.0,
         clipped=_clipped(grey, counts),
         noise=_finite(sigma),
-        impulses=float(dead.mean()),
+        impulses=beyond_texture(levels, dead) / dead.size,
         stripes=round(max(stripe_spread(columns), stripe_spread(rows)), 3),
         edge_width=_finite(edge_width(levels)),
         smoothness=None if power is None else _finite(smoothness(power)),

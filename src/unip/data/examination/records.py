@@ -65,7 +65,7 @@ class FrameMeasures:
         empty: Share of the levels between the 0.5 and 99.5 percentiles that no pixel has (8-bit files; else 0).
         clipped: Share of the pixels at the ends of the range.
         noise: Sigma, levels; None where it cannot be told.
-        impulses: Share of the pixels that stand out from all neighbours.
+        impulses: Share of the pixels that stand out from all neighbours, by more than these differ from each other.
         stripes: Spread of the offsets of columns or rows, whichever is larger; levels.
         edge_width: Pixels over which the strongest edges rise; None without edges.
         smoothness: Octaves by which the mean squared difference grows from one pixel's distance to two; None where

@@ -30,6 +30,24 @@ def impulses(levels: Image32, limit: float) -> Mask:
     return found
 
 
+def beyond_texture(levels: Image32, found: Mask) -> int:
+    """Count the pixels that stand out from their eight neighbours by more than those differ from each other.
+
+    Leaves, branches and windows stand out too, one pixel large, but among neighbours that differ as much.
+
+    Args:
+        levels: ``(H, W)``.
+        found: Pixels above, or below, all their neighbours; none at the edge, see :func:`impulses`.
+    """
+    rows, columns = np.nonzero(found)
+    if not len(rows):
+        return 0
+    places = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)]
+    around = np.array([levels[rows + down, columns + right] for down, right in places])
+    values, highest, lowest = levels[rows, columns], around.max(axis=0), around.min(axis=0)
+    return int((np.maximum(values - highest, lowest - values) > highest - lowest).sum())
+
+
 def stripe_bands(levels: Image32) -> Image32:
     """Return how far each column lies from its neighbours, in levels, in each of four bands: ``(BANDS, W)``."""
     reach = STRIPE_REACH
