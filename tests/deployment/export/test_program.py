@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,23 @@ print(runner.outputs(runner.golden[0].frame).ids.shape, "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "(96, 128) False\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
+def test_onnx_runtime_has_as_many_threads_as_the_process_has_cores(result):
+    """By itself it starts one for each core of the machine, which then take turns on the few that the process has."""
+    code = f"""
+import os
+from pathlib import Path
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+from unip.deployment.export.runners import open_runner
+import onnxruntime
+before = len(os.listdir("/proc/self/task"))
+runner = open_runner(Path({str(result.file)!r}))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "0\n", done.stderr
 
 
 def test_the_command_says_what_it_does(place, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from unip.deployment.export.metadata import (
 )
 from unip.deployment.export.telemetry import import_silent
 from unip.errors import UnipError
+from unip.runtime.workers import usable_cores
 
 Array = npt.NDArray[Any]
 LARGEST_COUNT = 2**24  # up to which float32, in which graphs compute, holds every whole number
@@ -126,8 +128,11 @@ class OnnxRunner:
             raise UnipError("running ONNX files needs onnxruntime", "pip install 'unip[onnx]'") from None
         onnxruntime.disable_telemetry_events()
         onnxruntime.set_default_logger_severity(3)  # errors
+        options = onnxruntime.SessionOptions()
+        if usable_cores() < (os.cpu_count() or 1):  # else it starts a thread for each core of the machine
+            options.intra_op_num_threads = usable_cores()
         try:
-            self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of its own many types
             raise UnipError(f"ONNX Runtime cannot open {path}: {error}", "Export the model again.") from error
         self.metadata, self.golden = texts_of(path, self.session.get_modelmeta().custom_metadata_map)
