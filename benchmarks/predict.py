@@ -12,6 +12,12 @@ random weights, which changes no time but says nothing about masks. Frames are m
 OpenVINO are exported first; what cannot be is left out with its reason. Give a file that was exported elsewhere with
 --file MODEL=FILE, such as vit_t-light=runs/a/export/a-int8.xml.
 
+`export` does only that, into a folder, for another machine or a later time. There, nothing is exported, and onnx and
+nncf need not be installed:
+
+    python benchmarks/predict.py export --models-at FILES --models vit_s-light vit_s-upernet
+    taskset -c 0,1 python benchmarks/predict.py cpu --models-at FILES --no-export --models vit_s-light --old ../old
+
 `gpu` tells frames/s, how fast reading, model and writing are alone (the slowest of them gives out first), and the share
 of the time in which the GPU computes (torch.profiler, in a run over fewer frames). It does so for frames of 12 windows
 (short side 1,024) and of one (512), with a compiled model and without; --short-sides, --modes and --parts leave some of
@@ -164,24 +170,11 @@ def split_frames(folder: Path, work: Path, few: int, many: int) -> tuple[Path, P
     return work / "few", work / "many"
 
 
-def exported(model: Path, frames: Path, name: str) -> Iterator[Row]:
-    """Export a model in all ways that there are, judged by its own masks; yield a row each, say what is left out."""
+def exported(model: Path, frames: Path, name: str) -> None:
+    """Export a model in all ways that there are, judged by its own masks; say what is left out."""
     data = model.parent / f"{name}-data"
-    call(
-        HERE,
-        "predict",
-        model,
-        frames,
-        "--out",
-        data,
-        "--device",
-        "cpu",
-        "--engine",
-        "torch",
-        "--no-overlays",
-        "--window",
-        "whole",
-    )
+    words: list[object] = ["--device", "cpu", "--engine", "torch", "--no-overlays", "--window", "whole"]
+    call(HERE, "predict", model, frames, "--out", data, *words)
     shutil.copytree(frames, data / "images")
     (data / "classes.json").write_text(json.dumps({"names": NAMES}))
     for engine, precision in EXPORTS:
@@ -191,10 +184,25 @@ def exported(model: Path, frames: Path, name: str) -> Iterator[Row]:
             call(HERE, "export", model, *words)
         except RuntimeError as error:
             print(f"left out: {name}, {engine} {precision}: {' '.join(str(error).split())}")
-            continue
+    shutil.rmtree(data)
+
+
+def exported_rows(model: Path, name: str) -> Iterator[Row]:
+    """Yield a row for each exported file of a model."""
+    for engine, precision in EXPORTS:
         suffix = {"onnx": "onnx", "openvino": "xml"}[engine]
         file = model / "export" / f"{name}-{precision}.{suffix}"
-        yield Row(f"{engine} {precision}, whole frames", HERE, (str(file), "--device", "cpu"))
+        if file.exists():
+            yield Row(f"{engine} {precision}, whole frames", HERE, (str(file), "--device", "cpu"))
+
+
+def export_all(options: argparse.Namespace, work: Path) -> None:
+    """Make models and export them into a folder."""
+    frames = make_frames(work / "frames", options.few)
+    for name in options.models:
+        model = make_model(options.models_at / name, name)
+        exported(model, frames, name)
+        print(f"{model}: {', '.join(row.name for row in exported_rows(model, name))}", flush=True)
 
 
 #: Makes a model with an older checkout, whose names of weights may be others, by those settings that it knows.
@@ -217,7 +225,7 @@ def for_older(model: Path, folder: Path, old: Path) -> Path:
     return folder
 
 
-def rows_of(model: Path, with_files: Path, frames: Path, name: str, old: Path | None, files: list[str]) -> list[Row]:
+def rows_of(model: Path, with_files: Path, name: str, old: Path | None, files: list[str]) -> list[Row]:
     """Return what is compared for a model."""
     cpu = ("--device", "cpu")
     rows = []
@@ -235,7 +243,7 @@ def rows_of(model: Path, with_files: Path, frames: Path, name: str, old: Path | 
     if not native_bfloat16():
         print("left out: torch bf16: this processor has no bfloat16")
         rows = [row for row in rows if "bf16" not in row.name]
-    made = list(exported(with_files, frames, name))
+    made = list(exported_rows(with_files, name))
     given = [file.split("=", 1)[1] for file in files if file.startswith(f"{name}=")]
     rows += [*made, *(Row(f"{Path(file).name}, whole frames", HERE, (file, *cpu)) for file in given)]
     return rows + ([Row("new default, all of these exported", HERE, (str(with_files), *cpu))] if made else [])
@@ -247,9 +255,15 @@ def measure_cpu(options: argparse.Namespace, work: Path) -> None:
     few, many = split_frames(frames, work, options.few, options.few + options.frames)
     print(f"{processor()}, {usable_cores()} cores, torch {torch.__version__}, {len(list_images(frames))} frames\n")
     for name in options.models:
-        model = make_model(work / name, name)
-        with_files = shutil.copytree(model, work / "exported" / name)
-        rows = rows_of(model, with_files, few, name, options.old, options.file)
+        if options.models_at:
+            with_files = options.models_at / name
+            model = shutil.copytree(with_files, work / name, ignore=shutil.ignore_patterns("export"))
+        else:
+            model = make_model(work / name, name)
+            with_files = shutil.copytree(model, work / "exported" / name)
+        if not options.no_export:
+            exported(with_files, few, name)
+        rows = rows_of(model, with_files, name, options.old, options.file)
         times: dict[str, list[float]] = defaultdict(list)
         for _ in range(options.repeat):
             for row in rows:
@@ -379,7 +393,7 @@ def processor() -> str:
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("where", choices=("cpu", "gpu"))
+    parser.add_argument("where", choices=("cpu", "gpu", "export"))
     parser.add_argument("--old", type=Path, help="an older checkout to compare with")
     parser.add_argument("--images", type=Path, help="a folder of frames; left out, 640x512 ones are made")
     parser.add_argument("--frames", type=int, help="over which times are measured (cpu: 40, gpu: 2000)")
@@ -392,15 +406,23 @@ def main() -> None:
     )
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="gpu: of the model")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="gpu: what is measured")
+    parser.add_argument("--models-at", type=Path, help="folder of model folders, exported files inside: use those")
+    parser.add_argument("--no-export", action="store_true", help="export nothing; measure the files that there are")
     options = parser.parse_args()
-    options.frames = options.frames or (40 if options.where == "cpu" else 2000)
-    options.few = options.few or (8 if options.where == "cpu" else 200)
+    options.frames = options.frames or (2000 if options.where == "gpu" else 40)
+    options.few = options.few or (200 if options.where == "gpu" else 8)
     if options.where == "gpu" and not torch.cuda.is_available():
         parser.error("torch finds no GPU")
     if options.old and not (options.old / "src/unip").is_dir():
         parser.error(f"{options.old} is no checkout of unip")
+    if options.where == "export" and not options.models_at:
+        parser.error("give a folder for the models with --models-at")
+    if options.old:
+        options.old = options.old.absolute()
+    if options.models_at:
+        options.models_at = options.models_at.absolute()
     with tempfile.TemporaryDirectory(prefix="unip-predict-") as work:
-        (measure_cpu if options.where == "cpu" else measure_gpu)(options, Path(work))
+        {"cpu": measure_cpu, "gpu": measure_gpu, "export": export_all}[options.where](options, Path(work))
 
 
 if __name__ == "__main__":
