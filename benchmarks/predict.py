@@ -246,7 +246,17 @@ def rows_of(model: Path, with_files: Path, name: str, old: Path | None, files: l
     made = list(exported_rows(with_files, name))
     given = [file.split("=", 1)[1] for file in files if file.startswith(f"{name}=")]
     rows += [*made, *(Row(f"{Path(file).name}, whole frames", HERE, (file, *cpu)) for file in given)]
-    return rows + ([Row("new default, all of these exported", HERE, (str(with_files), *cpu))] if made else [])
+    if made:
+        rows.append(Row(f"new default, which takes {taken(with_files)}", HERE, (str(with_files), *cpu)))
+    return rows
+
+
+def taken(model: Path) -> str:
+    """Name what runs a model that was exported: random weights make a file lose mIoU, and then it is not chosen."""
+    import unip
+
+    view = unip.load(model, device="cpu", engine="auto").engine.facts.view
+    return view.rpartition(os.sep)[2] if ", by " in view else "none of these"
 
 
 def measure_cpu(options: argparse.Namespace, work: Path) -> None:
