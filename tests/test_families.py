@@ -58,7 +58,7 @@ def test_the_page_is_made_and_nothing_is_measured_twice(settings, tmp_path, monk
     page = (tmp_path / "docs/families.md").read_text(encoding="utf-8")
     assert "Model one" in page and "Model two" in page
     assert "Lost model" in page and "no `lost.safetensors`" in page
-    assert str(tmp_path) not in page
+    assert "--weights FOLDER --images 3 --probe-images 3 3\n" in page and str(tmp_path) not in page
     pictures = sorted(path.name for path in (tmp_path / "docs/images").iterdir())
     assert all(f"images/{name}" in page for name in pictures)
     assert len(pictures) == 4 + len(SETS)
@@ -137,6 +137,29 @@ def test_what_is_found():
     assert found.probed == probed(measured)
     assert (found.probed.best, found.probed.pattern, found.probed.lost, found.probed.last) == (3, "hybrid", 2.0, 32.0)
     assert hybrid_is_best(found.probed) == "yes"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "said"),
+    [
+        ("llhhg", "does **not** agree: it has global layers (5)"),
+        ("llhhh", "It never becomes global, as the paper says, but it does have hybrid layers (3–5)"),
+        ("lllll", "That agrees: it stays local."),
+    ],
+)
+def test_what_the_page_says_of_a_masked_model(patterns, said, tmp_path, settings):
+    found = {}
+    for images in families.SETS:
+        for family in families.FAMILIES:
+            masked = family.key == "mae"
+            measured = row(
+                patterns if masked else "llhhg", [0.3] * 5, [20.0, 30.0, 25.0 if masked else 31.5, 9.0, 9.0], 3
+            )
+            found[images.key, family.key] = find(family, images, measured, Focus({}, [0.5] * 5, [0.1] * 5, [1.0] * 5))
+    families.write_page(tmp_path / "page.md", families.FAMILIES, (), families.SETS, found, settings)
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert said in page and "left out" not in page
+    assert "its best layer reaches 30.0 mIoU, -1.5 against student, from scratch" in page
 
 
 @pytest.mark.parametrize(

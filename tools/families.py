@@ -17,12 +17,13 @@ from pathlib import Path
 import jinja2
 
 from families_drawing import draw_layers, draw_maps, draw_patterns, draw_probes, draw_scene
-from families_findings import Finding, find, hybrid_is_best
+from families_findings import Finding, find, hybrid_is_best, tally
 from families_measuring import Family, Focus, ImageSet, Row, Settings, measure, measure_focus
 from unip import log
 from unip.errors import UnipError
 
 DOCS = Path(__file__).parents[1] / "docs"
+IMAGES, PROBE_IMAGES = 64, (160, 80)
 TEMPLATE = Path(__file__).with_name("families.md.j2")
 
 FAMILIES = (
@@ -80,10 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/families"), help="what was measured is kept there")
     parser.add_argument("--docs", type=Path, default=DOCS, help="gets families.md and images/families-*")
-    parser.add_argument("--images", type=int, default=64, help="frames of each set for NMI and distance")
-    parser.add_argument(
-        "--probe-images", type=int, nargs=2, default=(160, 80), help="labelled frames to train and test on"
-    )
+    parser.add_argument("--images", type=int, default=IMAGES, help="frames of each set for NMI and distance")
+    parser.add_argument("--probe-images", type=int, nargs=2, default=PROBE_IMAGES, help="frames to train and test on")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args(arguments)
     settings = Settings(given.data, given.weights, given.work, given.images, tuple(given.probe_images), given.device)
@@ -142,8 +141,17 @@ def write_page(
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
+    asked = f" --images {settings.images}" * (settings.images != IMAGES)
+    asked += " --probe-images {} {}".format(*settings.probe_images) * (settings.probe_images != PROBE_IMAGES)
     text = environment.get_template(TEMPLATE.name).render(
-        families=there, missing=missing, sets=sets, found=found, settings=settings, hybrid_is_best=hybrid_is_best
+        asked=asked,
+        families=there,
+        missing=missing,
+        sets=sets,
+        found=found,
+        settings=settings,
+        hybrid_is_best=hybrid_is_best,
+        tally=tally,
     )
     page.write_text(text, encoding="utf-8")
 

@@ -87,7 +87,7 @@ def draw_layers(path: Path, families: Sequence[Family], sets: Sequence[ImageSet]
         axes.set_xlabel("layer")
     grid[0][0].set_xticks(range(1, max(len(row.nmi) for row in rows.values()) + 1))
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=2.5)
+    figure.legend(handles, labels, loc="outside lower center", ncols=7, handlelength=2)
     save(path, figure)
 
 
@@ -124,8 +124,8 @@ def draw_patterns(path: Path, families: Sequence[Family], sets: Sequence[ImageSe
                 axes.text(
                     layer, line, text, ha="center", va="center", color="white", fontsize=7.5, family="DejaVu Sans"
                 )
-            if row.layer:
-                frame = (row.layer - 0.47, line - 0.42)
+            if row.chosen:
+                frame = (row.chosen - 0.47, line - 0.42)
                 axes.add_patch(Rectangle(frame, 0.94, 0.84, fill=False, edgecolor=INK, linewidth=2.2))
         axes.set(ylim=(len(families) - 0.45, -0.55), title=images.label)
         deepest = max(len(rows[images.key, family.key].nmi) for family in families)
@@ -164,16 +164,18 @@ def draw_probes(path: Path, families: Sequence[Family], sets: Sequence[ImageSet]
                 ha="center", fontsize=8,
             )  # fmt: skip
             bottom.plot(layers, row.nmi, color=family.colour, marker="o", markersize=3)
-            if row.layer:
-                bottom.plot(row.layer, row.nmi[row.layer - 1], "o", markersize=10, fillstyle="none", color=INK)
+            if row.chosen:
+                bottom.plot(row.chosen, row.nmi[row.chosen - 1], "o", markersize=10, fillstyle="none", color=INK)
             if not number:
                 top.set_title(family.label, fontsize=9)
         upper[0].set_ylabel(f"{images.label}\nmIoU (%)")
         lower[0].set_ylabel("NMI")
-        upper[0].margins(y=0.16)
+        low, high = upper[0].get_ylim()
+        upper[0].set_ylim(low, high + 0.12 * (high - low))
         lower[0].set_ylim(bottom=0)
     grid[0][0].set_xticks(range(2, max(len(row.nmi) for row in rows.values()) + 1, 2))
-    figure.supxlabel("layer (star: best probe; ring: layer that NMI chooses)", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("layer")
     keys = [Rectangle((0, 0), 1, 1, facecolor=colour, alpha=0.3) for colour in PATTERN_COLOURS.values()]
     figure.legend(keys, list(PATTERN_COLOURS), loc="outside lower center", ncols=3, handlelength=1, handleheight=1)
     save(path, figure)
@@ -234,7 +236,7 @@ def draw_scene(
             for column, (family, _) in enumerate(models, 1):
                 row = rows[images.key, family.key]
                 peak = int(np.argmax(row.nmi)) + 1
-                layer = (peak, row.layer or peak, len(row.nmi))[line]
+                layer = (peak, row.chosen or peak, len(row.nmi))[line]
                 laid = overlay(frame, attention[family.key][layer - 1], query)
                 _paste(page, laid, (left + column * step, y), side)
                 pen.text((left + column * step + 5, y + 3), f"{layer}", fill="white", font=small, stroke_width=2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -90,7 +90,7 @@ def probed(row: Row) -> Probed:
         pattern=row.patterns[best],
         nmi=row.nmi[best],
         miou=row.miou[best],
-        chosen=None if row.layer is None else row.miou[row.layer - 1],
+        chosen=None if row.chosen is None else row.miou[row.chosen - 1],
         last=row.miou[-1],
         by_pattern=by_pattern,
     )
@@ -110,3 +110,39 @@ def hybrid_is_best(probed: Probed) -> str:
     others = [miou for pattern, miou in probed.by_pattern.items() if pattern != "hybrid"]
     lead = hybrid - max(others, default=0.0)
     return "yes" if lead >= TIE or not others else "no" if lead <= -TIE else "a tie"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How often a hybrid layer segments best, over models and sets; points are of mIoU.
+
+    Attributes:
+        cases: Models times sets.
+        yes: A hybrid layer leads.
+        ties: By less than ``TIE``, or is that little behind.
+        lost: Mean points that NMI's layer is behind the best one.
+        lost_most: The most.
+        lost_last: Mean points that the last layer is behind the best one.
+    """
+
+    cases: int
+    yes: int
+    ties: int
+    lost: float
+    lost_most: float
+    lost_last: float
+
+
+def tally(found: Iterable[Finding]) -> Tally:
+    """Count over all that was probed, controls aside."""
+    every = [one.probed for one in found if one.probed and one.family.key != "random"]
+    said = [hybrid_is_best(probed) for probed in every]
+    lost = [probed.lost for probed in every if probed.lost is not None]
+    return Tally(
+        cases=len(every),
+        yes=said.count("yes"),
+        ties=said.count("a tie"),
+        lost=float(np.mean(lost)) if lost else 0.0,
+        lost_most=max(lost, default=0.0),
+        lost_last=float(np.mean([probed.miou - probed.last for probed in every])),
+    )

@@ -134,7 +134,7 @@ class Row:
         distance: Attention distance, a share of the diagonal.
         high_frequency: Of the features.
         patterns: Names.
-        layer: The one to distil.
+        layer: The one whose NMI is nearest to the target.
         runner_up: The next.
         margin: How much nearer to the target the first is, in NMI.
         probe_images: To train and to test on.
@@ -157,6 +157,11 @@ class Row:
     probe_images: tuple[int, int]
     probe_side: int
     miou: list[float]
+
+    @property
+    def chosen(self) -> int | None:
+        """The layer to distil; None where no layer is hybrid, of which the nearest to the target says nothing."""
+        return self.layer if "hybrid" in self.patterns else None
 
 
 @dataclass(frozen=True)
