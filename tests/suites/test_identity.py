@@ -90,7 +90,7 @@ def test_a_manifest_counts_with_its_weights(mix, tmp_path):
     ("config", "key"),
     [
         (PretrainConfig.make(data="x", teacher="timm:y", out="o"), "39fe5a0be6535189"),
-        (FinetuneConfig.make(model="m", data="d", out="o", val="v", eval_every=3), "55e6eae34bca2472"),
+        (FinetuneConfig.make(model="m", data="d", out="o", val="v", eval_every=3), "596f94d82dcf498f"),
         (NeighbourSettings(), "615eb1406b66353d"),
         (LayerSettings(), "3d544e7cce73e920"),
     ],

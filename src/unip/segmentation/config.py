@@ -187,8 +187,8 @@ class FinetuneConfig(ConversionOptions, TrainingConfig):
     corrupt: float | None = Field(
         None, ge=0, le=1, description="Probability of one random corruption of severity 1 to 3."
     )
-    inverted: float = Field(
-        0.0, ge=0, le=1, description="Share of the crops shown inverted, so that black-hot frames are segmented, too."
+    inverted: float | None = Field(
+        None, ge=0, le=1, description="Share of the crops shown inverted, so that black-hot frames are segmented, too."
     )
     rare_crops: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         "auto",

@@ -50,7 +50,7 @@ def obstacle_to_quick(config: FinetuneConfig, ranks: int = 1) -> str | None:
         "freeze_layers": config.freeze_layers > 0,
         "photometric": config.photometric is True,
         "corrupt": bool(config.corrupt),
-        "inverted": config.inverted > 0,
+        "inverted": bool(config.inverted),
         "pseudo": config.pseudo is not None,
         "rare_crops": config.rare_crops not in ("auto", 0.0),
         "ratio": config.ratio not in (None, (1.0, 1.0)),

@@ -133,7 +133,7 @@ def make_transform(config: ResolvedConfig, mean: tuple[float, float, float]) -> 
         cat_max_ratio=config.cat_max_ratio,
         flip=config.flip,
         photometric=config.photometric,
-        inverted=config.inverted,
+        inverted=config.inverted or 0.0,
         fill=(round(255 * red), round(255 * green), round(255 * blue)),
     )
 
