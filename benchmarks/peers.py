@@ -111,12 +111,14 @@ def run_ours(words: tuple[object, ...], frames: Path, out: Path) -> None:
     predict.call(predict.HERE, "predict", *words, frames, "--out", out, "--no-overlays", "--device", "cpu")
 
 
-def usable_peers(envs: Path, frames: Path, work: Path) -> dict[Peer, About]:
+def usable_peers(options: argparse.Namespace, frames: Path, work: Path) -> dict[Peer, About]:
     """Return the peers that run here and what they say about themselves; print why others do not."""
     found = {}
     for peer in PEERS:
+        if options.peers is not None and peer.name not in options.peers:
+            continue
         try:
-            found[peer] = run_peer(peer, envs, frames, work / "trial" / peer.name)
+            found[peer] = run_peer(peer, options.envs, frames, work / "trial" / peer.name)
         except RuntimeError as error:
             print(f"left out: {peer.title}: {' '.join(str(error).split())}")
     return found
@@ -132,7 +134,7 @@ def measure(options: argparse.Namespace, work: Path) -> None:
         OURS: partial(run_ours, (model,)),
         **{f"unip, {file.name}": partial(run_ours, (file,)) for file in options.file},
     }
-    peers = usable_peers(options.envs, few, work)
+    peers = usable_peers(options, few, work)
     rows |= {peer.title: partial(run_peer, peer, options.envs) for peer in peers}
     times: dict[str, list[float]] = defaultdict(list)
     for _ in range(options.repeat):
@@ -167,6 +169,7 @@ def main() -> None:
     parser.add_argument("--envs", type=Path, required=True, help="folder of the environments; made if there is none")
     parser.add_argument("--prepare", action="store_true", help="make the environments and try each peer, nothing else")
     parser.add_argument("--file", type=Path, nargs="*", default=[], help="exported files of a ViT-T, light decoder")
+    parser.add_argument("--peers", nargs="*", choices=[peer.name for peer in PEERS], help="which; left out: all")
     parser.add_argument("--frames", type=int, default=24, help="over which times are measured")
     parser.add_argument("--few", type=int, default=4, help="frames of the shorter run")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each row")
@@ -177,7 +180,7 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     with tempfile.TemporaryDirectory(prefix="unip-peers-") as work:
         if options.prepare:
-            usable = usable_peers(options.envs, predict.make_frames(Path(work) / "frames", 2), Path(work))
+            usable = usable_peers(options, predict.make_frames(Path(work) / "frames", 2), Path(work))
             for peer, about in usable.items():
                 print(f"ready: {peer.title}: {about}")
         else:
