@@ -86,7 +86,8 @@ def settings(place: Path, out: Path, **changes):
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    monkeypatch.setattr(adapting, "TEACHER", str(tmp_path / "gone.safetensors"))
+    for name in ("TEACHER", "CPU_TEACHER"):
+        monkeypatch.setattr(adapting, name, str(tmp_path / "gone.safetensors"))
 
 
 def config(**given) -> PretrainConfig:
@@ -100,11 +101,11 @@ def table(frames: int, size: tuple[int, int] = (512, 640)) -> pa.Table:
 # What is chosen ---------------------------------------------------------------------------------------------------
 
 
-def test_the_settings_are_those_of_the_suite_zoo(offline):
-    tiny = PretrainConfig.make(**read_suite(find_recipe("zoo", "bench")).pretrain["tiny"], out="x")
+def test_the_settings_are_those_that_were_measured(offline):
+    own = PretrainConfig.make(**read_suite(find_recipe("scenes_first", "bench")).pretrain["both-own"], out="x")
     chosen, _ = choose(config(), table(10_000), on_gpu=True)
     for name in (*ADAPT, "steps", "batch_size", "scale"):
-        assert getattr(chosen, name) == getattr(tiny, name), name
+        assert getattr(chosen, name) == getattr(own, name), name
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,8 @@ def test_without_a_teacher_the_start_teaches_itself(offline, place):
 
 
 def test_with_a_teacher_the_start_is_the_second(monkeypatch, place):
-    monkeypatch.setattr(adapting, "TEACHER", str(place / "teacher.safetensors"))
+    for name in ("TEACHER", "CPU_TEACHER"):
+        monkeypatch.setattr(adapting, name, str(place / "teacher.safetensors"))
     chosen, _ = choose(config(init=str(place / "start.safetensors")), table(100), on_gpu=True)
     assert chosen.teacher == (str(place / "teacher.safetensors"), chosen.init)
     assert (chosen.teacher_layer, chosen.student_layers) == (("auto", 2), ())
@@ -218,13 +220,15 @@ def test_a_better_start_comes_out_and_the_run_goes_on_as_it_began(place, tmp_pat
     assert {each["role"] for each in described["lineage"]["ancestors"]} == {"init", "teacher", "data"}
     assert load_backbone(str(run)).report is not None
     # the teacher can be loaded now, but the run keeps what it chose
-    monkeypatch.setattr(adapting, "TEACHER", str(place / "teacher.safetensors"))
+    for name in ("TEACHER", "CPU_TEACHER"):
+        monkeypatch.setattr(adapting, name, str(place / "teacher.safetensors"))
     before = weights(run)
     pretrain(**settings(place, run))
     assert weights(run).keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(run).items())
     again = tmp_path / "again"
-    monkeypatch.setattr(adapting, "TEACHER", str(tmp_path / "gone.safetensors"))
+    for name in ("TEACHER", "CPU_TEACHER"):
+        monkeypatch.setattr(adapting, name, str(tmp_path / "gone.safetensors"))
     pretrain(**settings(place, again))
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(again).items())
 

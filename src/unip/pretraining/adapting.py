@@ -1,7 +1,7 @@
 """`unip pretrain --recipe adapt`: a start and frames are given, everything else that is left open is chosen here.
 
-The values are those of the suite zoo, which made ``unip-ir-tiny``: two teachers, of which the start itself is one, half
-of the crops distorted, and three quarters of the old weights in what is saved (docs/results.md).
+Two teachers, of which the start itself is one, half of the crops distorted, and three quarters of the old weights in
+what is saved: the values of the suite scenes_first (docs/lab-notes.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from unip.vit.shape import depth_of
 
 log = logging.getLogger(__name__)
 
-TEACHER = "dinov2-small"
+TEACHER = "clip-base"  # the better one, on streets and drones (docs/lab-notes.md)
+CPU_TEACHER = "dinov2-small"  # a quarter of the work
 MOST_CROPS = 800 * 512  # of the suite zoo
 FEWEST_CROPS = 400 * 128  # gave most of the gain (docs/lab-notes.md)
 CROPS_PER_FRAME = 512  # between the two: fewer frames have less to show
@@ -52,7 +53,7 @@ def choose(config: PretrainConfig, table: pa.Table, *, on_gpu: bool) -> tuple[Pr
     found |= {} if lengths else {"steps": steps}
     lines = []
     if "teacher" not in given:
-        names, teachers = choose_teachers(config)
+        names, teachers = choose_teachers(config, TEACHER if on_gpu else CPU_TEACHER)
         found |= names
         lines.append(teachers)
     open_ones = {name: value for name, value in found.items() if name not in given}
@@ -88,29 +89,29 @@ def scale_of(area: float) -> tuple[float, float]:
     return float(f"{min(low, 0.2):.2g}"), float(f"{high:.2g}")  # of small frames some crops show a part, too
 
 
-def choose_teachers(config: PretrainConfig) -> tuple[dict[str, Any], str]:
-    """Take a DINOv2 and the start as teachers, and the start alone where DINOv2 cannot be loaded.
+def choose_teachers(config: PretrainConfig, teacher: str) -> tuple[dict[str, Any], str]:
+    """Take a model and the start as teachers, and the start alone where the model cannot be loaded.
 
     Alone, the start teaches two of its layers to themselves: the student, which sees distorted crops, learns to see in
     them what the start sees in clean ones.
     """
     depth = depth_of(load_backbone(config.init, random_weights=True).model)
     middle = max(1, round(depth * 2 / 3))
-    log.info(f"looking for the teacher {TEACHER}")
+    log.info(f"looking for the teacher {teacher}")
     try:
-        load_backbone(TEACHER)
+        load_backbone(teacher)
     except UnipError as error:
         layers = (middle, depth) if middle < depth else (depth,)
         found = {"teacher": (config.init,) * len(layers), "teacher_layer": layers, "student_layers": layers}
         names = " and ".join(map(str, layers))
         return found, (
-            f"teacher: the start itself (layers {names}), since {TEACHER} cannot be loaded ({error.what}); the student "
+            f"teacher: the start itself (layers {names}), since {teacher} cannot be loaded ({error.what}); the student "
             "only learns to see in distorted crops what the start sees in clean ones"
         )
     if depth < 2:
-        return {"teacher": (TEACHER,)}, f"teacher: {TEACHER}"
+        return {"teacher": (teacher,)}, f"teacher: {teacher}"
     layers_of_both = ("auto", middle)
     return (
-        {"teacher": (TEACHER, config.init), "teacher_layer": layers_of_both},
-        f"teachers: {TEACHER}, and layer {middle} of the start itself",
+        {"teacher": (teacher, config.init), "teacher_layer": layers_of_both},
+        f"teachers: {teacher}, and layer {middle} of the start itself",
     )

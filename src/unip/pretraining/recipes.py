@@ -16,6 +16,7 @@ ADAPT: dict[str, Any] = {
     "objective": "nmi_had+values",
     "init_share": 0.75,
     "distort": 0.5,
+    "distortions": "infrared",
     "drop_path": 0.2,
     "lr": 5e-4,
     "clip": 1.0,
