@@ -33,7 +33,7 @@ FAMILIES = (
     ),
     Family(
         "clip", "CLIP ViT-B/16", "#76891a",
-        "timm:vit_base_patch16_clip_quickgelu_224@{weights}/clip_vitb16.fp16.safetensors",
+        "timm:vit_base_patch16_clip_quickgelu_224.openai@{weights}/clip_vitb16.fp16.safetensors",
         "language-supervised: photos and their captions (OpenAI's weights, from 8 bits)",
     ),
     Family(

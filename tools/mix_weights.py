@@ -2,8 +2,8 @@
 
     python tools/mix_weights.py START MODEL SHARE OUT
 
-START and MODEL are what --model takes: names, folders, runs. SHARE, 0 to 1, is START's part of each weight. OUT is a new
-model folder with START's preprocessing and the lineage of both.
+START and MODEL are what --model takes: names, folders, runs. SHARE, 0 to 1, is START's part of each weight. OUT is a
+new model folder with START's preprocessing and the lineage of both.
 """
 
 from __future__ import annotations
