@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy.typing as npt
 
@@ -33,7 +35,7 @@ def quantise(source: Path, path: Path, nodes: Sequence[str], frames: Sequence[np
             frame = next(self.left, None)
             return None if frame is None else {INPUT_NAME: frame}
 
-    with others_quiet():
+    with others_quiet(), _ranges_measured_at_once():
         quantize_static(
             source,
             path,
@@ -44,3 +46,24 @@ def quantise(source: Path, path: Path, nodes: Sequence[str], frames: Sequence[np
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
+
+
+def _ranges_measured_at_once() -> AbstractContextManager[object]:
+    """Let ONNX Runtime measure a result's range as soon as it is computed, and free it.
+
+    By itself it measures all ranges last, and keeps every result until then: 9.6 GB for a frame of 640x512 that is
+    resized to 1280x1024, instead of 1.0 GB (ViT-Tiny). There is no setting for it.
+    """
+    import onnxruntime
+    from onnxruntime.quantization.calibrate import CalibraterBase
+
+    def open_session(self: Any) -> None:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+        options.enable_cpu_mem_arena = False
+        self.infer_session = onnxruntime.InferenceSession(
+            self.augmented_model_path, options, providers=self.execution_providers
+        )
+
+    return mock.patch.object(CalibraterBase, "create_inference_session", open_session)
