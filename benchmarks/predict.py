@@ -64,6 +64,7 @@ from unip.runtime.workers import usable_cores
 from unip.segmentation.inference import Sharing, decoded
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.storage import save_segmenter
+from unip.segmentation.strips import InStrips
 from unip.segmentation.training_images import TrainingImages
 from unip.vit.architecture import BackboneSpec
 
@@ -341,7 +342,7 @@ def rates_alone(model: Model, paths: list[Path], out: Path) -> Iterator[float]:
 
     engine = model.engine
     assert isinstance(engine, TorchEngine)
-    prepare = _Preparing(Reader(model.conversion), model.facts.scaling, len(NAMES))
+    prepare = _Preparing(Reader(model.conversion), model.facts.scaling, InStrips(len(NAMES), model.facts.scaling))
     arena = arena_for(paths, model.facts.scaling)
     start, ready = time.perf_counter(), []
     for _, frame in decoded(_Files(paths, prepare), "auto", None if arena is None else Sharing(arena, _moved)):

@@ -2,10 +2,12 @@ import copy
 
 import pytest
 import torch
+from timm.layers import PatchEmbed
 from torch import nn
 
 from unip.training.half_weights import HalfWeights
 from unip.training.optim import parameter_groups
+from unip.vit.forward import embed_patches
 
 
 class Net(nn.Module):
@@ -55,6 +57,37 @@ def test_the_numbers_are_those_of_autocast(compiled):
                 assert torch.equal(ours.grad, theirs.grad)
         for net in (plain, other):
             torch.optim.SGD(parameter_groups(net, lr=rate, weight_decay=0.0)).step()
+
+
+def test_grey_images_are_embedded_as_by_autocast():
+    torch.manual_seed(0)
+    embed = PatchEmbed(img_size=8, patch_size=4, in_chans=3, embed_dim=6)
+    other = copy.deepcopy(embed)
+    half, grey = HalfWeights(other), torch.randn(2, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = embed_patches(embed, grey)
+    expected.float().square().sum().backward()
+    with half.used():
+        with torch.autocast("cpu", torch.bfloat16):
+            found = embed_patches(other, grey)
+        found.float().square().sum().backward()
+    assert torch.equal(found, expected)
+    assert torch.equal(other.proj.weight.grad, embed.proj.weight.grad)
+
+
+def test_a_weight_of_two_modules_gets_both_gradients():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    plain = copy.deepcopy(net)
+    half, x = HalfWeights(net), torch.randn(3, 4)
+    with half.used():
+        with torch.autocast("cpu", torch.bfloat16):
+            net(x).float().square().sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        plain(x).float().square().sum().backward()
+    for ours, theirs in zip(net.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
 
 
 def test_a_failed_pass_leaves_the_weights_in_place():

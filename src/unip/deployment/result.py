@@ -51,7 +51,7 @@ class Timings:
 
     Attributes:
         read_seconds: Reading and converting it to 8 bits.
-        model_seconds: The model with resizing, its share of the batch.
+        model_seconds: The model with resizing, its share of the batch; on a GPU with the wait for batches before it.
     """
 
     read_seconds: float
