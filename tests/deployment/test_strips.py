@@ -43,7 +43,7 @@ from unip.segmentation.evaluation import score_parts
 from unip.segmentation.heads import resize
 from unip.segmentation.inference import class_ids
 from unip.segmentation.predictor import Rows, SegmentedFrame, SegmenterPredictor
-from unip.segmentation.reliability import FramePart, ReliabilityCounter
+from unip.segmentation.reliability import ReliabilityCounter
 from unip.segmentation.sliding import sliding_logits
 from unip.segmentation.storage import load_segmenter, save_segmenter
 from unip.segmentation.strips import Grid, resize_rows
@@ -400,11 +400,11 @@ def predictor(kind: str, folder, graph, **settings):
     return FilePredictor(engine, folder / "model/config.json")
 
 
-def scored(predictor, data, corruption=None, calibrate=False):
+def scored(predictor, data, corruption=None):
     """Return the scores of labelled frames, what is said of confidence, how many parts there were, and the ids."""
     opened = replace(open_segmentation(data, None), conversion=predictor.facts.settings.conversion)
     names, parts, masks = opened.classes.names, [], []
-    look = PixelSample(names, len(opened)) if calibrate else ReliabilityCounter(names, None)
+    look = ReliabilityCounter(names, None)
     total = np.zeros((3, 3), np.int64)
     for found in predictor.segment(opened, corruption):
         parts.append([])
@@ -417,7 +417,7 @@ def scored(predictor, data, corruption=None, calibrate=False):
         matrix, ids = score_parts(SegmentedFrame(found.frame, taken()), 3, [look])
         total += matrix
         masks.append(ids)
-    return total, look.measure("d") if calibrate else look.finish(), parts, masks
+    return total, look.finish(), parts, masks
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -493,17 +493,44 @@ def test_what_is_counted_in_parts_is_what_is_counted_at_once():
         assert (parts[4].frames, parts[4].lost) == (1, whole[4].lost)
 
 
+def sampled(frames, per_class, rows, seed=0):
+    """Pixels for calibration of frames ``(C, H, W)`` that come in parts of so many rows."""
+    sample = PixelSample("abc"[: len(frames[0])], len(frames), seed)
+    sample.per_class = per_class
+    for logits in frames:
+        for top in range(0, logits.shape[1], rows):
+            part = torch.from_numpy(logits[:, top : top + rows])
+            truth = torch.zeros(part.shape[1:], dtype=torch.uint8)
+            truth[:, :3] = 255
+            sample.add(part, class_ids(part), truth, top == 0)
+    return sample, sample.measure("d")
+
+
 def test_pixels_for_calibration_are_of_all_parts_and_not_more_than_of_a_whole_frame():
-    names, rng = ("a", "b"), np.random.default_rng(0)
-    sample = PixelSample(names, 1)
-    sample.per_class = 500
-    for part in range(50):
-        logits = torch.from_numpy(rng.normal(size=(2, 20, 100)).astype(np.float32))
-        sample.add(logits, class_ids(logits), torch.zeros(20, 100, dtype=torch.uint8), FramePart(part == 0, 1 / 50))
-    kept = [len(ids) for _, ids, _, _ in sample.kept]
-    assert kept == [10] * 100 and sample.images == 1 and sample.shown.tolist() == [1, 1]
-    measured = sample.measure("d")
-    assert abs((measured.right + measured.wrong).sum() - 50 * 20 * 100) < 10  # each stands for those beside it
+    logits = np.random.default_rng(0).normal(size=(2, 1000, 100)).astype(np.float32)
+    sample, measured = sampled([logits], 500, 20)
+    assert [len(ids) for _, ids, _, _ in sample.kept] == [500, 500]
+    assert sample.images == 1 and sample.shown.tolist() == [1, 1]
+    assert abs((measured.right + measured.wrong).sum() - 1000 * 97) < 10  # each stands for those beside it
+
+
+def test_the_same_pixels_are_taken_of_parts_as_of_whole_frames():
+    """Also of an object in one part of many: a rare class is kept whole."""
+    frames = np.random.default_rng(0).normal(size=(3, 3, 770, 60)).astype(np.float32)
+    frames[:, 2] -= 100
+    frames[1, 2, 333:338, 9:54] += 200  # 5 rows of 45 pixels, in one of 77 parts
+    kept = {}
+    for rows in (770, 300, 10, 1):
+        sample, _ = sampled(frames, 300, rows)
+        assert sample.shown.tolist() == [3, 3, 1]
+        kept[rows] = sorted(
+            (int(id_), float(weight), *map(float, one))
+            for logits, ids, _, weights in sample.kept
+            for one, id_, weight in zip(logits, ids, weights, strict=True)
+        )
+        assert kept[rows] == kept[770]
+    assert [weight for id_, weight, *_ in kept[770] if id_ == 2] == [1.0] * 225
+    assert sum(id_ == 0 for id_, *_ in kept[770]) == 3 * 300
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, exp, log
+from math import exp, log
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unip.data.labelled.classes import IGNORE
 from unip.segmentation.calibration import Calibration
-from unip.segmentation.reliability import WHOLE, FramePart, Reliability, weighted_counts, weighted_error
+from unip.segmentation.reliability import Reliability, weighted_counts, weighted_error
 
 BUDGET = 400_000  # pixels that are kept of all frames together, about
 MIN_PIXELS = 8  # of each predicted class of a frame
@@ -48,6 +48,53 @@ def fit_temperature(logits: Floats, truth: npt.NDArray[np.int64], weights: Float
     return 1 / exp((low + high) / 2)
 
 
+class _ClassPixels:
+    """Pixels of one predicted class of a frame: of those that came so far, some that are chosen by lot.
+
+    Each pixel draws a number, and those with the lowest are kept: so it does not matter in which parts they come.
+
+    Args:
+        most: How many are kept.
+        random: Where numbers are drawn, of this class alone.
+    """
+
+    def __init__(self, most: int, random: np.random.Generator) -> None:
+        self.most, self.random, self.count = most, random, 0
+        self.numbers = np.zeros(0)
+        self.logits: npt.NDArray[np.float32] | None = None
+        self.truth = np.zeros(0, np.int64)
+
+    def add(self, logits: Tensor, truth: Tensor, places: Tensor) -> None:
+        """Take part of them.
+
+        Args:
+            logits: float32 ``(C, N)``.
+            truth: Class ids ``(N,)``.
+            places: Which of the N are predicted as the class.
+        """
+        self.count += len(places)
+        drawn = self.random.random(len(places))
+        chosen = np.arange(len(drawn))
+        if len(self.numbers) == self.most:
+            chosen = np.flatnonzero(drawn < self.numbers.max())
+        if len(chosen) > self.most:
+            chosen = chosen[_lowest(drawn[chosen], self.most)]
+        if not len(chosen):
+            return
+        places = places[torch.from_numpy(chosen).to(places.device)]
+        found = logits[:, places].T.float().cpu().numpy()
+        self.logits = found if self.logits is None else np.concatenate([self.logits, found])
+        self.truth = np.concatenate([self.truth, truth[places].cpu().numpy()])
+        self.numbers = np.concatenate([self.numbers, drawn[chosen]])
+        if len(self.numbers) > self.most:
+            best = _lowest(self.numbers, self.most)
+            self.logits, self.truth, self.numbers = self.logits[best], self.truth[best], self.numbers[best]
+
+
+def _lowest(numbers: Floats, count: int) -> npt.NDArray[np.intp]:
+    return np.argpartition(numbers, count - 1)[:count]
+
+
 class PixelSample:
     """Logits of labelled pixels of frames: some of each predicted class in each frame, with what they stand for.
 
@@ -62,45 +109,41 @@ class PixelSample:
     def __init__(self, names: Sequence[str], images: int, seed: int = 0) -> None:
         self.names = tuple(names)
         self.per_class = max(MIN_PIXELS, BUDGET // (max(1, images) * len(names)))
-        self.random = np.random.default_rng(seed)
+        self.random = np.random.default_rng(seed).spawn(len(names))
         self.images = 0
         self.shown = np.zeros(len(names), np.int64)
-        self._seen: set[int] = set()  # classes that the frame shows, as far as it came
+        self.frame: dict[int, _ClassPixels] = {}  # of the last frame, as far as it came
         self.kept: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]] = []
 
-    def add(self, logits: Tensor, ids: Tensor, truth: Tensor, part: FramePart = WHOLE) -> None:
-        """Take pixels of a frame, or of rows of one: of its parts together about as many as of the whole.
+    def add(self, logits: Tensor, ids: Tensor, truth: Tensor, is_first: bool = True) -> None:
+        """Take pixels of a frame, or of rows of one: of its parts together those that would be taken of the whole.
 
         Args:
             logits: float32 ``(C, H, W)``.
             ids: Predicted class ids ``(H, W)``.
             truth: Class ids ``(H, W)``, 255 without a label.
-            part: Which part of the frame it is.
+            is_first: Whether the frame begins with them.
         """
-        if part.is_first:
+        if is_first:
+            self._end_frame()
             self.images += 1
-            self._seen = set()
-        most = max(1, ceil(self.per_class * part.share))
         ids, truth, flat = ids.flatten().long(), truth.flatten().long(), logits.flatten(1)
         predicted = torch.where(truth == IGNORE, len(self.names), ids)
-        for class_id in range(len(self.names)):
+        for class_id, random in enumerate(self.random):
             places = (predicted == class_id).nonzero()[:, 0]
-            count = len(places)
-            if not count:
-                continue
-            self.shown[class_id] += class_id not in self._seen
-            self._seen.add(class_id)
-            if count > most:
-                chosen = self.random.choice(count, most, replace=False)
-                places = places[torch.from_numpy(chosen).to(places.device)]
-            self.kept.append(
-                (
-                    flat[:, places].T.float().cpu().numpy(),
-                    ids[places].cpu().numpy(),
-                    truth[places].cpu().numpy(),
-                    np.full(len(places), count / len(places)),
-                )
-            )
+            if len(places):
+                pixels = self.frame.setdefault(class_id, _ClassPixels(self.per_class, random))
+                pixels.add(flat, truth, places)
+
+    def _end_frame(self) -> None:
+        """Keep what was taken of the last frame: only now it is known how many pixels each stands for."""
+        for class_id, pixels in self.frame.items():
+            assert pixels.logits is not None
+            kept = len(pixels.truth)
+            ids, weights = np.full(kept, class_id, np.int64), np.full(kept, pixels.count / kept)
+            self.kept.append((pixels.logits, ids, pixels.truth, weights))
+            self.shown[class_id] += 1
+        self.frame = {}
 
     def measure(self, data: str) -> Reliability | None:
         """Return how far confidence can be trusted on these pixels with the calibration that fits them.
@@ -111,6 +154,7 @@ class PixelSample:
         Returns:
             None if no pixel was labelled.
         """
+        self._end_frame()
         if not self.kept:
             return None
         logits, ids, truth, weights = (np.concatenate(each) for each in zip(*self.kept, strict=True))

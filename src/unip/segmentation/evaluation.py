@@ -34,7 +34,7 @@ from unip.segmentation.held_out import Evaluated, open_evaluated
 from unip.segmentation.intervals import MiouInterval
 from unip.segmentation.metrics import Matrix, Scores, confusion, score
 from unip.segmentation.predictor import Predictor, PredictorFacts, SegmentedFrame, SegmenterPredictor
-from unip.segmentation.reliability import FramePart, Reliability, ReliabilityCounter
+from unip.segmentation.reliability import Reliability, ReliabilityCounter
 from unip.segmentation.robustness import Robustness, read_robustness, robustness_table
 from unip.segmentation.training_images import ImageWatch, TrainingImages
 
@@ -249,8 +249,8 @@ def _corrupted(
 class Looker(Protocol):
     """Looks at what a model found in each frame, which may come in parts."""
 
-    def add(self, logits: Tensor, ids: Tensor, truth: Tensor, part: FramePart, /) -> None:
-        """Look at logits ``(C, n, W)``, predicted and true class ids ``(n, W)`` of rows."""
+    def add(self, logits: Tensor, ids: Tensor, truth: Tensor, is_first: bool, /) -> None:
+        """Look at logits ``(C, n, W)``, predicted and true ids ``(n, W)`` of rows, the first of a frame or not."""
 
 
 def score_frames(
@@ -314,7 +314,7 @@ def score_parts(
     for rows, logits, ids in found.parts:
         truth = ids.new_tensor(mask[rows])
         for each in look:
-            each.add(logits, ids, truth, FramePart(rows.start == 0, len(truth) / len(mask)))
+            each.add(logits, ids, truth, rows.start == 0)
         matrix += confusion(ids, truth, classes, IGNORE).cpu().numpy()
         if keep:
             kept.append(ids.cpu().numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -193,21 +193,6 @@ class Reliability:
         return table
 
 
-class FramePart(NamedTuple):
-    """Which part of a frame rows are.
-
-    Attributes:
-        is_first: Whether the frame begins with it.
-        share: Of the frame's rows.
-    """
-
-    is_first: bool
-    share: float
-
-
-WHOLE = FramePart(True, 1.0)
-
-
 class ReliabilityCounter:
     """Counts pixels of frames by confidence, where the model runs.
 
@@ -222,7 +207,7 @@ class ReliabilityCounter:
         self.bins = np.zeros((2, 3, ECE_BINS))  # for each temperature: pixels, sum of confidence, right ones
         self.counts = np.zeros((2, len(names), BINS), np.int64)  # wrong, right
 
-    def add(self, logits: Tensor, ids: Tensor, truth: Tensor, _part: FramePart = WHOLE) -> None:
+    def add(self, logits: Tensor, ids: Tensor, truth: Tensor, _is_first: bool = True) -> None:
         """Count a frame, or rows of one.
 
         Args:
