@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.segmented import segment_frames
 from unip.data.labelled.outlines import StoredPicture
 from unip.data.sampling.frames import Frames, fit_short_side, rgb
 from unip.data.sampling.scaling import window_starts
@@ -16,7 +17,6 @@ from unip.segmentation.inference import (
     ReplayedBatches,
     class_ids,
     decoded,
-    segment_frames,
 )
 from unip.segmentation.settings import WHOLE_UP_TO, sees_whole
 from unip.segmentation.sliding import sliding_logits

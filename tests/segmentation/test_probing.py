@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tests.segmented import segment_frames
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
@@ -22,7 +23,6 @@ from unip.features import logistic, store
 from unip.features.config import ProbeSettings
 from unip.features.patches import layer_maps
 from unip.features.store import room_for
-from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter
 from unip.segmentation.probe_data import open_splits

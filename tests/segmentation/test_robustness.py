@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 
+from tests.segmented import segment_frames
 from unip.data.corruptions import CORRUPTIONS, CorruptFrames
 from unip.data.labelled.datasets import open_segmentation
 from unip.data.sampling.frames import Frames
@@ -14,7 +15,6 @@ from unip.errors import Interrupted, UnipError
 from unip.outputs import output_folder, write_text
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation import score_frames
-from unip.segmentation.inference import segment_frames
 from unip.segmentation.metrics import percent, score
 from unip.segmentation.robustness import mean_measures
 from unip.segmentation.storage import save_segmenter

@@ -12,9 +12,11 @@ from PIL import Image
 from unip.data.labelled.datasets import open_segmentation
 from unip.deployment.verbs import evaluate
 from unip.errors import UnipError
+from unip.segmentation import predictor, strips
 from unip.segmentation.config import FinetuneConfig
 from unip.segmentation.model import SegmentationLoss
 from unip.segmentation.storage import save_segmenter
+from unip.segmentation.torch_strips import logits_in_strips
 from unip.segmentation.validation import quick_miou
 from unip.segmentation.verbs import finetune
 from unip.vit.architecture import BackboneSpec
@@ -99,12 +101,25 @@ PLACED = BackboneSpec(
 )
 
 
+@pytest.mark.parametrize("in_strips", [False, True])
 @pytest.mark.parametrize("backbone", [None, ROPE, PLACED], ids=["vit", "rope", "registers"])
-def test_it_says_what_evaluate_says_and_training_goes_on(make_segmenter, segmentation_folder, tmp_path, backbone):
+def test_it_says_what_evaluate_says_and_training_goes_on(
+    make_segmenter, segmentation_folder, tmp_path, monkeypatch, backbone, in_strips
+):
+    """Also of large frames, which both run in strips."""
+    ran = []
+    monkeypatch.setattr(
+        predictor, "logits_in_strips", lambda *given: ran.append(given[1].shape) or logits_in_strips(*given)
+    )
+    if in_strips:
+        monkeypatch.setattr(strips, "MAX_WHOLE_LOGITS", 0)
+        monkeypatch.setattr(strips, "BLOCK_LOGITS", 1000)
     segmenter = make_segmenter(decoder="light", **({"backbone": backbone} if backbone else {}))
     data = open_segmentation(segmentation_folder, "test")
-    found = quick_miou(segmenter, data, device=torch.device("cpu"), dtype=torch.float32, workers=0)
-    assert quick_miou(segmenter, data, lambda: True, device=torch.device("cpu"), dtype=torch.float32, workers=0) is None
+    settings = {"device": torch.device("cpu"), "dtype": torch.float32, "workers": 0}
+    found = quick_miou(segmenter, data, **settings)
+    assert len(ran) == in_strips * len(data)
+    assert quick_miou(segmenter, data, lambda: True, **settings) is None
     save_segmenter(segmenter, tmp_path / "model")
     loss = SegmentationLoss(segmenter).train()  # nothing that inference left behind may be in the way
     loss(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(2, 32, 32, dtype=torch.uint8))["loss"].backward()

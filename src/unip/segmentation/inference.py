@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from unip.data.labelled.outlines import look_at_picture
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.frames import Frame, Frames, fit_short_side, rgb
+from unip.data.sampling.frames import Frame, fit_short_side, rgb
 from unip.data.sampling.scaling import window_starts
 from unip.errors import UnipError
 from unip.runtime.compiling import keep_kernels
@@ -84,43 +84,6 @@ def class_ids(logits: Tensor) -> Tensor:
     return logits.max(0).indices.byte()
 
 
-def segment_frames(
-    segmenter: Segmenter,
-    frames: Frames,
-    *,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    window: Window = "slide",
-    batch_size: WindowBatch = "auto",
-    workers: Workers = "auto",
-    augmentation: Augmentation = PLAIN,
-) -> Iterator[tuple[Frame, Tensor]]:
-    """Run a model over frames.
-
-    Args:
-        segmenter: In evaluation mode; moved to ``device``.
-        frames: Resized to the model's short side.
-        device: Where to run.
-        dtype: What to compute in.
-        window: Sliding windows or whole images.
-        batch_size: See :class:`Inference`.
-        workers: Processes that decode images.
-        augmentation: What else each image is segmented as.
-
-    Yields:
-        Each frame in order, with float32 logits ``(C, H, W)`` at its stored size, on the device; no logits
-        ``(0, 0, 0)`` for a frame that could not be read.
-
-    Raises:
-        OutOfMemory: The device's memory is too small.
-    """
-    inference = Inference(
-        segmenter, device=device, dtype=dtype, window=window, batch_size=batch_size, augmentation=augmentation
-    )
-    for group in inference.groups(decoded(frames, workers)):
-        yield from inference.run(group)
-
-
 class Inference:
     """A model made ready to run. Several threads may use it at once: one group of frames runs at a time.
 
@@ -180,7 +143,11 @@ class Inference:
             yield group
 
     def run(self, group: Sequence[Frame]) -> Iterator[tuple[Frame, Tensor]]:
-        """Segment a group of frames; yield what :func:`segment_frames` does.
+        """Segment a group of frames.
+
+        Yields:
+            Each frame in order, with float32 logits ``(C, H, W)`` at its stored size, on the device; no logits
+            ``(0, 0, 0)`` for a frame that could not be read.
 
         Raises:
             OutOfMemory: The device's memory is too small.

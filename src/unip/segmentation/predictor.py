@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, Self
 from torch import Tensor
 
 from unip.data.corruptions import CorruptFrames
+from unip.data.images.config import Conversion
 from unip.data.labelled.classes import Classes
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame, Frames, is_waiting
@@ -22,6 +23,7 @@ from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluation_files import EvaluationSettings
 from unip.segmentation.inference import Augmentation, Inference, class_ids, decoded, describe_window
 from unip.segmentation.model_folder import model_folder
+from unip.segmentation.settings import Workers
 from unip.segmentation.storage import load_segmenter
 from unip.segmentation.strips import InStrips
 from unip.segmentation.torch_strips import logits_in_strips, without_augmentation
@@ -111,6 +113,51 @@ class Predictor(Protocol):
         """
 
 
+def segment_labelled(
+    inference: Inference,
+    data: SegmentationData,
+    scaling: Scaling,
+    conversion: Conversion,
+    *,
+    workers: Workers,
+    corruption: CorruptFrames | None = None,
+) -> Iterator[SegmentedFrame]:
+    """Run a model over labelled images: all evaluations of a model in torch are done so.
+
+    Args:
+        inference: The model, ready to run.
+        data: Pairs with the model's classes.
+        scaling: How frames are resized.
+        conversion: How counts become 8 bits.
+        workers: Processes that decode images.
+        corruption: Of the 8-bit images, at their own size.
+
+    Yields:
+        Each frame in order, whose parts must be taken before the next; logits and ids are where the model is.
+
+    Raises:
+        UnipError: An image or a mask is damaged, or the device's memory is too small.
+    """
+    waits = InStrips(len(inference.spec.classes.names), scaling)
+    frames = Frames(data, scaling, conversion, corruption=corruption, waits=waits)
+    for are_large, run in groupby(decoded(frames, workers), is_waiting):
+        if are_large:
+            for frame in run:
+                yield SegmentedFrame(frame, _strips(inference, frame, scaling))
+            continue
+        for group in inference.groups(run):
+            for frame, logits in inference.run(group):
+                if frame.problem is not None:
+                    raise frame.problem
+                yield SegmentedFrame.whole(frame, logits, class_ids(logits))
+
+
+def _strips(inference: Inference, frame: Frame, scaling: Scaling) -> Iterator[Rows]:
+    size = scaling.size(frame.image.shape[0], frame.image.shape[1])
+    for rows, logits in logits_in_strips(inference, frame.image, size):
+        yield Rows(rows, logits, class_ids(logits))
+
+
 class SegmenterPredictor:
     """A model folder, run by torch.
 
@@ -166,24 +213,12 @@ class SegmenterPredictor:
             batch_size=config.batch_size,
             augmentation=self.augmentation,
         )
-        waits = InStrips(len(facts.classes.names), facts.scaling)
-        frames = Frames(data, facts.scaling, facts.settings.conversion, corruption=corruption, waits=waits)
-        for are_large, run in groupby(decoded(frames, config.workers), is_waiting):
-            if are_large:
-                for frame in run:
-                    self._tell(data, frame)
-                    yield SegmentedFrame(frame, self._strips(inference, frame))
-                continue
-            for group in inference.groups(run):
-                for frame, logits in inference.run(group):
-                    if frame.problem is not None:
-                        raise frame.problem
-                    yield SegmentedFrame.whole(frame, logits, class_ids(logits))
-
-    def _strips(self, inference: Inference, frame: Frame) -> Iterator[Rows]:
-        size = self.facts.scaling.size(frame.image.shape[0], frame.image.shape[1])
-        for rows, logits in logits_in_strips(inference, frame.image, size):
-            yield Rows(rows, logits, class_ids(logits))
+        for found in segment_labelled(
+            inference, data, facts.scaling, facts.settings.conversion, workers=config.workers, corruption=corruption
+        ):
+            if is_waiting(found.frame):
+                self._tell(data, found.frame)
+            yield found
 
     def _tell(self, data: SegmentationData, frame: Frame) -> None:
         """Say once that large frames are not augmented, as predict does."""

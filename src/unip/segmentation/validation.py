@@ -8,11 +8,11 @@ import torch
 
 from unip.data.labelled.classes import IGNORE
 from unip.data.labelled.pairs import SegmentationData
-from unip.data.sampling.frames import Frames
 from unip.errors import UnipError
-from unip.segmentation.inference import OutOfMemory, class_ids, segment_frames
+from unip.segmentation.inference import Inference, OutOfMemory
 from unip.segmentation.metrics import confusion, score
 from unip.segmentation.model import Segmenter
+from unip.segmentation.predictor import segment_labelled
 from unip.segmentation.settings import Workers
 
 
@@ -30,7 +30,7 @@ def quick_miou(
     Args:
         segmenter: In evaluation mode.
         data: Pairs with the model's classes, some pixel of which is labelled.
-        stopped: Asked after every image; if it says so, there is no result.
+        stopped: Asked after every image, and every strip of a large one; if it says so, there is no result.
         device: Where to run.
         dtype: What to compute in.
         workers: Processes that decode images.
@@ -40,17 +40,15 @@ def quick_miou(
     """
     names = segmenter.spec.classes.names
     total = torch.zeros(len(names), len(names), dtype=torch.int64, device=device)
-    frames = Frames(data, segmenter.spec.scaling(), segmenter.spec.conversion)
+    spec, inference = segmenter.spec, Inference(segmenter, device=device, dtype=dtype, window="auto")
     try:
-        for frame, logits in segment_frames(
-            segmenter, frames, device=device, dtype=dtype, window="auto", workers=workers
-        ):
-            if frame.problem is not None:
-                raise frame.problem
-            prediction = class_ids(logits)
-            if stopped():
-                return None
-            total += confusion(prediction, prediction.new_tensor(frame.mask), len(names), IGNORE)
+        for found in segment_labelled(inference, data, spec.scaling(), spec.conversion, workers=workers):
+            mask = found.frame.mask
+            assert mask is not None
+            for rows, _, ids in found.parts:
+                if stopped():
+                    return None
+                total += confusion(ids, ids.new_tensor(mask[rows]), len(names), IGNORE)
     except OutOfMemory as error:
         raise UnipError(
             f"in an evaluation during training, {error.what}",

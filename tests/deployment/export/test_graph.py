@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from tests.deployment.export.frames import SIZES, TYPES, make_frame
+from tests.segmented import segment_frames
 from unip.data.images.config import Conversion
 from unip.data.sampling.frames import Frames
 from unip.deployment.export.graph import FrameToMask, without_choices
 from unip.deployment.export.reference import reference_logits
-from unip.segmentation.inference import segment_frames
 from unip.vit.architecture import BackboneSpec
 
 SMALL = {"depth": 2, "embed_dim": 32, "num_heads": 2}
