@@ -1,5 +1,9 @@
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +12,10 @@ from PIL import Image
 
 from unip.data.images.orientation import as_shown, orientation_of, save_options
 from unip.data.labelled.datasets import open_segmentation
+from unip.deployment.loading import load
 from unip.deployment.names import name_outputs
 from unip.deployment.sharing import arena_for
-from unip.deployment.verbs import predict
+from unip.deployment.verbs import evaluate, predict
 from unip.deployment.writing import save_picture
 from unip.errors import UnipError
 from unip.segmentation.storage import save_segmenter
@@ -195,6 +200,29 @@ def test_threads_and_processes_write_the_same(model, tmp_path, monkeypatch, core
         with np.load(tmp_path / "out" / each["probabilities"]) as file:
             assert file["probabilities"].shape[1:] == ids.shape == Image.open(each["image"]).size[::-1]
         assert each["shares"]["hot"] == pytest.approx((ids == 1).mean(), abs=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "compare", "call"])
+def test_a_reader_that_is_killed_is_told_of(model, segmentation_folder, tmp_path, monkeypatch, verb):
+    """Whether torch says so while a frame is waited for, or while this process computes."""
+
+    def killed(*_, **__):
+        assert multiprocessing.parent_process() is not None
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("unip.deployment.inputs.Reader.read", killed)
+    monkeypatch.setattr("unip.data.labelled.pairs.SegmentationData.read", killed)
+    settings = {"device": "cpu", "workers": 1}
+    evaluating = {**settings, "data": segmentation_folder, "split": "test", "out": tmp_path / "out"}
+    with pytest.raises(UnipError, match=": a process ended: DataLoader worker") as caught:
+        if verb == "predict":
+            predict(**settings, model=model, images=(segmentation_folder / "test",), out=tmp_path / "out")
+        elif verb == "call":
+            load(model, device="cpu")([*(segmentation_folder / "test/images").iterdir()], workers=1)
+        else:
+            evaluate(**evaluating, model=model, **({"against": model} if verb == "compare" else {}))
+    assert "fewer --workers" in caught.value.fix
 
 
 @pytest.mark.parametrize("slots", [1, 3, 512])

@@ -1,3 +1,8 @@
+import multiprocessing
+import os
+import signal
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +15,7 @@ from unip.data.sampling.scaling import window_starts
 from unip.deployment.config import PredictConfig
 from unip.errors import UnipError
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
+from unip.runtime.workers import lost_process_told
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.inference import (
     Augmentation,
@@ -335,6 +341,27 @@ def test_large_frames_are_read_ahead_by_fewer_processes(tmp_path, monkeypatch, s
         assert (made[0]["num_workers"], made[0]["prefetch_factor"]) == (processes, len(ahead))
         assert all(len(batch) == size for batch, size in zip(batches, ahead, strict=False))
         assert [place for batch in batches for place, _ in batch] == list(range(20))
+
+
+class Killing(Frames):
+    """Frames, at the twelfth of which the process that reads it is killed."""
+
+    def __getitem__(self, index):
+        if index == 12 and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_is_killed_is_told_of(tmp_path, workers):
+    paths = [write(tmp_path / f"{i:02}.png", 32, 40, seed=i) for i in range(20)]
+    with pytest.raises(UnipError, match=r"^[a-z ]*: a process ended: DataLoader worker") as caught:
+        # here torch raises whatever this process does; what takes frames has both
+        with lost_process_told("taking"):
+            list(decoded(Killing(paths, 32), workers))
+    assert "fewer --workers" in caught.value.fix
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("compiled", [True, False])

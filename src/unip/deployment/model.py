@@ -25,6 +25,7 @@ from unip.errors import UnipError
 from unip.hints import MODEL, missing
 from unip.paths import is_dir
 from unip.runtime.shared import Arena
+from unip.runtime.workers import lost_process_told
 from unip.segmentation.calibration import Calibration, unsure
 from unip.segmentation.settings import Workers
 from unip.segmentation.training_images import ImageWatch, Remedies
@@ -228,7 +229,7 @@ class Model:
             arena: See :meth:`unip.deployment.engine.Engine.segment`.
 
         Raises:
-            UnipError: The risk cannot be kept to; or, while it runs, the memory is too small.
+            UnipError: The risk cannot be kept to; or, while it runs, the memory is too small or a process is gone.
         """
         thresholds = None if risk is None else self.thresholds(risk)
         images = self.facts.images
@@ -236,13 +237,14 @@ class Model:
         wanted = replace(wanted, confidence=wanted.confidence or risk is not None)
 
         def results() -> Iterator[Result | Unreadable]:
-            for found in self.engine.segment(items, reader, wanted, workers, arena):
-                if found.given.problem is not None:
-                    yield Unreadable(found.given, found.given.problem)
-                    continue
-                with self._lock:
-                    notes = (watch or self._watch).look(found.given, found.given.name, found.given.doubts)
-                yield self._result(found, notes, thresholds, risk)
+            with lost_process_told("segmenting"):
+                for found in self.engine.segment(items, reader, wanted, workers, arena):
+                    if found.given.problem is not None:
+                        yield Unreadable(found.given, found.given.problem)
+                        continue
+                    with self._lock:
+                        notes = (watch or self._watch).look(found.given, found.given.name, found.given.doubts)
+                    yield self._result(found, notes, thresholds, risk)
 
         return results()
 

@@ -21,7 +21,7 @@ from unip.errors import UnipError
 from unip.outputs import write_json
 from unip.progress import meter
 from unip.runtime.queues import garbage_left_aside, workers_for
-from unip.runtime.workers import map_threads
+from unip.runtime.workers import lost_process_told, map_threads
 from unip.segmentation.training_images import ImageWatch
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class PredictResult:
     masks: dict[Path, Path] = field(repr=False)
 
 
+@lost_process_told("predicting")
 def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResult | None:
     """Do what is left of :func:`unip.deployment.verbs.predict` once the paths are checked.
 

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from unip.errors import UnipError
@@ -116,20 +117,13 @@ def map_processes(
         generator=torch.Generator(),  # else it would draw from the one that weights are drawn from
     )
     groups = load(loader)
-    with meter(what, len(items), unit) as progress:
-        try:
-            for _ in range(len(loader)):
-                for result, error in next_batch(groups):
-                    if error is not None:
-                        raise UnipError(error.what, error.fix)
-                    yield result
-                    progress.advance()
-        except RuntimeError as error:
-            if not (gone := lost_process(error)):
-                raise
-            raise UnipError(
-                f"{what}: a process ended: {gone}", "Memory may have run out: use fewer --workers."
-            ) from error
+    with meter(what, len(items), unit) as progress, lost_process_told(what):
+        for _ in range(len(loader)):
+            for result, error in next_batch(groups):
+                if error is not None:
+                    raise UnipError(error.what, error.fix)
+                yield result
+                progress.advance()
 
 
 def start_of_workers() -> Callable[[int], None]:
@@ -204,6 +198,24 @@ def lost_process(error: RuntimeError) -> str:
     """Return what an error says of a loader's process that is gone, in a line; "" of others."""
     first = str(error).partition("\n")[0]
     return first if first.startswith(LOST_WORKER_PREFIX) else ""
+
+
+@contextmanager
+def lost_process_told(what: str) -> Iterator[None]:
+    """Tell of a loader's process that is gone: torch does so wherever the main thread is, also beside the loader.
+
+    Args:
+        what: What is done, for the message.
+
+    Raises:
+        UnipError: A process is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (gone := lost_process(error)):
+            raise
+        raise UnipError(f"{what}: a process ended: {gone}", "Memory may have run out: use fewer --workers.") from error
 
 
 class _Calls:

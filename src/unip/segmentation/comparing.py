@@ -17,6 +17,7 @@ from unip.errors import UnipError
 from unip.log import TableMessage
 from unip.outputs import write_json, write_text
 from unip.progress import meter
+from unip.runtime.workers import lost_process_told
 from unip.segmentation.comparison import Comparison
 from unip.segmentation.comparison_page import ComparedFrame, render_comparison
 from unip.segmentation.config import EvaluateConfig
@@ -81,6 +82,7 @@ class Side:
         return shared
 
 
+@lost_process_told("evaluating")
 def compare(
     config: EvaluateConfig, out: Path, opened: Evaluated, open_model: Callable[[EvaluateConfig], Predictor]
 ) -> EvaluateResult | None:

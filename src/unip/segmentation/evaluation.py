@@ -25,6 +25,7 @@ from unip.log import TableMessage
 from unip.paths import exists
 from unip.progress import meter
 from unip.runtime.signals import stoppable
+from unip.runtime.workers import lost_process_told
 from unip.segmentation.calibrating import PixelSample
 from unip.segmentation.comparison import Comparison
 from unip.segmentation.config import EvaluateConfig
@@ -66,6 +67,7 @@ class EvaluateResult:
     reliability: Reliability | None = field(default=None, repr=False)
 
 
+@lost_process_told("evaluating")
 def score_model(config: EvaluateConfig, out: Path, opened: Evaluated, model: Predictor) -> EvaluateResult | None:
     """Do what is left of an evaluation once the paths are checked and the model is opened.
 
@@ -181,7 +183,8 @@ def evaluate_corrupted(config: EvaluateConfig) -> Iterator[tuple[CorruptFrames, 
         UnipError: As :func:`.evaluate_model` does.
     """
     ready = match_model(SegmenterPredictor(config), open_evaluated(config).data, config)
-    yield from _corrupted(ready, config, parse_corruptions(config.corruption, config.seed))
+    with lost_process_told("evaluating"):
+        yield from _corrupted(ready, config, parse_corruptions(config.corruption, config.seed))
 
 
 @dataclass(frozen=True)

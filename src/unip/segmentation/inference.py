@@ -26,7 +26,14 @@ from unip.runtime.compiling import keep_kernels
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
 from unip.runtime.queues import map_ahead
 from unip.runtime.shared import Arena, Slot
-from unip.runtime.workers import load, start_of_workers, usable_cores
+from unip.runtime.workers import (
+    end_loading,
+    load,
+    lost_process_told,
+    next_batch,
+    start_of_workers,
+    usable_cores,
+)
 from unip.segmentation.heads import resize
 from unip.segmentation.model import Segmenter, SegmenterSpec
 from unip.segmentation.settings import WHOLE_UP_TO, Window, WindowBatch, Workers, sees_whole
@@ -377,13 +384,25 @@ class _Keyed(Dataset[tuple[T, int | None]]):
 
 
 def _taken(batches: Iterator[list[tuple[T, int | None]]], sharing: Sharing[T] | None) -> Iterator[T]:
-    for batch in batches:
-        while batch:  # nothing keeps an item, or its slot, that was handed over
-            item, slot = batch.pop(0)
-            if sharing is not None:
-                sharing.arena.take_back(slot)
-            yield item
-            del item
+    try:
+        while batch := _next_batch(batches):
+            while batch:  # nothing keeps an item, or its slot, that was handed over
+                item, slot = batch.pop(0)
+                if sharing is not None:
+                    sharing.arena.take_back(slot)
+                yield item
+                del item
+    finally:
+        end_loading(batches)  # an error may keep them
+
+
+def _next_batch(batches: Iterator[list[T]]) -> list[T]:
+    """Return the next batch; at the end, an empty one."""
+    with lost_process_told("reading images"):
+        try:
+            return next_batch(batches)
+        except StopIteration:
+            return []
 
 
 def _heaviest(dataset: Any) -> int:
