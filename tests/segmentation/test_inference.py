@@ -1,12 +1,15 @@
+import gc
 import multiprocessing
 import os
 import signal
 import sys
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 from tests.segmented import segment_frames
 from unip.data.labelled.outlines import StoredPicture
@@ -15,12 +18,14 @@ from unip.data.sampling.scaling import window_starts
 from unip.deployment.config import PredictConfig
 from unip.errors import UnipError
 from unip.runtime.cuda_graphs import CudaGraph, NotCapturable
+from unip.runtime.shared import Arena, slot_of
 from unip.runtime.workers import lost_process_told
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.inference import (
     Augmentation,
     Inference,
     ReplayedBatches,
+    Sharing,
     class_ids,
     decoded,
 )
@@ -362,6 +367,37 @@ def test_a_process_that_is_killed_is_told_of(tmp_path, workers):
             list(decoded(Killing(paths, 32), workers))
     assert "fewer --workers" in caught.value.fix
     assert not multiprocessing.active_children()
+
+
+class Arrays(Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return np.full(3, index)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize("taken", [0, 1, 5, 40])
+def test_shared_memory_goes_with_what_was_taken_however_it_ends(taken):
+    """Without the garbage collector, which comes late where few objects are made; what was taken stays as it is."""
+    arena = Arena(4096, 16)
+    gone = weakref.ref(arena)
+    found = decoded(Arrays(), 2, Sharing(arena, lambda array, slot: slot.put(array)))
+    gc.collect()
+    gc.disable()
+    try:
+        kept = [next(found) for _ in range(taken)]
+        assert sum(slot_of(array) is not None for array in kept) == min(taken, 16)
+        found.close()
+        assert len(arena.free) == 16 - min(taken, 16) and not arena.lent
+        del arena, found
+        assert (gone() is None) == (taken == 0)
+        np.testing.assert_array_equal(kept, [[index] * 3 for index in range(taken)])
+        kept.clear()
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("compiled", [True, False])

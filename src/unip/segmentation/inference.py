@@ -349,7 +349,7 @@ def decoded(frames: Dataset[T], workers: Workers, sharing: Sharing[T] | None = N
         worker_init_fn=start_of_workers(),
         multiprocessing_context="fork" if sharing else None,  # others would not have its memory
     )
-    return _taken(load(loader), sharing)
+    return _taken(loader, sharing)
 
 
 Key = tuple[int, int | None]  # the place of an item, and the slot that it is moved to
@@ -383,7 +383,8 @@ class _Keyed(Dataset[tuple[T, int | None]]):
         return item, slot
 
 
-def _taken(batches: Iterator[list[tuple[T, int | None]]], sharing: Sharing[T] | None) -> Iterator[T]:
+def _taken(loader: Iterable[list[tuple[T, int | None]]], sharing: Sharing[T] | None) -> Iterator[T]:
+    batches = load(loader)
     try:
         while batch := _next_batch(batches):
             while batch:  # nothing keeps an item, or its slot, that was handed over
@@ -394,6 +395,8 @@ def _taken(batches: Iterator[list[tuple[T, int | None]]], sharing: Sharing[T] | 
                 del item
     finally:
         end_loading(batches)  # an error may keep them
+        if sharing is not None:
+            sharing.arena.lent.clear()  # slots and their arena hold each other, and would wait for garbage collection
 
 
 def _next_batch(batches: Iterator[list[T]]) -> list[T]:
