@@ -16,8 +16,9 @@ from unip.deployment.loading import load
 from unip.deployment.names import name_outputs
 from unip.deployment.sharing import arena_for
 from unip.deployment.verbs import evaluate, predict
-from unip.deployment.writing import save_picture
+from unip.deployment.writing import Writing, save_picture
 from unip.errors import UnipError
+from unip.runtime.shared import slot_of
 from unip.segmentation.storage import save_segmenter
 
 
@@ -225,6 +226,7 @@ def test_a_reader_that_is_killed_is_told_of(model, segmentation_folder, tmp_path
     assert "fewer --workers" in caught.value.fix
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="shares memory with processes that it forks")
 @pytest.mark.parametrize("slots", [1, 3, 512])
 def test_frames_in_shared_memory_give_the_same_files(model, tmp_path, monkeypatch, slots):
     """Grey and coloured frames of several sizes, some larger than a slot, a damaged one; also where slots run out."""
@@ -236,12 +238,18 @@ def test_frames_in_shared_memory_give_the_same_files(model, tmp_path, monkeypatc
         image.save(tmp_path / f"{number:02}.png")
     paths = tuple(sorted(tmp_path.glob("*.png")))
     paths[5].write_bytes(b"no image")
-    arenas = []
+    arenas, shared = [], []
 
     def noted(*arguments):
         arenas.append(arena_for(*arguments))
         return arenas[-1]
 
+    def added(writing, result, files):
+        shared.append(slot_of(result.mask) is not None)
+        return add(writing, result, files)
+
+    add = Writing.add
+    monkeypatch.setattr(Writing, "add", added)
     monkeypatch.setattr("unip.deployment.prediction.arena_for", noted)
     monkeypatch.setattr("unip.deployment.sharing.LOOKED_AT", 5)  # not the largest one
     monkeypatch.setattr("unip.runtime.shared.MAX_SLOTS", slots)
@@ -252,6 +260,9 @@ def test_frames_in_shared_memory_give_the_same_files(model, tmp_path, monkeypatc
         with pytest.raises(UnipError, match="1 of 30 images could not be read"):
             predict(model=model, images=paths, out=tmp_path / str(cores), device="cpu", engine="torch")
     assert arenas[0] is None and len(arenas[1].free) == slots and not arenas[1].lent
+    assert len(shared) == 58 and not any(shared[:29])
+    if slots > 1:  # the only one may be that of the damaged frame, or in a reader's hands
+        assert any(shared[29:])
     few, many = (
         {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.[pj][np]g")}
         for name in ("2", "8")

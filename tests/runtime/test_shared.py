@@ -1,6 +1,7 @@
 import gc
 import multiprocessing
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ def square(pipe, arena, number):
     pipe.send(None)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="shares memory with a process that it forks")
 def test_arrays_of_another_process_travel_by_their_place(arena):
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
@@ -79,6 +81,7 @@ def test_what_does_not_fit_stays_where_it_is(arena):
     assert slot_of(slot.put(large[:32])) is slot
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is none")
 def test_an_arena_is_as_large_as_is_useful(monkeypatch):
     made = make_arena(1000)
     assert made is not None and len(made.free) == 512
