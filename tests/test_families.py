@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 import families
 import families_measuring
 from families_drawing import GRID, colours, place_on, queries_of
-from families_findings import find, hybrid_is_best, probed, ranges
+from families_findings import Finding, find, hybrid_is_best, probed, ranges
 from families_measuring import Family, Focus, ImageSet, Row, Settings, focus_of, neighbours
 from unip.vit.export import save_backbone
 from unip.vit.spec import build_backbone
@@ -77,6 +78,95 @@ def test_the_page_is_made_and_nothing_is_measured_twice(settings, tmp_path, monk
     weights.write_bytes((tmp_path / "weights/two/model.safetensors").read_bytes()[:-1] + b"\1")
     with pytest.raises(AssertionError, match="measured again"):
         families_measuring.measure(MADE[0], SETS[0], settings)
+
+
+def found_in_the_run_of_the_text() -> dict[tuple[str, str], Finding]:
+    found = {}
+    for images in families.SETS:
+        for family in families.FAMILIES:
+            one = replace(
+                row("lhg", [0.3] * 3, [20.0, 30.0, 9.0], 2), sha256=families.WRITTEN_FOR.weights.get(family.key)
+            )
+            found[images.key, family.key] = find(family, images, one, Focus({}, [0.5] * 3, [0.1] * 3, [1.0] * 3))
+    return found
+
+
+def written(page: Path, settings: Settings, found: dict[tuple[str, str], Finding]) -> str:
+    there = [family for family in families.FAMILIES if any(key == family.key for _, key in found)]
+    missing = [family for family in families.FAMILIES if family not in there]
+    families.write_page(page, there, missing, families.SETS, found, settings)
+    return page.read_text(encoding="utf-8")
+
+
+BY_HAND = (
+    "confirm it on every set",
+    "does **not** become global",
+    "At its own 518 pixels",
+    "Half confirmed",
+    "a third to three quarters",
+    "not always the best one",
+    "hardly tested",
+    "CLIP has higher ones",
+    "eight layers hardly change",
+)
+ASKED = {"images": families.IMAGES, "probe_images": families.PROBE_IMAGES}
+
+
+def test_text_written_by_hand_is_on_the_page_of_its_run(tmp_path, settings, capsys):
+    page = written(tmp_path / "page.md", replace(settings, **ASKED), found_in_the_run_of_the_text())
+    assert [text for text in BY_HAND if text not in page] == []
+    assert "for the run of 1 December 2026 with" in page and "left out here" not in page
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "change", "said"),
+    [
+        ({"images": 3}, lambda found: found, "3 frames of each set, not 64"),
+        ({"probe_images": (3, 2)}, lambda found: found, "3 and 2 frames for probes, not 160 and 80"),
+        (
+            {},
+            lambda found: {key: one for key, one in found.items() if key[1] != "clip"},
+            "the model `clip` is not there",
+        ),
+        (
+            {},
+            lambda found: {key: replace(one, row=replace(one.row, sha256="9" * 64)) for key, one in found.items()},
+            "DeiT-Tiny has other weights than 0af164d9dc50; CLIP ViT-B/16 has other weights than ed8bcd82954d",
+        ),
+    ],
+)
+def test_text_written_by_hand_is_left_out_of_other_pages(asked, change, said, tmp_path, settings, capsys):
+    page = written(
+        tmp_path / "page.md", replace(settings, **{**ASKED, **asked}), change(found_in_the_run_of_the_text())
+    )
+    assert [text for text in BY_HAND if text in page] == []
+    assert said in page and "**Hybrid layers segment best.**\nOf " in page
+    note = capsys.readouterr().err
+    assert note.startswith("note: ") and said in note
+
+
+def test_title_and_intro_follow_what_is_there(tmp_path, settings):
+    found = found_in_the_run_of_the_text()
+    public = {key: one for key, one in found.items() if key[1] not in ("mae", "student")}
+    intro = written(tmp_path / "page.md", settings, public).partition("Made by")[0]
+    assert "masked" not in intro and "whose weights are public:\nDeiT-Tiny (supervised),\n" in intro
+    assert intro.endswith("untrained ViT-Tiny (random weights, as a control).\n\n")
+    intro = written(tmp_path / "page.md", settings, found).partition("Made by")[0]
+    assert "MAE-Tiny (ours) (masked)," in intro and "whose weights are public" not in intro
+
+
+def test_the_checked_in_page_is_of_the_run_that_its_text_was_written_for():
+    page = (families.DOCS / "families.md").read_text(encoding="utf-8")
+    assert families.WRITTEN_FOR.date in page and [text for text in BY_HAND if text not in page] == []
+    assert all(f"| {sha256[:12]} |" in page for sha256 in families.WRITTEN_FOR.weights.values())
+
+
+def test_a_measurement_is_of_its_model(settings):
+    other = replace(MADE[0], source="timm:other@{weights}/one")
+    asked = families_measuring.made_of(other, SETS[1], settings)
+    assert asked != families_measuring.made_of(MADE[0], SETS[1], settings)
+    assert str(settings.weights) not in asked["model"]
 
 
 def test_data_that_is_not_there(tmp_path, capsys):
@@ -158,7 +248,7 @@ def test_what_the_page_says_of_a_masked_model(patterns, said, tmp_path, settings
             found[images.key, family.key] = find(family, images, measured, Focus({}, [0.5] * 5, [0.1] * 5, [1.0] * 5))
     families.write_page(tmp_path / "page.md", families.FAMILIES, (), families.SETS, found, settings)
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert said in page and "left out" not in page
+    assert said in page and "left out: " not in page
     assert "its best layer reaches 30.0 mIoU, -1.5 against student, from scratch" in page
 
 

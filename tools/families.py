@@ -5,6 +5,9 @@
 DATA holds tir-ss, hit-uav and infmix-mini; FOLDER the files that FAMILIES names. A model whose file is not there is
 left out, and the page says so. What was measured is kept in --work, and measured again only if its settings, its
 weights or the version of unip are others.
+
+Tables, counts and single numbers follow from what was measured. Other sentences were written by hand, for the run that
+WRITTEN_FOR describes; a run with other weights or settings leaves them out, and a note says so.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from pathlib import Path
 import jinja2
 
 from families_drawing import draw_layers, draw_maps, draw_patterns, draw_probes, draw_scene
-from families_findings import Finding, find, hybrid_is_best, tally
+from families_findings import Finding, WrittenFor, find, hybrid_is_best, tally
 from families_measuring import Family, Focus, ImageSet, Row, Settings, measure, measure_focus
 from unip import log
 from unip.errors import UnipError
@@ -55,7 +58,7 @@ FAMILIES = (
         "after distillation: random weights, which learnt the attention and value relations of layer 10 of ViT-S/14 on "
         "the same 3,605 images",
     ),
-    Family("random", "untrained ViT-Tiny", "#7a7f87", "unip_tiny", "nothing: random weights, as a control"),
+    Family("random", "untrained ViT-Tiny", "#7a7f87", "unip_tiny", "random weights, as a control"),
 )  # fmt: skip
 SETS = (
     ImageSet(
@@ -72,6 +75,18 @@ SETS = (
         "Photovoltaic_Fault_Detector (RentadroneCL), MIT",
     ),
 )  # fmt: skip
+
+WRITTEN_FOR = WrittenFor(
+    "1 December 2026",
+    IMAGES,
+    PROBE_IMAGES,
+    weights={
+        "deit": "0af164d9dc507fd8d9e16b38fe09661fe68beabbbcfed644ff007bfc7bb032c6",
+        "clip": "ed8bcd82954d530dd1843ee04d239c7b03162491f25036b02f0819b4c22b7568",
+        "vits": "cf256de37c49a7d2de735b9d5be1c0afc80226865d81c88995d5d49878a185e8",
+        "unip": "abbc96007d16a5a2e45e6ac91f1710a814b94c21c951fce2dc755917e5714a68",
+    },
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +147,10 @@ def write_page(
     found: Mapping[tuple[str, str], Finding],
     settings: Settings,
 ) -> None:
-    """Fill the template."""
+    """Fill the template; print a note if the text that was written by hand is left out."""
+    differences = WRITTEN_FOR.differences(settings.images, settings.probe_images, found)
+    if differences:
+        print(f"note: the page has no text that was written by hand: {'; '.join(differences)}", file=sys.stderr)
     environment = jinja2.Environment(  # it makes Markdown, where nothing is escaped
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
         autoescape=False,
@@ -145,6 +163,8 @@ def write_page(
     asked += " --probe-images {} {}".format(*settings.probe_images) * (settings.probe_images != PROBE_IMAGES)
     text = environment.get_template(TEMPLATE.name).render(
         asked=asked,
+        differences=differences,
+        written_for=WRITTEN_FOR,
         families=there,
         missing=missing,
         sets=sets,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -63,6 +63,44 @@ class Finding:
     order: str
     layers: dict[str, str]
     probed: Probed | None
+
+
+@dataclass(frozen=True)
+class WrittenFor:
+    """The run that the page's text was written for by hand.
+
+    Attributes:
+        date: Of the run.
+        images: Frames of each set.
+        probe_images: Frames to train and to test probes on.
+        weights: SHA-256 of each model's, by its key.
+    """
+
+    date: str
+    images: int
+    probe_images: tuple[int, int]
+    weights: Mapping[str, str]
+
+    def differences(
+        self, images: int, probe_images: tuple[int, int], found: Mapping[tuple[str, str], Finding]
+    ) -> list[str]:
+        """Return how a run differs from this one, so that the text may be wrong of it; nothing if it does not.
+
+        Args:
+            images: Frames of each set.
+            probe_images: Frames to train and to test probes on.
+            found: What was found in each model on each set, by the keys of both.
+        """
+        said = [f"{images} frames of each set, not {self.images}"] * (images != self.images)
+        if probe_images != self.probe_images:
+            said.append("{} and {} frames for probes, not {} and {}".format(*probe_images, *self.probe_images))
+        measured = {one.family.key: one for one in found.values()}
+        for key, sha256 in self.weights.items():
+            if key not in measured:
+                said.append(f"the model `{key}` is not there")
+            elif measured[key].row.sha256 != sha256:
+                said.append(f"{measured[key].family.label} has other weights than {sha256[:12]}")
+        return said
 
 
 def find(family: Family, images: ImageSet, row: Row, focus: Focus) -> Finding:

@@ -125,7 +125,7 @@ class Row:
     """What was measured of a model on a set. Lists have one value for each layer, or none if it was not measured.
 
     Attributes:
-        made_from: Settings, weights and version; another row is measured if they are others.
+        made_from: Model, settings, weights and version; another row is measured if they are others.
         sha256: Of the weights.
         images: How many.
         grid: Patches along a side.
@@ -195,9 +195,10 @@ def measure(family: Family, images: ImageSet, settings: Settings) -> Row:
 
 
 def made_of(family: Family, images: ImageSet, settings: Settings) -> dict[str, str]:
-    """Return what a measurement follows from: settings, weights and the version."""
+    """Return what a measurement follows from: model, settings, weights and the version."""
     config = settings.of(family, images)
-    made_from = {name: str(value) for name, value in config.model_dump().items() if name not in NOT_OF_RESULTS}
+    asked = {name: str(value) for name, value in config.model_dump().items() if name not in NOT_OF_RESULTS}
+    made_from = {"model": family.source, **asked}
     file = family.file(settings.weights)
     if file is not None:
         made_from["weights"] = sha256(file / "model.safetensors" if file.is_dir() else file)
