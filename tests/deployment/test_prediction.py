@@ -251,7 +251,7 @@ def test_frames_in_shared_memory_give_the_same_files(model, tmp_path, monkeypatc
     add = Writing.add
     monkeypatch.setattr(Writing, "add", added)
     monkeypatch.setattr("unip.deployment.prediction.arena_for", noted)
-    monkeypatch.setattr("unip.deployment.sharing.LOOKED_AT", 5)  # not the largest one
+    monkeypatch.setattr("unip.data.labelled.outlines.LOOKED_AT", 5)  # not the largest one
     monkeypatch.setattr("unip.runtime.shared.MAX_SLOTS", slots)
     monkeypatch.setattr("unip.runtime.queues.MIN_ITEMS_FOR_PROCESSES", 10)
     for cores in (2, 8):

@@ -338,7 +338,7 @@ def test_large_frames_are_read_ahead_by_fewer_processes(tmp_path, monkeypatch, s
     monkeypatch.setattr("unip.segmentation.inference.DataLoader", lambda _, **given: made.append(given))
     monkeypatch.setattr("unip.segmentation.inference.load", lambda _: iter([]))
     monkeypatch.setattr("unip.segmentation.inference.map_ahead", lambda *_, **__: iter([]))
-    monkeypatch.setattr("unip.segmentation.inference.look_at_picture", lambda path: StoredPicture((side, side)))
+    monkeypatch.setattr("unip.data.labelled.outlines.look_at_picture", lambda path: StoredPicture((side, side)))
     found = decoded(Frames([tmp_path / f"{n}.png" for n in range(20)], 32), "auto")
     assert list(found) == [] and bool(made) == bool(processes)
     if made:
@@ -398,6 +398,17 @@ def test_shared_memory_goes_with_what_was_taken_however_it_ends(taken):
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared with forked processes")
+def test_headers_are_not_read_again_where_memory_is_shared(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("unip.segmentation.inference.DataLoader", lambda _, **given: made.append(given))
+    monkeypatch.setattr("unip.segmentation.inference.load", lambda _: iter([]))
+    monkeypatch.setattr("unip.segmentation.inference.sizes_of_some", lambda paths: pytest.fail("read again"))
+    sharing = Sharing(Arena(2**27, 2), lambda frame, slot: frame)
+    assert list(decoded(Frames([tmp_path / f"{n}.png" for n in range(20)], 32), 2, sharing)) == []
+    assert [len(batch) for batch in made[0]["batch_sampler"]] == [1] * 20  # 2 processes x 2 frames of 128 MiB
 
 
 @pytest.mark.parametrize("compiled", [True, False])

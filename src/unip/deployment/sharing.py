@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from math import prod
 from pathlib import Path
 
-from unip.data.labelled.outlines import look_at_picture
+from unip.data.labelled.outlines import sizes_of_some
 from unip.data.sampling.scaling import Scaling
-from unip.errors import UnipError
 from unip.runtime.queues import uses_processes
 from unip.runtime.shared import ALIGNMENT, Arena, make_arena
-
-LOOKED_AT = 8  # files whose headers tell how large frames are
 
 
 def arena_for(paths: Sequence[Path], scaling: Scaling) -> Arena | None:
@@ -27,11 +23,7 @@ def arena_for(paths: Sequence[Path], scaling: Scaling) -> Arena | None:
     """
     if not uses_processes(len(paths)):
         return None
-    largest = 0
-    for path in paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]:
-        with suppress(UnipError):  # it is told where it is read
-            size = look_at_picture(path).size
-            largest = max(largest, _bytes_of(size, scaling.size(*size)))
+    largest = max((_bytes_of(size, scaling.size(*size)) for size in sizes_of_some(paths)), default=0)
     return make_arena(largest) if largest else None
 
 

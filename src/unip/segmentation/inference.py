@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from unip.data.labelled.outlines import look_at_picture
+from unip.data.labelled.outlines import sizes_of_some
 from unip.data.labelled.pairs import SegmentationData
 from unip.data.sampling.frames import Frame, fit_short_side, rgb
 from unip.data.sampling.scaling import window_starts
@@ -47,7 +47,6 @@ MAX_LOGITS = 2**28  # of the images in memory at once: 1 GiB
 MAX_AHEAD_BYTES = 2**29  # of frames that processes read ahead of the model, about
 MAX_AHEAD = 8  # frames that a process reads ahead
 BATCHES_AHEAD = 2  # in so many parts
-LOOKED_AT = 8  # files whose headers tell how large frames are
 CAPTURE_AFTER = 3  # times that a shape of batches comes before it is captured, which takes as long as four of them
 
 
@@ -333,7 +332,9 @@ def decoded(frames: Dataset[T], workers: Workers, sharing: Sharing[T] | None = N
     """Return what decodes the items of a data set ahead: in processes where there are cores for them, else threads."""
     dataset: Any = frames  # torch's class has no length
     count = _default_workers(len(dataset)) if workers == "auto" else workers
-    heaviest = _heaviest(dataset) if count else 1  # only processes are told beforehand how many to read
+    heaviest = 1  # only processes are told beforehand how many to read
+    if count:
+        heaviest = _heaviest(dataset) if sharing is None else sharing.arena.slot_bytes
     if workers == "auto":
         count = min(count, MAX_AHEAD_BYTES // heaviest)
     if workers == "auto" and not count and len(dataset) > 1:
@@ -412,11 +413,7 @@ def _heaviest(dataset: Any) -> int:
     """Return about how many bytes the frames of a data set take, by the headers of some of its files; 1: not known."""
     images = getattr(dataset, "paths", None) or getattr(dataset, "images", None) or ()
     paths: Sequence[Path] = images.images if isinstance(images, SegmentationData) else images
-    pixels = [0]
-    for path in paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]:
-        with suppress(UnipError):  # it is told where it is read
-            pixels.append(prod(look_at_picture(path).size))
-    return max(1, 2 * 3 * max(pixels))  # as it is stored, and resized
+    return max(1, 2 * 3 * max(map(prod, sizes_of_some(paths)), default=0))  # as it is stored, and resized
 
 
 def _weight(item: object) -> int:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from unip.data.images.orientation import ORIENTATION
 from unip.data.labelled.classes import background_id
 from unip.data.labelled.datasets import open_segmentation
-from unip.data.labelled.outlines import StoredPicture, check_inside
+from unip.data.labelled.outlines import StoredPicture, check_inside, sizes_of_some
 from unip.errors import UnipError
 
 HEIGHT, WIDTH = 32, 48  # as shown
@@ -231,3 +231,13 @@ def test_labelme_masks_of_its_ai_tools(tmp_path):
     write_labelme(tmp_path, points=[[6.0, 4.0], [20.0, 14.0]], shape_type="mask", mask=encoded[:40])
     with pytest.raises(UnipError, match=r"a\.json: a shape of the kind mask is damaged"):
         open_segmentation(source, "train").read_mask(0)
+
+
+def test_sizes_of_some_of_many(tmp_path):
+    paths = [tmp_path / f"{number:02}.png" for number in range(20)]
+    for number, path in enumerate(paths):
+        Image.new("L", (30 + number, 20)).save(path)
+    assert sizes_of_some(paths) == [(20, 30 + number) for number in range(0, 16, 2)]
+    paths[4].write_bytes(b"no image")
+    assert sizes_of_some(paths[:5]) == [(20, 30), (20, 31), (20, 32), (20, 33)]
+    assert sizes_of_some([]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from unip.opening import open_regular
 
 BEYOND_SHARE = 0.02  # of a side: as far beyond the border a corner may lie, since tools round and smooth
 BEYOND_PIXELS = 2.0  # or as far, which is more in small pictures
+LOOKED_AT = 8  # files whose headers tell how large many are
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,15 @@ def look_at_picture(path: Path, *, of_any_size: bool = False) -> StoredPicture:
         raise UnipError(f"image {path}: {error.what}", error.fix) from None
     except Exception as error:  # on broken bytes the decoders raise nearly anything
         raise UnipError(f"cannot read image {path} ({error})", "Copy it again or remove it.") from error
+
+
+def sizes_of_some(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Return height and width, as stored, of some of many image files, by their headers; none of unreadable ones."""
+    sizes = []
+    for path in paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]:
+        with suppress(UnipError):  # it is told where the file is read
+            sizes.append(look_at_picture(path).size)
+    return sizes
 
 
 def blank(size: tuple[int, int], where: str, value: int = 0) -> Pixels8:
