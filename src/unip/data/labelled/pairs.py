@@ -25,6 +25,22 @@ from unip.opening import open_regular
 from unip.runtime.workers import map_threads
 
 
+class DecodedImage(NamedTuple):
+    """An image as a model sees it, and what it was made from.
+
+    Attributes:
+        image: ``(H, W)`` uint8 if it is grey, else ``(H, W, 3)`` uint8 RGB.
+        samples: Of its file, see :meth:`SegmentationData.read_samples`; of one that was read in parts, the image.
+        is_8_bit: Whether the samples of its file have 8 bits.
+        nodata: What looks like the value of samples without a measurement, but is not declared to be.
+    """
+
+    image: Pixels8
+    samples: Pixels
+    is_8_bit: bool
+    nodata: float | None
+
+
 class Pair(NamedTuple):
     """A decoded pair.
 
@@ -136,18 +152,30 @@ class SegmentationData:
         Raises:
             UnipError: One of them is damaged, they have two sizes, or the mask an unknown id.
         """
-        conversion = conversion or self.conversion or DEFAULT
-        large = read_large(self.images[index], conversion) if in_parts and self.channel is None else None
-        if large is None:
-            samples = self.read_samples(index, conversion)
-            image, is_8_bit = to_image8(samples, conversion), samples.dtype == np.uint8
-            nodata = suspected_nodata(samples, conversion)
-        else:
-            image, is_8_bit = large.image, large.sampled is None
-            nodata = None if large.sampled is None else suspected_nodata_of_counts(large.sampled, conversion)
+        decoded = self.decode(index, conversion or self.conversion or DEFAULT, in_parts=in_parts)
         mask = self.read_mask(index)
-        check_pair(image, mask, self.images[index], self.masks[index].path)
-        return Pair(image, mask, is_8_bit, nodata)
+        check_pair(decoded.image, mask, self.images[index], self.masks[index].path)
+        return Pair(decoded.image, mask, decoded.is_8_bit, decoded.nodata)
+
+    def decode(self, index: int, conversion: Conversion, *, in_parts: bool = False) -> DecodedImage:
+        """Return an image without its mask, and what it was made from.
+
+        Args:
+            index: Which.
+            conversion: How counts become 8 bits.
+            in_parts: Read a large image in parts, so that its samples are never held whole.
+
+        Raises:
+            UnipError: The file is damaged, or has not the channel.
+        """
+        large = read_large(self.images[index], conversion) if in_parts and self.channel is None else None
+        if large is not None:
+            sampled = large.sampled
+            nodata = None if sampled is None else suspected_nodata_of_counts(sampled, conversion)
+            return DecodedImage(large.image, large.image, sampled is None, nodata)
+        samples = self.read_samples(index, conversion)
+        nodata = suspected_nodata(samples, conversion)
+        return DecodedImage(to_image8(samples, conversion), samples, samples.dtype == np.uint8, nodata)
 
 
 def read_channel(path: Path, channel: int, alone: Conversion | None = None) -> Pixels:

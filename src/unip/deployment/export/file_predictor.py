@@ -14,10 +14,6 @@ import numpy.typing as npt
 import torch
 
 from unip.data.corruptions import CorruptFrames
-from unip.data.images.blocks import read_large
-from unip.data.images.conversion import Values
-from unip.data.images.decoding import Pixels8, to_image8
-from unip.data.images.nodata import suspected_nodata, suspected_nodata_of_counts
 from unip.data.labelled.pairs import SegmentationData, check_pair
 from unip.data.sampling.frames import Frame
 from unip.deployment.engines.graph_engine import GraphEngine, graph_input, windowed
@@ -98,10 +94,11 @@ class FilePredictor:
         Raises:
             UnipError: One is damaged, or is not of the type that the graph takes.
         """
-        metadata = self.runner.metadata
+        metadata, conversion = self.runner.metadata, self.facts.settings.conversion
         for index, path in enumerate(data.images):
             start = time.perf_counter()
-            image, samples, is_8_bit, nodata = self._read(data, index)
+            in_parts = metadata.input == "uint8"  # else the graph takes samples
+            image, samples, is_8_bit, nodata = data.decode(index, conversion, in_parts=in_parts)
             if corruption is not None:
                 metadata.check_pictures()
                 image = corruption(image, index)
@@ -115,19 +112,6 @@ class FilePredictor:
             check_pair(image, mask, path, data.masks[index].path)
             frame = Frame(index, image, NO_PIXELS, mask, is_8_bit=is_8_bit, nodata=nodata)
             yield Labelled(frame, array, samples, grid, seconds)
-
-    def _read(self, data: SegmentationData, index: int) -> tuple[Pixels8, Values, bool, float | None]:
-        """Return an image, its samples if the graph takes them, whether it has 8 bits, and its no-data value."""
-        conversion = self.facts.settings.conversion
-        if self.runner.metadata.input == "uint8" and data.channel is None:
-            large = read_large(data.images[index], conversion)
-            if large is not None:
-                sampled = large.sampled
-                nodata = None if sampled is None else suspected_nodata_of_counts(sampled, conversion)
-                return large.image, large.image, sampled is None, nodata
-        samples = data.read_samples(index, conversion)
-        image = to_image8(samples, conversion)
-        return image, samples, samples.dtype == np.uint8, suspected_nodata(samples, conversion)
 
 
 class BesideModel:
