@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from unip.errors import UnipError
-from unip.runtime.queues import MAX_AHEAD, Jobs, garbage_left_aside, map_ahead, workers_for
+from unip.runtime.queues import MAX_AHEAD, Jobs, gc_frozen, map_ahead, workers_for
 
 
 def weigh(item: int) -> int:
@@ -107,7 +107,7 @@ def test_garbage_is_collected_again_afterwards():
             self.me = self
 
     before = weakref.ref(Cycle())
-    with garbage_left_aside():
+    with gc_frozen():
         made = weakref.ref(Cycle())
         gc.collect()
         assert before() is not None and made() is None

@@ -70,8 +70,8 @@ def test_what_lies_elsewhere_is_pickled_as_any_other(arena):
         np.testing.assert_array_equal(again, other)
     part = pickle.loads(pickle.dumps(array[1:3]))
     assert slot_of(part) is slot and part.ctypes.data == array[1:3].ctypes.data
-    assert slot.same(array.copy()) is None
-    np.testing.assert_array_equal(slot.same(torch.from_numpy(array)[2:].numpy()), array[2:])
+    assert slot.as_shared(array.copy()) is None
+    np.testing.assert_array_equal(slot.as_shared(torch.from_numpy(array)[2:].numpy()), array[2:])
 
 
 def test_what_does_not_fit_stays_where_it_is(arena):

@@ -20,7 +20,7 @@ from unip.deployment.writing import Prediction, Writer, Writing
 from unip.errors import UnipError
 from unip.outputs import write_json
 from unip.progress import meter
-from unip.runtime.queues import garbage_left_aside, workers_for
+from unip.runtime.queues import gc_frozen, workers_for
 from unip.runtime.workers import lost_process_told, map_threads
 from unip.segmentation.training_images import ImageWatch
 
@@ -69,7 +69,7 @@ def segment_images(config: PredictConfig, names: dict[Path, str]) -> PredictResu
     wanted = Wanted(confidence=False, probabilities=config.probabilities)
     arena = arena_for(paths, facts.scaling)  # before the processes
     results = model.segment(paths, wanted=wanted, risk=config.risk, workers=config.workers, watch=watch, arena=arena)
-    with garbage_left_aside(), workers_for(len(paths)) as pool, meter("predicting", len(paths), "images") as progress:
+    with gc_frozen(), workers_for(len(paths)) as pool, meter("predicting", len(paths), "images") as progress:
         writing = Writing(Writer.of(config), pool)
         for result in results:
             if isinstance(result, Unreadable):

@@ -150,8 +150,8 @@ def workers_for(jobs: int) -> Iterator[Executor]:
 
 
 @contextmanager
-def garbage_left_aside() -> Iterator[None]:
-    """Let Python's collector of garbage pass over all that is there now, in this process and those that it forks.
+def gc_frozen() -> Iterator[None]:
+    """Let Python's garbage collector leave out all objects that are there now, in this process and those that it forks.
 
     With torch there are so many objects that a pass takes a third of a second, and a forked process would get copies of
     them.

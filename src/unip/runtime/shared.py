@@ -104,7 +104,7 @@ class Slot:
         inside = 0 <= first <= first + array.nbytes <= self.arena.slot_bytes
         return first if inside and array.flags.c_contiguous else None
 
-    def same(self, array: npt.NDArray[Any]) -> SharedArray | None:
+    def as_shared(self, array: npt.NDArray[Any]) -> SharedArray | None:
         """Return an array that lies in the slot as one that travels by its place; None: it lies elsewhere."""
         first = self.begin_of(array)
         return None if first is None else self.at(first, array.shape, array.dtype)

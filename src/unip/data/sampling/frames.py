@@ -81,7 +81,7 @@ class Frame:
         if self.pixels.numel() == self.image.size > 0 and self.pixels.data_ptr() == self.image.ctypes.data:
             return vars(self) | {"pixels": None}
         slot = slot_of(self.image)
-        there = None if slot is None else slot.same(self.pixels.numpy())
+        there = None if slot is None else slot.as_shared(self.pixels.numpy())
         return vars(self) | ({} if there is None else {"pixels": there})
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from unip.segmentation.inference import Inference
 from unip.segmentation.strips import Grid
 from unip.segmentation.torch_strips import TorchStrips, torch_grid
 
-Finish = Callable[[Tensor, Wanted], tuple[Any, Any, Any]]
+FinishFunction = Callable[[Tensor, Wanted], tuple[Any, Any, Any]]
 
 
 class FinishedStrips(TorchStrips):
@@ -26,13 +26,13 @@ class FinishedStrips(TorchStrips):
         finish: Makes ids, confidence and probabilities of logits.
     """
 
-    def __init__(self, inference: Inference, finish: Finish) -> None:
+    def __init__(self, inference: Inference, finish: FinishFunction) -> None:
         super().__init__(inference)
         self.finish = finish
 
 
 def segment_large(
-    inference: Inference, given: Given, size: tuple[int, int], wanted: Wanted, finish: Finish
+    inference: Inference, given: Given, size: tuple[int, int], wanted: Wanted, finish: FinishFunction
 ) -> tuple[Grid, tuple[Any, Any, Any]]:
     """Segment a large frame in strips.
 
