@@ -21,9 +21,9 @@ from unip.errors import Interrupted, UnipError
 from unip.outputs import OutputFolder
 from unip.training import loop
 from unip.training.best import Evaluation
+from unip.training.bf16_copies import Bf16Copies
 from unip.training.config import TrainingConfig
 from unip.training.feed import Positions
-from unip.training.half_weights import HalfWeights
 from unip.training.loop import Trainable, _Loop, accelerated, make_accelerator, train
 from unip.training.optim import parameter_groups
 from unip.training.run_folder import RunFolder, list_checkpoints, run_folder
@@ -565,17 +565,17 @@ class DirectPass:
         return self.compute(*batch)
 
 
-HALF = {"precision": "bf16", "ema": 0.9, "clip": 0.1}
+BF16 = {"precision": "bf16", "ema": 0.9, "clip": 0.1}
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"ema": 0.9, "clip": 0.1}, HALF])
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"ema": 0.9, "clip": 0.1}, BF16])
 def test_a_step_of_graphs_is_a_step(tmp_path, monkeypatch, changes):
     """Rates, averages and gradients as a captured step takes them, beside a plain one; also when continued."""
     adamw = torch.optim.AdamW
     monkeypatch.setattr(loop, "check_graphs", lambda accelerator: None)
     monkeypatch.setattr(loop, "GraphedPass", DirectPass)
-    halved = []
-    monkeypatch.setattr(loop, "HalfWeights", lambda model: halved.append(HalfWeights(model)) or halved[-1])
+    copied = []
+    monkeypatch.setattr(loop, "Bf16Copies", lambda model: copied.append(Bf16Copies(model)) or copied[-1])
     monkeypatch.setattr(loop, "GraphedUpdate", lambda compute, device: compute)
     monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **rest: adamw(groups, betas=rest["betas"], fused=True))
     _, plain, expected = run(config_for(tmp_path / "plain", **changes))
@@ -584,7 +584,7 @@ def test_a_step_of_graphs_is_a_step(tmp_path, monkeypatch, changes):
     shutil.rmtree(list_checkpoints(tmp_path / "graphs" / "checkpoints")[-1])
     _, again, continued = run(graphed)
     assert losses == pytest.approx(plain, rel=1e-5) and again == losses
-    assert bool(halved) == (changes == HALF)
+    assert bool(copied) == (changes == BF16)
     assert [line["lr"] for line in read_log(tmp_path / "graphs")] == [
         line["lr"] for line in read_log(tmp_path / "plain")
     ]

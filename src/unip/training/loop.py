@@ -27,13 +27,13 @@ from unip.runtime.seeds import seed_for
 from unip.runtime.signals import StopRequest, stop_on_signals
 from unip.runtime.workers import lost_process
 from unip.training.best import BestWeights, Evaluation
+from unip.training.bf16_copies import Bf16Copies
 from unip.training.checkpoint import load_checkpoint, newest_whole, save_checkpoint
 from unip.training.config import TrainingConfig
 from unip.training.drop_path import DropPathDecisions
 from unip.training.ema import WeightAverage
 from unip.training.feed import Feed, PositionDataset, Positions
 from unip.training.graphs import GraphedPass, GraphedUpdate, StepNumbers, Values
-from unip.training.half_weights import HalfWeights
 from unip.training.pace import Pace, TellPace
 from unip.training.ranks import COLLECTIVE_TIMEOUT, together
 from unip.training.run_folder import LogRecord, RunFolder, checkpoint_path, list_checkpoints, step_of
@@ -184,8 +184,8 @@ class _Loop:
         self.graph = GraphedPass(self._compute, self.model, adds=config.accumulate > 1) if config.graphed else None
         self.update = GraphedUpdate(self._update, accelerator.device) if graphed else None
         self.numbers = StepNumbers(len(self.rates) + 1, accelerator.device) if graphed else None
-        halved = config.graphed and accelerator.mixed_precision == "bf16" and config.accumulate == 1
-        self.half = HalfWeights(self.model) if halved else None
+        has_copies = config.graphed and accelerator.mixed_precision == "bf16" and config.accumulate == 1
+        self.bf16_copies = Bf16Copies(self.model) if has_copies else None
         if config.is_compiled(on_gpu):
             self._compile()
         self.average = WeightAverage(trainable.saved, config.ema) if config.ema is not None else None
@@ -358,7 +358,7 @@ class _Loop:
 
     def _compute(self, *batch: torch.Tensor) -> Values:
         """Run one pass forward and backward."""
-        with nullcontext() if self.half is None else self.half.used():
+        with nullcontext() if self.bf16_copies is None else self.bf16_copies.used():
             values: Values = self.model(*batch)
             self.accelerator.backward(values["loss"] / self.config.accumulate)
         return values

@@ -5,7 +5,7 @@ import torch
 from timm.layers import PatchEmbed
 from torch import nn
 
-from unip.training.half_weights import HalfWeights
+from unip.training.bf16_copies import Bf16Copies
 from unip.training.optim import parameter_groups
 from unip.vit.forward import embed_patches
 
@@ -39,13 +39,13 @@ def test_the_numbers_are_those_of_autocast(compiled):
     other = copy.deepcopy(plain)
     if compiled:
         other.compile(backend="aot_eager", fullgraph=True)
-    half = HalfWeights(other)
+    copies = Bf16Copies(other)
     names = [name for name, _ in other.named_parameters()]
     for rate in (0.1, 0.2, 0.3):
         images = torch.randn(2, 3, 6, 6)
         plain.zero_grad()
         other.zero_grad()
-        with half.used():
+        with copies.used():
             found = pass_of(other, images)
         assert torch.equal(found, pass_of(plain, images))
         assert [name for name, _ in other.named_parameters()] == names
@@ -63,11 +63,11 @@ def test_grey_images_are_embedded_as_by_autocast():
     torch.manual_seed(0)
     embed = PatchEmbed(img_size=8, patch_size=4, in_chans=3, embed_dim=6)
     other = copy.deepcopy(embed)
-    half, grey = HalfWeights(other), torch.randn(2, 1, 8, 8)
+    copies, grey = Bf16Copies(other), torch.randn(2, 1, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
         expected = embed_patches(embed, grey)
     expected.float().square().sum().backward()
-    with half.used():
+    with copies.used():
         with torch.autocast("cpu", torch.bfloat16):
             found = embed_patches(other, grey)
         found.float().square().sum().backward()
@@ -80,8 +80,8 @@ def test_a_weight_of_two_modules_gets_both_gradients():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     net[2].weight = net[0].weight
     plain = copy.deepcopy(net)
-    half, x = HalfWeights(net), torch.randn(3, 4)
-    with half.used():
+    copies, x = Bf16Copies(net), torch.randn(3, 4)
+    with copies.used():
         with torch.autocast("cpu", torch.bfloat16):
             net(x).float().square().sum().backward()
     with torch.autocast("cpu", torch.bfloat16):
@@ -93,7 +93,7 @@ def test_a_weight_of_two_modules_gets_both_gradients():
 def test_a_failed_pass_leaves_the_weights_in_place():
     net = Net()
     before = list(net.parameters())
-    with pytest.raises(RuntimeError), HalfWeights(net).used():
+    with pytest.raises(RuntimeError), Bf16Copies(net).used():
         assert net.twice.weight.dtype == net.up.bias.dtype == torch.bfloat16
         assert net.frozen.weight.dtype == net.norm.weight.dtype == torch.float32
         net(torch.randn(2, 5, 6, 6))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 CAST = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-class HalfWeights:
+class Bf16Copies:
     """What autocast would cast of a model, cast beforehand, and the gradients of it cast back together.
 
     Autocast starts a kernel for each weight, and another for its gradient: hundreds in a step, each shorter than the
