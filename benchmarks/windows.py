@@ -1,7 +1,7 @@
 """What whole images do to the mIoU in place of sliding windows, and bfloat16 in place of float32.
 
-    python benchmarks/windows.py --data DATA/hit-uav --split val
-    python benchmarks/windows.py --data DATA/hit-uav --split test --precisions bf16
+    python benchmarks/windows.py --data DATA/hit-uav --split val --draw frames
+    python benchmarks/windows.py --data DATA/hit-uav --split test --precisions bf16 --draw frames
     python benchmarks/windows.py --data DATA/tir-ss --split test --frames --every 1 --device cuda --models runs/*
 
 Of each frame, the tile with most objects is cut out and enlarged as the model was trained, so that objects have the
@@ -11,7 +11,8 @@ side are taken instead.
 The mIoU of whole images less that of windows is told for each model, and for all of them together: the mean over
 models, which see the same images. Intervals are those of a paired bootstrap over groups of frames, such as videos,
 where there are five or more, else over frames. Groups are told by file names, as in `unip evaluate`, by --group, or by
-a table of files and groups, such as flights.csv of HIT-UAV.
+a table of files and groups, such as flights.csv of HIT-UAV. With --draw frames, frames are drawn even so: intervals
+are then narrower than for videos that the model has not seen.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def measure(model: str, data: SegmentationData, options: argparse.Namespace) -> 
 
 
 def groups_of(paths: list[Path], options: argparse.Namespace) -> list[str] | None:
-    """Return the group of each image; None: not known."""
+    """Return the group of each image; None: not known, or frames are to be drawn."""
+    if options.draw == "frames":
+        return None
     if options.group is not None:
         return match_groups(paths, options.group)
     if options.groups is None:
@@ -92,6 +95,14 @@ def groups_of(paths: list[Path], options: argparse.Namespace) -> list[str] | Non
     with options.groups.open(newline="") as lines:
         table = {row[0]: row[-1] for row in csv.reader(lines)}
     return [table[path.stem] for path in paths]
+
+
+def drawn(groups: list[str] | None) -> str:
+    """Say what is drawn."""
+    if groups is None:
+        return "over frames"
+    count = len(set(groups))
+    return f"over {count} groups" if count >= MIN_GROUPS else f"over frames, as there are only {count} groups"
 
 
 def difference(new: list[list[Matrix]], old: list[list[Matrix]], groups: list[str] | None) -> Interval:
@@ -116,12 +127,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--group", help="pattern (regex) of the group in an image's path")
     parser.add_argument("--groups", type=Path, help="CSV table: name of a file in the first column, group in the last")
+    parser.add_argument("--draw", choices=("groups", "frames"), default="groups", help="what the bootstrap draws")
     options = parser.parse_args()
+    if options.draw == "frames" and (options.group is not None or options.groups is not None):
+        parser.error("--draw frames takes no groups: leave out --group and --groups")
     data = open_segmentation(options.data, options.split)
     paths = [data.images[index] for index in range(0, len(data), options.every)]
     groups = groups_of(paths, options)
     kind = "frames" if options.frames else f"tiles of {options.size}, enlarged {options.scale:g} times"
-    print(f"{options.split}: {len(paths)} {kind}; groups: {len(set(groups)) if groups else 'not known'}")
+    print(f"{options.split}: {len(paths)} {kind}; intervals: {drawn(groups)}")
     found = [measure(model, data, options) for model in options.models]
     pairs = {f"whole less slide, {each}": (("whole", each), ("slide", each)) for each in options.precisions}
     if len(options.precisions) == len(DTYPES):
