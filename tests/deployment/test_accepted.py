@@ -49,7 +49,13 @@ def run(tmp_path, make_segmenter, monkeypatch):
         metadata = ExportMetadata(**{**values, **changes})
         graphs[str(folder / name)] = Graph(segmenter, metadata)
         (folder / name).write_bytes(b"")
-        report = {"file": name, "accepted": is_accepted, "reason": "", "metadata": metadata.model_dump(mode="json")}
+        report = {
+            "file": name,
+            "file_sha256": sha256(folder / name),
+            "accepted": is_accepted,
+            "reason": "",
+            "metadata": metadata.model_dump(mode="json"),
+        }
         measured = {"frames": 3, "latency_ms": {"p50": latency, "p99": latency}, "lost_miou": lost}
         (folder / f"{name}.json").write_text(json.dumps(report | {"acceptance": measured}))
         return graphs[str(folder / name)]
@@ -178,7 +184,10 @@ def test_nothing_is_used_that_may_be_wrong(run, capsys):
     assert engine_of(run) == "torch" and "another file than its report is of" in capsys.readouterr().out
 
 
-GOOD = '{"file": "m.onnx", "accepted": true, "metadata": METADATA, "acceptance": {"latency_ms": {"p50": 5.0}}}'
+GOOD = (
+    '{"file": "m.onnx", "file_sha256": "0", "accepted": true, "metadata": METADATA, '
+    '"acceptance": {"latency_ms": {"p50": 5.0}}}'
+)
 
 
 @pytest.mark.parametrize(
@@ -320,3 +329,10 @@ def test_probabilities_and_confidence_are_those_of_torch(run):
     assert (one.engine, other.engine) == ("ONNX Runtime", "torch")
     np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
     np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-6)
+
+
+def test_a_file_that_was_damaged_after_it_was_accepted_is_not_used(run, capsys):
+    run()
+    (run.path / "export/m.onnx").write_bytes(b"\x01")
+    assert engine_of(run) == "torch"
+    assert "was changed or damaged since it was accepted" in capsys.readouterr().out

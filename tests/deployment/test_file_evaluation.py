@@ -19,7 +19,7 @@ from tests.segmentation.conftest import NAMES
 from tests.segmentation.conftest import make_segmenter as segmenter_maker
 from unip.data.corruptions import CorruptFrames
 from unip.deployment.export.acceptance import CORRUPTIONS, size_of
-from unip.deployment.export.file_predictor import checksum
+from unip.deployment.export.files import checksum
 from unip.deployment.export.runners import open_runner
 from unip.errors import UnipError
 from unip.segmentation.calibration import BINS, Calibration

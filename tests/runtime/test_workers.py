@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from unip.errors import UnipError
+from unip.errors import Interrupted, UnipError
 from unip.runtime import workers
-from unip.runtime.workers import map_processes, map_threads
+from unip.runtime.workers import lost_process_told, map_processes, map_threads
 
 
 def test_results_come_in_order_whatever_takes_long() -> None:
@@ -195,3 +195,17 @@ def test_a_forked_process_computes_though_the_threads_of_its_parent_are_gone(how
         with suppress(ProcessLookupError):  # one that hangs, and what it forked
             os.killpg(process.pid, signal.SIGKILL)
     assert out.endswith("done\n"), err
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, lambda: Interrupted("stopped")])
+def test_a_process_that_ends_while_all_are_interrupted_is_no_loss(interruption):
+    """torch tells of it while the interruption is handled, and would take its place."""
+    given = interruption()
+    with pytest.raises(type(given)) as found, lost_process_told("reading"):
+        try:
+            raise given
+        finally:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. ")
+    assert found.value is given
+    with pytest.raises(UnipError, match="reading: a process ended"), lost_process_told("reading"):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from unip.errors import UnipError
+from unip.errors import Interrupted, UnipError
 from unip.limits import max_pixels, set_max_pixels
 from unip.progress import meter
 from unip.runtime.signals import follow_parent, signals_put_off
@@ -215,7 +215,17 @@ def lost_process_told(what: str) -> Iterator[None]:
     except RuntimeError as error:
         if not (gone := lost_process(error)):
             raise
+        for before in _contexts(error):
+            if isinstance(before, (KeyboardInterrupt, Interrupted)):  # all processes were told to end, this one, too
+                raise before from None
         raise UnipError(f"{what}: a process ended: {gone}", "Memory may have run out: use fewer --workers.") from error
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    """Yield what was being handled when an error came, and so on."""
+    while (before := error.__context__) is not None:
+        yield before
+        error = before
 
 
 class _Calls:

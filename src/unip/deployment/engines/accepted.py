@@ -14,7 +14,7 @@ from unip.deployment.config import LoadConfig
 from unip.deployment.engine import Engine, Segmented, Wanted
 from unip.deployment.engines.exported import open_exported
 from unip.deployment.engines.graph_engine import GraphEngine, differing_golden
-from unip.deployment.export.files import SUFFIXES
+from unip.deployment.export.files import SUFFIXES, checksum
 from unip.deployment.export.metadata import ExportMetadata
 from unip.deployment.inputs import Given, Reader
 from unip.documents import parse_json, try_fit
@@ -52,6 +52,7 @@ class _Report:
     """What of a report of `unip export` counts here."""
 
     file: str
+    file_sha256: str
     accepted: bool
     metadata: ExportMetadata
     acceptance: _Measured
@@ -63,12 +64,14 @@ class Accepted:
 
     Attributes:
         file: Where it is.
+        checksum: What it had when it was accepted, see :func:`unip.deployment.export.files.checksum`.
         metadata: What it says about itself.
         latency_ms: The median that its engine took for a frame, in milliseconds.
         lost: Points of mIoU that it lost against the model; None: that was not measured.
     """
 
     file: Path
+    checksum: str
     metadata: ExportMetadata
     latency_ms: float
     lost: float | None
@@ -117,7 +120,8 @@ def _read(path: Path) -> Accepted | None:
         return None
     file = path.with_name(report.file)
     measured = report.acceptance
-    return Accepted(file, report.metadata, measured.latency_ms.p50, measured.lost_miou) if is_file(file) else None
+    found = Accepted(file, report.file_sha256, report.metadata, measured.latency_ms.p50, measured.lost_miou)
+    return found if is_file(file) else None
 
 
 def _tell_damaged(path: Path, why: str) -> None:
@@ -234,6 +238,8 @@ class AcceptedFile:
 
     def __init__(self, accepted: Accepted, model: Path, config: LoadConfig, name: str) -> None:
         self.model, self.config, self.name = model, config, name
+        if checksum(accepted.file) != accepted.checksum:
+            raise UnipError(f"{accepted.file} was changed or damaged since it was accepted", "Export the model again.")
         self.graph: GraphEngine = open_exported(str(accepted.file), config.model_copy(update={"check": "none"}))
         metadata, folder = self.graph.runner.metadata, model_folder(model)
         again = "Export the model again."

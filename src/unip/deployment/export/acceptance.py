@@ -20,7 +20,8 @@ from rich.table import Table
 
 from unip.data.corruptions import parse_corruptions
 from unip.data.labelled.pairs import SegmentationData
-from unip.deployment.export.file_predictor import BesideModel, files_of
+from unip.deployment.export.file_predictor import BesideModel
+from unip.deployment.export.files import files_of
 from unip.deployment.export.metadata import AGREEMENT, ExportMetadata
 from unip.deployment.export.parity import Parity, ParityCounter
 from unip.deployment.export.reference import ReferenceRunner

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from unip.data.labelled.pairs import SegmentationData, check_pair
 from unip.data.sampling.frames import Frame
 from unip.deployment.engines.graph_engine import GraphEngine, graph_input, windowed
 from unip.deployment.engines.graph_strips import graph_grid
+from unip.deployment.export.files import checksum
 from unip.deployment.export.parity import ParityCounter
 from unip.deployment.export.reference import ReferenceRunner
 from unip.deployment.export.runners import Runner
 from unip.errors import UnipError
-from unip.files import sha256
-from unip.paths import is_file
 from unip.segmentation.evaluation_files import EvaluationSettings
 from unip.segmentation.predictor import PredictorFacts, Rows, SegmentedFrame
 from unip.segmentation.strips import Grid, rows_in_strips
@@ -198,15 +196,3 @@ def run(runner: Runner, labelled: Labelled, data: SegmentationData) -> Iterator[
             yield FoundRows(slice(first, first + logits.shape[1]), logits, logits.argmax(0).astype(np.uint8))
     except UnipError as error:
         raise UnipError(f"{data.images[labelled.frame.index]}: {error.what}", error.fix) from None
-
-
-def files_of(path: Path) -> list[Path]:
-    """Return the files that an exported model consists of."""
-    beside = path.with_suffix(".bin")
-    return [path, beside] if path.suffix.lower() == ".xml" and is_file(beside) else [path]
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of an exported file; of two files, that of their SHA-256 one after the other."""
-    found = [sha256(each) for each in files_of(path)]
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()

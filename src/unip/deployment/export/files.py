@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from unip.deployment.export.config import Engine, ExportConfig, ExportPrecision
 from unip.errors import UnipError
+from unip.files import sha256
+from unip.paths import is_file
 from unip.segmentation.config import EvaluateConfig
 from unip.segmentation.evaluating import results_beside, short_name
 from unip.segmentation.held_out import Evaluated, open_evaluated
@@ -79,3 +82,15 @@ class ExportFiles:
     def all(self) -> tuple[str, ...]:
         """All names."""
         return self.made, self.rejected, self.report, *self.weights
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that an exported model consists of."""
+    beside = path.with_suffix(".bin")
+    return [path, beside] if path.suffix.lower() == ".xml" and is_file(beside) else [path]
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of an exported file; of two files, that of their SHA-256 one after the other."""
+    found = [sha256(each) for each in files_of(path)]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()

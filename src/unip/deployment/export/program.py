@@ -28,7 +28,7 @@ from unip.deployment.export.acceptance import (
 )
 from unip.deployment.export.config import ExportConfig, InputType
 from unip.deployment.export.file_predictor import BesideModel, FilePredictor
-from unip.deployment.export.files import ExportFiles
+from unip.deployment.export.files import ExportFiles, checksum
 from unip.deployment.export.golden import golden_frames, read_frame
 from unip.deployment.export.graph import trace
 from unip.deployment.export.half_precision import to_half, weighted_products
@@ -116,8 +116,11 @@ def export_model(config: ExportConfig, files: ExportFiles, opened: Evaluated | N
         for suffix in (*([".bin"] if files.weights else []), made.suffix):
             with writing(kept.with_suffix(suffix)) as temporary:
                 shutil.move(made.with_suffix(suffix), temporary)
-    report = {"file": kept.name, "accepted": not reason, "reason": reason, "metadata": metadata.model_dump(mode="json")}
-    write_json(files.out / files.report, report | {"acceptance": accepted.to_dict(config.tolerance)})
+    report = {
+        **{"file": kept.name, "file_sha256": checksum(kept), "accepted": not reason, "reason": reason},
+        **{"metadata": metadata.model_dump(mode="json"), "acceptance": accepted.to_dict(config.tolerance)},
+    }
+    write_json(files.out / files.report, report)
     log.info(TableMessage(accepted.table(config.tolerance)))
     warn_of_corrupted(accepted, config.tolerance)
     if reason:
