@@ -162,6 +162,16 @@ def replace_miou(scores, change):
     return dataclasses.replace(scores, miou=scores.miou + change)
 
 
+@pytest.mark.parametrize(("size", "cut"), [((32, 40), False), ((32, 80), True)])
+def test_it_is_said_that_frames_of_training_are_cut_into_windows_by_predict(place, tmp_path, capsys, size, cut):
+    images = TrainingImages(depth="8 bits", colours="grey", size=size)
+    save_segmenter(segmenter_maker.__wrapped__()(decoder="linear", images=images), tmp_path / "ft/model")
+    unip.export(model=tmp_path / "ft", out=tmp_path / "out", dry_run=True)
+    said = capsys.readouterr()
+    text = " ".join((said.out + said.err).split())
+    assert (f"frames of {size[1]}x{size[0]}, as in training, are such larger ones" in text) == cut
+
+
 def test_a_dry_run_writes_nothing(place, tmp_path, capsys):
     assert unip.export(model=place / "ft", data=place / "data", out=tmp_path / "out", dry_run=True) is None
     said = capsys.readouterr().out

@@ -154,7 +154,8 @@ def open_accepted(model: Path, config: LoadConfig, name: str) -> Engine | None:
         return None
     if obstacle:
         raise UnipError(f"{obstacle} is for model folders that torch runs", "Leave it out, or choose --engine torch.")
-    for each in accepted_files(model):
+    found = accepted_files(model)
+    for each in found:
         if (why := _unfit(each, config)) is None:
             try:
                 return AcceptedFile(each, model, config, name)
@@ -164,7 +165,9 @@ def open_accepted(model: Path, config: LoadConfig, name: str) -> Engine | None:
     if wanted != "auto":
         raise UnipError(
             f"{name} has no accepted file for {wanted} that can be used here",
-            f"Make one: unip export {name} --to {wanted}. Or choose --engine torch.",
+            f"Make one: unip export {name} --to {wanted}. Or choose --engine torch."
+            if all(each.metadata.engine != wanted for each in found)
+            else "Why those that are there cannot be used is said above. Choose --engine torch, or give a file itself.",
         )
     spec = try_fit(read_model_config(model)[1].get("spec"), SegmenterSpec)
     if name.startswith("hf:"):  # nobody looks for an export of a model in the hub's cache

@@ -17,6 +17,7 @@ import torch
 from unip.data.images.files import list_images
 from unip.data.labelled.matching import match_classes
 from unip.data.labelled.pairs import SegmentationData
+from unip.data.sampling.scaling import short_side_size
 from unip.deployment.config import LoadConfig
 from unip.deployment.engines.graph_engine import GraphEngine
 from unip.deployment.export.acceptance import (
@@ -55,6 +56,7 @@ from unip.segmentation.calibration import Calibration
 from unip.segmentation.held_out import Evaluated
 from unip.segmentation.model import Segmenter
 from unip.segmentation.model_folder import model_folder, spec_digest
+from unip.segmentation.settings import sees_whole
 from unip.segmentation.storage import load_segmenter
 from unip.version import __version__
 from unip.vit.sources import WEIGHTS_NAME
@@ -211,6 +213,15 @@ def describe(config: ExportConfig, metadata: ExportMetadata, files: ExportFiles)
         "it segments whole frames, as unip predict and evaluate do with frames of up to 1.5 crops a side; larger ones "
         "they cut into windows unless told --window whole, which may give other masks: evaluate the model in both ways"
     )
+    if metadata.images is not None:
+        height, width = metadata.images.size
+        seen = short_side_size(height, width, metadata.short_side)
+        if not sees_whole(seen, metadata.crop, "auto"):
+            log.warning(
+                f"note: frames of {width}x{height}, as in training, are such larger ones: unip predict {config.model} "
+                "segments them in windows, and this file whole, so their masks differ. The model below is judged on "
+                "whole frames, too. Which is better: unip evaluate MODEL FILE DATA"
+            )
     if metadata.input != "uint8":
         log.info(f"frames become grey in the graph, as in training: {metadata.conversion.describe()}")
     if metadata.images is None:
