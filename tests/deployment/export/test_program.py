@@ -338,9 +338,12 @@ def test_the_plain_example(result, place, tmp_path):
     assert said.count("golden frame: 100.00% of pixels as in torch") == 3 and "a.png: background" in said
     ids = open_runner(result.file).outputs(frame).ids
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.mask.png")), ids)
+    Image.fromarray(frame).convert("RGB").save(tmp_path / "three.png")
+    assert run_example(result.file, tmp_path / "three.png")[0] == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "three.mask.png")), ids)
     Image.fromarray(np.zeros((65, 80), np.uint8)).save(tmp_path / "large.png")
     Image.fromarray(np.zeros((32, 40), np.uint16)).save(tmp_path / "counts.png")
-    Image.fromarray(np.zeros((32, 40, 3), np.uint8)).save(tmp_path / "colour.png")
+    Image.fromarray(np.full((32, 40, 3), (9, 9, 90), np.uint8)).save(tmp_path / "colour.png")
     for name, words in (
         ("large", "is larger than the model is right for"),
         ("counts", "holds uint16, but the model takes uint8"),
