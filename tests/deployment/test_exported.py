@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -85,6 +86,19 @@ def test_a_file_is_a_model_like_its_folder(file, folder, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(result.masks[path])), model(frames[0]).mask)
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert record["classes"]["names"] == list(model.names)
+
+
+def test_a_risk_that_no_class_can_be_kept_to_is_refused(folder, tmp_path):
+    """All pixels would become 255; 5 % takes 19 images."""
+    shutil.copytree(folder, tmp_path / "few")
+    path = next((tmp_path / "few").rglob("calibration.json"))
+    few = Calibration.model_validate_json(path.read_text()).model_copy(update={"images": 10, "shown": (10, 10, 10)})
+    path.write_text(few.model_dump_json())
+    model = unip.load(tmp_path / "few", device="cpu")
+    frame = make_frame((32, 40), "uint8", 0)
+    with pytest.raises(UnipError, match="takes 19 images or more that show the class; 10 were seen"):
+        model(frame, risk=0.05)
+    assert (model(frame, risk=0.5).mask != IGNORE).any()
 
 
 def test_a_large_frame_is_cut_into_windows(file):

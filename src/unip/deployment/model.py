@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -254,7 +255,7 @@ class Model:
         See :meth:`unip.segmentation.calibration.Calibration.thresholds`.
 
         Raises:
-            UnipError: It was not measured, or the risk is no share.
+            UnipError: It was not measured, the risk is no share, or no class can be kept to it.
         """
         if self.calibration is None:
             raise UnipError(
@@ -262,7 +263,15 @@ class Model:
                 "Measure it on labelled frames that it was not trained on: unip evaluate MODEL DATA --split val "
                 "--calibrate; fine-tuning with --val does so in the end.",
             )
-        return self.calibration.thresholds(risk)
+        found = self.calibration.thresholds(risk)
+        if (found > 1).all():
+            raise UnipError(
+                f"{self.facts.name} cannot keep any class to a risk of {100 * risk:g} %: no pixel would get one. That "
+                f"takes {ceil(1 / risk) - 1} images or more that show the class; {self.calibration.images} were seen",
+                "Give a higher risk, or measure on more frames that it was not trained on: unip evaluate MODEL DATA "
+                "--calibrate.",
+            )
+        return found
 
     def evaluate(self, data: str | os.PathLike[str], **settings: Any) -> EvaluateResult:
         """Compare with labelled images, as :func:`unip.evaluate` does with this model, loaded as this one is.
