@@ -76,6 +76,8 @@ def test_evaluate_knows_what_was_held_out(settings, capsys, tmp_path):
     capsys.readouterr()
     evaluate(model=run, data=data, split="", device="cpu", workers=0)
     assert "18 of these 20 images were trained on" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UnipError, match="--split held-out takes the 2 images that the fine-tuning held out"):
+        evaluate(model=run, data=data, device="cpu", workers=0)
     moved = tmp_path / "moved"
     shutil.copytree(data, moved)
     assert len(evaluate(model=run, data=moved, split="held-out", device="cpu", workers=0).frames) == 2

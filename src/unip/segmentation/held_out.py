@@ -140,7 +140,13 @@ def open_evaluated(config: EvaluateConfig) -> Evaluated:
             "Name a split of the data with --split.",
         )
     split = record.split if by_name and record is not None else config.split
-    data = open_segmentation(config.data, split, remap=config.remap, places=places)
+    try:
+        data = open_segmentation(config.data, split, remap=config.remap, places=places)
+    except UnipError as error:
+        if record is None or by_name:
+            raise
+        what = f"the {len(record.held)} images that the fine-tuning held out of its data"
+        raise UnipError(error.what, " ".join(filter(None, (error.fix, f"--split {HELD_OUT} takes {what}.")))) from error
     held = {} if record is None else record.among(data.images, config.data)
     if by_name and record is not None:
         if not held:
