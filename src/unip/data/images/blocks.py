@@ -25,6 +25,7 @@ from unip.data.images.tiff_parts import refuse_missing_parts_of_page
 from unip.errors import UnipError
 from unip.limits import check_parts
 from unip.opening import open_regular
+from unip.paths import status
 
 LARGE_PIXELS = 2**24  # of a frame, from where it is read in parts: its float32 copies would take 64 MiB each
 LARGE_BYTES = 2**22  # of a file, below which its header is not looked at
@@ -50,12 +51,20 @@ class LargeImage:
     is_complete: bool = True
 
 
+def _is_small(path: Path) -> bool:
+    """Say whether a file is too small for a large picture, without opening it; one that is not there is not small."""
+    try:
+        return status(path).st_size < LARGE_BYTES
+    except OSError:  # who opens it says what is wrong
+        return False
+
+
 def is_large_file(path: Path) -> bool:
     """Say from its header whether a file holds a large picture; a file that cannot be read does not."""
+    if _is_small(path):
+        return False
     try:
         with open_regular(path) as file:
-            if file.seek(0, 2) < LARGE_BYTES:
-                return False
             with _tiff_page(file) as page:
                 if page is not None:
                     return int(page.imagelength * page.imagewidth) > LARGE_PIXELS
@@ -81,10 +90,10 @@ def read_large(path: Path, conversion: Conversion) -> LargeImage | None:
     Raises:
         UnipError: It is damaged, or has more pixels than :func:`unip.limits.check_parts` allows.
     """
+    if _is_small(path):
+        return None
     try:
         with open_regular(path) as file:
-            if file.seek(0, 2) < LARGE_BYTES:
-                return None
             with _tiff_page(file) as page:
                 if page is not None:
                     return _from_tiff(page, file, conversion)
