@@ -28,7 +28,8 @@ def read(path, about):
         if image.mode == "P":
             image = image.convert("RGB")
         frame = np.asarray(image)
-        if frame.ndim == 3 and about["channels"] == 1 and np.ptp(frame[..., :3].astype(int), axis=2).max() <= 2:
+        three_for_one = image.mode == "RGB" and about["channels"] == 1  # transparency is refused below
+        if three_for_one and np.ptp(frame.astype(int), axis=2).max() <= 2:
             frame = np.asarray(image.convert("L"))  # grey, stored in three channels
     kind = "uint8" if frame.dtype == np.uint8 else "float32" if frame.dtype.kind == "f" else "int32"
     if kind != about["input"]:

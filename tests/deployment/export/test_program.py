@@ -341,6 +341,7 @@ def test_the_plain_example(result, place, tmp_path):
     Image.fromarray(frame).convert("RGB").save(tmp_path / "three.png")
     assert run_example(result.file, tmp_path / "three.png")[0] == 0
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "three.mask.png")), ids)
+    Image.fromarray(frame).convert("RGBA").save(tmp_path / "clear.png")
     Image.fromarray(np.zeros((65, 80), np.uint8)).save(tmp_path / "large.png")
     Image.fromarray(np.zeros((32, 40), np.uint16)).save(tmp_path / "counts.png")
     Image.fromarray(np.full((32, 40, 3), (9, 9, 90), np.uint8)).save(tmp_path / "colour.png")
@@ -348,6 +349,7 @@ def test_the_plain_example(result, place, tmp_path):
         ("large", "is larger than the model is right for"),
         ("counts", "holds uint16, but the model takes uint8"),
         ("colour", "has the shape (32, 40, 3), but the model takes 1 channels"),
+        ("clear", "has the shape (32, 40, 4), but the model takes 1 channels"),
     ):
         code, _, problem = run_example(result.file, tmp_path / f"{name}.png")
         assert code == 1 and words in problem
